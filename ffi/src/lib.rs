@@ -1,0 +1,11 @@
+//! The C boundary that Strongroom's two libraries share.
+//!
+//! Everything that crosses between C and Rust goes through here: [`fence`] around each entry point,
+//! [`pointer`] from raw pointers to references and slices, [`output`] for C's "ask for the size, then give a
+//! buffer" calls.
+
+pub mod fence;
+pub mod output;
+pub mod pointer;
+
+pub use fence::fence;

@@ -1,0 +1,292 @@
+//! A blocking client: one connection, one request at a time, every wait with a deadline.
+//!
+//! It starts no thread and keeps no global state. A connection must not be used by two processes: after a
+//! fork the child opens its own and drops (closes) its copy of this one, which leaves the parent's alone.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use rustix::io::Errno;
+use rustix::net::{
+    self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+};
+use zeroize::Zeroize;
+
+use crate::frame::{self, FrameError, HEADER};
+use crate::v1::{ErrorCode, Hello, Request, Response, request, response};
+use crate::{VERSION, secret};
+
+/// How long a connection waits for the daemon.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// For the daemon to accept the connection and answer the first message.
+    pub connect: Duration,
+    /// For the reply to a request.
+    pub reply: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Deadlines { connect: Duration::from_secs(2), reply: Duration::from_secs(10) }
+    }
+}
+
+/// Why a call to the daemon failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens on the socket.
+    #[error("no strongroomd at {}: {source}; start it ('strongroomd', or 'systemctl start strongroomd'), or name its socket in STRONGROOM_SOCKET", socket.display())]
+    NotRunning {
+        /// The socket that was tried.
+        socket: PathBuf,
+        /// What connecting said.
+        source: io::Error,
+    },
+    /// The connection broke: the daemon stopped or closed it. The request may have been carried out.
+    #[error("the connection to strongroomd at {} was lost: {source}", socket.display())]
+    Lost {
+        /// The daemon's socket.
+        socket: PathBuf,
+        /// What reading or writing said.
+        source: io::Error,
+    },
+    /// The daemon did not answer in time. The request may have been carried out.
+    #[error("strongroomd at {} did not answer within {waited:?}; see its log", socket.display())]
+    Deadline {
+        /// The daemon's socket.
+        socket: PathBuf,
+        /// The deadline that passed.
+        waited: Duration,
+    },
+    /// What came back is not this protocol.
+    #[error("the reply from {} is not Strongroom's protocol: {what}", socket.display())]
+    Protocol {
+        /// The daemon's socket.
+        socket: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The message cannot be sent: it is too large.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The daemon refused, and says why.
+    #[error("{message}")]
+    Refused {
+        /// The reason as the protocol's code.
+        code: ErrorCode,
+        /// The reason for people.
+        message: String,
+    },
+}
+
+impl ClientError {
+    /// The daemon's code, if it was the daemon that refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            ClientError::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether this connection can no longer be used. The daemon's refusals leave it usable.
+    pub fn is_broken(&self) -> bool {
+        !matches!(self, ClientError::Refused { .. } | ClientError::Frame(_))
+    }
+}
+
+/// An open connection that has said Hello.
+#[derive(Debug)]
+pub struct Connection {
+    socket: PathBuf,
+    descriptor: OwnedFd,
+    deadlines: Deadlines,
+    next_id: u64,
+    buffer: Vec<u8>,
+    instance: Vec<u8>,
+    daemon: String,
+}
+
+impl Connection {
+    /// Connects to the daemon at `socket` and agrees on the protocol's version. `client` names the program
+    /// in the daemon's log.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotRunning`] if nobody listens, and all that [`Connection::call`] may say.
+    pub fn open(socket: &Path, client: &str, deadlines: Deadlines) -> Result<Self, ClientError> {
+        let descriptor = connect(socket, deadlines.connect)
+            .map_err(|e| ClientError::NotRunning { socket: socket.to_owned(), source: e.into() })?;
+        let mut connection = Connection {
+            socket: socket.to_owned(),
+            descriptor,
+            deadlines,
+            next_id: 1,
+            buffer: Vec::with_capacity(1024),
+            instance: Vec::new(),
+            daemon: String::new(),
+        };
+        let mut client = client.to_owned();
+        client.truncate(client.floor_char_boundary(64));
+        let hello = request::Op::Hello(Hello { versions: vec![VERSION], client });
+        match connection.exchange(0, hello, deadlines.connect)? {
+            response::Result::Hello(reply) if reply.version == VERSION => {
+                connection.instance = reply.instance;
+                connection.daemon = reply.daemon;
+            }
+            _ => return Err(connection.protocol("an unexpected answer to Hello")),
+        }
+        connection.wait_at_most(deadlines.reply)?;
+        Ok(connection)
+    }
+
+    /// What identifies this start of the daemon: log-in tickets end with it.
+    pub fn instance(&self) -> &[u8] {
+        &self.instance
+    }
+
+    /// The daemon's release.
+    pub fn daemon(&self) -> &str {
+        &self.daemon
+    }
+
+    /// Sends a request about `partition` (0: the whole daemon) and waits for its reply. Secrets in `op`, and
+    /// in the buffers they pass through, are wiped.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] and [`ClientError::Frame`] leave the connection usable; after any other error
+    /// it must be dropped (see [`ClientError::is_broken`]).
+    pub fn call(&mut self, partition: u32, op: request::Op) -> Result<response::Result, ClientError> {
+        let deadline = self.deadlines.reply;
+        self.exchange(partition, op, deadline)
+    }
+
+    fn exchange(
+        &mut self,
+        partition: u32,
+        op: request::Op,
+        deadline: Duration,
+    ) -> Result<response::Result, ClientError> {
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        let secret = secret::is_secret(&op);
+        let mut request = Request { id, partition, op: Some(op) };
+        self.buffer.clear();
+        let encoded = frame::encode(&request, &mut self.buffer);
+        let sent = match &encoded {
+            Ok(()) => self.send(deadline),
+            Err(_) => Ok(()),
+        };
+        if secret {
+            self.buffer.zeroize();
+            if let Some(op) = request.op.as_mut() {
+                secret::wipe(op);
+            }
+        }
+        encoded?;
+        sent?;
+        let response = self.receive(deadline)?;
+        if response.id != id {
+            return Err(self.protocol("an answer to another request"));
+        }
+        match response.result {
+            Some(response::Result::Error(error)) => {
+                Err(ClientError::Refused { code: error.code(), message: error.message })
+            }
+            Some(result) => Ok(result),
+            None => Err(self.protocol("an answer without a result that this release knows")),
+        }
+    }
+
+    fn send(&self, deadline: Duration) -> Result<(), ClientError> {
+        let mut rest = self.buffer.as_slice();
+        while !rest.is_empty() {
+            // NOSIGNAL: SIGPIPE would end a host process that does not expect it.
+            match net::send(&self.descriptor, rest, SendFlags::NOSIGNAL) {
+                Ok(0) => return Err(self.lost(io::ErrorKind::WriteZero.into())),
+                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Err(self.deadline(deadline)),
+                Err(error) => return Err(self.lost(error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one frame. A small reply takes one system call.
+    fn receive(&mut self, deadline: Duration) -> Result<Response, ClientError> {
+        let until = Instant::now() + deadline;
+        let mut needed = HEADER;
+        let mut have = 0;
+        self.buffer.resize(self.buffer.capacity().max(1024), 0);
+        loop {
+            let room = self.buffer.get_mut(have..).unwrap_or_default();
+            match net::recv(&self.descriptor, room, RecvFlags::empty()) {
+                Ok((_, 0)) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok((_, received)) => have += received,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Err(self.deadline(deadline)),
+                Err(error) => return Err(self.lost(error.into())),
+            }
+            if needed == HEADER
+                && let Some(header) = self.buffer.first_chunk::<HEADER>()
+                && have >= HEADER
+            {
+                needed = HEADER + frame::body_length(*header).map_err(|e| self.protocol(&e.to_string()))?;
+                if self.buffer.len() < needed {
+                    self.buffer.resize(needed, 0);
+                }
+            }
+            if have > HEADER && have >= needed {
+                break;
+            }
+            if Instant::now() >= until {
+                return Err(self.deadline(deadline));
+            }
+        }
+        if have > needed {
+            return Err(self.protocol("more than one answer to one request"));
+        }
+        let body = self.buffer.get(HEADER..needed).unwrap_or_default();
+        Response::decode(body).map_err(|e| self.protocol(&e.to_string()))
+    }
+
+    fn wait_at_most(&self, deadline: Duration) -> Result<(), ClientError> {
+        for side in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
+            sockopt::set_socket_timeout(&self.descriptor, side, Some(deadline))
+                .map_err(|e| self.lost(e.into()))?;
+        }
+        Ok(())
+    }
+
+    fn lost(&self, source: io::Error) -> ClientError {
+        ClientError::Lost { socket: self.socket.clone(), source }
+    }
+
+    fn deadline(&self, waited: Duration) -> ClientError {
+        ClientError::Deadline { socket: self.socket.clone(), waited }
+    }
+
+    fn protocol(&self, what: &str) -> ClientError {
+        ClientError::Protocol { socket: self.socket.clone(), what: what.to_owned() }
+    }
+}
+
+/// A stream socket connected to `path`, close-on-exec, on which every system call ends within `deadline`.
+fn connect(path: &Path, deadline: Duration) -> Result<OwnedFd, Errno> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // The send timeout also bounds connect(2), which waits when the daemon's backlog is full (unix(7)).
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(deadline))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(deadline))?;
+    loop {
+        match net::connect(&socket, &address) {
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(socket),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The wire protocol between a Strongroom partition and its clients.
+//!
+//! `strongroom.proto` beside this crate is the normative document. [`v1`] holds its messages,
+//! [`frame`] the framing, [`address`] where a daemon listens, [`client`] a blocking client for
+//! processes that must not have a runtime or threads of ours (the PKCS#11 module and the command).
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod client;
+pub mod frame;
+pub mod secret;
+
+/// The messages of protocol version 1, generated from `strongroom.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/strongroom.v1.rs"));
+}
+
+/// The protocol version that this crate speaks.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,70 @@
+//! What messages with secrets show of themselves, and how they are wiped.
+
+use std::fmt;
+
+use zeroize::Zeroize;
+
+use crate::v1::{ChangePassword, CreatePartition, CreateUser, ImportKeyPair, Login, LoginReply, request};
+
+/// Writes a message's name and its harmless fields, and `..` for the rest.
+macro_rules! redacted_debug {
+    ($($message:ident { $($field:ident),* })*) => {$(
+        impl fmt::Debug for $message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($message))$(.field(stringify!($field), &self.$field))*.finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+redacted_debug! {
+    Login { role, user }
+    LoginReply { role, user }
+    CreatePartition { label, officer }
+    CreateUser { name, role, uids }
+    ChangePassword { name }
+    ImportKeyPair { private_key, public_key }
+}
+
+/// Wipes the secrets of a request: passwords, tickets, private keys. Call it when the request is done.
+pub fn wipe(op: &mut request::Op) {
+    match op {
+        request::Op::Login(m) => {
+            m.password.zeroize();
+            m.ticket.zeroize();
+        }
+        request::Op::CreatePartition(m) => m.password.zeroize(),
+        request::Op::CreateUser(m) => m.password.zeroize(),
+        request::Op::ChangePassword(m) => {
+            m.old_password.zeroize();
+            m.new_password.zeroize();
+        }
+        request::Op::ImportKeyPair(m) => m.pkcs8.zeroize(),
+        _ => {}
+    }
+}
+
+/// Whether a request carries a secret, so that the buffers it passed through are wiped too.
+pub fn is_secret(op: &request::Op) -> bool {
+    use request::Op;
+    matches!(
+        op,
+        Op::Login(_)
+            | Op::CreatePartition(_)
+            | Op::CreateUser(_)
+            | Op::ChangePassword(_)
+            | Op::ImportKeyPair(_)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let login = Login { role: 1, user: "co".into(), password: "hunter22".into(), ticket: vec![77; 4] };
+        let text = format!("{login:?}");
+        assert!(text.contains("co") && !text.contains("hunter22") && !text.contains("77"), "{text}");
+    }
+}
