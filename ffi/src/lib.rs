@@ -7,5 +7,7 @@
 pub mod fence;
 pub mod output;
 pub mod pointer;
+mod process;
 
 pub use fence::fence;
+pub use process::process_id;
