@@ -5,9 +5,11 @@
 //! buffer" calls.
 
 pub mod fence;
+mod library;
 pub mod output;
 pub mod pointer;
 mod process;
 
 pub use fence::fence;
+pub use library::library_directory;
 pub use process::process_id;

@@ -1,6 +1,5 @@
 //! Which process this is, without a system call.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// The id of this process, as getpid(2), correct in every child after fork(2).
@@ -8,10 +7,19 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 /// The id is kept in a page that the kernel hands zeroed to a child (madvise(2), `MADV_WIPEONFORK`, Linux 4.14).
 /// Where that page cannot be had, each call asks the kernel.
 pub fn process_id() -> u32 {
-    static PAGE: OnceLock<AtomicPtr<AtomicU32>> = OnceLock::new();
-    let page = PAGE.get_or_init(|| AtomicPtr::new(wiped_on_fork())).load(Ordering::Relaxed);
-    // SAFETY: null, or a page of ours that is never unmapped and holds zeros, valid for an AtomicU32.
-    let Some(remembered) = (unsafe { page.as_ref() }) else { return std::process::id() };
+    // Not a OnceLock: a fork while another thread initialises it would leave it locked in the child.
+    static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+    let mut page = PAGE.load(Ordering::Acquire);
+    if page.is_null() {
+        // Two threads may both map a page; the one that is not stored stays mapped, 4 KiB once.
+        page = wiped_on_fork();
+        if page.is_null() {
+            return std::process::id();
+        }
+        PAGE.store(page, Ordering::Release);
+    }
+    // SAFETY: not null: a page of ours that is never unmapped and holds zeros or an id, valid for an AtomicU32.
+    let remembered = unsafe { &*page };
     match remembered.load(Ordering::Relaxed) {
         0 => {
             let id = std::process::id();
