@@ -1,0 +1,451 @@
+//! Child processes that never outlive their purpose.
+//!
+//! Every child is the leader of its own process group. It is stopped when its [`Process`] is dropped (also
+//! by a panic), when this program receives SIGINT, SIGTERM or SIGHUP, and, by the kernel, when this program
+//! is killed. Children that become daemons are adopted: this program is their reaper.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process, kill_process_group, set_child_subreaper, test_kill_process,
+    waitpgid, waitpid,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// How long a child may take to stop before it is killed.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// How often a condition is looked at while waiting for it.
+const GLANCE: Duration = Duration::from_millis(10);
+
+static REGISTER: Mutex<Register> = Mutex::new(Register { groups: BTreeSet::new(), folders: BTreeSet::new() });
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static KEEP: AtomicBool = AtomicBool::new(false);
+
+/// What has to go when the program is interrupted.
+struct Register {
+    groups: BTreeSet<i32>,
+    folders: BTreeSet<PathBuf>,
+}
+
+fn with_register<T>(action: impl FnOnce(&mut Register) -> T) -> T {
+    action(&mut REGISTER.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A command whose process ends with this program, even if this program is killed (unless
+/// [`keep_children`] was called before).
+pub fn command(program: impl AsRef<Path>) -> Command {
+    if KEEP.load(Ordering::Relaxed) {
+        return Command::new(program.as_ref());
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program.as_ref());
+    command
+}
+
+/// Makes the children of later [`command`]s survive this program, if [`Process::leave`] lets them go.
+pub fn keep_children() {
+    KEEP.store(true, Ordering::Relaxed);
+}
+
+/// Removes `folder` when a signal ends this program.
+pub fn remove_on_signal(folder: &Path) {
+    with_register(|register| register.folders.insert(folder.to_path_buf()));
+}
+
+/// Forgets what [`remove_on_signal`] was told.
+pub fn keep_on_signal(folder: &Path) {
+    with_register(|register| register.folders.remove(folder));
+}
+
+/// Stops all children, removes the folders and ends the program when it receives SIGINT, SIGTERM or SIGHUP.
+///
+/// # Errors
+///
+/// When the kernel refuses the signal handlers or the thread.
+pub fn stop_on_signals() -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")?;
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                stop_all();
+                std::process::exit(128 + signal);
+            }
+        })
+        .context("cannot start the thread for signals")?;
+    Ok(())
+}
+
+/// Stops every registered child and removes every registered folder. No child can be started afterwards.
+fn stop_all() {
+    let (groups, folders) = with_register(|register| {
+        INTERRUPTED.store(true, Ordering::SeqCst);
+        (register.groups.clone(), register.folders.clone())
+    });
+    let groups: Vec<Pid> = groups.into_iter().filter_map(Pid::from_raw).collect();
+    for group in &groups {
+        let _ = kill_process_group(*group, Signal::TERM);
+    }
+    for group in groups {
+        end_group(group);
+    }
+    for folder in folders {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+/// Waits until no process of the group is left; kills what is there after [`PATIENCE`].
+fn end_group(group: Pid) {
+    let deadline = Instant::now() + PATIENCE;
+    while group_lives(group) {
+        if Instant::now() > deadline {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        thread::sleep(GLANCE);
+    }
+}
+
+/// Reaps what has ended of the group and tells whether any of it is still there.
+fn group_lives(group: Pid) -> bool {
+    while let Ok(Some(_)) = waitpgid(group, WaitOptions::NOHANG) {}
+    kill_process_group_exists(group)
+}
+
+fn kill_process_group_exists(group: Pid) -> bool {
+    rustix::process::test_kill_process_group(group).is_ok()
+}
+
+/// A running child with all its own children.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    pid: Pid,
+    status: Option<ExitStatus>,
+    mine: bool,
+}
+
+impl Process {
+    /// Starts `command` (made by [`command`]) as the leader of its own process group.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, or the program is being interrupted.
+    pub fn spawn(name: &str, mut command: Command) -> Result<Self> {
+        become_reaper();
+        command.process_group(0);
+        let pid = with_register(|register| {
+            if INTERRUPTED.load(Ordering::SeqCst) {
+                bail!("interrupted");
+            }
+            let child = spawn_from_lasting_thread(command)
+                .with_context(|| format!("cannot start {name}; is it installed?"))?;
+            let pid = Pid::from_child(&child);
+            register.groups.insert(pid.as_raw_nonzero().get());
+            Ok(pid)
+        })?;
+        Ok(Process { name: name.into(), pid, status: None, mine: true })
+    }
+
+    /// Takes charge of a daemon that a child of this program left behind and that leads its own group.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process.
+    pub fn adopt(name: &str, pid: u32) -> Result<Self> {
+        let pid = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .with_context(|| format!("{pid} is not a process id ({name})"))?;
+        test_kill_process(pid).with_context(|| format!("{name} (process {pid:?}) is not running"))?;
+        with_register(|register| register.groups.insert(pid.as_raw_nonzero().get()));
+        Ok(Process { name: name.into(), pid, status: None, mine: true })
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Whether the process itself is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.look().is_none() && test_kill_process(self.pid).is_ok()
+    }
+
+    fn look(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none()
+            && let Ok(Some((_, status))) = waitpid(Some(self.pid), WaitOptions::NOHANG)
+        {
+            self.status = Some(ExitStatus::from_raw(status.as_raw()));
+        }
+        self.status
+    }
+
+    /// Sends a signal to the process itself, not to its children.
+    ///
+    /// # Errors
+    ///
+    /// When the process is no longer there.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.pid, signal).with_context(|| format!("{} is no longer running", self.name))
+    }
+
+    /// Waits until the process ends by itself, at most for `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When it is still running then.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.look() {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("{} did not end within {limit:?}", self.name);
+            }
+            thread::sleep(GLANCE);
+        }
+    }
+
+    /// Stops the process and all its children with SIGTERM, and with SIGKILL what does not listen.
+    pub fn stop(&mut self) {
+        if self.mine {
+            let _ = kill_process_group(self.pid, Signal::TERM);
+            end_group(self.pid);
+            self.forget();
+        }
+    }
+
+    /// Kills the process and all its children with SIGKILL.
+    pub fn kill(&mut self) {
+        if self.mine {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+            end_group(self.pid);
+            self.forget();
+        }
+    }
+
+    /// Leaves the process running. It needs [`keep_children`] before its start.
+    pub fn leave(mut self) {
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.mine = false;
+        with_register(|register| register.groups.remove(&self.pid.as_raw_nonzero().get()));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What a command left when it had ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Exit code or signal.
+    pub status: ExitStatus,
+    /// What it wrote to its output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to its error output.
+    pub stderr: String,
+}
+
+/// Runs a command (made by [`command`]) to its end, at most for `limit`, with no input.
+///
+/// # Errors
+///
+/// When it cannot be started or does not end in time. A failure of the command itself is not an error here.
+pub fn run(mut command: Command, limit: Duration) -> Result<Finished> {
+    use std::io::{Read, Seek};
+
+    let name = describe(&command);
+    let mut stdout = tempfile::tempfile().context("no temporary file for a command's output")?;
+    let mut stderr = tempfile::tempfile().context("no temporary file for a command's output")?;
+    command.stdin(std::process::Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    let mut process = Process::spawn(&name, command)?;
+    let waited = process.wait(limit);
+    process.stop();
+    let mut finished =
+        Finished { status: ExitStatus::from_raw(0), stdout: Vec::new(), stderr: String::new() };
+    stdout.rewind()?;
+    stdout.read_to_end(&mut finished.stdout)?;
+    stderr.rewind()?;
+    let mut errors = Vec::new();
+    stderr.read_to_end(&mut errors)?;
+    finished.stderr = String::from_utf8_lossy(&errors).into_owned();
+    finished.status = waited.with_context(|| finished.stderr.clone())?;
+    Ok(finished)
+}
+
+/// Runs a command that must succeed and returns its output as text.
+///
+/// # Errors
+///
+/// As [`run`], and when the command fails: with what it wrote to its error output.
+pub fn succeed(command: Command, limit: Duration) -> Result<String> {
+    let name = describe(&command);
+    let finished = run(command, limit)?;
+    if !finished.status.success() {
+        let said = if finished.stderr.trim().is_empty() {
+            String::from_utf8_lossy(&finished.stdout).into_owned()
+        } else {
+            finished.stderr
+        };
+        bail!("{name}: {}\n{}", finished.status, said.trim_end());
+    }
+    Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
+}
+
+/// The command line as a person would type it, without the wrapper that [`command`] puts around it.
+pub fn describe(command: &Command) -> String {
+    let mut words: Vec<String> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(quote).collect();
+    if words.first().is_some_and(|first| first == "setpriv") {
+        words.drain(..words.len().min(4));
+    }
+    if let Some(first) = words.first_mut()
+        && let Some(name) = Path::new(first.as_str()).file_name()
+    {
+        *first = name.to_string_lossy().into_owned();
+    }
+    words.join(" ")
+}
+
+fn quote(word: &std::ffi::OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into_owned() } else { format!("'{word}'") }
+}
+
+/// Waits until `condition` yields something, at most for `limit`.
+///
+/// # Errors
+///
+/// The last error of the condition, when the time is over.
+pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match condition() {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() > deadline => {
+                return Err(error.context(format!("{what}: not within {limit:?}")));
+            }
+            Err(_) => thread::sleep(GLANCE),
+        }
+    }
+}
+
+/// Makes this program the parent of daemons that its children leave behind, so that it can wait for them.
+fn become_reaper() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    // Without it a daemon is still stopped by its process group; it only cannot be waited for.
+    ONCE.get_or_init(|| {
+        let _ = set_child_subreaper(Pid::from_raw(1));
+    });
+}
+
+type Order = (Command, mpsc::Sender<io::Result<Child>>);
+
+/// Starts the command from a thread that lives as long as the program. The kernel sends the death signal
+/// when the starting *thread* ends, and the threads of tests do.
+fn spawn_from_lasting_thread(command: Command) -> Result<Child> {
+    static ORDERS: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
+    let orders = ORDERS.get_or_init(|| {
+        let (sender, receiver) = mpsc::channel::<Order>();
+        thread::spawn(move || {
+            for (mut command, reply) in receiver {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        Mutex::new(sender)
+    });
+    let (reply, answer) = mpsc::channel();
+    orders
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .send((command, reply))
+        .map_err(|_| anyhow!("the thread that starts processes has ended"))?;
+    Ok(answer.recv()??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut shell = command("sh");
+        shell.args(["-c", script]);
+        shell
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_killed_with_its_children() {
+        let mut script = shell("sleep 1000 & echo $!; wait");
+        script.env("MARK", "hangs");
+        let started = Instant::now();
+        let error = run(script, Duration::from_millis(200)).unwrap_err();
+        assert!(format!("{error:#}").contains("did not end within"), "{error:#}");
+        assert!(started.elapsed() < PATIENCE);
+    }
+
+    #[test]
+    fn a_failure_tells_what_the_command_said() {
+        let error = succeed(shell("echo because >&2; exit 3"), Duration::from_secs(5)).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("exit status: 3") && text.contains("because"), "{text}");
+    }
+
+    #[test]
+    fn dropping_a_process_stops_its_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let process =
+            Process::spawn("sleeper", shell(&format!("sleep 1000 & echo $! > {}; wait", file.display())))
+                .unwrap();
+        let sleeper = wait_for("the pid", Duration::from_secs(5), || {
+            Ok(fs::read_to_string(&file)?.trim().parse::<i32>()?)
+        })
+        .unwrap();
+        let sleeper = Pid::from_raw(sleeper).unwrap();
+        assert!(test_kill_process(sleeper).is_ok());
+        drop(process);
+        assert!(test_kill_process(sleeper).is_err());
+    }
+
+    #[test]
+    fn a_daemon_is_adopted_and_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let script = format!("setsid --fork sh -c 'echo $$ > {}; exec sleep 1000'", file.display());
+        succeed(shell(&script), Duration::from_secs(5)).unwrap();
+        let id: u32 =
+            wait_for("the pid", Duration::from_secs(5), || Ok(fs::read_to_string(&file)?.trim().parse()?))
+                .unwrap();
+        let mut process = Process::adopt("daemon", id).unwrap();
+        assert!(process.is_running());
+        process.stop();
+        assert!(!process.is_running());
+    }
+
+    #[test]
+    fn a_command_is_described_as_typed() {
+        let mut openssl = command("/usr/bin/openssl");
+        openssl.args(["dgst", "-sign", "pkcs11:token=a;object=b"]);
+        assert_eq!(describe(&openssl), "openssl dgst -sign 'pkcs11:token=a;object=b'");
+    }
+}
