@@ -63,6 +63,7 @@ pub async fn run(
     let (outstanding, all_done) = Outstanding::new();
     prime(&plan, &outstanding).await?;
     let alarm = Alarm::new()?;
+    warm_up(&plan);
     let load = Arc::new(Load {
         recorder: Recorder::start(plan.interval),
         limit: plan.limit,
@@ -92,6 +93,13 @@ pub async fn run(
     let report = load.recorder.finish(&plan);
     all_done.wait(outstanding).await;
     Ok(report)
+}
+
+/// Draws the first random number. aws-lc gathers its entropy then, which takes 30 ms: not a latency of the
+/// server's.
+fn warm_up(plan: &Plan) {
+    // If there is no randomness, the first handshake says so.
+    let _ = plan.endpoint.tls.crypto_provider().secure_random.fill(&mut [0; 32]);
 }
 
 /// Obtains the sessions that the first connections resume.

@@ -35,6 +35,17 @@ pub fn latency(us: u64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
+/// Writes the latency at a tick of an axis, which is a round number: `10 ms`.
+pub fn tick(us: u64) -> String {
+    let text = latency(us);
+    match text.split_once(' ') {
+        Some((value, unit)) if value.contains('.') => {
+            format!("{} {unit}", value.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => text,
+    }
+}
+
 /// Writes a number with groups of three: `12,345`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
@@ -136,6 +147,9 @@ mod tests {
         assert_eq!(latency(31_240), "31.2 ms");
         assert_eq!(latency(312_400), "312 ms");
         assert_eq!(latency(2_050_000), "2.05 s");
+        assert_eq!(tick(10_000), "10 ms");
+        assert_eq!(tick(2_500), "2.5 ms");
+        assert_eq!(tick(100), "100 µs");
         assert_eq!(grouped(7), "7");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(grouped(123), "123");

@@ -65,6 +65,8 @@ fn figures(report: &Report) -> String {
             figures.push_str(&format!(" · {name} {}", summary::latency(value)));
         }
     }
+    let gap = whole(report.longest_gap_ms * 1e3);
+    figures.push_str(&format!(" · longest gap {}", summary::latency(gap)));
     match report.error_count() {
         0 => figures.push_str(" · no errors"),
         n => figures.push_str(&format!(" · {} errors", summary::grouped(n))),
@@ -121,7 +123,7 @@ impl Sheet<'_> {
         if highest / lowest > WIDE_SPAN {
             // From a round value below to just above the highest.
             let from = round_below(lowest * 0.9);
-            self.latency_on(area, (from..highest * 1.25).log_scale(), from)
+            self.latency_on(area, (from..highest * 1.5).log_scale(), from)
         } else {
             self.latency_on(area, 0.0..highest * 1.1, 0.0)
         }
@@ -140,7 +142,7 @@ impl Sheet<'_> {
             .set_label_area_size(LabelAreaPosition::Bottom, self.px(12))
             .build_cartesian_2d(0.0..self.length(), axis)?;
         self.mesh(&mut chart, false, &|ms| {
-            if *ms <= 0.0 { "0".into() } else { summary::latency(whole(ms * 1e3)) }
+            if *ms <= 0.0 { "0".into() } else { summary::tick(whole(ms * 1e3)) }
         })?;
         let series: [(Value, RGBColor, u32); 3] = [
             (|slice| slice.max_us, MAX, 3),
@@ -175,7 +177,8 @@ impl Sheet<'_> {
             .margin_left(self.px(MARGIN))
             .margin_right(self.px(MARGIN))
             .set_label_area_size(LabelAreaPosition::Left, self.px(AXIS_WIDTH.cast_signed()))
-            .set_label_area_size(LabelAreaPosition::Bottom, self.px(58))
+            .set_label_area_size(LabelAreaPosition::Bottom, self.px(46))
+            .margin_bottom(self.px(14))
             .build_cartesian_2d(0.0..self.length(), 0.0..highest * 1.12)?;
         self.mesh(&mut chart, true, &|rate| {
             if highest < 10.0 { format!("{rate:.1}") } else { summary::grouped(whole(*rate)) }
