@@ -152,6 +152,17 @@ impl Connection {
         &self.daemon
     }
 
+    /// Waits as long as `reply` for each reply from now on: some keys take their time to be made.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Lost`] if the socket does not take the deadline.
+    pub fn set_reply_deadline(&mut self, reply: Duration) -> Result<(), ClientError> {
+        self.wait_at_most(reply)?;
+        self.deadlines.reply = reply;
+        Ok(())
+    }
+
     /// Sends a request about `partition` (0: the whole daemon) and waits for its reply. Secrets in `op`, and
     /// in the buffers they pass through, are wiped.
     ///

@@ -1,0 +1,130 @@
+//! The command line: what holds for every command, and the tree of commands. Each command's own options
+//! stand in its file under `commands/`.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{cert, init, key, partition, shell, user};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const ABOUT: &str = "\
+Administers a Strongroom partition: TLS private keys that web servers use and never hold.
+
+First steps, as root, with strongroomd running:
+
+  strongroom init tls --admit root --admit www-data   make a partition that web servers may use
+  strongroom key generate web --type p256             make a key in it (or: key import web web.key)
+  strongroom key uri web                              its name for nginx, Apache and openssl
+  strongroom key reference web --out web.ref.pem      the same as a file, for nginx before 1.29
+  strongroom cert put web web.crt                     keep the certificate beside the key
+
+You act as the partition's user that admits your user id. Without one, the command asks for the password at \
+the terminal, or takes --login NAME and --password-file FILE. A password is never taken from the command line \
+or the environment.";
+
+const AFTER: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line is wrong, or leaves open what is meant
+  3  strongroomd is not running or does not answer
+  4  not logged in, wrong password, or not permitted
+  5  no such partition, user, key or certificate
+  6  it exists already
+
+Environment:
+  STRONGROOM_SOCKET  the daemon's socket, where --socket is not given
+  NO_COLOR           no colours, if not empty";
+
+/// Administers a Strongroom partition.
+#[derive(Debug, Parser)]
+#[command(
+    name = "strongroom",
+    version,
+    about = "Administers a Strongroom partition: TLS private keys that web servers use and never hold",
+    long_about = ABOUT,
+    after_long_help = AFTER,
+    styles = STYLES,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The partition; needless when there is only one
+    #[arg(long, short = 'p', global = true, value_name = "LABEL|NUMBER")]
+    pub partition: Option<String>,
+
+    /// Log in as this user instead of acting by your user id; asks for the password
+    #[arg(long, short = 'l', global = true, value_name = "NAME")]
+    pub login: Option<String>,
+
+    /// Log in with the password in the first line of this file (- for standard input)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// Print JSON, for programs; errors too, on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// The daemon's socket
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a partition with its crypto officer and first crypto user
+    Init(init::Init),
+    /// Show whether the daemon runs, how it keeps keys, and what it has done
+    #[command(long_about = "Show whether the daemon runs, how it keeps keys, and what it has done.\n\n\
+        Exit code 0: it runs and answers. 3: it does not; standard error says what to do.")]
+    Status,
+    /// List or delete partitions
+    #[command(subcommand)]
+    Partition(partition::Partition),
+    /// Manage the partition's users (as its crypto officer)
+    #[command(subcommand)]
+    User(user::User),
+    /// Make, import, list and name keys (as a crypto user)
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Keep certificates beside the keys
+    #[command(subcommand)]
+    Cert(cert::Cert),
+    /// Print the completion script for a shell
+    Completions(shell::Completions),
+    /// Write the manual pages into a directory
+    Man(shell::Man),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// clap's own checks: no two options of one name, no argument without help.
+    #[test]
+    fn the_command_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,73 @@
+//! `strongroom key generate`.
+
+use clap::Args;
+use serde::Serialize;
+use strongroom_protocol::v1::{GenerateKeyPair, KeyType, Role, request::Op};
+
+use crate::commands::key::{KeyView, NewName, made};
+use crate::failure::Failure;
+use crate::key_type;
+use crate::output::{Output, Page, Report};
+use crate::progress::waiting;
+use crate::session::{Session, answer};
+
+const ABOUT: &str = "\
+Make a key in the partition. It signs there and can never be read out.
+
+  strongroom key generate web --type p256       what most sites want: small and fast
+  strongroom key generate web --type rsa-2048   for very old clients
+
+Then get a certificate for it. A request is made with the provider, by the key's URI:
+
+  openssl req -new -key \"$(strongroom key uri web)\" -subj /CN=www.example.org -out web.csr
+  strongroom cert put web web.crt";
+
+/// `strongroom key generate`.
+#[derive(Debug, Args)]
+#[command(long_about = ABOUT)]
+pub struct Generate {
+    #[command(flatten)]
+    name: NewName,
+    /// rsa-2048, rsa-3072, rsa-4096, p256, p384, p521 or ed25519
+    #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = key_type::parse)]
+    key_type: KeyType,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Generated {
+    key: KeyView,
+}
+
+impl Report for Generated {
+    fn text(&self, page: &mut Page) {
+        page.line(format!("Made key {}.", self.key.sentence()));
+        page.fields([("  id", self.key.id.as_str().into()), ("  uri", self.key.uri.as_str().into())]);
+        page.line("\nNext: a request for its certificate (the provider is found through openssl.cnf)");
+        page.line(format!(
+            "  openssl req -new -key \"{}\" -subj /CN=www.example.org -out request.csr",
+            self.key.uri
+        ));
+    }
+}
+
+impl Generate {
+    pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
+        // Any log-in before the spinner turns: both use the terminal.
+        session.require_crypto_user()?;
+        self.name.require_free(session)?;
+        session.be_patient()?;
+        let op = || {
+            Op::GenerateKeyPair(GenerateKeyPair {
+                key_type: self.key_type as i32,
+                private_key: Some(self.name.template()),
+                public_key: Some(self.name.template()),
+            })
+        };
+        let what = format!("making an {} key", key_type::title(self.key_type));
+        let reply = waiting(&what, || session.call(Role::CryptoUser, op));
+        let key = made(answer!(reply, Objects)?)?;
+        let key = KeyView::new(&session.partition().label, &key, Vec::new(), true);
+        output.print(&Generated { key })
+    }
+}

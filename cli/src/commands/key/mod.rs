@@ -1,0 +1,127 @@
+//! `strongroom key`: keys are made or brought into the partition, named, and destroyed.
+
+mod delete;
+mod generate;
+mod import;
+mod list;
+mod publish;
+mod view;
+
+use clap::{Args, Subcommand};
+use strongroom_protocol::v1::{KeyPolicy, KeyTemplate, ObjectList, Role};
+
+use crate::args::Global;
+use crate::failure::{Exit, Failure};
+use crate::objects::{Key as Pair, Selector, unhex};
+use crate::output::Output;
+use crate::session::Session;
+
+pub use publish::To;
+pub use view::KeyView;
+
+/// `strongroom key`.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a key in the partition
+    Generate(generate::Generate),
+    /// Bring a key from a PEM file into the partition, from where it cannot be read again
+    Import(import::Import),
+    /// List the keys
+    List,
+    /// Show a key: public key, fingerprint, policy, URI
+    Show(Named),
+    /// Destroy a key, for ever
+    Delete(delete::Delete),
+    /// Print the public key (PEM)
+    Public(publish::Public),
+    /// Print the key's pkcs11: URI (RFC 7512), its name for nginx, Apache and openssl
+    Uri(Named),
+    /// Write the PEM reference file, for programs that load keys from files only
+    Reference(publish::Reference),
+}
+
+/// The key that a command is about.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// The key: its name, or id:HEX, or object:HEX
+    #[arg(value_parser = Selector::parse)]
+    name: Selector,
+}
+
+/// What a new key is called.
+#[derive(Debug, Args)]
+pub struct NewName {
+    /// The new key's name: CKA_LABEL, object= in URIs
+    name: String,
+    /// CKA_ID, id= in URIs; by default made from the public key
+    #[arg(long, value_name = "HEX", value_parser = id)]
+    id: Option<Id>,
+}
+
+/// A CKA_ID on the command line. (A bare `Vec` would be many values to clap.)
+#[derive(Debug, Clone)]
+struct Id(Vec<u8>);
+
+fn id(hex: &str) -> Result<Id, String> {
+    unhex(hex).map(Id)
+}
+
+impl NewName {
+    /// Refuses a name that would be ambiguous afterwards.
+    fn require_free(&self, session: &mut Session) -> Result<(), Failure> {
+        if self.name.is_empty() || self.name.len() > 255 {
+            return Err(Failure::usage("a key's name has 1 to 255 bytes"));
+        }
+        match session.keys_of(&Selector::Label(self.name.clone()))?.first() {
+            None => Ok(()),
+            Some(_) => {
+                let message = format!(
+                    "partition {:?} has a key {:?} already: choose another name, or delete that one with 'strongroom key delete'",
+                    session.partition().label,
+                    self.name
+                );
+                Err(Failure::new(Exit::Exists, "exists", message))
+            }
+        }
+    }
+
+    /// What the daemon is told of each half. The policy is left to it: sign and verify, not extractable.
+    fn template(&self) -> KeyTemplate {
+        KeyTemplate {
+            label: self.name.clone(),
+            id: self.id.as_ref().map(|id| id.0.clone()).unwrap_or_default(),
+            policy: None::<KeyPolicy>,
+            ..KeyTemplate::default()
+        }
+    }
+}
+
+/// The pair that the daemon has made: the private key, then the public key.
+fn made(objects: ObjectList) -> Result<Pair, Failure> {
+    let mut objects = objects.objects.into_iter();
+    match (objects.next(), objects.next()) {
+        (Some(private), public) => Ok(Pair { private: Some(private), public }),
+        _ => Err(Failure::unexpected_answer()),
+    }
+}
+
+impl Key {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed.
+    pub fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        let mut session = Session::open(global, output, &[Role::CryptoUser])?;
+        match self {
+            Key::Generate(generate) => generate.run(&mut session, output),
+            Key::Import(import) => import.run(&mut session, output),
+            Key::List => list::run(&mut session, output),
+            Key::Show(named) => publish::show(&named, &mut session, output),
+            Key::Delete(delete) => delete.run(&mut session, output),
+            Key::Public(public) => public.run(&mut session, output),
+            Key::Uri(named) => publish::uri(&named, &mut session, output),
+            Key::Reference(reference) => reference.run(&mut session, output),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A key in reports.
+
+use pem_rfc7468::LineEnding;
+use serde::Serialize;
+use strongroom_protocol::v1::{KeyPolicy, ObjectInfo};
+
+use crate::commands::moment;
+use crate::key_type;
+use crate::objects::{Key, hex};
+use crate::output::{Cell, Page, Report, Tone};
+use crate::uri;
+
+/// A key's facts: the JSON of every command about keys.
+#[derive(Debug, Serialize)]
+pub struct KeyView {
+    /// CKA_LABEL.
+    pub name: String,
+    /// CKA_ID in hexadecimal.
+    pub id: String,
+    /// As `--type` takes it: `p256`.
+    #[serde(rename = "type")]
+    key_type: &'static str,
+    #[serde(skip)]
+    title: &'static str,
+    /// The RFC 7512 URI of the private key.
+    pub uri: String,
+    /// SHA-256 of the public key (DER SubjectPublicKeyInfo) in hexadecimal.
+    fingerprint: String,
+    /// PEM.
+    pub public_key: String,
+    /// Whether the private half is there; `null` if the caller may not see it.
+    has_private_key: Option<bool>,
+    /// `generated` or `imported`; of the private half, as what follows.
+    origin: Option<&'static str>,
+    extractable: Option<bool>,
+    always_sensitive: Option<bool>,
+    never_extractable: Option<bool>,
+    /// `sign`, `decrypt`, ...
+    uses: Vec<&'static str>,
+    owner: String,
+    created: String,
+    /// Titles of the certificates with the same id.
+    pub certificates: Vec<String>,
+    /// The identities of the private and the public object in hexadecimal.
+    objects: Vec<String>,
+}
+
+/// Writes a public key as PEM.
+pub fn public_pem(public_key: &[u8]) -> String {
+    // Fails only for lengths beyond the address space.
+    pem_rfc7468::encode_string("PUBLIC KEY", LineEnding::LF, public_key).unwrap_or_default()
+}
+
+fn uses(policy: &KeyPolicy) -> Vec<&'static str> {
+    let all = [
+        (policy.sign, "sign"),
+        (policy.verify, "verify"),
+        (policy.encrypt, "encrypt"),
+        (policy.decrypt, "decrypt"),
+        (policy.wrap, "wrap"),
+        (policy.unwrap, "unwrap"),
+        (policy.derive, "derive"),
+    ];
+    all.into_iter().filter_map(|(may, name)| may.then_some(name)).collect()
+}
+
+impl KeyView {
+    /// Gathers a key's facts. `certificates` are those with its id; `sees_private` says that the session would
+    /// see the private half if it were there.
+    pub fn new(token: &str, key: &Key, certificates: Vec<String>, sees_private: bool) -> Self {
+        let of_private =
+            |what: fn(&KeyPolicy) -> bool| key.private.as_ref().and_then(|o| o.policy.as_ref()).map(what);
+        let first = key.halves().next();
+        KeyView {
+            name: key.label().to_owned(),
+            id: hex(key.id()),
+            key_type: key_type::name(key.key_type()),
+            title: key_type::title(key.key_type()),
+            uri: uri::private_key(token, key.label(), key.id()),
+            fingerprint: key.fingerprint(),
+            public_key: public_pem(key.public_key()),
+            has_private_key: if sees_private { Some(key.private.is_some()) } else { None },
+            origin: of_private(|p| p.local).map(|local| if local { "generated" } else { "imported" }),
+            extractable: of_private(|p| p.extractable),
+            always_sensitive: of_private(|p| p.always_sensitive),
+            never_extractable: of_private(|p| p.never_extractable),
+            uses: first.and_then(|o| o.policy.as_ref()).map(uses).unwrap_or_default(),
+            owner: first.map(|o| o.owner.clone()).unwrap_or_default(),
+            created: moment(first.map(|o| o.created).unwrap_or_default()),
+            certificates,
+            objects: key.halves().map(|ObjectInfo { object, .. }| hex(object)).collect(),
+        }
+    }
+
+    /// The key's name, type and origin in a sentence: `"web" (ECDSA P-256)`.
+    pub fn sentence(&self) -> String {
+        format!("{:?} ({})", self.name, self.title)
+    }
+
+    /// The headings for [`KeyView::row`].
+    pub const HEADINGS: [&str; 6] = ["KEY", "TYPE", "ORIGIN", "CERTIFICATE", "CREATED", "ID"];
+
+    /// A line of the list.
+    pub fn row(&self) -> Vec<Cell> {
+        let certificate = match self.certificates.as_slice() {
+            [] => Cell::from("-"),
+            several => several.join(", ").into(),
+        };
+        let origin = match (self.origin, self.has_private_key) {
+            (Some(origin), _) => Cell::from(origin),
+            (None, Some(false)) => Cell::toned("public key only", Tone::Doubtful),
+            (None, _) => Cell::from("-"),
+        };
+        vec![
+            self.name.as_str().into(),
+            self.title.into(),
+            origin,
+            certificate,
+            self.created.as_str().into(),
+            self.id.as_str().into(),
+        ]
+    }
+
+    fn protection(&self) -> Cell {
+        match (self.has_private_key, self.extractable, self.never_extractable) {
+            (Some(false), ..) => Cell::toned("the private key is not in this partition", Tone::Doubtful),
+            (_, None, _) => "seen by crypto users only".into(),
+            (_, Some(true), _) => Cell::toned("extractable: it can be read out", Tone::Bad),
+            (_, Some(false), Some(true)) => Cell::toned("not extractable, and never was", Tone::Good),
+            (_, Some(false), _) => Cell::toned("not extractable", Tone::Good),
+        }
+    }
+}
+
+impl Report for KeyView {
+    fn text(&self, page: &mut Page) {
+        let certificates = match self.certificates.as_slice() {
+            [] => "none; store one with 'strongroom cert put'".to_owned(),
+            several => several.join(", "),
+        };
+        page.fields([
+            ("key", self.name.as_str().into()),
+            ("type", self.title.into()),
+            ("id", self.id.as_str().into()),
+            ("uri", self.uri.as_str().into()),
+            ("fingerprint", format!("SHA256 {}", self.fingerprint).into()),
+            ("origin", self.origin.unwrap_or("-").into()),
+            ("private key", self.protection()),
+            ("may", self.uses.join(", ").into()),
+            ("made by", format!("{}, {}", self.owner, self.created).into()),
+            ("certificate", certificates.into()),
+        ]);
+        page.block(&self.public_key);
+    }
+}

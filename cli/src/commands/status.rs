@@ -1,0 +1,93 @@
+//! `strongroom status`: whether the daemon runs, how it keeps keys, and what it has done.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use strongroom_protocol::v1::{Status, StatusReply, request::Op};
+
+use crate::args::Global;
+use crate::commands::partition::PartitionView;
+use crate::failure::Failure;
+use crate::output::{Cell, Output, Page, Report, Tone};
+use crate::session::{self, answer};
+
+#[derive(Debug, Serialize)]
+struct View {
+    running: bool,
+    socket: PathBuf,
+    daemon: String,
+    uptime_seconds: u64,
+    memory: String,
+    store: String,
+    partitions: Vec<PartitionView>,
+    objects: u64,
+    connections: u32,
+    requests: u64,
+    signatures: u64,
+    errors: u64,
+    engines: Vec<String>,
+}
+
+/// Asks the daemon and prints what it says.
+///
+/// # Errors
+///
+/// If the daemon does not run or answer.
+pub fn run(global: &Global, output: Output) -> Result<(), Failure> {
+    let mut connection = session::connect(global)?;
+    let status: StatusReply = answer!(connection.call(0, Op::Status(Status {})), Status)?;
+    let partitions = session::partitions(&mut connection)?;
+    output.print(&View {
+        running: true,
+        socket: session::socket(global),
+        daemon: status.daemon,
+        uptime_seconds: status.uptime_seconds,
+        memory: status.memory,
+        store: status.store_path,
+        partitions: partitions.into_iter().map(PartitionView::from).collect(),
+        objects: status.objects,
+        connections: status.connections,
+        requests: status.requests,
+        signatures: status.signatures,
+        errors: status.errors,
+        engines: status.engines,
+    })
+}
+
+/// How good the protection of secrets in the daemon's memory is.
+fn memory(how: &str) -> Cell {
+    match how {
+        "memfd_secret" => Cell::toned("memfd_secret (out of the kernel's own reach)", Tone::Good),
+        "mlock" => Cell::toned("mlock (never swapped, never dumped)", Tone::Good),
+        "unlocked" => {
+            Cell::toned("unlocked: secrets can reach the swap; raise the daemon's LimitMEMLOCK", Tone::Bad)
+        }
+        other => Cell::from(other),
+    }
+}
+
+impl Report for View {
+    fn text(&self, page: &mut Page) {
+        let uptime = humantime::format_duration(Duration::from_secs(self.uptime_seconds));
+        page.fields([
+            ("strongroomd", Cell::toned(format!("running, {}", self.daemon), Tone::Good)),
+            ("uptime", uptime.to_string().into()),
+            ("socket", self.socket.display().to_string().into()),
+            ("store", self.store.as_str().into()),
+            ("memory", memory(&self.memory)),
+            ("connections", self.connections.to_string().into()),
+            ("requests", format!("{}, of which {} failed", self.requests, self.errors).into()),
+            ("signatures", self.signatures.to_string().into()),
+        ]);
+        for engine in &self.engines {
+            page.line(format!("engine       {engine}"));
+        }
+        if self.partitions.is_empty() {
+            page.line("\nNo partition yet: make one with 'strongroom init LABEL'.");
+        } else {
+            page.line("");
+            PartitionView::table(&self.partitions, page);
+        }
+    }
+}

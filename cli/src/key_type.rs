@@ -1,0 +1,64 @@
+//! The names of key types on the command line, in tables and in JSON: one table.
+
+use strongroom_protocol::v1::KeyType;
+
+/// Each key type with its name for programs and for people.
+pub const KEY_TYPES: [(KeyType, &str, &str); 7] = [
+    (KeyType::Rsa2048, "rsa-2048", "RSA 2048"),
+    (KeyType::Rsa3072, "rsa-3072", "RSA 3072"),
+    (KeyType::Rsa4096, "rsa-4096", "RSA 4096"),
+    (KeyType::P256, "p256", "ECDSA P-256"),
+    (KeyType::P384, "p384", "ECDSA P-384"),
+    (KeyType::P521, "p521", "ECDSA P-521"),
+    (KeyType::Ed25519, "ed25519", "Ed25519"),
+];
+
+/// Names a key type as `--type` takes it; "unknown" for one of a newer daemon.
+pub fn name(key_type: KeyType) -> &'static str {
+    KEY_TYPES.iter().find(|(t, ..)| *t == key_type).map_or("unknown", |(_, name, _)| name)
+}
+
+/// Names a key type for people.
+pub fn title(key_type: KeyType) -> &'static str {
+    KEY_TYPES.iter().find(|(t, ..)| *t == key_type).map_or("unknown", |(.., title)| title)
+}
+
+/// Reads a key type from the command line, with the spellings that other programs have.
+///
+/// # Errors
+///
+/// If there is no such type, with the list of those there are.
+pub fn parse(text: &str) -> Result<KeyType, String> {
+    let plain: String = text.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
+    let wanted = match plain.as_str() {
+        "prime256v1" | "secp256r1" | "nistp256" | "ecp256" => "p256",
+        "secp384r1" | "nistp384" | "ecp384" => "p384",
+        "secp521r1" | "nistp521" | "ecp521" => "p521",
+        other => other,
+    };
+    let found = KEY_TYPES.iter().find(|(_, name, _)| name.replace('-', "") == wanted);
+    found.map(|(key_type, ..)| *key_type).ok_or_else(|| {
+        let names: Vec<_> = KEY_TYPES.iter().map(|(_, name, _)| *name).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_read_by_its_own_name() {
+        for (key_type, name, _) in KEY_TYPES {
+            assert_eq!(parse(name), Ok(key_type));
+        }
+    }
+
+    #[test]
+    fn other_programs_spellings_are_read() {
+        assert_eq!(parse("RSA:3072"), Ok(KeyType::Rsa3072));
+        assert_eq!(parse("prime256v1"), Ok(KeyType::P256));
+        assert_eq!(parse("P-384"), Ok(KeyType::P384));
+        assert!(parse("rsa-1024").unwrap_err().contains("rsa-2048"));
+    }
+}

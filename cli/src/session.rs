@@ -1,0 +1,285 @@
+//! The connection of one command: which daemon, which partition, as whom.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use strongroom_protocol::address;
+use strongroom_protocol::client::{Connection, Deadlines};
+use strongroom_protocol::v1::{ErrorCode, ListPartitions, Login, PartitionInfo, Role, request::Op, response};
+use zeroize::Zeroizing;
+
+use crate::args::Global;
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::password::{self, Password};
+
+/// Takes the expected kind of answer out of a call's result.
+macro_rules! answer {
+    ($result:expr, $kind:ident) => {
+        match $result {
+            Ok(strongroom_protocol::v1::response::Result::$kind(answer)) => Ok(answer),
+            Ok(_) => Err($crate::failure::Failure::unexpected_answer()),
+            Err(failure) => Err($crate::failure::Failure::from(failure)),
+        }
+    };
+}
+pub(crate) use answer;
+
+/// Names a role as people do.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::CryptoOfficer => "crypto officer",
+        Role::CryptoUser => "crypto user",
+        Role::Unspecified => "nobody",
+    }
+}
+
+/// The socket that this command connects to.
+pub fn socket(global: &Global) -> PathBuf {
+    global.socket.clone().unwrap_or_else(|| address::client_socket(rustix::process::getuid().as_raw()))
+}
+
+/// How long making a key may take: an RSA-4096 key seconds, on a busy machine many.
+const GENERATION: Duration = Duration::from_secs(120);
+
+/// Connects to the daemon.
+///
+/// # Errors
+///
+/// If no daemon answers.
+pub fn connect(global: &Global) -> Result<Connection, Failure> {
+    Ok(Connection::open(&socket(global), "strongroom", Deadlines::default())?)
+}
+
+/// Lists the daemon's partitions.
+///
+/// # Errors
+///
+/// If the daemon does not answer.
+pub fn partitions(connection: &mut Connection) -> Result<Vec<PartitionInfo>, Failure> {
+    let reply = connection.call(0, Op::ListPartitions(ListPartitions {}));
+    Ok(answer!(reply, Partitions)?.partitions)
+}
+
+/// A connection for one partition.
+#[derive(Debug)]
+pub struct Session {
+    connection: Connection,
+    partition: PartitionInfo,
+    /// The password of this connection's log-in, if it was given one: changing it needs it again.
+    password: Option<Password>,
+}
+
+impl Session {
+    /// Connects and chooses the partition. Logs in if `--login` or `--password-file` was given, in the first
+    /// of `roles` in which the daemon knows the user; otherwise acts by the caller's user id.
+    ///
+    /// # Errors
+    ///
+    /// If there is no daemon or no such partition, if several partitions are there and none was named, or if
+    /// the log-in fails.
+    pub fn open(global: &Global, output: Output, roles: &[Role]) -> Result<Self, Failure> {
+        Session::open_partition(global, output, global.partition.as_deref(), roles)
+    }
+
+    /// As [`Session::open`], for the partition that `wanted` names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::open`].
+    pub fn open_partition(
+        global: &Global,
+        output: Output,
+        wanted: Option<&str>,
+        roles: &[Role],
+    ) -> Result<Self, Failure> {
+        let mut connection = connect(global)?;
+        let all = partitions(&mut connection)?;
+        let partition = choose(all, wanted)?;
+        let mut session = Session { connection, partition, password: None };
+        if global.login.is_some() || global.password_file.is_some() {
+            let user = global.login.as_deref().unwrap_or_default();
+            let password = match &global.password_file {
+                Some(path) => password::from_file(path, output)?,
+                None if password::interactive() => password::ask(&format!("Password of {user}"))?,
+                None => {
+                    return Err(Failure::usage(format!(
+                        "no password for {user}: there is no terminal to ask at; give --password-file FILE, or - for standard input"
+                    )));
+                }
+            };
+            session.log_in_as_first(roles, user, password)?;
+        }
+        Ok(session)
+    }
+
+    /// Opens a session for a partition that was just made.
+    pub fn of_new_partition(connection: Connection, partition: PartitionInfo) -> Self {
+        Session { connection, partition, password: None }
+    }
+
+    /// Waits for replies as long as making a key may take.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is broken.
+    pub fn be_patient(&mut self) -> Result<(), Failure> {
+        Ok(self.connection.set_reply_deadline(GENERATION)?)
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> &PartitionInfo {
+        &self.partition
+    }
+
+    /// The password that this session has logged in with, if it has.
+    pub fn password(&self) -> Option<&Password> {
+        self.password.as_ref()
+    }
+
+    /// Whether requests already act with a crypto user's rights: only then private keys can be seen.
+    pub fn is_crypto_user(&self) -> bool {
+        self.partition.acting_role() == Role::CryptoUser
+    }
+
+    /// Makes sure that the session acts as a crypto user, asking for a password if that is needed and
+    /// somebody is there to be asked. For requests that would quietly leave out what they may not show.
+    ///
+    /// # Errors
+    ///
+    /// If nobody is there, or the log-in fails.
+    pub fn require_crypto_user(&mut self) -> Result<(), Failure> {
+        if self.is_crypto_user() {
+            return Ok(());
+        }
+        let message = format!(
+            "private keys of partition {:?} are shown to its crypto users only",
+            self.partition.label
+        );
+        self.log_in_at_terminal(Role::CryptoUser, Failure::new(Exit::NotPermitted, "not_logged_in", message))
+    }
+
+    /// Sends a request that needs `role`. If the daemon asks for a log-in and somebody is at the terminal,
+    /// asks for the password and sends it once more; so `op` makes the request anew each time.
+    ///
+    /// # Errors
+    ///
+    /// The daemon's refusal, with a remedy where a log-in is what is missing.
+    pub fn call(&mut self, role: Role, op: impl Fn() -> Op) -> Result<response::Result, Failure> {
+        let refused = match self.connection.call(self.partition.number, op()) {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
+        };
+        let log_in_helps = match refused.code() {
+            Some(ErrorCode::NotLoggedIn) => true,
+            // The caller's user id acts in another role.
+            Some(ErrorCode::NotPermitted) => self.password.is_none() && self.partition.acting_role() != role,
+            _ => false,
+        };
+        if !log_in_helps {
+            return Err(refused.into());
+        }
+        self.log_in_at_terminal(role, refused.into())?;
+        Ok(self.connection.call(self.partition.number, op())?)
+    }
+
+    /// Logs in. An empty `user` is the only user of that role.
+    ///
+    /// # Errors
+    ///
+    /// The daemon's refusal.
+    pub fn log_in(&mut self, role: Role, user: &str, password: Password) -> Result<(), Failure> {
+        let login = Login {
+            role: role as i32,
+            user: user.to_owned(),
+            password: password.to_string(),
+            ticket: Vec::new(),
+        };
+        let mut reply = answer!(self.connection.call(self.partition.number, Op::Login(login)), Login)?;
+        drop(Zeroizing::new(std::mem::take(&mut reply.ticket)));
+        self.partition.set_acting_role(reply.role());
+        self.partition.acting_as = reply.user;
+        self.password = Some(password);
+        Ok(())
+    }
+
+    fn log_in_as_first(&mut self, roles: &[Role], user: &str, password: Password) -> Result<(), Failure> {
+        let mut refused = Failure::usage("--login: this command needs no log-in");
+        for role in roles {
+            match self.log_in(*role, user, password.clone()) {
+                // Not a user of this role. (A wrong password is an answer: it must not be tried twice.)
+                Err(failure) if failure.code() == "no_such_user" => refused = failure,
+                done => return done,
+            }
+        }
+        Err(refused)
+    }
+
+    fn log_in_at_terminal(&mut self, role: Role, refused: Failure) -> Result<(), Failure> {
+        let name = role_name(role);
+        if !password::interactive() {
+            return Err(refused.with_remedy(&format!(
+                "log in as a {name} with --login NAME --password-file FILE, or let one be admitted by user id: 'strongroom user admit NAME {}'",
+                rustix::process::getuid().as_raw()
+            )));
+        }
+        let password =
+            password::ask(&format!("Password of the {name} of partition {}", self.partition.label))?;
+        self.log_in(role, "", password)
+    }
+}
+
+/// Picks the partition that `wanted` names (its label, or else its number), or the only one.
+fn choose(mut all: Vec<PartitionInfo>, wanted: Option<&str>) -> Result<PartitionInfo, Failure> {
+    let names = all.iter().map(|p| format!("{} ({:?})", p.number, p.label)).collect::<Vec<_>>().join(", ");
+    let index = match wanted {
+        Some(wanted) => {
+            let number = wanted.parse().ok();
+            let by_label = all.iter().position(|p| p.label == wanted);
+            by_label.or_else(|| all.iter().position(|p| number == Some(p.number)))
+        }
+        None if all.len() > 1 => {
+            return Err(Failure::usage(format!(
+                "which partition? Name one with --partition LABEL or NUMBER; there are {names}"
+            )));
+        }
+        None => all.first().map(|_| 0),
+    };
+    index.map(|index| all.swap_remove(index)).ok_or_else(|| {
+        let message = match wanted {
+            _ if names.is_empty() => {
+                "there is no partition yet: make one with 'strongroom init LABEL'".to_owned()
+            }
+            Some(wanted) => format!("no partition {wanted:?}; there are {names}"),
+            None => "there is no partition".to_owned(),
+        };
+        Failure::new(Exit::NotFound, "no_such_partition", message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> Vec<PartitionInfo> {
+        let named = |number, label: &str| PartitionInfo { number, label: label.into(), ..Default::default() };
+        vec![named(1, "tls"), named(4, "1")]
+    }
+
+    #[test]
+    fn a_label_goes_before_a_number() {
+        assert_eq!(choose(two(), Some("tls")).unwrap().number, 1);
+        assert_eq!(choose(two(), Some("1")).unwrap().number, 4);
+        assert_eq!(choose(two(), Some("4")).unwrap().number, 4);
+    }
+
+    #[test]
+    fn only_a_single_partition_needs_no_name() {
+        assert_eq!(choose(two(), None).unwrap_err().exit(), Exit::Usage);
+        assert_eq!(choose(two().split_off(1), None).unwrap().number, 4);
+        assert_eq!(choose(Vec::new(), None).unwrap_err().exit(), Exit::NotFound);
+        let unknown = choose(two(), Some("web")).unwrap_err();
+        assert_eq!(unknown.exit(), Exit::NotFound);
+        assert!(unknown.to_string().contains("tls"), "{unknown}");
+    }
+}
