@@ -30,7 +30,7 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
         .replace_path("/var/log/apache2", &site.folder)?
         .replace_path("/var/www/html", &pages)?
         .replace_path("/etc/strongroom/web.crt", &site.certificate)?
-        .replace("pkcs11:token=web;object=web;type=private", &site.key)?
+        .replace("pkcs11:token=tls;object=web;type=private", &site.key)?
         .write(&site_file)?;
 
     // What /etc/apache2/apache2.conf does, with the run's folders.

@@ -14,6 +14,7 @@ pub mod environment;
 pub mod load;
 pub mod memory;
 pub mod nginx;
+pub mod partition;
 pub mod pki;
 pub mod process;
 pub mod programs;

@@ -29,10 +29,10 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
         .replace_path("/etc/strongroom/web.crt", &site.certificate)?
         .replace("http {\n", &format!("http {{\n{}", temporary_folders(&site.folder)))?;
     configuration = if uri {
-        configuration.replace("pkcs11:token=web;object=web;type=private", &site.key)?
+        configuration.replace("pkcs11:token=tls;object=web;type=private", &site.key)?
     } else {
         configuration.replace(
-            "ssl_certificate_key /etc/strongroom/web.pem",
+            "ssl_certificate_key /etc/strongroom/web.ref.pem",
             &format!("ssl_certificate_key {}", site.key),
         )?
     };

@@ -35,8 +35,8 @@ impl KeyKind {
     pub fn name(self) -> &'static str {
         match self {
             KeyKind::Rsa2048 => "rsa-2048",
-            KeyKind::P256 => "p-256",
-            KeyKind::P384 => "p-384",
+            KeyKind::P256 => "p256",
+            KeyKind::P384 => "p384",
             KeyKind::Ed25519 => "ed25519",
         }
     }

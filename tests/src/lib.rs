@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What the end-to-end tests share: a place with keys, and handshakes with whoever serves them.
+//!
+//! The tests need Strongroom's programs, built (`cargo build --release --workspace`) in the folder of the
+//! tests themselves or in the one named by STRONGROOM_PROGRAMS, and Debian's nginx, apache2, openssl,
+//! softhsm2 and opensc (`demo/install tests`). `tests/run` sees to both.
+#![forbid(unsafe_code)]
+
+pub mod place;
+pub mod traffic;
+
+pub use place::{Bench, Keys, Place};

@@ -1,0 +1,98 @@
+//! Handshakes with a server, one or many.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use strongroom_demo::environment::Environment;
+use strongroom_demo::load::{self, Amount};
+use strongroom_demo::pki::{openssl, text};
+use strongroom_demo::process::{self, Finished, Process};
+use strongroom_demo::programs::Programs;
+use strongroom_demo::server::Server;
+use strongroom_load::Report;
+
+/// How long one handshake may take, the partition's and the connection's deadlines included.
+pub const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// How long a load may take at most.
+const LOAD: Duration = Duration::from_secs(180);
+
+/// Makes one handshake with openssl's client, as the system has it, which verifies the certificate.
+/// `version` is `-tls1_2` or `-tls1_3`. A failed handshake is no error here.
+///
+/// # Errors
+///
+/// When the client cannot start or does not end.
+pub fn handshake(port: u16, version: &str, ca: &Path) -> Result<Finished> {
+    let client = openssl(
+        &Environment::plain(),
+        "s_client -connect {} -servername localhost -verify_return_error -brief -CAfile {} {}",
+        &[&format!("127.0.0.1:{port}"), &text(ca), version],
+    )?;
+    process::run(client, HANDSHAKE)
+}
+
+/// A load that runs beside the test.
+#[derive(Debug)]
+pub struct Load {
+    process: Process,
+    output: File,
+    /// When it was started.
+    pub started: Instant,
+}
+
+impl Load {
+    /// Starts a load.
+    ///
+    /// # Errors
+    ///
+    /// When the load generator cannot start.
+    pub fn start(
+        programs: &Programs,
+        server: &Server,
+        ca: &Path,
+        amount: Amount,
+        extra: &[&str],
+    ) -> Result<Self> {
+        let folder = ca.parent().context("the certificate has no folder")?;
+        let path = folder.join(format!("load-{}.json", server.port));
+        let mut command = load::command(programs, server, ca, amount, extra);
+        command.stdin(std::process::Stdio::null()).stdout(File::create(&path)?);
+        command.stderr(std::process::Stdio::null());
+        let started = Instant::now();
+        let process = Process::spawn("strongroom-load", command)?;
+        Ok(Load { process, output: File::open(path)?, started })
+    }
+
+    /// Whether it is still making handshakes.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Waits for the end and returns the report.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end.
+    pub fn finish(mut self) -> Result<Report> {
+        self.process.wait(LOAD)?;
+        serde_json::from_reader(&self.output).context("the load generator's report")
+    }
+}
+
+/// Makes so many handshakes and returns the report.
+///
+/// # Errors
+///
+/// When the load generator cannot start or does not end.
+pub fn handshakes(
+    programs: &Programs,
+    server: &Server,
+    ca: &Path,
+    count: u64,
+    extra: &[&str],
+) -> Result<Report> {
+    load::run(programs, server, ca, Amount::Count(count), extra, LOAD)
+}

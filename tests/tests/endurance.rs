@@ -1,0 +1,155 @@
+//! Many handshakes, while servers reload and while the daemon goes away and comes back.
+//!
+//! The tests take turns: each needs the whole machine.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use strongroom_demo::load::Amount;
+use strongroom_demo::pki::{KeyKind, text};
+use strongroom_demo::server::{Server, Site};
+use strongroom_demo::{apache, nginx};
+use strongroom_load::Report;
+use strongroom_tests::traffic::{Load, handshakes};
+use strongroom_tests::{Bench, Place};
+
+const COUNT: u64 = 20_000;
+
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Clone, Copy)]
+struct Program {
+    name: &'static str,
+    start: fn(&Site) -> Result<Server>,
+    reload: &'static [&'static str],
+}
+
+const NGINX: Program = Program { name: "nginx", start: nginx::start, reload: &["-s", "reload"] };
+const APACHE: Program = Program { name: "apache", start: apache::start, reload: &["-k", "graceful"] };
+
+/// Starts the program with a key in the partition.
+fn serve(bench: &Bench, program: Program, kind: KeyKind) -> Server {
+    let key = bench.keys(Place::Partition, &[kind]).unwrap().remove(0);
+    let certificate = key.certify(bench).unwrap();
+    let named = match program.name {
+        "nginx" => text(&bench.partition.reference(kind.name()).unwrap()),
+        _ => key.uri.clone(),
+    };
+    let folder = bench.run.folder(program.name).unwrap();
+    (program.start)(&Site::new(folder, &certificate, &named, &key.environment).as_daemon()).unwrap()
+}
+
+fn all_succeeded(report: &Report, server: &Server) {
+    assert_eq!(report.error_count(), 0, "{:?} {}", report.error_messages, server.errors());
+    assert_eq!(report.handshakes, COUNT);
+}
+
+fn many(program: Program, kind: KeyKind, extra: &[&str]) {
+    let _turn = turn();
+    let bench = Bench::new().unwrap();
+    let server = serve(&bench, program, kind);
+    let report = handshakes(&bench.programs, &server, &bench.authority.certificate(), COUNT, extra).unwrap();
+    all_succeeded(&report, &server);
+}
+
+#[test]
+fn nginx_makes_20_000_handshakes_with_rsa() {
+    many(NGINX, KeyKind::Rsa2048, &[]);
+}
+
+#[test]
+fn nginx_makes_20_000_handshakes_with_p256_and_tls_1_2() {
+    many(NGINX, KeyKind::P256, &["--tls", "1.2"]);
+}
+
+#[test]
+fn apache_makes_20_000_handshakes() {
+    many(APACHE, KeyKind::P256, &[]);
+}
+
+/// Reloads twice a second until all handshakes are made.
+fn many_while_reloading(program: Program) {
+    let _turn = turn();
+    let bench = Bench::new().unwrap();
+    let server = serve(&bench, program, KeyKind::P256);
+    let ca = bench.authority.certificate();
+    let mut load = Load::start(&bench.programs, &server, &ca, Amount::Count(COUNT), &[]).unwrap();
+    let mut reloads = 0;
+    while load.is_running() {
+        server.tell(program.reload).unwrap();
+        reloads += 1;
+        thread::sleep(Duration::from_millis(500));
+    }
+    let report = load.finish().unwrap();
+    assert!(reloads >= 3, "only {reloads} reloads");
+    all_succeeded(&report, &server);
+}
+
+#[test]
+fn nginx_makes_20_000_handshakes_while_it_reloads_twice_a_second() {
+    many_while_reloading(NGINX);
+}
+
+#[test]
+fn apache_makes_20_000_handshakes_while_it_reloads_twice_a_second() {
+    many_while_reloading(APACHE);
+}
+
+/// Takes the daemon away for a second in the middle of a load. Two seconds after its return no handshake
+/// fails any more, with the workers that were there before.
+fn resumes(program: Program, take_away: fn(&mut Bench)) {
+    let _turn = turn();
+    let mut bench = Bench::new().unwrap();
+    let server = serve(&bench, program, KeyKind::P256);
+    let ca = bench.authority.certificate();
+    // Apache starts more workers when many connections wait: it does so before the load proper.
+    handshakes(&bench.programs, &server, &ca, 2_000, &[]).unwrap();
+    let workers = server.processes().unwrap();
+
+    let load = Load::start(&bench.programs, &server, &ca, Amount::Time(Duration::from_secs(8)), &[]).unwrap();
+    thread::sleep(Duration::from_secs(2));
+    take_away(&mut bench);
+    thread::sleep(Duration::from_secs(1));
+    bench.partition.daemon.start_again().unwrap();
+    let back = load.started.elapsed().as_secs_f64();
+    let started = load.started;
+    let report = load.finish().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(60));
+
+    let broken: u64 = report.timeline.iter().map(|slice| slice.errors).sum();
+    assert!(broken > 0, "no handshake failed while the daemon was away: who signed?");
+    let after: Vec<_> = report.timeline.iter().filter(|slice| slice.t_s > back + 2.0).collect();
+    assert!(after.len() > 3, "the load ended too early: {back} {}", report.timeline.len());
+    let made: u64 = after.iter().map(|slice| slice.ok).sum();
+    let failed: u64 = after.iter().map(|slice| slice.errors).sum();
+    assert!(made > 1_000 && failed == 0, "{made} made, {failed} failed afterwards\n{}", server.errors());
+
+    let workers_now = server.processes().unwrap();
+    let lost: Vec<_> = workers.iter().filter(|id| !workers_now.contains(id)).collect();
+    // Apache may stop spare workers again; nginx has the same ones for ever.
+    if program.name == "nginx" {
+        assert!(lost.is_empty(), "workers {lost:?} have gone");
+    }
+    assert!(!server.errors().contains("exited on signal"), "{}", server.errors());
+    assert!(!server.errors().contains("exit signal"), "{}", server.errors());
+}
+
+#[test]
+fn nginx_resumes_after_a_restart_of_the_daemon() {
+    resumes(NGINX, |bench| bench.partition.daemon.stop());
+}
+
+#[test]
+fn nginx_resumes_after_the_daemon_was_killed() {
+    resumes(NGINX, |bench| bench.partition.daemon.kill());
+}
+
+#[test]
+fn apache_resumes_after_a_restart_of_the_daemon() {
+    resumes(APACHE, |bench| bench.partition.daemon.stop());
+}
