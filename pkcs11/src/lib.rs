@@ -1,1 +1,29 @@
-//! Placeholder.
+//! `libstrongroom_pkcs11.so`: a Strongroom partition as a PKCS#11 token.
+//!
+//! A call of an application enters through [`entry`] (the table of all C functions), is carried out in
+//! [`api`], whose files follow the standard's chapters, and leaves through [`call`] as a request to
+//! strongroomd. Everything that lives between two calls is in [`state`].
+//!
+//! The module runs inside other people's processes. It starts no thread, installs no handler, prints
+//! nothing, and keys what it keeps by process id: after a fork the child calls `C_Initialize` and starts
+//! anew, without touching the parent's locks or connections.
+
+pub mod api;
+pub mod call;
+pub mod certificate;
+pub mod entry;
+pub mod error;
+pub mod handles;
+pub mod hash;
+pub mod import;
+pub mod key;
+pub mod lists;
+pub mod login;
+pub mod mechanism;
+pub mod object;
+pub mod pool;
+pub mod secret;
+pub mod session;
+pub mod state;
+pub mod template;
+pub mod token;

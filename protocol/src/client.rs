@@ -4,7 +4,7 @@
 //! fork the child opens its own and drops (closes) its copy of this one, which leaves the parent's alone.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -163,6 +163,15 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether the daemon has kept this idle connection open, as far as is known without a message. Asked before
+    /// a request that must not be sent twice.
+    pub fn is_open(&self) -> bool {
+        let mut byte = [0; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        // No byte is due on an idle connection: neither the end of the stream nor an answer.
+        matches!(net::recv(&self.descriptor, &mut byte, flags), Err(Errno::AGAIN | Errno::INTR))
+    }
+
     /// Sends a request about `partition` (0: the whole daemon) and waits for its reply. Secrets in `op`, and
     /// in the buffers they pass through, are wiped.
     ///
@@ -283,6 +292,12 @@ impl Connection {
 
     fn protocol(&self, what: &str) -> ClientError {
         ClientError::Protocol { socket: self.socket.clone(), what: what.to_owned() }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 

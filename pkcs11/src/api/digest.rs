@@ -1,0 +1,97 @@
+//! Message digesting functions (PKCS#11 3.0, 5.10), carried out in the application's process.
+
+use cryptoki_sys::*;
+
+use super::{argument, has_room, input};
+use crate::error::{Outcome, lock};
+use crate::session::take;
+use crate::state::Process;
+use crate::{hash, mechanism};
+
+/// `C_DigestInit`.
+pub unsafe fn digest_init(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    // SAFETY: by the module's contract.
+    let mechanism = unsafe { argument(mechanism) }?;
+    let digest =
+        mechanism::hash_of(mechanism.mechanism).and_then(hash::start).ok_or(CKR_MECHANISM_INVALID)?;
+    if mechanism.ulParameterLen != 0 {
+        return Err(CKR_MECHANISM_PARAM_INVALID);
+    }
+    let mut active = lock(&session.active);
+    if active.digest.is_some() {
+        return Err(CKR_OPERATION_ACTIVE);
+    }
+    active.digest = Some(digest);
+    Ok(())
+}
+
+/// `C_Digest`.
+pub unsafe fn digest(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    data: *mut CK_BYTE,
+    length: CK_ULONG,
+    digest: *mut CK_BYTE,
+    digest_length: *mut CK_ULONG,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let data = unsafe { input(data, length) };
+    // SAFETY: by the module's contract.
+    unsafe { finish(process, session, data, digest, digest_length) }
+}
+
+/// `C_DigestUpdate`.
+pub unsafe fn digest_update(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    part: *mut CK_BYTE,
+    length: CK_ULONG,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    let mut digest = take(&session, |active| &mut active.digest)?;
+    // SAFETY: by the module's contract. A failure ends the operation.
+    digest.update(unsafe { input(part, length) }?);
+    lock(&session.active).digest = Some(digest);
+    Ok(())
+}
+
+/// `C_DigestFinal`.
+pub unsafe fn digest_final(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    digest: *mut CK_BYTE,
+    digest_length: *mut CK_ULONG,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    unsafe { finish(process, session, Ok(&[]), digest, digest_length) }
+}
+
+/// Hashes the last of the data. Asking for the size, or a buffer that is too small, does not end the operation.
+unsafe fn finish(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    data: Outcome<&[u8]>,
+    buffer: *mut CK_BYTE,
+    length: *mut CK_ULONG,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    let mut digest = take(&session, |active| &mut active.digest)?;
+    let data = data?;
+    // SAFETY: by the module's contract.
+    match unsafe { has_room(digest.output_size(), buffer, length) } {
+        Ok(true) => {}
+        outcome @ (Ok(false) | Err(CKR_BUFFER_TOO_SMALL)) => {
+            lock(&session.active).digest = Some(digest);
+            return outcome.map(|_| ());
+        }
+        Err(code) => return Err(code),
+    }
+    digest.update(data);
+    // SAFETY: by the module's contract.
+    unsafe { super::write(&digest.finalize(), buffer, length) }.map(|_| ())
+}

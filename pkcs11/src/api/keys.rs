@@ -1,0 +1,82 @@
+//! Key management functions (PKCS#11 3.0, 5.15).
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{GenerateKeyPair, request::Op};
+
+use super::{argument, object, place};
+use crate::call::{Access, Repeat};
+use crate::error::Outcome;
+use crate::key::{self, Family, KeyFacts};
+use crate::mechanism::{self, Purpose};
+use crate::state::Process;
+use crate::template::{self, Template};
+
+/// The only public exponent: 65537.
+const EXPONENT: [u8; 3] = [1, 0, 1];
+
+/// `C_GenerateKeyPair`.
+#[allow(clippy::too_many_arguments, reason = "the C function's")]
+pub unsafe fn generate_key_pair(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    public: *mut CK_ATTRIBUTE,
+    public_count: CK_ULONG,
+    private: *mut CK_ATTRIBUTE,
+    private_count: CK_ULONG,
+    public_handle: *mut CK_OBJECT_HANDLE,
+    private_handle: *mut CK_OBJECT_HANDLE,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let (mechanism, public, private, public_handle, private_handle) = unsafe {
+        (
+            argument(mechanism)?,
+            Template::read(public, public_count)?,
+            Template::read(private, private_count)?,
+            place(public_handle)?,
+            place(private_handle)?,
+        )
+    };
+    let session = process.sessions.get(session)?;
+    let Purpose::Generate(family) = mechanism::find(mechanism.mechanism)?.purpose else {
+        return Err(CKR_MECHANISM_INVALID);
+    };
+    if mechanism.ulParameterLen != 0 {
+        return Err(CKR_MECHANISM_PARAM_INVALID);
+    }
+    for (template, class) in [(&public, CKO_PUBLIC_KEY), (&private, CKO_PRIVATE_KEY)] {
+        template.only(CKA_CLASS, &class.to_ne_bytes())?;
+        template.only(CKA_KEY_TYPE, &family.key_type().to_ne_bytes())?;
+        template::on_token(template)?;
+    }
+    let facts = key_type(family, &public)?;
+    let (private, public) = (template::private_key(&private)?, template::public_key(&public)?);
+    session.writable()?;
+    let generate = || {
+        Op::GenerateKeyPair(GenerateKeyPair {
+            key_type: facts.key_type.into(),
+            private_key: Some(private.clone()),
+            public_key: Some(public.clone()),
+        })
+    };
+    let reply = process.call(Access::of(&session.token), Repeat::Never, generate)?;
+    let [private, public] = object::remember_all(process, &session, reply)?[..] else {
+        return Err(CKR_DEVICE_ERROR);
+    };
+    (*private_handle, *public_handle) = (private, public);
+    Ok(())
+}
+
+fn key_type(family: Family, public: &Template<'_>) -> Outcome<&'static KeyFacts> {
+    if family != Family::Rsa {
+        return key::of_curve(family, public.required(CKA_EC_PARAMS)?);
+    }
+    if let Some(exponent) = public.bytes(CKA_PUBLIC_EXPONENT) {
+        let significant = exponent.iter().position(|byte| *byte != 0).unwrap_or(exponent.len());
+        if exponent.get(significant..) != Some(&EXPONENT) {
+            return Err(CKR_ATTRIBUTE_VALUE_INVALID);
+        }
+    }
+    let bits = public.number(CKA_MODULUS_BITS)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
+    usize::try_from(bits).ok().and_then(key::rsa).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)
+}

@@ -1,0 +1,256 @@
+//! Object management functions (PKCS#11 3.0, 5.7) other than searching.
+
+use cryptoki_sys::*;
+use strongroom_ffi::output::Length;
+use strongroom_ffi::pointer;
+use strongroom_protocol::v1::{
+    Attribute, CreateObject, DestroyObject, ImportKeyPair, ObjectClass, ObjectInfo, SetAttributes,
+    request::Op, response,
+};
+
+use super::place;
+use crate::call::{Access, Repeat};
+use crate::certificate::Certificate;
+use crate::error::Outcome;
+use crate::key::{self, Family};
+use crate::object::{self, Object, Value};
+use crate::session::Session;
+use crate::state::Process;
+use crate::template::Template;
+use crate::{import, template};
+
+/// `C_CreateObject`.
+pub unsafe fn create_object(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+    handle: *mut CK_OBJECT_HANDLE,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let (template, handle) = unsafe { (Template::read(template, count)?, place(handle)?) };
+    let session = process.sessions.get(session)?;
+    let class = template.number(CKA_CLASS)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
+    let class = object::class_from(class)?;
+    template::on_token(&template)?;
+    session.writable()?;
+    *handle = match class {
+        ObjectClass::PrivateKey => import_private_key(process, &session, &template)?,
+        _ => create(process, &session, public_object(class, &template)?)?,
+    };
+    Ok(())
+}
+
+fn create(process: &'static Process, session: &Session, object: ObjectInfo) -> Outcome<CK_OBJECT_HANDLE> {
+    let make = || Op::CreateObject(CreateObject { object: Some(object.clone()) });
+    let reply = process.call(Access::of(&session.token), Repeat::Never, make)?;
+    first_handle(process, session, reply)
+}
+
+/// Remembers the object (or the first of a pair) that a reply lists.
+fn first_handle(
+    process: &'static Process,
+    session: &Session,
+    reply: response::Result,
+) -> Outcome<CK_OBJECT_HANDLE> {
+    let handles = remember_all(process, session, reply)?;
+    handles.first().copied().ok_or(CKR_DEVICE_ERROR)
+}
+
+/// Remembers all objects that a reply lists.
+pub(super) fn remember_all(
+    process: &'static Process,
+    session: &Session,
+    reply: response::Result,
+) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
+    let response::Result::Objects(list) = reply else { return Err(CKR_DEVICE_ERROR) };
+    let remember = |info| {
+        let object = Object::new(info).ok_or(CKR_DEVICE_ERROR)?;
+        process.handles.remember(session.token.partition, object.into())
+    };
+    list.objects.into_iter().map(remember).collect()
+}
+
+/// What all objects but private keys are made from.
+fn public_object(class: ObjectClass, template: &Template<'_>) -> Outcome<ObjectInfo> {
+    let mut object = ObjectInfo {
+        class: class.into(),
+        label: template.text(CKA_LABEL)?.unwrap_or_default().to_owned(),
+        id: template.bytes(CKA_ID).unwrap_or_default().to_vec(),
+        private: template.boolean(CKA_PRIVATE)?.unwrap_or(false),
+        not_modifiable: template.boolean(CKA_MODIFIABLE)? == Some(false),
+        not_destroyable: template.boolean(CKA_DESTROYABLE)? == Some(false),
+        attributes: template::kept(class, template),
+        ..ObjectInfo::default()
+    };
+    match class {
+        ObjectClass::Certificate => {
+            template.only(CKA_CERTIFICATE_TYPE, &CKC_X_509.to_ne_bytes())?;
+            template.only(CKA_TRUSTED, &[CK_FALSE])?;
+            object.value = template.required(CKA_VALUE)?.to_vec();
+            let certificate = Certificate::parse(&object.value).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
+            // They stand in the certificate; given apart, they must be the same.
+            template.only(CKA_SUBJECT, &certificate.subject)?;
+            template.only(CKA_ISSUER, &certificate.issuer)?;
+            template.only(CKA_SERIAL_NUMBER, &certificate.serial_number)?;
+        }
+        ObjectClass::PublicKey => {
+            template.only(CKA_TRUSTED, &[CK_FALSE])?;
+            let (facts, spki) = public_key(template)?;
+            object.key_type = facts.key_type.into();
+            object.public_key = spki;
+            object.policy = Some(template::public_policy(template)?);
+        }
+        _ => object.value = template.bytes(CKA_VALUE).unwrap_or_default().to_vec(),
+    }
+    Ok(object)
+}
+
+fn family(template: &Template<'_>) -> Outcome<Family> {
+    let key_type = template.number(CKA_KEY_TYPE)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
+    Family::of_key_type(key_type).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)
+}
+
+fn public_key(template: &Template<'_>) -> Outcome<(&'static key::KeyFacts, Vec<u8>)> {
+    match family(template)? {
+        Family::Rsa => {
+            key::rsa_spki(template.required(CKA_MODULUS)?, template.required(CKA_PUBLIC_EXPONENT)?)
+        }
+        family => {
+            let facts = key::of_curve(family, template.required(CKA_EC_PARAMS)?)?;
+            Ok((facts, key::curve_spki(facts, template.required(CKA_EC_POINT)?)?))
+        }
+    }
+}
+
+fn import_private_key(
+    process: &'static Process,
+    session: &Session,
+    template: &Template<'_>,
+) -> Outcome<CK_OBJECT_HANDLE> {
+    let family = family(template)?;
+    let key = template::private_key(template)?;
+    let pkcs8 = import::pkcs8(family, template)?;
+    let make = || {
+        // This copy is wiped by the client when it has been sent.
+        let pkcs8 = pkcs8.to_vec();
+        let private_key = Some(key.clone());
+        Op::ImportKeyPair(ImportKeyPair { pkcs8, private_key, public_key: None, private_only: true })
+    };
+    let reply = process.call(Access::of(&session.token), Repeat::Never, make)?;
+    first_handle(process, session, reply)
+}
+
+/// `C_DestroyObject`.
+pub unsafe fn destroy_object(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    handle: CK_OBJECT_HANDLE,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    let object = process.object(&session.token, handle)?;
+    session.writable()?;
+    if object.info.not_destroyable {
+        return Err(CKR_ACTION_PROHIBITED);
+    }
+    let destroy = || Op::DestroyObject(DestroyObject { object: object.id.to_vec() });
+    let outcome = process.call(Access::of(&session.token), Repeat::Never, destroy);
+    if matches!(outcome, Ok(_) | Err(CKR_OBJECT_HANDLE_INVALID)) {
+        process.handles.forget(handle);
+    }
+    outcome.map(|_| ())
+}
+
+/// `C_GetObjectSize`.
+pub unsafe fn get_object_size(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    handle: CK_OBJECT_HANDLE,
+    size: *mut CK_ULONG,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let size = unsafe { place(size) }?;
+    let session = process.sessions.get(session)?;
+    *size = CK_ULONG::from_usize(process.object(&session.token, handle)?.size());
+    Ok(())
+}
+
+/// `C_GetAttributeValue`: every attribute is answered, also after one that is not.
+pub unsafe fn get_attribute_value(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    handle: CK_OBJECT_HANDLE,
+    attributes: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    if attributes.is_null() {
+        return Err(CKR_ARGUMENTS_BAD);
+    }
+    // SAFETY: by the module's contract.
+    let attributes = unsafe { pointer::slice_mut(attributes, count.to_usize()) }.ok_or(CKR_ARGUMENTS_BAD)?;
+    let object = process.object(&session.token, handle)?;
+    let mut outcome = Ok(());
+    for attribute in attributes {
+        // SAFETY: by the module's contract.
+        let written = unsafe { answer(attribute, object.attribute(attribute.type_)) };
+        if let Err(code) = written {
+            attribute.ulValueLen = CK_UNAVAILABLE_INFORMATION;
+            outcome = Err(code);
+        }
+    }
+    outcome
+}
+
+unsafe fn answer(attribute: &mut CK_ATTRIBUTE, value: Value<'_>) -> Outcome {
+    match value {
+        // SAFETY: `pValue`, if not null, has `ulValueLen` bytes by the module's contract.
+        Value::Bytes(value) => unsafe {
+            super::write(&value, attribute.pValue.cast(), &raw mut attribute.ulValueLen).map(|_| ())
+        },
+        Value::Sensitive => Err(CKR_ATTRIBUTE_SENSITIVE),
+        Value::Absent => Err(CKR_ATTRIBUTE_TYPE_INVALID),
+    }
+}
+
+/// `C_SetAttributeValue`: the label, the id, and what is only kept for clients.
+pub unsafe fn set_attribute_value(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    handle: CK_OBJECT_HANDLE,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+) -> Outcome {
+    if template.is_null() {
+        return Err(CKR_ARGUMENTS_BAD);
+    }
+    // SAFETY: by the module's contract.
+    let template = unsafe { Template::read(template, count) }?;
+    let session = process.sessions.get(session)?;
+    let object = process.object(&session.token, handle)?;
+    session.writable()?;
+    if object.info.not_modifiable {
+        return Err(CKR_ACTION_PROHIBITED);
+    }
+    let mut change = SetAttributes { object: object.id.to_vec(), ..SetAttributes::default() };
+    for (attribute, value) in template.iter() {
+        match attribute {
+            CKA_LABEL => change.label = template.text(CKA_LABEL)?.map(str::to_owned),
+            CKA_ID if object.info.class() != ObjectClass::Data => change.id = Some(value.to_vec()),
+            _ if object::is_kept(object.info.class(), attribute) => {
+                change.attributes.push(Attribute { r#type: attribute, value: value.to_vec() });
+            }
+            // To set what is there already changes nothing.
+            _ => match object.attribute(attribute) {
+                Value::Bytes(current) if current == value => {}
+                Value::Absent => return Err(CKR_ATTRIBUTE_TYPE_INVALID),
+                _ => return Err(CKR_ATTRIBUTE_READ_ONLY),
+            },
+        }
+    }
+    let set = || Op::SetAttributes(change.clone());
+    // Set twice is as set once.
+    let reply = process.call(Access::of(&session.token), Repeat::Safe, set)?;
+    remember_all(process, &session, reply)?;
+    Ok(())
+}

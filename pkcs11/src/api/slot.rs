@@ -1,0 +1,141 @@
+//! Slot and token management functions (PKCS#11 3.0, 5.5).
+
+use cryptoki_sys::*;
+
+use super::general::{MANUFACTURER, VERSION};
+use super::{padded, place, write_list};
+use crate::error::{AWAY, Outcome, as_slot};
+use crate::mechanism;
+use crate::session::MAX_SESSIONS;
+use crate::state::Process;
+
+/// `C_GetSlotList`. While the daemon is away these are the slots that were seen last; if none was ever seen,
+/// the call fails, so that a program that starts before the daemon says so.
+pub unsafe fn get_slot_list(
+    process: &'static Process,
+    _with_token: CK_BBOOL,
+    list: *mut CK_SLOT_ID,
+    count: *mut CK_ULONG,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    unsafe { place(count) }?;
+    let tokens = match process.list_tokens() {
+        Ok(tokens) => tokens,
+        Err(code) => {
+            let remembered = process.remembered_tokens();
+            if remembered.is_empty() {
+                return Err(if code == AWAY { CKR_DEVICE_ERROR } else { code });
+            }
+            remembered
+        }
+    };
+    // Every slot has a token: a partition.
+    let slots: Vec<CK_SLOT_ID> = tokens.iter().map(|token| token.partition.into()).collect();
+    // SAFETY: by the module's contract.
+    unsafe { write_list(&slots, list, count) }
+}
+
+/// `C_GetSlotInfo`.
+pub unsafe fn get_slot_info(process: &'static Process, slot: CK_SLOT_ID, info: *mut CK_SLOT_INFO) -> Outcome {
+    // SAFETY: by the module's contract.
+    let info = unsafe { place(info) }?;
+    let token = process.token(slot).map_err(as_slot)?;
+    let present =
+        process.list_tokens().is_ok_and(|listed| listed.iter().any(|t| t.partition == token.partition));
+    *info = CK_SLOT_INFO {
+        slotDescription: padded(&format!("Strongroom partition {}", token.partition)),
+        manufacturerID: padded(MANUFACTURER),
+        flags: if present { CKF_TOKEN_PRESENT } else { 0 },
+        hardwareVersion: VERSION,
+        firmwareVersion: VERSION,
+    };
+    Ok(())
+}
+
+/// `C_GetTokenInfo`.
+pub unsafe fn get_token_info(
+    process: &'static Process,
+    slot: CK_SLOT_ID,
+    info: *mut CK_TOKEN_INFO,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let place = unsafe { place(info) }?;
+    // Asked anew: whether a log-in is required may have changed.
+    process.list_tokens().map_err(as_slot)?;
+    let token = process.token(slot).map_err(as_slot)?;
+    let info = token.info();
+    let mut flags = CKF_RNG | CKF_TOKEN_INITIALIZED;
+    if !token.is_admitted() {
+        flags |= CKF_LOGIN_REQUIRED;
+    }
+    if info.user_pin_initialized {
+        flags |= CKF_USER_PIN_INITIALIZED;
+    }
+    let (sessions, writable) = process.sessions.count(&token);
+    *place = CK_TOKEN_INFO {
+        label: padded(&info.label),
+        manufacturerID: padded(MANUFACTURER),
+        model: padded("Partition"),
+        serialNumber: padded(&info.serial),
+        flags,
+        ulMaxSessionCount: MAX_SESSIONS as CK_ULONG,
+        ulSessionCount: sessions,
+        ulMaxRwSessionCount: MAX_SESSIONS as CK_ULONG,
+        ulRwSessionCount: writable,
+        // A PIN may be "name:password", the name of at most 32 characters.
+        ulMaxPinLen: CK_ULONG::from(info.max_password) + 33,
+        ulMinPinLen: CK_ULONG::from(info.min_password),
+        ulTotalPublicMemory: CK_UNAVAILABLE_INFORMATION,
+        ulFreePublicMemory: CK_UNAVAILABLE_INFORMATION,
+        ulTotalPrivateMemory: CK_UNAVAILABLE_INFORMATION,
+        ulFreePrivateMemory: CK_UNAVAILABLE_INFORMATION,
+        hardwareVersion: VERSION,
+        firmwareVersion: VERSION,
+        utcTime: [b' '; 16],
+    };
+    Ok(())
+}
+
+/// `C_WaitForSlotEvent`: partitions come and go by an administrator's hand only, and nobody is told.
+pub unsafe fn wait_for_slot_event(
+    _process: &'static Process,
+    flags: CK_FLAGS,
+    slot: *mut CK_SLOT_ID,
+    reserved: *mut std::ffi::c_void,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    unsafe { place(slot) }?;
+    if !reserved.is_null() {
+        return Err(CKR_ARGUMENTS_BAD);
+    }
+    if flags & CKF_DONT_BLOCK != 0 { Err(CKR_NO_EVENT) } else { Err(CKR_FUNCTION_NOT_SUPPORTED) }
+}
+
+/// `C_GetMechanismList`.
+pub unsafe fn get_mechanism_list(
+    process: &'static Process,
+    slot: CK_SLOT_ID,
+    list: *mut CK_MECHANISM_TYPE,
+    count: *mut CK_ULONG,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    unsafe { place(count) }?;
+    process.token(slot).map_err(as_slot)?;
+    let mechanisms: Vec<_> = mechanism::MECHANISMS.iter().map(|entry| entry.mechanism).collect();
+    // SAFETY: by the module's contract.
+    unsafe { write_list(&mechanisms, list, count) }
+}
+
+/// `C_GetMechanismInfo`.
+pub unsafe fn get_mechanism_info(
+    process: &'static Process,
+    slot: CK_SLOT_ID,
+    mechanism: CK_MECHANISM_TYPE,
+    info: *mut CK_MECHANISM_INFO,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let info = unsafe { place(info) }?;
+    process.token(slot).map_err(as_slot)?;
+    *info = mechanism::find(mechanism)?.info();
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Functions for verifying signatures (PKCS#11 3.0, 5.13).
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{ObjectClass, Verify, request::Op};
+
+use super::input;
+use super::signature::{Operation, as_key};
+use crate::call::{Access, Repeat};
+use crate::error::{Outcome, lock};
+use crate::session::take;
+use crate::state::Process;
+
+/// `C_VerifyInit`. A null mechanism ends an operation (PKCS#11 3.0).
+pub unsafe fn verify_init(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    key: CK_OBJECT_HANDLE,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    if mechanism.is_null() {
+        return take(&session, |active| &mut active.verify).map(|_| ()).map_err(|_| CKR_ARGUMENTS_BAD);
+    }
+    if lock(&session.active).verify.is_some() {
+        return Err(CKR_OPERATION_ACTIVE);
+    }
+    // SAFETY: by the module's contract.
+    let operation = unsafe { Operation::start(process, &session, mechanism, key, ObjectClass::PublicKey) }?;
+    lock(&session.active).verify = Some(operation);
+    Ok(())
+}
+
+/// `C_Verify`.
+pub unsafe fn verify(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    data: *mut CK_BYTE,
+    length: CK_ULONG,
+    signature: *mut CK_BYTE,
+    signature_length: CK_ULONG,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let (data, signature) = unsafe { (input(data, length), input(signature, signature_length)) };
+    finish(process, session, data, signature)
+}
+
+/// `C_VerifyUpdate`.
+pub unsafe fn verify_update(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    part: *mut CK_BYTE,
+    length: CK_ULONG,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    let mut operation = take(&session, |active| &mut active.verify)?;
+    // SAFETY: by the module's contract. A failure ends the operation.
+    operation.update(unsafe { input(part, length) }?)?;
+    lock(&session.active).verify = Some(operation);
+    Ok(())
+}
+
+/// `C_VerifyFinal`.
+pub unsafe fn verify_final(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    signature: *mut CK_BYTE,
+    signature_length: CK_ULONG,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let signature = unsafe { input(signature, signature_length) };
+    finish(process, session, Ok(&[]), signature)
+}
+
+fn finish(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    data: Outcome<&[u8]>,
+    signature: Outcome<&[u8]>,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    let mut operation = take(&session, |active| &mut active.verify)?;
+    let (data, signature) = (data?, signature?);
+    if signature.len() != operation.size {
+        return Err(CKR_SIGNATURE_LEN_RANGE);
+    }
+    operation.update(data)?;
+    let data = operation.finish()?;
+    let verify = || {
+        Op::Verify(Verify {
+            key: operation.key.to_vec(),
+            mechanism: operation.mechanism.into(),
+            pss: operation.pss,
+            data: data.clone(),
+            signature: signature.to_vec(),
+        })
+    };
+    process.call(Access::of(&session.token), Repeat::Safe, verify).map(|_| ()).map_err(as_key)
+}

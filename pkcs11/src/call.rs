@@ -1,0 +1,266 @@
+//! A request to the daemon: on which connection, and what happens when the daemon is not there.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cryptoki_sys::*;
+use strongroom_protocol::client::{ClientError, Connection, Deadlines};
+use strongroom_protocol::v1::{ErrorCode, request::Op, response};
+
+use crate::error::{self, AWAY, Failure, Outcome};
+use crate::pool::{ANONYMOUS, Lease, Pooled};
+use crate::state::{self, Process};
+use crate::token::Token;
+
+/// How long calls wait for a daemon to come back, counted from when its absence was first noticed.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// How many connections may break under one request before it is given up: it may be what breaks them.
+const ATTEMPTS: u32 = 3;
+
+/// Whether a request may be sent again when nobody knows if it was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// Done twice is as done once.
+    Safe,
+    /// Done twice is a mistake (a second key pair).
+    Never,
+}
+
+/// For which partition a request is, and as whom it is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Access<'a> {
+    partition: u32,
+    token: Option<&'a Token>,
+}
+
+impl<'a> Access<'a> {
+    /// About the whole daemon.
+    pub fn anonymous() -> Self {
+        Access { partition: 0, token: None }
+    }
+
+    /// On a token, as who is logged in to it.
+    pub fn of(token: &'a Token) -> Self {
+        Access { partition: token.partition, token: Some(token) }
+    }
+
+    fn epoch(&self) -> u64 {
+        self.token.map_or(ANONYMOUS, |token| token.login.epoch())
+    }
+}
+
+impl Process {
+    /// Sends a request and waits for its answer. `make` builds it, again for each attempt.
+    ///
+    /// # Errors
+    ///
+    /// The `CKR_` code of the daemon's refusal; [`AWAY`] if no daemon listens; `CKR_DEVICE_ERROR` if it does
+    /// not answer, or if the connection broke under a request that must not be repeated.
+    pub fn call(
+        &'static self,
+        access: Access<'_>,
+        repeat: Repeat,
+        make: impl Fn() -> Op,
+    ) -> Outcome<response::Result> {
+        self.on_connection(access, repeat, |pooled| pooled.connection.call(access.partition, make()))
+    }
+
+    /// Does something on a connection that is logged in as `access` says, and does it again on another one
+    /// where that is sound.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::call`].
+    pub fn on_connection<T>(
+        &'static self,
+        access: Access<'_>,
+        repeat: Repeat,
+        mut action: impl FnMut(&mut Pooled) -> Result<T, ClientError>,
+    ) -> Outcome<T> {
+        let mut retries = Retries::default();
+        let mut logged_in_again = false;
+        loop {
+            let epoch = access.epoch();
+            let mut lease = self.pool.lease(epoch)?;
+            let pooled = match self.connected(&mut lease, access, epoch, repeat) {
+                Ok(pooled) => pooled,
+                Err(Failure::Code(code)) => return Err(code),
+                Err(Failure::Daemon(error)) => {
+                    drop(lease);
+                    if error::is_absence(&error) && retries.may_reconnect(&self.outage) {
+                        continue;
+                    }
+                    return Err(error::of_client(&error));
+                }
+            };
+            let error = match action(pooled) {
+                Ok(value) => {
+                    // Not if somebody logged out meanwhile.
+                    let reuse = access.token.is_none() || pooled.epoch == access.epoch();
+                    lease.keep(reuse);
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            match error.code() {
+                Some(ErrorCode::TicketInvalid | ErrorCode::NotLoggedIn)
+                    if epoch != ANONYMOUS && !logged_in_again =>
+                {
+                    // The daemon ended this connection's log-in.
+                    logged_in_again = true;
+                    drop(lease);
+                    if let Some(token) = access.token {
+                        token.login.forget_ticket(epoch);
+                    }
+                    self.pool.close_idle(|idle| idle.epoch == epoch);
+                }
+                // Refused before anything was done.
+                Some(ErrorCode::Unavailable) => {
+                    drop(lease);
+                    if !retries.may_reconnect(&self.outage) {
+                        return Err(AWAY);
+                    }
+                }
+                Some(code) => {
+                    lease.keep(true);
+                    return Err(error::of_code(code));
+                }
+                None if !error.is_broken() => {
+                    lease.keep(true);
+                    return Err(error::of_client(&error));
+                }
+                None => {
+                    drop(lease);
+                    // The others of this start of the daemon are most likely broken too.
+                    self.pool.close_idle(|_| true);
+                    if repeat == Repeat::Never || !error::is_absence(&error) || !retries.may_resend() {
+                        return Err(error::of_client(&error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The lease's connection, opened and logged in if it is not.
+    fn connected<'a>(
+        &'static self,
+        lease: &'a mut Lease,
+        access: Access<'_>,
+        epoch: u64,
+        repeat: Repeat,
+    ) -> Result<&'a mut Pooled, Failure> {
+        if repeat == Repeat::Never && lease.pooled().is_some_and(|pooled| !pooled.connection.is_open()) {
+            // Better found out before the request is sent than after.
+            lease.discard();
+        }
+        if lease.pooled().is_none() {
+            lease.fill(Connection::open(state::socket(), &self.client, Deadlines::default())?);
+            self.outage.over();
+            let pooled = lease.pooled().ok_or(Failure::Code(CKR_HOST_MEMORY))?;
+            if let Some(token) = access.token
+                && epoch != ANONYMOUS
+            {
+                token.login.attach(&mut pooled.connection, access.partition, epoch)?;
+                pooled.epoch = epoch;
+            }
+        }
+        lease.pooled().ok_or(Failure::Code(CKR_HOST_MEMORY))
+    }
+}
+
+/// How often, and until when, one call is tried.
+#[derive(Debug, Default)]
+struct Retries {
+    resent: u32,
+    until: Option<Instant>,
+}
+
+impl Retries {
+    /// Whether to connect again, after a pause.
+    fn may_reconnect(&mut self, outage: &Outage) -> bool {
+        let now = Instant::now();
+        let until = *self.until.get_or_insert(now + PATIENCE);
+        if now >= until || !outage.is_worth_waiting(now) {
+            return false;
+        }
+        thread::sleep(PAUSE);
+        true
+    }
+
+    /// Whether to send the request again after the connection broke under it.
+    fn may_resend(&mut self) -> bool {
+        self.resent += 1;
+        self.resent < ATTEMPTS
+    }
+}
+
+/// Since when the daemon is away. Written without locks; inherited by children, so that a web server's new
+/// worker waits for a restarting daemon as the old ones do.
+#[derive(Debug)]
+pub struct Outage {
+    base: Instant,
+    /// In milliseconds after `base`, plus 1; 0 while the daemon is there.
+    since: AtomicU64,
+    /// A daemon has answered this process or one that forked it.
+    seen: AtomicBool,
+}
+
+impl Default for Outage {
+    fn default() -> Self {
+        Outage { base: Instant::now(), since: AtomicU64::new(0), seen: AtomicBool::new(false) }
+    }
+}
+
+impl Outage {
+    /// What a child knows of it.
+    pub fn inherit(&self) -> Self {
+        Outage {
+            base: self.base,
+            since: AtomicU64::new(self.since.load(Ordering::Relaxed)),
+            seen: AtomicBool::new(self.seen.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn over(&self) {
+        self.seen.store(true, Ordering::Relaxed);
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the daemon was there and has been away for less than [`PATIENCE`].
+    fn is_worth_waiting(&self, now: Instant) -> bool {
+        if !self.seen.load(Ordering::Relaxed) {
+            return false;
+        }
+        let now = now.saturating_duration_since(self.base).as_millis() as u64 + 1;
+        let since = match self.since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => now,
+            Err(since) => since,
+        };
+        Duration::from_millis(now.saturating_sub(since)) < PATIENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_begins_when_the_absence_is_noticed_and_ends() {
+        let outage = Outage::default();
+        let start = outage.base;
+        assert!(!outage.is_worth_waiting(start), "never seen: fail at once");
+        outage.over();
+        let noticed = start + Duration::from_secs(3600);
+        assert!(outage.is_worth_waiting(noticed));
+        assert!(outage.is_worth_waiting(noticed + Duration::from_millis(1900)));
+        assert!(!outage.is_worth_waiting(noticed + Duration::from_secs(2)));
+        assert!(!outage.inherit().is_worth_waiting(noticed + Duration::from_secs(9)));
+        outage.over();
+        assert!(outage.is_worth_waiting(noticed + Duration::from_secs(60)));
+    }
+}

@@ -1,0 +1,203 @@
+//! The C functions: one table, from which each function that the library exports is made.
+//!
+//! Every one of them runs inside the fence, turns the outcome into a `CK_RV`, and, but for the few that work
+//! without it, finds the process's state first.
+
+// The contract is the standard's, the same for all (see `crate::api`).
+#![allow(clippy::missing_safety_doc, clippy::too_many_arguments, non_snake_case)]
+
+use std::ffi::c_void;
+
+use cryptoki_sys::*;
+use strongroom_ffi::fence;
+
+use crate::api::{digest, find, general, keys, object, pin, random, session, sign, slot, verify};
+use crate::error::Outcome;
+use crate::lists;
+use crate::state::{self, Process};
+
+type Bytes = *mut CK_BYTE;
+type Length = *mut CK_ULONG;
+type Mechanism = *mut CK_MECHANISM;
+type Session = CK_SESSION_HANDLE;
+type Object = CK_OBJECT_HANDLE;
+type Pointer = *mut c_void;
+
+fn code(body: impl FnOnce() -> Outcome) -> CK_RV {
+    fence(CKR_GENERAL_ERROR, || body().err().unwrap_or(CKR_OK))
+}
+
+fn enter(body: impl FnOnce(&'static Process) -> Outcome) -> CK_RV {
+    code(|| body(state::current()?))
+}
+
+/// Functions that need `C_Initialize` first.
+macro_rules! functions {
+    ($($name:ident($($argument:ident: $type:ty),*) => $function:path;)*) => {$(
+        #[doc = concat!("`", stringify!($name), "`: see [`", stringify!($function), "`].")]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
+            // SAFETY: the application keeps the standard's contract.
+            enter(|process| unsafe { $function(process, $($argument),*) })
+        }
+    )*};
+}
+
+/// Functions that work without it.
+macro_rules! functions_before_initialize {
+    ($($name:ident($($argument:ident: $type:ty),*) => $function:path;)*) => {$(
+        #[doc = concat!("`", stringify!($name), "`: see [`", stringify!($function), "`].")]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
+            // SAFETY: the application keeps the standard's contract.
+            code(|| unsafe { $function($($argument),*) })
+        }
+    )*};
+}
+
+/// Functions that the partition does not offer.
+macro_rules! unsupported {
+    ($($name:ident($($type:ty),*);)*) => {$(
+        #[doc = concat!("`", stringify!($name), "`: always `CKR_FUNCTION_NOT_SUPPORTED`.")]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($(_: $type),*) -> CK_RV {
+            CKR_FUNCTION_NOT_SUPPORTED
+        }
+    )*};
+}
+
+functions_before_initialize! {
+    C_Initialize(arguments: Pointer) => general::initialize;
+    C_Finalize(reserved: Pointer) => general::finalize;
+    C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) => lists::get_function_list;
+    C_GetInterfaceList(list: *mut CK_INTERFACE, count: Length) => lists::get_interface_list;
+    C_GetInterface(
+        name: *mut CK_UTF8CHAR, version: *mut CK_VERSION, interface: *mut *mut CK_INTERFACE, flags: CK_FLAGS
+    ) => lists::get_interface;
+}
+
+functions! {
+    C_GetInfo(info: *mut CK_INFO) => general::get_info;
+    C_GetFunctionStatus(session: Session) => general::not_parallel;
+    C_CancelFunction(session: Session) => general::not_parallel;
+
+    C_GetSlotList(with_token: CK_BBOOL, list: *mut CK_SLOT_ID, count: Length) => slot::get_slot_list;
+    C_GetSlotInfo(slot: CK_SLOT_ID, info: *mut CK_SLOT_INFO) => slot::get_slot_info;
+    C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) => slot::get_token_info;
+    C_GetMechanismList(
+        slot: CK_SLOT_ID, list: *mut CK_MECHANISM_TYPE, count: Length
+    ) => slot::get_mechanism_list;
+    C_GetMechanismInfo(
+        slot: CK_SLOT_ID, mechanism: CK_MECHANISM_TYPE, info: *mut CK_MECHANISM_INFO
+    ) => slot::get_mechanism_info;
+    C_WaitForSlotEvent(flags: CK_FLAGS, slot: *mut CK_SLOT_ID, reserved: Pointer) => slot::wait_for_slot_event;
+
+    C_InitPIN(session: Session, pin: Bytes, length: CK_ULONG) => pin::init_pin;
+    C_SetPIN(
+        session: Session, old: Bytes, old_length: CK_ULONG, new: Bytes, new_length: CK_ULONG
+    ) => pin::set_pin;
+
+    C_OpenSession(
+        slot: CK_SLOT_ID, flags: CK_FLAGS, application: Pointer, notify: CK_NOTIFY, session: *mut Session
+    ) => session::open_session;
+    C_CloseSession(session: Session) => session::close_session;
+    C_CloseAllSessions(slot: CK_SLOT_ID) => session::close_all_sessions;
+    C_GetSessionInfo(session: Session, info: *mut CK_SESSION_INFO) => session::get_session_info;
+    C_SessionCancel(session: Session, flags: CK_FLAGS) => session::session_cancel;
+    C_Login(session: Session, user_type: CK_USER_TYPE, pin: Bytes, length: CK_ULONG) => session::login;
+    C_LoginUser(
+        session: Session, user_type: CK_USER_TYPE, pin: Bytes, length: CK_ULONG, user: Bytes, user_length: CK_ULONG
+    ) => session::login_user;
+    C_Logout(session: Session) => session::logout;
+
+    C_CreateObject(
+        session: Session, template: *mut CK_ATTRIBUTE, count: CK_ULONG, object: *mut Object
+    ) => object::create_object;
+    C_DestroyObject(session: Session, object: Object) => object::destroy_object;
+    C_GetObjectSize(session: Session, object: Object, size: Length) => object::get_object_size;
+    C_GetAttributeValue(
+        session: Session, object: Object, template: *mut CK_ATTRIBUTE, count: CK_ULONG
+    ) => object::get_attribute_value;
+    C_SetAttributeValue(
+        session: Session, object: Object, template: *mut CK_ATTRIBUTE, count: CK_ULONG
+    ) => object::set_attribute_value;
+    C_FindObjectsInit(session: Session, template: *mut CK_ATTRIBUTE, count: CK_ULONG) => find::find_objects_init;
+    C_FindObjects(session: Session, list: *mut Object, max: CK_ULONG, count: Length) => find::find_objects;
+    C_FindObjectsFinal(session: Session) => find::find_objects_final;
+
+    C_DigestInit(session: Session, mechanism: Mechanism) => digest::digest_init;
+    C_Digest(session: Session, data: Bytes, length: CK_ULONG, digest: Bytes, digest_length: Length) => digest::digest;
+    C_DigestUpdate(session: Session, part: Bytes, length: CK_ULONG) => digest::digest_update;
+    C_DigestFinal(session: Session, digest: Bytes, digest_length: Length) => digest::digest_final;
+
+    C_SignInit(session: Session, mechanism: Mechanism, key: Object) => sign::sign_init;
+    C_Sign(
+        session: Session, data: Bytes, length: CK_ULONG, signature: Bytes, signature_length: Length
+    ) => sign::sign;
+    C_SignUpdate(session: Session, part: Bytes, length: CK_ULONG) => sign::sign_update;
+    C_SignFinal(session: Session, signature: Bytes, signature_length: Length) => sign::sign_final;
+
+    C_VerifyInit(session: Session, mechanism: Mechanism, key: Object) => verify::verify_init;
+    C_Verify(
+        session: Session, data: Bytes, length: CK_ULONG, signature: Bytes, signature_length: CK_ULONG
+    ) => verify::verify;
+    C_VerifyUpdate(session: Session, part: Bytes, length: CK_ULONG) => verify::verify_update;
+    C_VerifyFinal(session: Session, signature: Bytes, signature_length: CK_ULONG) => verify::verify_final;
+
+    C_GenerateKeyPair(
+        session: Session, mechanism: Mechanism,
+        public: *mut CK_ATTRIBUTE, public_count: CK_ULONG, private: *mut CK_ATTRIBUTE, private_count: CK_ULONG,
+        public_key: *mut Object, private_key: *mut Object
+    ) => keys::generate_key_pair;
+
+    C_SeedRandom(session: Session, seed: Bytes, length: CK_ULONG) => random::seed_random;
+    C_GenerateRandom(session: Session, random: Bytes, length: CK_ULONG) => random::generate_random;
+}
+
+unsupported! {
+    C_InitToken(CK_SLOT_ID, Bytes, CK_ULONG, Bytes);
+    C_GetOperationState(Session, Bytes, Length);
+    C_SetOperationState(Session, Bytes, CK_ULONG, Object, Object);
+    C_CopyObject(Session, Object, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
+    C_EncryptInit(Session, Mechanism, Object);
+    C_Encrypt(Session, Bytes, CK_ULONG, Bytes, Length);
+    C_EncryptUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
+    C_EncryptFinal(Session, Bytes, Length);
+    C_DecryptInit(Session, Mechanism, Object);
+    C_Decrypt(Session, Bytes, CK_ULONG, Bytes, Length);
+    C_DecryptUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
+    C_DecryptFinal(Session, Bytes, Length);
+    C_DigestKey(Session, Object);
+    C_SignRecoverInit(Session, Mechanism, Object);
+    C_SignRecover(Session, Bytes, CK_ULONG, Bytes, Length);
+    C_VerifyRecoverInit(Session, Mechanism, Object);
+    C_VerifyRecover(Session, Bytes, CK_ULONG, Bytes, Length);
+    C_DigestEncryptUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
+    C_DecryptDigestUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
+    C_SignEncryptUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
+    C_DecryptVerifyUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
+    C_GenerateKey(Session, Mechanism, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
+    C_WrapKey(Session, Mechanism, Object, Object, Bytes, Length);
+    C_UnwrapKey(Session, Mechanism, Object, Bytes, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
+    C_DeriveKey(Session, Mechanism, Object, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
+    C_MessageEncryptInit(Session, Mechanism, Object);
+    C_EncryptMessage(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG, Bytes, Length);
+    C_EncryptMessageBegin(Session, Pointer, CK_ULONG, Bytes, CK_ULONG);
+    C_EncryptMessageNext(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, Length, CK_FLAGS);
+    C_MessageEncryptFinal(Session);
+    C_MessageDecryptInit(Session, Mechanism, Object);
+    C_DecryptMessage(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG, Bytes, Length);
+    C_DecryptMessageBegin(Session, Pointer, CK_ULONG, Bytes, CK_ULONG);
+    C_DecryptMessageNext(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, Length, CK_FLAGS);
+    C_MessageDecryptFinal(Session);
+    C_MessageSignInit(Session, Mechanism, Object);
+    C_SignMessage(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, Length);
+    C_SignMessageBegin(Session, Pointer, CK_ULONG);
+    C_SignMessageNext(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, Length);
+    C_MessageSignFinal(Session);
+    C_MessageVerifyInit(Session, Mechanism, Object);
+    C_VerifyMessage(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG);
+    C_VerifyMessageBegin(Session, Pointer, CK_ULONG);
+    C_VerifyMessageNext(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG);
+    C_MessageVerifyFinal(Session);
+}

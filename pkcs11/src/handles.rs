@@ -1,0 +1,175 @@
+//! Object handles: numbers of this process for objects of the partitions.
+//!
+//! The identity behind a handle is the daemon's and outlives the daemon's restart, so a handle does too. What
+//! the daemon said of the object is kept with it, so that beginning a signature asks nobody.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{FindObjects, request::Op, response};
+
+use crate::call::{Access, Repeat};
+use crate::error::{Outcome, read, write};
+use crate::object::{Object, ObjectId};
+use crate::state::Process;
+use crate::token::Token;
+
+/// The most handles of a process.
+const MAX_HANDLES: usize = 1 << 20;
+
+/// The most objects (of 1 to 3 KiB each) that are kept; of others only the identity is.
+const MAX_KEPT: usize = 1 << 14;
+
+/// The handles of a process.
+#[derive(Debug)]
+pub struct Handles {
+    next: AtomicU64,
+    table: RwLock<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_handle: HashMap<CK_OBJECT_HANDLE, Known>,
+    by_identity: HashMap<(u32, ObjectId), CK_OBJECT_HANDLE>,
+    kept: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    partition: u32,
+    id: ObjectId,
+    object: Option<Arc<Object>>,
+}
+
+impl Handles {
+    /// No handles yet; numbers go on after those of a parent process.
+    pub fn after(parent: Option<&Handles>) -> Self {
+        let next = parent.map_or(1, |parent| parent.next.load(Ordering::Relaxed));
+        Handles { next: AtomicU64::new(next), table: RwLock::default() }
+    }
+
+    /// The handle of an object, the same as before if it had one. What was kept of it is replaced.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_HOST_MEMORY` if the process has too many.
+    pub fn remember(&self, partition: u32, object: Arc<Object>) -> Outcome<CK_OBJECT_HANDLE> {
+        let id = object.id;
+        let mut table = write(&self.table);
+        let handle = match table.by_identity.get(&(partition, id)) {
+            Some(handle) => *handle,
+            None if table.by_handle.len() >= MAX_HANDLES => return Err(CKR_HOST_MEMORY),
+            None => {
+                let handle = self.next.fetch_add(1, Ordering::Relaxed) as CK_OBJECT_HANDLE;
+                table.by_handle.insert(handle, Known { partition, id, object: None });
+                table.by_identity.insert((partition, id), handle);
+                handle
+            }
+        };
+        let room = table.kept < MAX_KEPT;
+        if let Some(known) = table.by_handle.get_mut(&handle) {
+            let had = known.object.is_some();
+            known.object = (had || room).then_some(object);
+            table.kept += usize::from(!had && room);
+        }
+        Ok(handle)
+    }
+
+    /// The identity behind a handle, and what is kept of the object.
+    fn known(&self, partition: u32, handle: CK_OBJECT_HANDLE) -> Option<(ObjectId, Option<Arc<Object>>)> {
+        let table = read(&self.table);
+        let known = table.by_handle.get(&handle).filter(|known| known.partition == partition)?;
+        Some((known.id, known.object.clone()))
+    }
+
+    /// Makes a handle invalid: its object is gone.
+    pub fn forget(&self, handle: CK_OBJECT_HANDLE) {
+        let mut table = write(&self.table);
+        if let Some(known) = table.by_handle.remove(&handle) {
+            table.by_identity.remove(&(known.partition, known.id));
+            table.kept -= usize::from(known.object.is_some());
+        }
+    }
+
+    /// Drops what is kept of a partition's private objects: at log-out.
+    pub fn forget_private(&self, partition: u32) {
+        let mut table = write(&self.table);
+        let mut dropped = 0;
+        for known in table.by_handle.values_mut() {
+            if known.partition == partition && known.object.as_ref().is_some_and(|object| object.info.private)
+            {
+                known.object = None;
+                dropped += 1;
+            }
+        }
+        table.kept -= dropped;
+    }
+
+    /// Makes all handles invalid.
+    pub fn clear(&self) {
+        *write(&self.table) = Table::default();
+    }
+}
+
+impl Process {
+    /// The object behind a handle. The daemon is asked only if nothing is kept of it.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_OBJECT_HANDLE_INVALID` if there is none, or none that can be seen without logging in.
+    pub fn object(&'static self, token: &Token, handle: CK_OBJECT_HANDLE) -> Outcome<Arc<Object>> {
+        let (id, kept) = self.handles.known(token.partition, handle).ok_or(CKR_OBJECT_HANDLE_INVALID)?;
+        if let Some(object) = kept {
+            return Ok(object);
+        }
+        let find = || Op::FindObjects(FindObjects { object: id.to_vec(), ..FindObjects::default() });
+        let response::Result::Objects(list) = self.call(Access::of(token), Repeat::Safe, find)? else {
+            return Err(CKR_DEVICE_ERROR);
+        };
+        let info = list.objects.into_iter().next().ok_or(CKR_OBJECT_HANDLE_INVALID)?;
+        let object = Object::new(info).filter(|object| object.id == id).ok_or(CKR_DEVICE_ERROR)?;
+        let object = Arc::new(object);
+        self.handles.remember(token.partition, Arc::clone(&object))?;
+        Ok(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_protocol::v1::ObjectInfo;
+
+    use super::*;
+
+    fn object(id: u8, label: &str, private: bool) -> Arc<Object> {
+        let info = ObjectInfo { object: vec![id; 16], label: label.into(), private, ..ObjectInfo::default() };
+        Arc::new(Object::new(info).unwrap())
+    }
+
+    #[test]
+    fn an_object_keeps_its_handle_and_a_partition_its_own() {
+        let handles = Handles::after(None);
+        let first = handles.remember(1, object(7, "a", true)).unwrap();
+        assert_eq!(handles.remember(1, object(7, "b", true)).unwrap(), first);
+        assert_ne!(handles.remember(2, object(7, "c", true)).unwrap(), first);
+        assert_eq!(handles.known(1, first).unwrap().1.unwrap().info.label, "b");
+        assert!(handles.known(2, first).is_none());
+        handles.forget(first);
+        assert!(handles.known(1, first).is_none());
+        let again = handles.remember(1, object(7, "d", true)).unwrap();
+        assert_ne!(again, first, "a handle is never used again");
+        assert!(Handles::after(Some(&handles)).remember(1, object(7, "e", true)).unwrap() > again);
+    }
+
+    #[test]
+    fn log_out_drops_what_is_kept_of_private_objects() {
+        let handles = Handles::after(None);
+        let private = handles.remember(1, object(1, "key", true)).unwrap();
+        let public = handles.remember(1, object(2, "certificate", false)).unwrap();
+        handles.forget_private(1);
+        assert!(handles.known(1, private).unwrap().1.is_none());
+        assert!(handles.known(1, public).unwrap().1.is_some());
+        assert_eq!(read(&handles.table).kept, 1);
+    }
+}

@@ -1,0 +1,279 @@
+//! Key types: what PKCS#11 says of them, and their public keys in DER.
+
+use cryptoki_sys::*;
+use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, OctetStringRef, PrintableStringRef, UintRef};
+use der::{Decode, Encode, Sequence};
+use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
+use strongroom_protocol::v1::KeyType;
+
+use crate::error::Outcome;
+
+/// Keys that share mechanisms and attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// `CKK_RSA`.
+    Rsa,
+    /// `CKK_EC`.
+    Ec,
+    /// `CKK_EC_EDWARDS`.
+    Edwards,
+}
+
+impl Family {
+    /// The value of `CKA_KEY_TYPE`.
+    pub fn key_type(self) -> CK_KEY_TYPE {
+        match self {
+            Family::Rsa => CKK_RSA,
+            Family::Ec => CKK_EC,
+            Family::Edwards => CKK_EC_EDWARDS,
+        }
+    }
+
+    /// The family of a `CKA_KEY_TYPE`, if the partition has such keys.
+    pub fn of_key_type(key_type: CK_KEY_TYPE) -> Option<Self> {
+        [Family::Rsa, Family::Ec, Family::Edwards].into_iter().find(|family| family.key_type() == key_type)
+    }
+
+    /// The mechanism that makes such pairs: `CKA_KEY_GEN_MECHANISM`.
+    pub fn generator(self) -> CK_MECHANISM_TYPE {
+        match self {
+            Family::Rsa => CKM_RSA_PKCS_KEY_PAIR_GEN,
+            Family::Ec => CKM_EC_KEY_PAIR_GEN,
+            Family::Edwards => CKM_EC_EDWARDS_KEY_PAIR_GEN,
+        }
+    }
+}
+
+/// What is fixed by a key type.
+#[derive(Debug)]
+pub struct KeyFacts {
+    /// The protocol's name for it.
+    pub key_type: KeyType,
+    /// Its family.
+    pub family: Family,
+    /// The size of the modulus or of the curve's field, in bits.
+    pub bits: usize,
+    /// The size of its signatures in bytes (ECDSA: r and s together).
+    pub signature: usize,
+    /// The curve.
+    pub curve: Option<ObjectIdentifier>,
+}
+
+impl KeyFacts {
+    /// The size of an EC scalar or of an Ed25519 seed, in bytes.
+    pub fn scalar(&self) -> usize {
+        self.bits.div_ceil(8)
+    }
+}
+
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+/// RFC 8410, which PKCS#11 3.0 names for Ed25519.
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+/// What GnuPG, and older OpenSC, call Ed25519.
+const ED25519_GNU: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591.15.1");
+/// PKCS#11 3.0's `curveName` for Ed25519, a PrintableString.
+const ED25519_NAME: &str = "edwards25519";
+
+/// All key types of the partition.
+pub static KEYS: [KeyFacts; 7] = [
+    KeyFacts { key_type: KeyType::Rsa2048, family: Family::Rsa, bits: 2048, signature: 256, curve: None },
+    KeyFacts { key_type: KeyType::Rsa3072, family: Family::Rsa, bits: 3072, signature: 384, curve: None },
+    KeyFacts { key_type: KeyType::Rsa4096, family: Family::Rsa, bits: 4096, signature: 512, curve: None },
+    KeyFacts { key_type: KeyType::P256, family: Family::Ec, bits: 256, signature: 64, curve: Some(P256) },
+    KeyFacts { key_type: KeyType::P384, family: Family::Ec, bits: 384, signature: 96, curve: Some(P384) },
+    KeyFacts { key_type: KeyType::P521, family: Family::Ec, bits: 521, signature: 132, curve: Some(P521) },
+    KeyFacts {
+        key_type: KeyType::Ed25519,
+        family: Family::Edwards,
+        bits: 255,
+        signature: 64,
+        curve: Some(ED25519),
+    },
+];
+
+/// The facts of a key type; `None` for one that this release does not know.
+pub fn facts(key_type: KeyType) -> Option<&'static KeyFacts> {
+    KEYS.iter().find(|facts| facts.key_type == key_type)
+}
+
+/// The RSA key of this many bits.
+pub fn rsa(bits: usize) -> Option<&'static KeyFacts> {
+    KEYS.iter().find(|facts| facts.family == Family::Rsa && facts.bits == bits)
+}
+
+/// The key type on the curve that `CKA_EC_PARAMS` names, by identifier or, of Edwards curves, by name.
+///
+/// # Errors
+///
+/// `CKR_DOMAIN_PARAMS_INVALID` for bytes that name no curve, `CKR_CURVE_NOT_SUPPORTED` for another curve.
+pub fn of_curve(family: Family, parameters: &[u8]) -> Outcome<&'static KeyFacts> {
+    let any = AnyRef::from_der(parameters).map_err(|_| CKR_DOMAIN_PARAMS_INVALID)?;
+    let curve = if let Ok(identifier) = any.decode_as::<ObjectIdentifier>() {
+        if identifier == ED25519_GNU { ED25519 } else { identifier }
+    } else if let Ok(name) = any.decode_as::<PrintableStringRef<'_>>() {
+        if name.as_str() != ED25519_NAME {
+            return Err(CKR_CURVE_NOT_SUPPORTED);
+        }
+        ED25519
+    } else {
+        // Explicit curve parameters, or implicit ones.
+        return Err(CKR_DOMAIN_PARAMS_INVALID);
+    };
+    KEYS.iter()
+        .find(|facts| facts.family == family && facts.curve == Some(curve))
+        .ok_or(CKR_CURVE_NOT_SUPPORTED)
+}
+
+/// PKCS#1's RSAPublicKey.
+#[derive(Sequence)]
+struct RsaPublicKey<'a> {
+    modulus: UintRef<'a>,
+    exponent: UintRef<'a>,
+}
+
+/// A public key as PKCS#11 has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublicKey {
+    /// `CKA_MODULUS` and `CKA_PUBLIC_EXPONENT`, big-endian without leading zeros.
+    Rsa {
+        /// n.
+        modulus: Vec<u8>,
+        /// e.
+        exponent: Vec<u8>,
+    },
+    /// Of both kinds of curves.
+    Curve {
+        /// `CKA_EC_PARAMS`: the curve's identifier in DER.
+        parameters: Vec<u8>,
+        /// `CKA_EC_POINT`: the point (or Ed25519's 32 bytes) in a DER OCTET STRING.
+        point: Vec<u8>,
+    },
+}
+
+impl PublicKey {
+    /// Reads a DER SubjectPublicKeyInfo. `None` if it is not one of a type that we know.
+    pub fn of_spki(facts: &KeyFacts, der: &[u8]) -> Option<Self> {
+        let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
+        let bits = info.subject_public_key.as_bytes()?;
+        match facts.curve {
+            None => {
+                let key = RsaPublicKey::from_der(bits).ok()?;
+                Some(PublicKey::Rsa {
+                    modulus: key.modulus.as_bytes().to_vec(),
+                    exponent: key.exponent.as_bytes().to_vec(),
+                })
+            }
+            Some(curve) => Some(PublicKey::Curve {
+                parameters: curve.to_der().ok()?,
+                point: OctetStringRef::new(bits).ok()?.to_der().ok()?,
+            }),
+        }
+    }
+}
+
+/// The DER SubjectPublicKeyInfo of an RSA key.
+///
+/// # Errors
+///
+/// `CKR_ATTRIBUTE_VALUE_INVALID` for a size that the partition does not have.
+pub fn rsa_spki(modulus: &[u8], exponent: &[u8]) -> Outcome<(&'static KeyFacts, Vec<u8>)> {
+    let invalid = |_| CKR_ATTRIBUTE_VALUE_INVALID;
+    let modulus = UintRef::new(modulus).map_err(invalid)?;
+    let facts = rsa(bits(modulus.as_bytes())).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
+    let key = RsaPublicKey { modulus, exponent: UintRef::new(exponent).map_err(invalid)? };
+    let key = key.to_der().map_err(invalid)?;
+    let spki = SubjectPublicKeyInfoRef {
+        algorithm: AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) },
+        subject_public_key: BitStringRef::from_bytes(&key).map_err(invalid)?,
+    };
+    Ok((facts, spki.to_der().map_err(invalid)?))
+}
+
+/// The DER SubjectPublicKeyInfo of a key on a curve, from `CKA_EC_POINT`: the point in a DER OCTET STRING,
+/// or, as some applications give it, bare.
+///
+/// # Errors
+///
+/// `CKR_ATTRIBUTE_VALUE_INVALID` for a point of another size than the curve's.
+pub fn curve_spki(facts: &KeyFacts, point: &[u8]) -> Outcome<Vec<u8>> {
+    let invalid = |_| CKR_ATTRIBUTE_VALUE_INVALID;
+    let expected = match facts.family {
+        Family::Edwards => facts.scalar(),
+        _ => 1 + 2 * facts.scalar(),
+    };
+    let point = match <&OctetStringRef>::from_der(point) {
+        Ok(inner) if inner.as_bytes().len() == expected => inner.as_bytes(),
+        _ if point.len() == expected => point,
+        _ => return Err(CKR_ATTRIBUTE_VALUE_INVALID),
+    };
+    let spki = SubjectPublicKeyInfoRef {
+        algorithm: algorithm(facts),
+        subject_public_key: BitStringRef::from_bytes(point).map_err(invalid)?,
+    };
+    spki.to_der().map_err(invalid)
+}
+
+/// The AlgorithmIdentifier of a key type, in SubjectPublicKeyInfo and in PKCS#8.
+pub fn algorithm(facts: &KeyFacts) -> AlgorithmIdentifierRef<'_> {
+    match (facts.family, &facts.curve) {
+        (Family::Ec, Some(curve)) => AlgorithmIdentifierRef { oid: EC, parameters: Some(curve.into()) },
+        (Family::Edwards, _) => AlgorithmIdentifierRef { oid: ED25519, parameters: None },
+        _ => AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) },
+    }
+}
+
+/// The size in bits of a big-endian number without leading zero bytes.
+pub fn bits(number: &[u8]) -> usize {
+    match number.first() {
+        Some(first) => number.len() * 8 - first.leading_zeros() as usize,
+        None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_by_identifier_and_by_name() {
+        let p256 = P256.to_der().unwrap();
+        assert_eq!(of_curve(Family::Ec, &p256).unwrap().key_type, KeyType::P256);
+        assert_eq!(of_curve(Family::Edwards, &p256).unwrap_err(), CKR_CURVE_NOT_SUPPORTED);
+        let named = PrintableStringRef::new("edwards25519").unwrap().to_der().unwrap();
+        for name in [named, ED25519.to_der().unwrap(), ED25519_GNU.to_der().unwrap()] {
+            assert_eq!(of_curve(Family::Edwards, &name).unwrap().key_type, KeyType::Ed25519);
+        }
+        let other = ObjectIdentifier::new_unwrap("1.3.132.0.10").to_der().unwrap();
+        assert_eq!(of_curve(Family::Ec, &other).unwrap_err(), CKR_CURVE_NOT_SUPPORTED);
+        assert_eq!(of_curve(Family::Ec, b"junk").unwrap_err(), CKR_DOMAIN_PARAMS_INVALID);
+        assert_eq!(of_curve(Family::Ec, &[]).unwrap_err(), CKR_DOMAIN_PARAMS_INVALID);
+    }
+
+    #[test]
+    fn public_keys_there_and_back() {
+        let mut modulus = vec![0xc1; 256];
+        modulus[255] = 1;
+        let (facts, spki) = rsa_spki(&modulus, &[1, 0, 1]).unwrap();
+        assert_eq!(facts.key_type, KeyType::Rsa2048);
+        let key = PublicKey::of_spki(facts, &spki).unwrap();
+        assert_eq!(key, PublicKey::Rsa { modulus, exponent: vec![1, 0, 1] });
+        assert_eq!(rsa_spki(&[1; 100], &[3]).unwrap_err(), CKR_ATTRIBUTE_VALUE_INVALID);
+
+        let p384 = super::facts(KeyType::P384).unwrap();
+        let spki = curve_spki(p384, &[4; 97]).unwrap();
+        let Some(PublicKey::Curve { parameters, point }) = PublicKey::of_spki(p384, &spki) else { panic!() };
+        assert_eq!(parameters, P384.to_der().unwrap());
+        assert_eq!(point[..2], [4, 97]);
+        assert_eq!(curve_spki(p384, &point).unwrap(), spki, "with and without the OCTET STRING");
+        assert_eq!(curve_spki(p384, &[4; 65]).unwrap_err(), CKR_ATTRIBUTE_VALUE_INVALID);
+    }
+
+    #[test]
+    fn sizes_in_bits() {
+        assert_eq!([bits(&[]), bits(&[1]), bits(&[0x80, 0])], [0, 1, 16]);
+    }
+}

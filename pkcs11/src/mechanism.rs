@@ -1,0 +1,240 @@
+//! The table of mechanisms, and the parameters that come with them.
+
+use cryptoki_sys::*;
+use strongroom_ffi::pointer;
+use strongroom_protocol::v1::{Hash, Mechanism, PssParameters};
+
+use crate::error::Outcome;
+use crate::hash;
+use crate::key::Family;
+
+/// What a mechanism does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Makes key pairs of a family.
+    Generate(Family),
+    /// Signs with keys of a family: as a request of the protocol over data that has been hashed here, or, of
+    /// [`Hash::Unspecified`], over the application's data as they are.
+    Sign(Family, Mechanism, Hash),
+    /// Hashes, in the application's process.
+    Digest(Hash),
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Entry {
+    /// PKCS#11's name.
+    pub mechanism: CK_MECHANISM_TYPE,
+    /// What it does.
+    pub purpose: Purpose,
+}
+
+macro_rules! table {
+    ($($mechanism:ident => $purpose:expr,)*) => {
+        /// All mechanisms, in the order in which `C_GetMechanismList` gives them.
+        pub static MECHANISMS: &[Entry] = &[$(Entry { mechanism: $mechanism, purpose: $purpose }),*];
+    };
+}
+
+use Family::{Ec, Edwards, Rsa};
+use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Unspecified};
+use Mechanism::{Ecdsa, Eddsa, RsaPkcs, RsaPkcsPss};
+use Purpose::{Digest, Generate, Sign};
+
+table! {
+    CKM_RSA_PKCS_KEY_PAIR_GEN => Generate(Rsa),
+    CKM_RSA_PKCS => Sign(Rsa, RsaPkcs, Unspecified),
+    CKM_SHA1_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha1),
+    CKM_SHA224_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha224),
+    CKM_SHA256_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha256),
+    CKM_SHA384_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha384),
+    CKM_SHA512_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha512),
+    CKM_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Unspecified),
+    CKM_SHA1_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha1),
+    CKM_SHA224_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha224),
+    CKM_SHA256_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha256),
+    CKM_SHA384_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha384),
+    CKM_SHA512_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha512),
+    CKM_EC_KEY_PAIR_GEN => Generate(Ec),
+    CKM_ECDSA => Sign(Ec, Ecdsa, Unspecified),
+    CKM_ECDSA_SHA1 => Sign(Ec, Ecdsa, Sha1),
+    CKM_ECDSA_SHA224 => Sign(Ec, Ecdsa, Sha224),
+    CKM_ECDSA_SHA256 => Sign(Ec, Ecdsa, Sha256),
+    CKM_ECDSA_SHA384 => Sign(Ec, Ecdsa, Sha384),
+    CKM_ECDSA_SHA512 => Sign(Ec, Ecdsa, Sha512),
+    CKM_EC_EDWARDS_KEY_PAIR_GEN => Generate(Edwards),
+    CKM_EDDSA => Sign(Edwards, Eddsa, Unspecified),
+    CKM_SHA_1 => Digest(Sha1),
+    CKM_SHA224 => Digest(Sha224),
+    CKM_SHA256 => Digest(Sha256),
+    CKM_SHA384 => Digest(Sha384),
+    CKM_SHA512 => Digest(Sha512),
+}
+
+/// The row of a mechanism.
+///
+/// # Errors
+///
+/// `CKR_MECHANISM_INVALID` if there is none.
+pub fn find(mechanism: CK_MECHANISM_TYPE) -> Outcome<&'static Entry> {
+    MECHANISMS.iter().find(|entry| entry.mechanism == mechanism).ok_or(CKR_MECHANISM_INVALID)
+}
+
+impl Entry {
+    /// What `C_GetMechanismInfo` says.
+    pub fn info(&self) -> CK_MECHANISM_INFO {
+        let sizes = |family| match family {
+            Rsa => (2048, 4096, 0),
+            Ec => (256, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS),
+            Edwards => (255, 255, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME),
+        };
+        let ((min, max, curve), flags) = match self.purpose {
+            // CKF_HW: the partition does it, not the application's process.
+            Generate(family) => (sizes(family), CKF_HW | CKF_GENERATE_KEY_PAIR),
+            Sign(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
+            Digest(_) => ((0, 0, 0), CKF_DIGEST),
+        };
+        CK_MECHANISM_INFO { ulMinKeySize: min, ulMaxKeySize: max, flags: flags | curve }
+    }
+}
+
+/// The hash that a digest mechanism computes.
+pub fn hash_of(mechanism: CK_MECHANISM_TYPE) -> Option<Hash> {
+    match find(mechanism).ok()?.purpose {
+        Digest(hash) => Some(hash),
+        _ => None,
+    }
+}
+
+fn hash_of_mask(mask: CK_RSA_PKCS_MGF_TYPE) -> Option<Hash> {
+    Some(match mask {
+        CKG_MGF1_SHA1 => Sha1,
+        CKG_MGF1_SHA224 => Sha224,
+        CKG_MGF1_SHA256 => Sha256,
+        CKG_MGF1_SHA384 => Sha384,
+        CKG_MGF1_SHA512 => Sha512,
+        _ => return None,
+    })
+}
+
+/// Reads the parameter of a signature mechanism; for PSS, what the request carries.
+///
+/// # Errors
+///
+/// `CKR_MECHANISM_PARAM_INVALID` if it is missing, not wanted, or contradicts the mechanism.
+///
+/// # Safety
+///
+/// `mechanism`'s parameter, if not null, has the length that stands beside it.
+pub unsafe fn signature_parameters(
+    mechanism: &CK_MECHANISM,
+    wire: Mechanism,
+    hash: Hash,
+) -> Outcome<Option<PssParameters>> {
+    let length = mechanism.ulParameterLen as usize;
+    match wire {
+        RsaPkcsPss if length == size_of::<CK_RSA_PKCS_PSS_PARAMS>() => {
+            // SAFETY: of this type by its length; by the contract.
+            let given = unsafe {
+                pointer::reference(mechanism.pParameter.cast_const().cast::<CK_RSA_PKCS_PSS_PARAMS>())
+            }
+            .ok_or(CKR_MECHANISM_PARAM_INVALID)?;
+            pss(given, hash).map(Some)
+        }
+        Eddsa if length == size_of::<CK_EDDSA_PARAMS>() => {
+            // SAFETY: of this type by its length; by the contract.
+            let given =
+                unsafe { pointer::reference(mechanism.pParameter.cast_const().cast::<CK_EDDSA_PARAMS>()) }
+                    .ok_or(CKR_MECHANISM_PARAM_INVALID)?;
+            // Ed25519 proper only: neither Ed25519ph nor Ed25519ctx.
+            if given.phFlag != CK_FALSE || given.ulContextDataLen != 0 {
+                return Err(CKR_MECHANISM_PARAM_INVALID);
+            }
+            Ok(None)
+        }
+        RsaPkcsPss => Err(CKR_MECHANISM_PARAM_INVALID),
+        _ if length == 0 => Ok(None),
+        _ => Err(CKR_MECHANISM_PARAM_INVALID),
+    }
+}
+
+fn pss(given: &CK_RSA_PKCS_PSS_PARAMS, hash: Hash) -> Outcome<PssParameters> {
+    let named = hash_of(given.hashAlg).ok_or(CKR_MECHANISM_PARAM_INVALID)?;
+    let mask = hash_of_mask(given.mgf).ok_or(CKR_MECHANISM_PARAM_INVALID)?;
+    if hash != Unspecified && hash != named {
+        return Err(CKR_MECHANISM_PARAM_INVALID);
+    }
+    // No key here is longer than 512 bytes; whether the salt fits this key, the partition decides.
+    let salt_length =
+        u32::try_from(given.sLen).ok().filter(|length| *length <= 512).ok_or(CKR_MECHANISM_PARAM_INVALID)?;
+    Ok(PssParameters { hash: named.into(), mgf1_hash: mask.into(), salt_length })
+}
+
+/// The largest input of a signature without hashing, in bytes, for a key whose signatures have `signature`
+/// bytes; and the exact size if there is only one.
+pub fn raw_input(wire: Mechanism, pss: Option<&PssParameters>, signature: usize) -> (usize, Option<usize>) {
+    match wire {
+        // RFC 8017, 9.2: at least 11 bytes of padding.
+        RsaPkcs => (signature.saturating_sub(11), None),
+        RsaPkcsPss => {
+            let size = pss.map_or(0, |pss| hash::size(pss.hash()));
+            (size, Some(size))
+        }
+        // What is beyond the curve's size is ignored anyway (FIPS 186-5, 6.4).
+        Ecdsa => (1024, None),
+        Eddsa | Mechanism::Unspecified => (512 * 1024, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with<T>(mechanism: CK_MECHANISM_TYPE, parameter: &mut T, length: usize) -> CK_MECHANISM {
+        CK_MECHANISM {
+            mechanism,
+            pParameter: std::ptr::from_mut(parameter).cast(),
+            ulParameterLen: length as CK_ULONG,
+        }
+    }
+
+    fn parse(mechanism: &CK_MECHANISM) -> Outcome<Option<PssParameters>> {
+        let Sign(_, wire, hash) = find(mechanism.mechanism).unwrap().purpose else { panic!() };
+        // SAFETY: the tests' parameters are locals of the length they say.
+        unsafe { signature_parameters(mechanism, wire, hash) }
+    }
+
+    #[test]
+    fn no_mechanism_stands_twice() {
+        for (index, entry) in MECHANISMS.iter().enumerate() {
+            assert!(MECHANISMS[..index].iter().all(|other| other.mechanism != entry.mechanism));
+        }
+    }
+
+    #[test]
+    fn pss_parameters() {
+        let mut given = CK_RSA_PKCS_PSS_PARAMS { hashAlg: CKM_SHA256, mgf: CKG_MGF1_SHA256, sLen: 32 };
+        let size = size_of_val(&given);
+        let parsed = parse(&with(CKM_SHA256_RSA_PKCS_PSS, &mut given, size)).unwrap().unwrap();
+        assert_eq!((parsed.hash(), parsed.mgf1_hash(), parsed.salt_length), (Sha256, Sha256, 32));
+        let wrong = Err(CKR_MECHANISM_PARAM_INVALID);
+        assert_eq!(parse(&with(CKM_SHA384_RSA_PKCS_PSS, &mut given, size)), wrong);
+        assert_eq!(parse(&with(CKM_RSA_PKCS_PSS, &mut given, size - 1)), wrong);
+        assert_eq!(parse(&with(CKM_RSA_PKCS_PSS, &mut given, 0)), wrong);
+        given.sLen = CK_ULONG::MAX;
+        assert_eq!(parse(&with(CKM_RSA_PKCS_PSS, &mut given, size)), wrong);
+        given.hashAlg = CKM_RSA_PKCS;
+        assert_eq!(parse(&with(CKM_RSA_PKCS_PSS, &mut given, size)), wrong);
+    }
+
+    #[test]
+    fn eddsa_parameters() {
+        let mut given =
+            CK_EDDSA_PARAMS { phFlag: CK_FALSE, ulContextDataLen: 0, pContextData: std::ptr::null_mut() };
+        let size = size_of_val(&given);
+        assert_eq!(parse(&with(CKM_EDDSA, &mut given, size)), Ok(None));
+        assert_eq!(parse(&with(CKM_EDDSA, &mut given, 0)), Ok(None));
+        given.phFlag = CK_TRUE;
+        assert_eq!(parse(&with(CKM_EDDSA, &mut given, size)), Err(CKR_MECHANISM_PARAM_INVALID));
+    }
+}

@@ -1,0 +1,322 @@
+//! An object of the partition as PKCS#11's attributes.
+
+use std::borrow::Cow;
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{Hash, KeyPolicy, ObjectClass, ObjectInfo};
+
+use crate::certificate::Certificate;
+use crate::error::Outcome;
+use crate::key::{self, Family, KeyFacts, PublicKey};
+use crate::template::Template;
+use crate::{hash, import};
+
+/// An object's identity on the wire.
+pub type ObjectId = [u8; 16];
+
+/// An object that the daemon has described, with its DER parsed once.
+#[derive(Debug)]
+pub struct Object {
+    /// What the daemon said.
+    pub info: ObjectInfo,
+    /// Its identity.
+    pub id: ObjectId,
+    /// Of keys.
+    pub key: Option<&'static KeyFacts>,
+    public: Option<PublicKey>,
+    certificate: Option<Certificate>,
+}
+
+/// What an object has under an attribute's name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// These bytes.
+    Bytes(Cow<'a, [u8]>),
+    /// Something that never leaves the partition.
+    Sensitive,
+    /// No such attribute.
+    Absent,
+}
+
+impl Object {
+    /// Takes the daemon's description; `None` if it lacks an identity (it is not of this protocol).
+    pub fn new(info: ObjectInfo) -> Option<Self> {
+        let id = info.object.as_slice().try_into().ok()?;
+        let key = key::facts(info.key_type());
+        let public = key.and_then(|facts| PublicKey::of_spki(facts, &info.public_key));
+        let certificate = match info.class() {
+            ObjectClass::Certificate => Certificate::parse(&info.value),
+            _ => None,
+        };
+        Some(Object { info, id, key, public, certificate })
+    }
+
+    /// What it may be used for.
+    pub fn policy(&self) -> KeyPolicy {
+        self.info.policy.unwrap_or_default()
+    }
+
+    /// The value of an attribute.
+    pub fn attribute(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
+        let common = self.common(attribute);
+        if common != Value::Absent {
+            return common;
+        }
+        let own = match self.info.class() {
+            ObjectClass::PrivateKey => self.private_key(attribute),
+            ObjectClass::PublicKey => self.public_key(attribute),
+            ObjectClass::Certificate => self.certificate(attribute),
+            ObjectClass::Data => self.data(attribute),
+            ObjectClass::Unspecified => Value::Absent,
+        };
+        if own != Value::Absent {
+            return own;
+        }
+        // What a client stored with it, else the standard's default.
+        match self.info.attributes.iter().find(|stored| stored.r#type == attribute) {
+            Some(stored) => bytes(&stored.value),
+            None => self.default_of(attribute),
+        }
+    }
+
+    /// Whether it fits a search template.
+    pub fn matches(&self, template: &Template<'_>) -> bool {
+        template.iter().all(|(attribute, wanted)| match self.attribute(attribute) {
+            Value::Bytes(value) => value == wanted,
+            Value::Sensitive | Value::Absent => false,
+        })
+    }
+
+    /// About how many bytes it takes in the partition: `C_GetObjectSize`.
+    pub fn size(&self) -> usize {
+        self.info.public_key.len() + self.info.value.len() + self.info.label.len() + self.info.id.len() + 128
+    }
+
+    fn common(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
+        match attribute {
+            CKA_CLASS => number(class_of(self.info.class())),
+            CKA_TOKEN | CKA_COPYABLE => boolean(attribute == CKA_TOKEN),
+            CKA_PRIVATE => boolean(self.info.private),
+            CKA_MODIFIABLE => boolean(!self.info.not_modifiable),
+            CKA_DESTROYABLE => boolean(!self.info.not_destroyable),
+            CKA_LABEL => bytes(self.info.label.as_bytes()),
+            CKA_UNIQUE_ID => owned(hexadecimal(&self.id).into_bytes()),
+            _ => Value::Absent,
+        }
+    }
+
+    /// What private and public keys share.
+    fn key(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
+        let Some(facts) = self.key else { return Value::Absent };
+        match (attribute, &self.public) {
+            (CKA_KEY_TYPE, _) => number(facts.family.key_type()),
+            (CKA_ID, _) => bytes(&self.info.id),
+            (CKA_LOCAL, _) => boolean(self.policy().local),
+            (CKA_DERIVE, _) => boolean(self.policy().derive),
+            (CKA_KEY_GEN_MECHANISM, _) => number(match self.policy().local {
+                true => facts.family.generator(),
+                false => CK_UNAVAILABLE_INFORMATION,
+            }),
+            (CKA_PUBLIC_KEY_INFO, _) => bytes(&self.info.public_key),
+            (CKA_MODULUS, Some(PublicKey::Rsa { modulus, .. })) => bytes(modulus),
+            (CKA_PUBLIC_EXPONENT, Some(PublicKey::Rsa { exponent, .. })) => bytes(exponent),
+            (CKA_MODULUS_BITS, _) if facts.family == Family::Rsa => number(facts.bits as CK_ULONG),
+            (CKA_EC_PARAMS, Some(PublicKey::Curve { parameters, .. })) => bytes(parameters),
+            (CKA_EC_POINT, Some(PublicKey::Curve { point, .. })) => bytes(point),
+            _ => Value::Absent,
+        }
+    }
+
+    fn private_key(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
+        let policy = self.policy();
+        match attribute {
+            // The partition never shows a private key in the clear, extractable (wrapped) or not.
+            CKA_SENSITIVE => boolean(true),
+            CKA_EXTRACTABLE => boolean(policy.extractable),
+            CKA_ALWAYS_SENSITIVE => boolean(policy.always_sensitive),
+            CKA_NEVER_EXTRACTABLE => boolean(policy.never_extractable),
+            CKA_SIGN => boolean(policy.sign),
+            CKA_DECRYPT => boolean(policy.decrypt),
+            CKA_UNWRAP => boolean(policy.unwrap),
+            CKA_SIGN_RECOVER | CKA_ALWAYS_AUTHENTICATE | CKA_WRAP_WITH_TRUSTED => boolean(false),
+            _ if import::is_secret(attribute) => Value::Sensitive,
+            _ => self.key(attribute),
+        }
+    }
+
+    fn public_key(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
+        let policy = self.policy();
+        match attribute {
+            CKA_VERIFY => boolean(policy.verify),
+            CKA_ENCRYPT => boolean(policy.encrypt),
+            CKA_WRAP => boolean(policy.wrap),
+            CKA_VERIFY_RECOVER | CKA_TRUSTED => boolean(false),
+            _ => self.key(attribute),
+        }
+    }
+
+    fn certificate(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
+        match (attribute, &self.certificate) {
+            (CKA_CERTIFICATE_TYPE, _) => number(CKC_X_509),
+            (CKA_VALUE, _) => bytes(&self.info.value),
+            (CKA_ID, _) => bytes(&self.info.id),
+            (CKA_TRUSTED, _) => boolean(false),
+            (CKA_CHECK_VALUE, _) => check_value(&self.info.value),
+            (CKA_SUBJECT, Some(certificate)) => bytes(&certificate.subject),
+            (CKA_ISSUER, Some(certificate)) => bytes(&certificate.issuer),
+            (CKA_SERIAL_NUMBER, Some(certificate)) => bytes(&certificate.serial_number),
+            (CKA_PUBLIC_KEY_INFO, Some(certificate)) => bytes(&certificate.public_key_info),
+            _ => Value::Absent,
+        }
+    }
+
+    fn data(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
+        match attribute {
+            CKA_VALUE => bytes(&self.info.value),
+            _ => Value::Absent,
+        }
+    }
+
+    /// Attributes that an object of this class has even if nobody gave them.
+    fn default_of(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'static> {
+        let class = self.info.class();
+        let is_key = matches!(class, ObjectClass::PrivateKey | ObjectClass::PublicKey);
+        let is_certificate = class == ObjectClass::Certificate;
+        match attribute {
+            CKA_SUBJECT if is_key => bytes(&[]),
+            CKA_START_DATE | CKA_END_DATE if is_key || is_certificate => bytes(&[]),
+            CKA_CERTIFICATE_CATEGORY if is_certificate => number(CK_CERTIFICATE_CATEGORY_UNSPECIFIED),
+            CKA_JAVA_MIDP_SECURITY_DOMAIN if is_certificate => number(CK_SECURITY_DOMAIN_UNSPECIFIED),
+            CKA_NAME_HASH_ALGORITHM if is_certificate => number(CKM_SHA_1),
+            CKA_URL | CKA_HASH_OF_SUBJECT_PUBLIC_KEY | CKA_HASH_OF_ISSUER_PUBLIC_KEY if is_certificate => {
+                bytes(&[])
+            }
+            CKA_APPLICATION | CKA_OBJECT_ID if class == ObjectClass::Data => bytes(&[]),
+            _ => Value::Absent,
+        }
+    }
+}
+
+/// Attributes that the partition keeps for a client without interpreting them, in objects of any class.
+pub fn is_kept(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> bool {
+    match class {
+        ObjectClass::PrivateKey | ObjectClass::PublicKey => {
+            matches!(attribute, CKA_SUBJECT | CKA_START_DATE | CKA_END_DATE)
+        }
+        ObjectClass::Certificate => matches!(
+            attribute,
+            CKA_START_DATE
+                | CKA_END_DATE
+                | CKA_CERTIFICATE_CATEGORY
+                | CKA_JAVA_MIDP_SECURITY_DOMAIN
+                | CKA_NAME_HASH_ALGORITHM
+                | CKA_URL
+                | CKA_HASH_OF_SUBJECT_PUBLIC_KEY
+                | CKA_HASH_OF_ISSUER_PUBLIC_KEY
+        ),
+        ObjectClass::Data => matches!(attribute, CKA_APPLICATION | CKA_OBJECT_ID),
+        ObjectClass::Unspecified => false,
+    }
+}
+
+/// The class of a `CKA_CLASS`.
+///
+/// # Errors
+///
+/// `CKR_ATTRIBUTE_VALUE_INVALID` for a class that the partition does not have.
+pub fn class_from(class: CK_OBJECT_CLASS) -> Outcome<ObjectClass> {
+    Ok(match class {
+        CKO_PRIVATE_KEY => ObjectClass::PrivateKey,
+        CKO_PUBLIC_KEY => ObjectClass::PublicKey,
+        CKO_CERTIFICATE => ObjectClass::Certificate,
+        CKO_DATA => ObjectClass::Data,
+        _ => return Err(CKR_ATTRIBUTE_VALUE_INVALID),
+    })
+}
+
+fn class_of(class: ObjectClass) -> CK_OBJECT_CLASS {
+    match class {
+        ObjectClass::PrivateKey => CKO_PRIVATE_KEY,
+        ObjectClass::PublicKey => CKO_PUBLIC_KEY,
+        ObjectClass::Certificate => CKO_CERTIFICATE,
+        ObjectClass::Data => CKO_DATA,
+        ObjectClass::Unspecified => CKO_VENDOR_DEFINED,
+    }
+}
+
+/// The first three bytes of the SHA-1 of a certificate.
+fn check_value(certificate: &[u8]) -> Value<'static> {
+    let Some(mut digest) = hash::start(Hash::Sha1) else { return Value::Absent };
+    digest.update(certificate);
+    let mut digest = digest.finalize().into_vec();
+    digest.truncate(3);
+    owned(digest)
+}
+
+fn bytes(value: &[u8]) -> Value<'_> {
+    Value::Bytes(Cow::Borrowed(value))
+}
+
+fn owned(value: Vec<u8>) -> Value<'static> {
+    Value::Bytes(Cow::Owned(value))
+}
+
+fn boolean(value: bool) -> Value<'static> {
+    bytes(if value { &[CK_TRUE] } else { &[CK_FALSE] })
+}
+
+fn number(value: CK_ULONG) -> Value<'static> {
+    owned(value.to_ne_bytes().to_vec())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_protocol::v1::{Attribute, KeyType};
+
+    use super::*;
+
+    fn private_key() -> Object {
+        let (_, spki) = key::rsa_spki(&[0xc1; 256], &[1, 0, 1]).unwrap();
+        Object::new(ObjectInfo {
+            object: vec![0xab; 16],
+            class: ObjectClass::PrivateKey.into(),
+            label: "web".into(),
+            id: vec![1],
+            key_type: KeyType::Rsa2048.into(),
+            policy: Some(KeyPolicy { sign: true, local: true, ..KeyPolicy::default() }),
+            public_key: spki,
+            private: true,
+            attributes: vec![Attribute { r#type: CKA_SUBJECT, value: vec![0x30, 0] }],
+            ..ObjectInfo::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_private_key_shows_its_public_half_and_nothing_else() {
+        let object = private_key();
+        assert_eq!(object.attribute(CKA_CLASS), number(CKO_PRIVATE_KEY));
+        assert_eq!(object.attribute(CKA_KEY_TYPE), number(CKK_RSA));
+        assert_eq!(object.attribute(CKA_MODULUS), bytes(&[0xc1; 256]));
+        assert_eq!(object.attribute(CKA_PUBLIC_EXPONENT), bytes(&[1, 0, 1]));
+        assert_eq!(object.attribute(CKA_SIGN), boolean(true));
+        assert_eq!(object.attribute(CKA_DECRYPT), boolean(false));
+        assert_eq!(object.attribute(CKA_SUBJECT), bytes(&[0x30, 0]));
+        assert_eq!(object.attribute(CKA_START_DATE), bytes(&[]));
+        assert_eq!(object.attribute(CKA_UNIQUE_ID), bytes("ab".repeat(16).as_bytes()));
+        assert_eq!(object.attribute(CKA_VERIFY), Value::Absent);
+        assert_eq!(object.attribute(CKA_EC_POINT), Value::Absent);
+        for secret in [CKA_PRIVATE_EXPONENT, CKA_PRIME_1, CKA_COEFFICIENT, CKA_VALUE] {
+            assert_eq!(object.attribute(secret), Value::Sensitive);
+        }
+    }
+
+    #[test]
+    fn an_object_without_identity_is_refused() {
+        assert!(Object::new(ObjectInfo::default()).is_none());
+    }
+}

@@ -1,0 +1,282 @@
+//! The process's connections to the daemon: one for each call that is under way, kept warm between calls.
+
+use std::array;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cryptoki_sys::*;
+use rustix::net::sockopt;
+use strongroom_protocol::client::Connection;
+
+use crate::error::{Outcome, lock};
+
+/// The most connections that a process opens: the most calls that are under way at once.
+pub const MAX_CONNECTIONS: usize = 256;
+
+/// How long a call waits for one of them to become free.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// A connection that nobody logged in on.
+pub const ANONYMOUS: u64 = 0;
+
+/// The epoch of a connection that must not be used again.
+pub const RETIRED: u64 = u64::MAX;
+
+/// The connections of a process. It lives until the process ends, so that a lease needs no count.
+#[derive(Debug)]
+pub struct Pool {
+    inner: Mutex<Inner>,
+    freed: Condvar,
+    descriptors: Descriptors,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// The most recently used last.
+    idle: Vec<Pooled>,
+    /// Idle and leased ones.
+    open: usize,
+    /// After `C_Finalize`: what comes back is closed.
+    closed: bool,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Pooled {
+    // Dropped first: the descriptor's number is forgotten before it is closed and may become another file's.
+    _registration: Registration,
+    /// The connection.
+    pub connection: Connection,
+    /// Which log-in it carries (see [`crate::login`]), or [`ANONYMOUS`], or [`RETIRED`].
+    pub epoch: u64,
+}
+
+/// The right to one connection: to one that is open, or to open one.
+#[derive(Debug)]
+pub struct Lease {
+    pool: &'static Pool,
+    pooled: Option<Pooled>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Pool { inner: Mutex::default(), freed: Condvar::new(), descriptors: Descriptors::new() }
+    }
+}
+
+impl Pool {
+    /// Takes an idle connection that carries the log-in `epoch`, or the right to open one.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_DEVICE_ERROR` if all connections stay in use for ten seconds.
+    pub fn lease(&'static self, epoch: u64) -> Outcome<Lease> {
+        let until = Instant::now() + WAIT;
+        let mut inner = lock(&self.inner);
+        loop {
+            if let Some(index) = inner.idle.iter().rposition(|idle| idle.epoch == epoch) {
+                let pooled = inner.idle.remove(index);
+                return Ok(Lease { pool: self, pooled: Some(pooled) });
+            }
+            if inner.open < MAX_CONNECTIONS {
+                inner.open += 1;
+                return Ok(Lease { pool: self, pooled: None });
+            }
+            if let Some(other) = inner.idle.pop() {
+                // It carries another log-in: its place is taken.
+                drop(inner);
+                drop(other);
+                return Ok(Lease { pool: self, pooled: None });
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(CKR_DEVICE_ERROR);
+            }
+            inner = self.freed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes an idle connection with this log-in, and opens none.
+    pub fn lease_idle(&'static self, epoch: u64) -> Option<Lease> {
+        let mut inner = lock(&self.inner);
+        let index = inner.idle.iter().rposition(|idle| idle.epoch == epoch)?;
+        let pooled = inner.idle.remove(index);
+        Some(Lease { pool: self, pooled: Some(pooled) })
+    }
+
+    /// Closes the idle connections for which `stale` says so.
+    pub fn close_idle(&self, stale: impl Fn(&Pooled) -> bool) {
+        let mut inner = lock(&self.inner);
+        let (gone, kept): (Vec<_>, Vec<_>) = inner.idle.drain(..).partition(|idle| stale(idle));
+        inner.idle = kept;
+        inner.open -= gone.len();
+        drop(inner);
+        self.freed.notify_all();
+    }
+
+    /// Closes everything that is idle now, and what is under way when it is done.
+    pub fn close(&self) {
+        lock(&self.inner).closed = true;
+        self.close_idle(|_| true);
+    }
+
+    /// Makes it usable again after [`Pool::close`].
+    pub fn reopen(&self) {
+        lock(&self.inner).closed = false;
+    }
+
+    /// Closes this process's copies of the connections that another process, which forked this one, had open.
+    /// Takes no lock: a thread of the other process may have held it at the fork.
+    pub fn close_inherited(&self) {
+        self.descriptors.close_inherited();
+    }
+}
+
+impl Lease {
+    /// The connection, if one is open.
+    pub fn pooled(&mut self) -> Option<&mut Pooled> {
+        self.pooled.as_mut()
+    }
+
+    /// Puts a newly opened connection in. It is given up if its descriptor cannot be remembered.
+    pub fn fill(&mut self, connection: Connection) {
+        self.pooled = self.pool.descriptors.register(connection.as_fd()).map(|registration| Pooled {
+            _registration: registration,
+            connection,
+            epoch: ANONYMOUS,
+        });
+    }
+
+    /// Closes the connection and keeps the right to open another.
+    pub fn discard(&mut self) {
+        self.pooled = None;
+    }
+
+    /// Gives the connection back for the next call, or closes it if it is not to be `reused`.
+    pub fn keep(mut self, reuse: bool) {
+        let mut inner = lock(&self.pool.inner);
+        if reuse && !inner.closed && self.pooled.as_ref().is_some_and(|pooled| pooled.epoch != RETIRED) {
+            inner.idle.extend(self.pooled.take());
+            drop(inner);
+            self.pool.freed.notify_one();
+            // The place stays taken: by the idle connection.
+            std::mem::forget(self);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pooled = None;
+        lock(&self.pool.inner).open -= 1;
+        self.pool.freed.notify_one();
+    }
+}
+
+/// The numbers of all open descriptors, readable by a child without a lock.
+#[derive(Debug)]
+struct Descriptors {
+    slots: &'static [Descriptor; MAX_CONNECTIONS],
+}
+
+#[derive(Debug)]
+struct Descriptor {
+    /// [`FREE`], [`TAKEN`] (its number is not known yet), or the number.
+    number: AtomicI32,
+    /// What the kernel calls this socket, uniquely since the machine's start: tells whether the number is
+    /// still the same file.
+    cookie: AtomicU64,
+}
+
+const FREE: RawFd = -1;
+const TAKEN: RawFd = -2;
+
+/// An entry of [`Descriptors`], freed when it is dropped.
+#[derive(Debug)]
+struct Registration(&'static Descriptor);
+
+impl Descriptors {
+    fn new() -> Self {
+        // Leaked, as the process's state is: a child reads it after the fork.
+        let slots = Box::new(array::from_fn(|_| Descriptor {
+            number: AtomicI32::new(FREE),
+            cookie: AtomicU64::new(0),
+        }));
+        Descriptors { slots: Box::leak(slots) }
+    }
+
+    fn register(&self, descriptor: BorrowedFd<'_>) -> Option<Registration> {
+        let cookie = sockopt::socket_cookie(descriptor).ok()?;
+        for slot in self.slots {
+            if slot.number.compare_exchange(FREE, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                slot.cookie.store(cookie, Ordering::Release);
+                slot.number.store(descriptor.as_raw_fd(), Ordering::Release);
+                return Some(Registration(slot));
+            }
+        }
+        None
+    }
+
+    fn close_inherited(&self) {
+        for slot in self.slots {
+            let number = slot.number.swap(FREE, Ordering::AcqRel);
+            if number < 0 {
+                continue;
+            }
+            // SAFETY: only asks about the number; if it is no open descriptor, the kernel says so.
+            let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+            let is_ours = sockopt::socket_cookie(borrowed)
+                .is_ok_and(|cookie| cookie == slot.cookie.load(Ordering::Acquire));
+            if is_ours {
+                // SAFETY: this process's copy of our socket, whose owner (a Connection in the abandoned state)
+                // is never used or dropped in this process.
+                unsafe { libc::close(number) };
+            }
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.0.number.store(FREE, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn leases_are_limited_and_come_back() {
+        let pool: &'static Pool = Box::leak(Box::default());
+        let mut leases: Vec<_> = (0..MAX_CONNECTIONS).map(|_| pool.lease(ANONYMOUS).unwrap()).collect();
+        assert_eq!(lock(&pool.inner).open, MAX_CONNECTIONS);
+        leases.pop();
+        let again = pool.lease(ANONYMOUS).unwrap();
+        drop(leases);
+        drop(again);
+        assert_eq!(lock(&pool.inner).open, 0);
+    }
+
+    #[test]
+    fn only_our_own_sockets_are_closed_in_a_child() {
+        let descriptors = Descriptors::new();
+        let (ours, _peer) = UnixStream::pair().unwrap();
+        let (replaced, _peer) = UnixStream::pair().unwrap();
+        let (other, _peer) = UnixStream::pair().unwrap();
+        std::mem::forget(descriptors.register(ours.as_fd()).unwrap());
+        std::mem::forget(descriptors.register(replaced.as_fd()).unwrap());
+        // SAFETY: both are open descriptors of this test; the number then belongs to another socket.
+        unsafe { assert!(libc::dup2(other.as_raw_fd(), replaced.as_raw_fd()) >= 0) };
+        descriptors.close_inherited();
+        assert!(sockopt::socket_cookie(&replaced).is_ok(), "another file under the same number stays open");
+        // SAFETY: asks about a number.
+        let closed = unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_GETFD) } == -1;
+        assert!(closed);
+        std::mem::forget(ours);
+    }
+}

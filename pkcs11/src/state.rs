@@ -1,0 +1,165 @@
+//! What a process keeps between two calls of the application.
+//!
+//! A process is found by its id. After a fork the child finds its parent's state, sees that it is another's,
+//! and is not initialised; its `C_Initialize` starts a new state and abandons the old one: none of its locks
+//! is taken (a thread of the parent may have held one at the fork), nothing of it is dropped, only the
+//! child's copies of its sockets are closed.
+
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+use cryptoki_sys::*;
+use strongroom_ffi::process_id;
+use strongroom_protocol::address;
+
+use crate::call::Outage;
+use crate::error::{Outcome, write};
+use crate::handles::Handles;
+use crate::pool::{ANONYMOUS, Pool};
+use crate::session::Sessions;
+use crate::token::Tokens;
+
+/// The state of one process. Never freed: other threads may be inside while `C_Finalize` runs.
+#[derive(Debug)]
+pub struct Process {
+    id: u32,
+    initialized: AtomicBool,
+    /// How this process calls itself in the daemon's log.
+    pub client: String,
+    /// Connections.
+    pub pool: Pool,
+    /// Since when the daemon is away.
+    pub outage: Outage,
+    /// Tokens that were seen, by partition number.
+    pub tokens: Tokens,
+    /// Open sessions.
+    pub sessions: Sessions,
+    /// Object handles that were given out.
+    pub handles: Handles,
+}
+
+static STATE: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
+
+/// This process's state.
+///
+/// # Errors
+///
+/// `CKR_CRYPTOKI_NOT_INITIALIZED` before `C_Initialize`, after `C_Finalize`, and in a child that has not called
+/// `C_Initialize` itself.
+pub fn current() -> Outcome<&'static Process> {
+    match latest() {
+        Some(process) if process.id == process_id() && process.initialized.load(Ordering::Acquire) => {
+            Ok(process)
+        }
+        _ => Err(CKR_CRYPTOKI_NOT_INITIALIZED),
+    }
+}
+
+/// `C_Initialize`.
+///
+/// # Errors
+///
+/// `CKR_CRYPTOKI_ALREADY_INITIALIZED`.
+pub fn initialize() -> Outcome {
+    let process = of_this_process();
+    match process.initialized.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {
+            process.pool.reopen();
+            Ok(())
+        }
+        Err(_) => Err(CKR_CRYPTOKI_ALREADY_INITIALIZED),
+    }
+}
+
+/// `C_Finalize`.
+///
+/// # Errors
+///
+/// `CKR_CRYPTOKI_NOT_INITIALIZED`.
+pub fn finalize() -> Outcome {
+    let process = current()?;
+    if process.initialized.compare_exchange(true, false, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        return Err(CKR_CRYPTOKI_NOT_INITIALIZED);
+    }
+    process.sessions.close_all(None);
+    for token in process.remembered_tokens() {
+        process.log_out(&token);
+        token.login.end(ANONYMOUS);
+    }
+    process.handles.clear();
+    write(&process.tokens).clear();
+    process.pool.close();
+    Ok(())
+}
+
+/// The daemon's socket: looked up at the first call, in the process in which the library was loaded, and the
+/// same in all its children. nginx clears its workers' environment.
+pub fn socket() -> &'static Path {
+    // Not a OnceLock: a fork while another thread initialises it would leave it locked in the child.
+    static SOCKET: AtomicPtr<PathBuf> = AtomicPtr::new(std::ptr::null_mut());
+    let mut socket = SOCKET.load(Ordering::Acquire);
+    if socket.is_null() {
+        let found = Box::into_raw(Box::new(address::client_socket(rustix::process::getuid().as_raw())));
+        socket =
+            match SOCKET.compare_exchange(std::ptr::null_mut(), found, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => found,
+                Err(other) => {
+                    // SAFETY: from Box::into_raw above, and handed to nobody.
+                    drop(unsafe { Box::from_raw(found) });
+                    other
+                }
+            };
+    }
+    // SAFETY: not null; from Box::into_raw and never freed once it is stored.
+    unsafe { &*socket }
+}
+
+fn latest() -> Option<&'static Process> {
+    // SAFETY: null or from Box::into_raw, and never freed once it is stored.
+    unsafe { STATE.load(Ordering::Acquire).as_ref() }
+}
+
+fn of_this_process() -> &'static Process {
+    loop {
+        let latest = latest();
+        if let Some(process) = latest
+            && process.id == process_id()
+        {
+            return process;
+        }
+        let new = Box::into_raw(Box::new(Process::after(latest)));
+        let old = latest.map_or(std::ptr::null_mut(), |process| std::ptr::from_ref(process).cast_mut());
+        if STATE.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            if let Some(parent) = latest {
+                parent.pool.close_inherited();
+            }
+            continue;
+        }
+        // SAFETY: from Box::into_raw above, and handed to nobody. Another thread of this process was first.
+        drop(unsafe { Box::from_raw(new) });
+    }
+}
+
+impl Process {
+    /// The state of a process that was forked by the one whose state is `parent`. Handles go on where the
+    /// parent's ended, so that one from before the fork is invalid rather than something else.
+    fn after(parent: Option<&Process>) -> Self {
+        Process {
+            id: process_id(),
+            initialized: AtomicBool::new(false),
+            client: client_name(),
+            pool: Pool::default(),
+            outage: parent.map_or_else(Outage::default, |parent| parent.outage.inherit()),
+            tokens: RwLock::default(),
+            sessions: Sessions::after(parent.map(|parent| &parent.sessions)),
+            handles: Handles::after(parent.map(|parent| &parent.handles)),
+        }
+    }
+}
+
+/// As in `pkcs11 nginx[1234]`.
+fn client_name() -> String {
+    let program = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
+    format!("pkcs11 {}[{}]", program.trim_end(), process_id())
+}

@@ -1,0 +1,272 @@
+//! An application's attribute templates: checked on entry, then plain slices.
+
+use cryptoki_sys::*;
+use strongroom_ffi::pointer;
+use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass};
+
+use crate::error::Outcome;
+use crate::object;
+
+/// More attributes than any object has.
+const MAX_ATTRIBUTES: usize = 256;
+
+/// More bytes than any attribute that the protocol can carry.
+const MAX_VALUE: usize = 1 << 19;
+
+/// The attributes that an application gives: to search by, or of an object to be made.
+#[derive(Debug, Default)]
+pub struct Template<'a> {
+    attributes: Vec<(CK_ATTRIBUTE_TYPE, &'a [u8])>,
+}
+
+impl<'a> Template<'a> {
+    /// Borrows the application's array of `count` attributes.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_ARGUMENTS_BAD` for null pointers, `CKR_ATTRIBUTE_VALUE_INVALID` for impossible sizes,
+    /// `CKR_TEMPLATE_INCONSISTENT` for an attribute that is given twice with different values.
+    ///
+    /// # Safety
+    ///
+    /// `attributes`, if not null, points to `count` attributes, whose values (if not null) have the length
+    /// that stands beside them, and all of it stays unchanged for `'a`.
+    pub unsafe fn read(attributes: *const CK_ATTRIBUTE, count: CK_ULONG) -> Outcome<Self> {
+        let count = usize::try_from(count).map_err(|_| CKR_ARGUMENTS_BAD)?;
+        if count > MAX_ATTRIBUTES {
+            return Err(CKR_ARGUMENTS_BAD);
+        }
+        // SAFETY: by the contract.
+        let attributes = unsafe { pointer::slice(attributes, count) }.ok_or(CKR_ARGUMENTS_BAD)?;
+        let mut template = Template { attributes: Vec::with_capacity(count) };
+        for attribute in attributes {
+            let length = usize::try_from(attribute.ulValueLen).map_err(|_| CKR_ATTRIBUTE_VALUE_INVALID)?;
+            if length > MAX_VALUE {
+                return Err(CKR_ATTRIBUTE_VALUE_INVALID);
+            }
+            // SAFETY: by the contract.
+            let value = unsafe { pointer::slice(attribute.pValue.cast_const().cast::<u8>(), length) }
+                .ok_or(CKR_ARGUMENTS_BAD)?;
+            template.add(attribute.type_, value)?;
+        }
+        Ok(template)
+    }
+
+    fn add(&mut self, attribute: CK_ATTRIBUTE_TYPE, value: &'a [u8]) -> Outcome {
+        match self.bytes(attribute) {
+            Some(before) if before != value => Err(CKR_TEMPLATE_INCONSISTENT),
+            Some(_) => Ok(()),
+            None => {
+                self.attributes.push((attribute, value));
+                Ok(())
+            }
+        }
+    }
+
+    /// All attributes, in the application's order.
+    pub fn iter(&self) -> impl Iterator<Item = (CK_ATTRIBUTE_TYPE, &'a [u8])> + '_ {
+        self.attributes.iter().copied()
+    }
+
+    /// An attribute's value.
+    pub fn bytes(&self, attribute: CK_ATTRIBUTE_TYPE) -> Option<&'a [u8]> {
+        self.attributes.iter().find(|(found, _)| *found == attribute).map(|(_, value)| *value)
+    }
+
+    /// An attribute's value.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_TEMPLATE_INCOMPLETE` if it is not given.
+    pub fn required(&self, attribute: CK_ATTRIBUTE_TYPE) -> Outcome<&'a [u8]> {
+        self.bytes(attribute).ok_or(CKR_TEMPLATE_INCOMPLETE)
+    }
+
+    /// A `CK_BBOOL`.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_ATTRIBUTE_VALUE_INVALID` if it is neither `CK_TRUE` nor `CK_FALSE`.
+    pub fn boolean(&self, attribute: CK_ATTRIBUTE_TYPE) -> Outcome<Option<bool>> {
+        match self.bytes(attribute) {
+            None => Ok(None),
+            Some([CK_FALSE]) => Ok(Some(false)),
+            Some([CK_TRUE]) => Ok(Some(true)),
+            Some(_) => Err(CKR_ATTRIBUTE_VALUE_INVALID),
+        }
+    }
+
+    /// A `CK_ULONG`.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_ATTRIBUTE_VALUE_INVALID` if it has another size.
+    pub fn number(&self, attribute: CK_ATTRIBUTE_TYPE) -> Outcome<Option<CK_ULONG>> {
+        match self.bytes(attribute) {
+            None => Ok(None),
+            Some(value) => {
+                let value = value.try_into().map_err(|_| CKR_ATTRIBUTE_VALUE_INVALID)?;
+                Ok(Some(CK_ULONG::from_ne_bytes(value)))
+            }
+        }
+    }
+
+    /// A string of UTF-8.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_ATTRIBUTE_VALUE_INVALID` for other bytes.
+    pub fn text(&self, attribute: CK_ATTRIBUTE_TYPE) -> Outcome<Option<&'a str>> {
+        match self.bytes(attribute) {
+            None => Ok(None),
+            Some(value) => match std::str::from_utf8(value) {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(CKR_ATTRIBUTE_VALUE_INVALID),
+            },
+        }
+    }
+
+    /// Checks that an attribute has a value if it is given at all.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_TEMPLATE_INCONSISTENT` otherwise.
+    pub fn only(&self, attribute: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Outcome {
+        match self.bytes(attribute) {
+            Some(given) if given != value => Err(CKR_TEMPLATE_INCONSISTENT),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks that a template asks for an object in the token.
+///
+/// # Errors
+///
+/// `CKR_TEMPLATE_INCONSISTENT` for a session object (`CKA_TOKEN` false or, as the standard's default is, not
+/// given): the partition keeps what it makes.
+pub fn on_token(template: &Template<'_>) -> Outcome {
+    match template.boolean(CKA_TOKEN)? {
+        Some(true) => Ok(()),
+        _ => Err(CKR_TEMPLATE_INCONSISTENT),
+    }
+}
+
+/// What a client says of a private key that is to be made or imported.
+///
+/// # Errors
+///
+/// `CKR_TEMPLATE_INCONSISTENT` for what contradicts a private key in a partition (`CKA_PRIVATE` or
+/// `CKA_SENSITIVE` false, `CKA_ALWAYS_AUTHENTICATE` true), and what the getters say.
+pub fn private_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
+    template.only(CKA_PRIVATE, &[CK_TRUE])?;
+    template.only(CKA_SENSITIVE, &[CK_TRUE])?;
+    for refused in [CKA_SIGN_RECOVER, CKA_ALWAYS_AUTHENTICATE, CKA_WRAP_WITH_TRUSTED] {
+        template.only(refused, &[CK_FALSE])?;
+    }
+    let policy = KeyPolicy {
+        sign: template.boolean(CKA_SIGN)?.unwrap_or(true),
+        decrypt: template.boolean(CKA_DECRYPT)?.unwrap_or(false),
+        unwrap: template.boolean(CKA_UNWRAP)?.unwrap_or(false),
+        derive: template.boolean(CKA_DERIVE)?.unwrap_or(false),
+        extractable: template.boolean(CKA_EXTRACTABLE)?.unwrap_or(false),
+        ..KeyPolicy::default()
+    };
+    key(ObjectClass::PrivateKey, template, policy)
+}
+
+/// What a client says of a public key that is to be made.
+///
+/// # Errors
+///
+/// As [`private_key`].
+pub fn public_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
+    template.only(CKA_TRUSTED, &[CK_FALSE])?;
+    key(ObjectClass::PublicKey, template, public_policy(template)?)
+}
+
+/// What a public key may be used for.
+///
+/// # Errors
+///
+/// As [`private_key`].
+pub fn public_policy(template: &Template<'_>) -> Outcome<KeyPolicy> {
+    template.only(CKA_VERIFY_RECOVER, &[CK_FALSE])?;
+    Ok(KeyPolicy {
+        verify: template.boolean(CKA_VERIFY)?.unwrap_or(true),
+        encrypt: template.boolean(CKA_ENCRYPT)?.unwrap_or(false),
+        wrap: template.boolean(CKA_WRAP)?.unwrap_or(false),
+        derive: template.boolean(CKA_DERIVE)?.unwrap_or(false),
+        ..KeyPolicy::default()
+    })
+}
+
+fn key(class: ObjectClass, template: &Template<'_>, policy: KeyPolicy) -> Outcome<KeyTemplate> {
+    Ok(KeyTemplate {
+        label: template.text(CKA_LABEL)?.unwrap_or_default().to_owned(),
+        id: template.bytes(CKA_ID).unwrap_or_default().to_vec(),
+        policy: Some(policy),
+        not_modifiable: template.boolean(CKA_MODIFIABLE)? == Some(false),
+        not_destroyable: template.boolean(CKA_DESTROYABLE)? == Some(false),
+        private: template.boolean(CKA_PRIVATE)?.unwrap_or(class == ObjectClass::PrivateKey),
+        attributes: kept(class, template),
+    })
+}
+
+/// The attributes that the partition keeps for the client.
+pub fn kept(class: ObjectClass, template: &Template<'_>) -> Vec<Attribute> {
+    template
+        .iter()
+        .filter(|(attribute, value)| object::is_kept(class, *attribute) && !value.is_empty())
+        .map(|(attribute, value)| Attribute { r#type: attribute, value: value.to_vec() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(type_: CK_ATTRIBUTE_TYPE, value: &[u8]) -> CK_ATTRIBUTE {
+        CK_ATTRIBUTE { type_, pValue: value.as_ptr().cast_mut().cast(), ulValueLen: value.len() as CK_ULONG }
+    }
+
+    fn read(attributes: &[CK_ATTRIBUTE]) -> Outcome<Template<'static>> {
+        // SAFETY: the tests' values are static.
+        unsafe { Template::read(attributes.as_ptr(), attributes.len() as CK_ULONG) }
+    }
+
+    #[test]
+    fn values_by_type() {
+        let template = read(&[
+            attribute(CKA_TOKEN, &[CK_TRUE]),
+            attribute(CKA_LABEL, b"web"),
+            attribute(CKA_CLASS, &[3, 0, 0, 0, 0, 0, 0, 0]),
+            attribute(CKA_ID, &[]),
+        ])
+        .unwrap();
+        assert_eq!(template.boolean(CKA_TOKEN), Ok(Some(true)));
+        assert_eq!(template.boolean(CKA_PRIVATE), Ok(None));
+        assert_eq!(template.boolean(CKA_LABEL), Err(CKR_ATTRIBUTE_VALUE_INVALID));
+        assert_eq!(template.text(CKA_LABEL), Ok(Some("web")));
+        assert_eq!(template.number(CKA_CLASS), Ok(Some(CKO_PRIVATE_KEY)));
+        assert_eq!(template.number(CKA_TOKEN), Err(CKR_ATTRIBUTE_VALUE_INVALID));
+        assert_eq!(template.bytes(CKA_ID), Some(&[][..]));
+        assert_eq!(template.required(CKA_VALUE), Err(CKR_TEMPLATE_INCOMPLETE));
+    }
+
+    #[test]
+    fn hostile_templates_are_refused() {
+        let null = CK_ATTRIBUTE { type_: CKA_LABEL, pValue: std::ptr::null_mut(), ulValueLen: 4 };
+        assert_eq!(read(&[null]).unwrap_err(), CKR_ARGUMENTS_BAD);
+        let huge = CK_ATTRIBUTE { ulValueLen: CK_UNAVAILABLE_INFORMATION, ..null };
+        assert_eq!(read(&[huge]).unwrap_err(), CKR_ATTRIBUTE_VALUE_INVALID);
+        let twice = [attribute(CKA_LABEL, b"a"), attribute(CKA_LABEL, b"b")];
+        assert_eq!(read(&twice).unwrap_err(), CKR_TEMPLATE_INCONSISTENT);
+        // SAFETY: null pointers and impossible counts are what is checked; nothing is read.
+        unsafe {
+            assert_eq!(Template::read(std::ptr::null(), 1).unwrap_err(), CKR_ARGUMENTS_BAD);
+            assert_eq!(Template::read(std::ptr::null(), CK_ULONG::MAX).unwrap_err(), CKR_ARGUMENTS_BAD);
+            assert!(Template::read(std::ptr::null(), 0).is_ok());
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The tokens: partitions as the daemon lists them, with the process's log-in to each.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{ListPartitions, PartitionInfo, Role, request::Op, response};
+
+use crate::call::{Access, Repeat};
+use crate::error::{Outcome, read, write};
+use crate::login::Login;
+use crate::state::Process;
+
+/// A partition. Its slot has the partition's number.
+#[derive(Debug)]
+pub struct Token {
+    /// The partition's number.
+    pub partition: u32,
+    info: RwLock<PartitionInfo>,
+    /// The process's log-in.
+    pub login: Login,
+}
+
+impl Token {
+    /// What the daemon said of it last.
+    pub fn info(&self) -> PartitionInfo {
+        read(&self.info).clone()
+    }
+
+    /// Whether this process acts as a crypto user without a log-in, because its user id is admitted.
+    pub fn is_admitted(&self) -> bool {
+        read(&self.info).acting_role() == Role::CryptoUser
+    }
+}
+
+/// The tokens that were seen.
+pub type Tokens = RwLock<BTreeMap<u32, Arc<Token>>>;
+
+impl Process {
+    /// Asks the daemon for its partitions.
+    ///
+    /// # Errors
+    ///
+    /// What [`Process::call`] says.
+    pub fn list_tokens(&'static self) -> Outcome<Vec<Arc<Token>>> {
+        let list = || Op::ListPartitions(ListPartitions {});
+        let response::Result::Partitions(list) = self.call(Access::anonymous(), Repeat::Safe, list)? else {
+            return Err(CKR_DEVICE_ERROR);
+        };
+        let mut tokens = write(&self.tokens);
+        let mut listed = BTreeMap::new();
+        for info in list.partitions {
+            let token = match tokens.get(&info.number) {
+                Some(token) => {
+                    *write(&token.info) = info;
+                    Arc::clone(token)
+                }
+                None => Arc::new(Token {
+                    partition: info.number,
+                    info: RwLock::new(info),
+                    login: Login::default(),
+                }),
+            };
+            listed.insert(token.partition, token);
+        }
+        *tokens = listed;
+        Ok(tokens.values().cloned().collect())
+    }
+
+    /// The tokens that were seen last, without asking.
+    pub fn remembered_tokens(&self) -> Vec<Arc<Token>> {
+        read(&self.tokens).values().cloned().collect()
+    }
+
+    /// The token in a slot. The daemon is asked only if it was not seen yet.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_SLOT_ID_INVALID` if there is none.
+    pub fn token(&'static self, slot: CK_SLOT_ID) -> Outcome<Arc<Token>> {
+        let number = u32::try_from(slot).map_err(|_| CKR_SLOT_ID_INVALID)?;
+        let known = read(&self.tokens).get(&number).cloned();
+        match known {
+            Some(token) => Ok(token),
+            None => self
+                .list_tokens()?
+                .into_iter()
+                .find(|token| token.partition == number)
+                .ok_or(CKR_SLOT_ID_INVALID),
+        }
+    }
+}
