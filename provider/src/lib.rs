@@ -1,1 +1,22 @@
-//! Placeholder.
+//! `strongroom.so`: an OpenSSL 3 provider that signs with keys in any PKCS#11 token.
+//!
+//! A call from libcrypto enters in [`dispatch`], on a key that is a reference ([`key`]); what needs the private
+//! key becomes an operation on a token in [`token`]; everything else (digests, public-key operations) is
+//! done by OpenSSL's own provider through [`openssl`].
+//!
+//! We live in other people's processes: no thread, no output, no exit, and no state that a fork breaks.
+
+mod bindings;
+mod core;
+mod dispatch;
+mod entry;
+mod error;
+mod key;
+mod openssl;
+mod params;
+mod pin;
+mod provider;
+mod reference;
+mod settings;
+mod token;
+mod uri;

@@ -1,0 +1,32 @@
+//! Generates bindings of OpenSSL's provider interface from the headers that are installed, so that newer
+//! functions appear where the headers have them.
+
+use std::env;
+use std::path::PathBuf;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=src/bindings.h");
+    // Code of ours may still be on a stack, or registered with libcrypto, when somebody calls dlclose.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    // openssl-sys tells where it found the headers; without it they are where the compiler looks anyway.
+    let include = env::var_os("DEP_OPENSSL_INCLUDE").map(|path| format!("-I{}", path.display()));
+
+    bindgen::Builder::default()
+        .header("src/bindings.h")
+        .clang_args(include)
+        .allowlist_type("OSSL_(FUNC|CALLBACK|PASSPHRASE|DISPATCH|ALGORITHM|PARAM|CORE|ITEM|INOUT).*")
+        .allowlist_var("OSSL_(FUNC|OP|PARAM|OBJECT|KEYMGMT|PKEY|SIGNATURE|STORE|PROV|ALG|DECODER|DIGEST|PASSPHRASE)_.*")
+        .allowlist_var("RSA_PSS_SALTLEN_.*|RSA_PKCS1_.*PADDING")
+        // What openssl-sys does not declare.
+        .allowlist_function("EVP_PKEY_CTX_new_from_pkey|EVP_PKEY_verify_init_ex|EVP_DigestVerifyInit_ex")
+        .allowlist_function("EVP_MD_get0_name|EVP_MD_is_a|EVP_PKEY_public_check|d2i_PUBKEY_ex")
+        .allowlist_function("X509_new_ex")
+        // Types that both know come from openssl-sys.
+        .blocklist_type("(evp_pkey_st|EVP_PKEY|evp_pkey_ctx_st|EVP_PKEY_CTX|evp_md_st|EVP_MD|evp_md_ctx_st|EVP_MD_CTX|ossl_lib_ctx_st|OSSL_LIB_CTX|engine_st|ENGINE|X509_st|X509)")
+        .generate_cstr(true)
+        .derive_default(false)
+        .layout_tests(true)
+        .generate()?
+        .write_to_file(PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR")?).join("bindings.rs"))?;
+    Ok(())
+}

@@ -1,0 +1,9 @@
+/* What the provider needs of the installed OpenSSL's headers. */
+#include <openssl/core.h>
+#include <openssl/core_dispatch.h>
+#include <openssl/core_names.h>
+#include <openssl/core_object.h>
+#include <openssl/evp.h>
+#include <openssl/proverr.h>
+#include <openssl/store.h>
+#include <openssl/x509.h>

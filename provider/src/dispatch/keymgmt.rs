@@ -1,0 +1,241 @@
+//! Key management (provider-keymgmt(7)).
+//!
+//! A private key cannot leave, so an export that asks for one is refused. That refusal also makes libcrypto
+//! sign with this provider: it tries another provider's signature first, and needs an export for that.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::Arc;
+
+use strongroom_ffi::{fence, pointer};
+
+use super::{Algorithms, Ec, Ed25519, Kind, LAST, Rsa, algorithm, key, share, table};
+use crate::bindings::*;
+use crate::key::Key;
+use crate::params::{Answers, Descriptions, END, Params, describe};
+use crate::provider::Provider;
+use crate::token::KeyKind;
+
+/// The key types. The second name is the one by which X.509 code finds them.
+pub static ALGORITHMS: Algorithms<4> = Algorithms([
+    algorithm(
+        c"RSA:rsaEncryption:1.2.840.113549.1.1.1",
+        c"provider=strongroom",
+        Keymgmt::<Rsa>::TABLE,
+        c"RSA keys in a PKCS#11 token",
+    ),
+    algorithm(
+        c"EC:id-ecPublicKey:1.2.840.10045.2.1",
+        c"provider=strongroom",
+        Keymgmt::<Ec>::TABLE,
+        c"EC keys in a PKCS#11 token",
+    ),
+    algorithm(
+        c"ED25519:1.3.101.112",
+        c"provider=strongroom",
+        Keymgmt::<Ed25519>::TABLE,
+        c"Ed25519 keys in a PKCS#11 token",
+    ),
+    LAST,
+]);
+
+struct Keymgmt<K>(PhantomData<K>);
+
+impl<K: Kind> Keymgmt<K> {
+    const TABLE: &'static [OSSL_DISPATCH] = table![
+        OSSL_FUNC_KEYMGMT_NEW: OSSL_FUNC_keymgmt_new_fn = new::<K>,
+        OSSL_FUNC_KEYMGMT_FREE: OSSL_FUNC_keymgmt_free_fn = free,
+        OSSL_FUNC_KEYMGMT_LOAD: OSSL_FUNC_keymgmt_load_fn = load::<K>,
+        OSSL_FUNC_KEYMGMT_DUP: OSSL_FUNC_keymgmt_dup_fn = dup,
+        OSSL_FUNC_KEYMGMT_HAS: OSSL_FUNC_keymgmt_has_fn = has,
+        OSSL_FUNC_KEYMGMT_MATCH: OSSL_FUNC_keymgmt_match_fn = matches,
+        OSSL_FUNC_KEYMGMT_VALIDATE: OSSL_FUNC_keymgmt_validate_fn = validate,
+        OSSL_FUNC_KEYMGMT_IMPORT: OSSL_FUNC_keymgmt_import_fn = import,
+        OSSL_FUNC_KEYMGMT_IMPORT_TYPES: OSSL_FUNC_keymgmt_import_types_fn = types::<K>,
+        OSSL_FUNC_KEYMGMT_EXPORT: OSSL_FUNC_keymgmt_export_fn = export,
+        OSSL_FUNC_KEYMGMT_EXPORT_TYPES: OSSL_FUNC_keymgmt_export_types_fn = types::<K>,
+        OSSL_FUNC_KEYMGMT_GET_PARAMS: OSSL_FUNC_keymgmt_get_params_fn = get_params,
+        OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS: OSSL_FUNC_keymgmt_gettable_params_fn = gettable_params,
+        OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME: OSSL_FUNC_keymgmt_query_operation_name_fn = query_operation_name::<K>,
+    ];
+}
+
+/// An empty key, for an import.
+unsafe extern "C" fn new<K: Kind>(context: *mut c_void) -> *mut c_void {
+    fence(ptr::null_mut(), || {
+        // SAFETY: libcrypto's pointer to our provider.
+        match unsafe { Provider::from_context(context) } {
+            Some(provider) => Arc::into_raw(Arc::new(Key::new(provider, K::KIND))).cast_mut().cast(),
+            None => ptr::null_mut(),
+        }
+    })
+}
+
+unsafe extern "C" fn free(keydata: *mut c_void) {
+    fence((), || {
+        if !keydata.is_null() {
+            // SAFETY: made by Arc::into_raw; libcrypto gives its reference back this once.
+            drop(unsafe { Arc::from_raw(keydata.cast_const().cast::<Key>()) });
+        }
+    });
+}
+
+/// Takes a key from our store or decoder. The reference is the address of their pointer to it; taking it sets that
+/// to null, so that they know that it has a new owner.
+unsafe extern "C" fn load<K: Kind>(reference: *const c_void, size: usize) -> *mut c_void {
+    fence(ptr::null_mut(), || {
+        if size != size_of::<*const Key>() {
+            return ptr::null_mut();
+        }
+        // SAFETY: a reference of this size is one of ours (dispatch::store::deliver): a pointer that can be written, to
+        // null or a live key.
+        unsafe {
+            let Some(slot) = pointer::reference_mut(reference.cast_mut().cast::<*const Key>()) else {
+                return ptr::null_mut();
+            };
+            match slot.as_ref() {
+                Some(key) if key.kind == K::KIND => std::mem::replace(slot, ptr::null()).cast_mut().cast(),
+                _ => ptr::null_mut(),
+            }
+        }
+    })
+}
+
+/// Keys never change once they have content, so a copy is the same key.
+unsafe extern "C" fn dup(keydata: *const c_void, _selection: c_int) -> *mut c_void {
+    fence(ptr::null_mut(), || {
+        // SAFETY: libcrypto's pointer to a key of ours.
+        match unsafe { share(keydata) } {
+            Some(key) => Arc::into_raw(key).cast_mut().cast(),
+            None => ptr::null_mut(),
+        }
+    })
+}
+
+fn selects(selection: c_int, part: u32) -> bool {
+    selection as u32 & part != 0
+}
+
+unsafe extern "C" fn has(keydata: *const c_void, selection: c_int) -> c_int {
+    fence(0, || {
+        // SAFETY: libcrypto's pointer to a key of ours.
+        let Some(key) = (unsafe { key(keydata) }) else { return 0 };
+        let private = !selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) || key.has_private();
+        let rest = OSSL_KEYMGMT_SELECT_PUBLIC_KEY | OSSL_KEYMGMT_SELECT_DOMAIN_PARAMETERS;
+        let public = !selects(selection, rest) || key.has_public();
+        c_int::from(private && public)
+    })
+}
+
+unsafe extern "C" fn matches(one: *const c_void, other: *const c_void, _selection: c_int) -> c_int {
+    fence(0, || {
+        // SAFETY: libcrypto's pointers to keys of ours.
+        let (Some(one), Some(other)) = (unsafe { (key(one), key(other)) }) else { return 0 };
+        match (one.public(), other.public()) {
+            (Ok(one), Ok(other)) => c_int::from(one.equals(other)),
+            _ => 0,
+        }
+    })
+}
+
+/// The public half was validated when it was read; the private half is the token's to vouch for.
+unsafe extern "C" fn validate(keydata: *const c_void, selection: c_int, _check: c_int) -> c_int {
+    // SAFETY: as for `has`.
+    unsafe { has(keydata, selection) }
+}
+
+/// Takes a public key. Private keys are refused: they belong into a token, not into this process.
+unsafe extern "C" fn import(keydata: *mut c_void, selection: c_int, params: *const OSSL_PARAM) -> c_int {
+    fence(0, || {
+        // SAFETY: libcrypto's pointer to a key of ours.
+        let Some(key) = (unsafe { key(keydata) }) else { return 0 };
+        if selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) {
+            return 0;
+        }
+        // SAFETY: a terminated list from libcrypto.
+        key.provider.status(key.import(unsafe { Params::new(params) }))
+    })
+}
+
+unsafe extern "C" fn export(
+    keydata: *mut c_void,
+    selection: c_int,
+    callback: OSSL_CALLBACK,
+    argument: *mut c_void,
+) -> c_int {
+    fence(0, || {
+        // SAFETY: libcrypto's pointer to a key of ours.
+        let Some(key) = (unsafe { key(keydata) }) else { return 0 };
+        if selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) {
+            return 0;
+        }
+        match key.public() {
+            // SAFETY: libcrypto's callback with its argument.
+            Ok(public) => c_int::from(unsafe { public.export(callback, argument) }),
+            Err(_) => 0,
+        }
+    })
+}
+
+/// What can be imported and exported: public keys.
+unsafe extern "C" fn types<K: Kind>(selection: c_int) -> *const OSSL_PARAM {
+    static RSA: Descriptions<3> = Descriptions::new([
+        describe(OSSL_PKEY_PARAM_RSA_N, OSSL_PARAM_UNSIGNED_INTEGER),
+        describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
+        END,
+    ]);
+    static EC: Descriptions<3> = Descriptions::new([
+        describe(OSSL_PKEY_PARAM_GROUP_NAME, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
+        END,
+    ]);
+    static ED25519: Descriptions<2> =
+        Descriptions::new([describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING), END]);
+    let wanted = OSSL_KEYMGMT_SELECT_PUBLIC_KEY | OSSL_KEYMGMT_SELECT_ALL_PARAMETERS;
+    if !selects(selection, wanted) || selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) {
+        return ptr::null();
+    }
+    match K::KIND {
+        KeyKind::Rsa => RSA.as_ptr(),
+        KeyKind::Ec => EC.as_ptr(),
+        KeyKind::Ed25519 => ED25519.as_ptr(),
+    }
+}
+
+unsafe extern "C" fn get_params(keydata: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
+    fence(0, || {
+        // SAFETY: libcrypto's pointer to a key of ours.
+        let Some(key) = (unsafe { key(keydata) }) else { return 0 };
+        // SAFETY: a terminated list from libcrypto.
+        let answers = unsafe { Answers::new(params) };
+        match key.public() {
+            Ok(public) => c_int::from(public.answer(&answers)),
+            Err(_) => 0,
+        }
+    })
+}
+
+unsafe extern "C" fn gettable_params(_context: *mut c_void) -> *const OSSL_PARAM {
+    static LIST: Descriptions<11> = Descriptions::new([
+        describe(OSSL_PKEY_PARAM_BITS, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_SECURITY_BITS, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_MAX_SIZE, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_DEFAULT_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_MANDATORY_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_GROUP_NAME, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, OSSL_PARAM_OCTET_STRING),
+        describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
+        describe(OSSL_PKEY_PARAM_RSA_N, OSSL_PARAM_UNSIGNED_INTEGER),
+        describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
+        END,
+    ]);
+    LIST.as_ptr()
+}
+
+unsafe extern "C" fn query_operation_name<K: Kind>(operation: c_int) -> *const c_char {
+    match operation as u32 {
+        OSSL_OP_SIGNATURE => K::KIND.signature_name().as_ptr(),
+        _ => K::KIND.name().as_ptr(),
+    }
+}

@@ -1,0 +1,311 @@
+//! How a signature is to be made: padding, hash, salt. From OpenSSL's parameters to a mechanism, and from the
+//! token's bytes to OpenSSL's.
+
+use std::ffi::CString;
+
+use der::asn1::UintRef;
+use der::{Encode, Sequence};
+
+use crate::bindings::*;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::openssl::{Hash, Verification};
+use crate::params::{self, Params, Value};
+use crate::token::{KeyKind, Mechanism};
+
+/// The largest signature, in bytes: RSA with 8,192 bits.
+pub const MAX_SIGNATURE: usize = 1024;
+
+/// Padding of RSA (EVP_PKEY_CTX_set_rsa_padding(3)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// RSASSA-PKCS1-v1_5
+    Pkcs1,
+    /// RSASSA-PSS
+    Pss,
+}
+
+/// Length of PSS's salt (EVP_PKEY_CTX_set_rsa_pss_saltlen(3)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Salt {
+    /// As long as the digest.
+    Digest,
+    /// As long as possible when signing, whatever it is when verifying.
+    Auto,
+    /// As long as possible.
+    Max,
+    /// As long as possible, but not longer than the digest.
+    AutoDigestMax,
+    /// This many bytes.
+    Bytes(usize),
+}
+
+/// The parameters of one signature operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Scheme {
+    /// The hash of the data, once it is known. Without one, RSA signs what it is given.
+    pub hash: Option<Hash>,
+    /// RSA's padding.
+    pub padding: Padding,
+    /// PSS's mask hash, if it is another than `hash`.
+    pub mgf1: Option<Hash>,
+    /// PSS's salt.
+    pub salt: Salt,
+}
+
+impl Default for Scheme {
+    fn default() -> Self {
+        Scheme { hash: None, padding: Padding::Pkcs1, mgf1: None, salt: Salt::Auto }
+    }
+}
+
+impl Scheme {
+    /// Applies what an application sets.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] for a padding, hash or salt length that is not offered.
+    pub fn set(&mut self, params: Params) -> Result<()> {
+        if let Some(name) = params.text(OSSL_SIGNATURE_PARAM_DIGEST) {
+            self.hash = Some(Hash::from_name(name)?);
+        }
+        if let Some(name) = params.text(OSSL_SIGNATURE_PARAM_MGF1_DIGEST) {
+            self.mgf1 = Some(Hash::from_name(name)?);
+        }
+        if let Some(value) = params.get(OSSL_SIGNATURE_PARAM_PAD_MODE) {
+            self.padding = match value {
+                Value::Integer(1) | Value::Text("pkcs1") => Padding::Pkcs1,
+                Value::Integer(6) | Value::Text("pss") => Padding::Pss,
+                other => {
+                    return Err(Error::Unsupported(format!(
+                        "RSA padding {other:?}; pkcs1 and pss are offered"
+                    )));
+                }
+            };
+        }
+        if let Some(value) = params.get(OSSL_SIGNATURE_PARAM_PSS_SALTLEN) {
+            let bad = || {
+                Error::Unsupported(
+                    "a salt length that is none of digest, max, auto or a number of bytes".into(),
+                )
+            };
+            self.salt = match value {
+                Value::Integer(-1) | Value::Text("digest") => Salt::Digest,
+                Value::Integer(-2) | Value::Text("auto") => Salt::Auto,
+                Value::Integer(-3) | Value::Text("max") => Salt::Max,
+                Value::Integer(-4) | Value::Text("auto-digestmax") => Salt::AutoDigestMax,
+                Value::Integer(bytes) => Salt::Bytes(usize::try_from(bytes).map_err(|_| bad())?),
+                Value::Text(text) => Salt::Bytes(text.parse().map_err(|_| bad())?),
+                Value::Octets(_) => return Err(bad()),
+            };
+        }
+        Ok(())
+    }
+
+    /// The salt's length in bytes for a key of `bits` bits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if the key is too small for the hash and salt.
+    pub fn salt_bytes(&self, hash: Hash, bits: usize) -> Result<usize> {
+        // RFC 8017, 9.1.1: emLen >= hLen + sLen + 2, with emBits = modBits - 1.
+        let encoded = bits.saturating_sub(1).div_ceil(8);
+        let too_small =
+            || Error::Unsupported(format!("a key of {bits} bits is too small for RSA-PSS with {hash:?}"));
+        let most = encoded.checked_sub(hash.size() + 2).ok_or_else(too_small)?;
+        let salt = match self.salt {
+            Salt::Digest => hash.size(),
+            Salt::Auto | Salt::Max => most,
+            Salt::AutoDigestMax => most.min(hash.size()),
+            Salt::Bytes(bytes) => bytes,
+        };
+        if salt > most { Err(too_small()) } else { Ok(salt) }
+    }
+
+    /// Signs a digest (or, for Ed25519, the message) with the key in its token, and returns the signature as OpenSSL wants
+    /// it: its bytes are the first of the array, their number beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] for a digest of the wrong length, and whatever the token says.
+    pub fn sign(&self, key: &Key, data: &[u8]) -> Result<([u8; MAX_SIGNATURE], usize)> {
+        let private = key.private()?;
+        let tokens = &key.provider.tokens;
+        let mut signature = [0; MAX_SIGNATURE];
+        if let Some(hash) = self.hash
+            && key.kind != KeyKind::Ed25519
+            && data.len() != hash.size()
+        {
+            return Err(Error::Unsupported(format!("{} bytes are not a digest by {hash:?}", data.len())));
+        }
+        let size = match (key.kind, self.padding) {
+            (KeyKind::Rsa, Padding::Pkcs1) => {
+                let mut info = [0; 96];
+                let data = match self.hash.map(digest_info_prefix) {
+                    None | Some([]) => data,
+                    Some(prefix) => concatenate(&mut info, prefix, data)?,
+                };
+                tokens.sign(private, Mechanism::RsaPkcs, data, &mut signature)?
+            }
+            (KeyKind::Rsa, Padding::Pss) => {
+                let hash = self.hash.ok_or_else(|| Error::Unsupported("RSA-PSS needs a digest".into()))?;
+                let salt = self.salt_bytes(hash, key.public()?.bits())?;
+                let mechanism = Mechanism::RsaPss { hash, mgf1: self.mgf1.unwrap_or(hash), salt };
+                tokens.sign(private, mechanism, data, &mut signature)?
+            }
+            (KeyKind::Ec, _) => {
+                // FIPS 186-5, 6.4.1: the leftmost bits of the digest. Some tokens refuse a longer one.
+                let order = key.public()?.bits().div_ceil(8);
+                let data = data.get(..order).unwrap_or(data);
+                let mut raw = [0; MAX_SIGNATURE];
+                let size = tokens.sign(private, Mechanism::Ecdsa, data, &mut raw)?;
+                ecdsa_der(raw.get(..size).unwrap_or_default(), &mut signature)?
+            }
+            (KeyKind::Ed25519, _) => tokens.sign(private, Mechanism::Eddsa, data, &mut signature)?,
+        };
+        Ok((signature, size))
+    }
+
+    /// Verifies with OpenSSL's own provider.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if the signature is not valid.
+    pub fn verify(&self, key: &Key, data: &[u8], signature: &[u8]) -> Result<()> {
+        let public = key.public()?;
+        let context = &key.provider.openssl;
+        let mut list = Vec::with_capacity(5);
+        let pss = key.kind == KeyKind::Rsa && self.padding == Padding::Pss;
+        if let Some(hash) = self.hash.filter(|_| key.kind != KeyKind::Ed25519) {
+            list.push(params::utf8(OSSL_SIGNATURE_PARAM_DIGEST, hash.name()));
+        }
+        if key.kind == KeyKind::Rsa {
+            list.push(params::utf8(OSSL_SIGNATURE_PARAM_PAD_MODE, if pss { c"pss" } else { c"pkcs1" }));
+        }
+        let salt = match self.salt {
+            Salt::Digest => c"digest".to_owned(),
+            Salt::Auto | Salt::AutoDigestMax => c"auto".to_owned(),
+            Salt::Max => c"max".to_owned(),
+            Salt::Bytes(bytes) => CString::new(bytes.to_string()).unwrap_or_default(),
+        };
+        if pss {
+            list.push(params::utf8(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, &salt));
+            if let Some(hash) = self.mgf1 {
+                list.push(params::utf8(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, hash.name()));
+            }
+        }
+        list.push(params::END);
+        // SAFETY: terminated, and alive for the call, as is what it points to.
+        let params = unsafe { Params::new(list.as_ptr()) };
+        let over = match key.kind {
+            KeyKind::Ed25519 => Verification::Message(data),
+            KeyKind::Rsa | KeyKind::Ec => Verification::Digest(data),
+        };
+        public.verify(context, params, over, signature)
+    }
+}
+
+/// What precedes a digest in PKCS#1 v1.5 (RFC 8017, 9.2, note 1): the DER of a DigestInfo up to the digest.
+/// TLS 1.0's MD5-SHA1 has none.
+fn digest_info_prefix(hash: Hash) -> &'static [u8] {
+    macro_rules! nist {
+        ($arc:literal, $size:literal) => {
+            &[0x30, 17 + $size, 0x30, 13, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, $arc, 5, 0, 4, $size]
+        };
+    }
+    match hash {
+        Hash::Md5Sha1 => &[],
+        Hash::Sha1 => &[0x30, 0x21, 0x30, 9, 6, 5, 0x2b, 0x0e, 3, 2, 0x1a, 5, 0, 4, 20],
+        Hash::Sha224 => nist!(4, 28),
+        Hash::Sha256 => nist!(1, 32),
+        Hash::Sha384 => nist!(2, 48),
+        Hash::Sha512 => nist!(3, 64),
+        Hash::Sha3_224 => nist!(7, 28),
+        Hash::Sha3_256 => nist!(8, 32),
+        Hash::Sha3_384 => nist!(9, 48),
+        Hash::Sha3_512 => nist!(10, 64),
+    }
+}
+
+fn concatenate<'a>(buffer: &'a mut [u8], first: &[u8], second: &[u8]) -> Result<&'a [u8]> {
+    let length = first.len() + second.len();
+    let target =
+        buffer.get_mut(..length).ok_or_else(|| Error::Unsupported("a digest of that length".into()))?;
+    for (to, from) in target.iter_mut().zip(first.iter().chain(second)) {
+        *to = *from;
+    }
+    Ok(target)
+}
+
+#[derive(Sequence)]
+struct EcdsaSignature<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
+}
+
+/// From PKCS#11's r || s to X9.62's DER.
+fn ecdsa_der(raw: &[u8], out: &mut [u8]) -> Result<usize> {
+    let bad = || Error::Key("gave an ECDSA signature that is not r and s".into());
+    let (r, s) = raw
+        .split_at_checked(raw.len() / 2)
+        .filter(|(r, s)| r.len() == s.len() && !r.is_empty())
+        .ok_or_else(bad)?;
+    let signature =
+        EcdsaSignature { r: UintRef::new(r).map_err(|_| bad())?, s: UintRef::new(s).map_err(|_| bad())? };
+    signature.encode_to_slice(out).map(<[u8]>::len).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ecdsa_signatures_become_der() {
+        let mut out = [0; 64];
+        let size = ecdsa_der(&[0, 0x80, 0, 1], &mut out).unwrap();
+        assert_eq!(out[..size], [0x30, 7, 2, 2, 0, 0x80, 2, 1, 1]);
+        assert!(ecdsa_der(&[1, 2, 3], &mut out).is_err());
+        assert!(ecdsa_der(&[], &mut out).is_err());
+    }
+
+    #[test]
+    fn salt_lengths() {
+        let scheme = |salt| Scheme { salt, ..Scheme::default() };
+        assert_eq!(scheme(Salt::Digest).salt_bytes(Hash::Sha256, 2048).unwrap(), 32);
+        assert_eq!(scheme(Salt::Max).salt_bytes(Hash::Sha256, 2048).unwrap(), 222);
+        assert_eq!(scheme(Salt::AutoDigestMax).salt_bytes(Hash::Sha512, 1024).unwrap(), 62);
+        assert!(scheme(Salt::Bytes(223)).salt_bytes(Hash::Sha256, 2048).is_err());
+        assert!(scheme(Salt::Digest).salt_bytes(Hash::Sha512, 512).is_err());
+    }
+
+    #[test]
+    fn parameters_as_text_and_as_numbers() {
+        let minus_one = -1;
+        let list = [
+            params::utf8(OSSL_SIGNATURE_PARAM_DIGEST, c"SHA2-384"),
+            params::utf8(OSSL_SIGNATURE_PARAM_PAD_MODE, c"pss"),
+            params::int(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, &minus_one),
+            params::END,
+        ];
+        let mut scheme = Scheme::default();
+        // SAFETY: a terminated list of locals.
+        scheme.set(unsafe { Params::new(list.as_ptr()) }).unwrap();
+        assert_eq!(
+            (scheme.hash, scheme.padding, scheme.salt),
+            (Some(Hash::Sha384), Padding::Pss, Salt::Digest)
+        );
+        let none = 3;
+        let list = [params::int(OSSL_SIGNATURE_PARAM_PAD_MODE, &none), params::END];
+        // SAFETY: as above.
+        assert!(scheme.set(unsafe { Params::new(list.as_ptr()) }).is_err());
+    }
+
+    #[test]
+    fn digest_infos_have_the_right_lengths() {
+        for hash in Hash::ALL.into_iter().filter(|hash| *hash != Hash::Md5Sha1) {
+            let prefix = digest_info_prefix(hash);
+            assert_eq!(usize::from(prefix[1]), prefix.len() - 2 + hash.size());
+            assert_eq!(usize::from(prefix[prefix.len() - 1]), hash.size());
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! Signatures (provider-signature(7)): sign and verify a digest, digest and sign in one, in parts or at once.
+//!
+//! Only the call that makes the signature talks to the token: libcrypto sets up contexts to ask what is possible,
+//! and asks for sizes.
+
+use std::ffi::{c_char, c_int, c_uchar, c_void};
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::Arc;
+
+use strongroom_ffi::output::{self, Output};
+use strongroom_ffi::{fence, pointer};
+
+use super::algorithm_identifier::algorithm_identifier;
+use super::scheme::{Padding, Salt, Scheme};
+use super::{Algorithms, Ec, Ed25519, Kind, LAST, Rsa, algorithm, share, table};
+use crate::bindings::*;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::openssl::{Digest, Hash};
+use crate::params::{Answers, Descriptions, END, Params, describe};
+use crate::provider::Provider;
+use crate::token::KeyKind;
+
+/// The signature algorithms, by the names that keymgmt's query_operation_name gives.
+pub static ALGORITHMS: Algorithms<4> = Algorithms([
+    algorithm(
+        c"RSA:rsaEncryption:1.2.840.113549.1.1.1",
+        c"provider=strongroom",
+        Signature::<Rsa>::TABLE,
+        c"RSA signatures (PKCS#1 v1.5 and PSS) by a PKCS#11 token",
+    ),
+    algorithm(
+        c"ECDSA",
+        c"provider=strongroom",
+        Signature::<Ec>::TABLE,
+        c"ECDSA signatures by a PKCS#11 token",
+    ),
+    algorithm(
+        c"ED25519:1.3.101.112",
+        c"provider=strongroom",
+        Signature::<Ed25519>::TABLE,
+        c"Ed25519 signatures by a PKCS#11 token",
+    ),
+    LAST,
+]);
+
+struct Signature<K>(PhantomData<K>);
+
+impl<K: Kind> Signature<K> {
+    const TABLE: &'static [OSSL_DISPATCH] = table![
+        OSSL_FUNC_SIGNATURE_NEWCTX: OSSL_FUNC_signature_newctx_fn = newctx::<K>,
+        OSSL_FUNC_SIGNATURE_FREECTX: OSSL_FUNC_signature_freectx_fn = freectx,
+        OSSL_FUNC_SIGNATURE_DUPCTX: OSSL_FUNC_signature_dupctx_fn = dupctx,
+        OSSL_FUNC_SIGNATURE_SIGN_INIT: OSSL_FUNC_signature_sign_init_fn = sign_init,
+        OSSL_FUNC_SIGNATURE_SIGN: OSSL_FUNC_signature_sign_fn = sign,
+        OSSL_FUNC_SIGNATURE_VERIFY_INIT: OSSL_FUNC_signature_verify_init_fn = verify_init,
+        OSSL_FUNC_SIGNATURE_VERIFY: OSSL_FUNC_signature_verify_fn = verify,
+        OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT: OSSL_FUNC_signature_digest_sign_init_fn = digest_sign_init,
+        OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE: OSSL_FUNC_signature_digest_sign_update_fn = digest_update,
+        OSSL_FUNC_SIGNATURE_DIGEST_SIGN_FINAL: OSSL_FUNC_signature_digest_sign_final_fn = digest_sign_final,
+        OSSL_FUNC_SIGNATURE_DIGEST_SIGN: OSSL_FUNC_signature_digest_sign_fn = digest_sign,
+        OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT: OSSL_FUNC_signature_digest_verify_init_fn = digest_verify_init,
+        OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_UPDATE: OSSL_FUNC_signature_digest_verify_update_fn = digest_update,
+        OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_FINAL: OSSL_FUNC_signature_digest_verify_final_fn = digest_verify_final,
+        OSSL_FUNC_SIGNATURE_DIGEST_VERIFY: OSSL_FUNC_signature_digest_verify_fn = digest_verify,
+        OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS: OSSL_FUNC_signature_get_ctx_params_fn = get_ctx_params,
+        OSSL_FUNC_SIGNATURE_GETTABLE_CTX_PARAMS: OSSL_FUNC_signature_gettable_ctx_params_fn = gettable_ctx_params::<K>,
+        OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS: OSSL_FUNC_signature_set_ctx_params_fn = set_ctx_params,
+        OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS: OSSL_FUNC_signature_settable_ctx_params_fn = settable_ctx_params::<K>,
+    ];
+}
+
+/// One signature operation: what libcrypto's `ctx` points to.
+struct Context {
+    provider: Arc<Provider>,
+    kind: KeyKind,
+    key: Option<Arc<Key>>,
+    scheme: Scheme,
+    /// The digest in the making; begins with the first update.
+    digest: Option<Digest>,
+}
+
+impl Context {
+    fn init(
+        &mut self,
+        key: Option<Arc<Key>>,
+        hash: Option<&str>,
+        params: Params,
+        signing: bool,
+    ) -> Result<()> {
+        // Without a key the one of the last operation is used again (provider-signature(7)).
+        let key = key
+            .or_else(|| self.key.clone())
+            .ok_or_else(|| Error::Unsupported("a signature without a key".into()))?;
+        if key.kind != self.kind {
+            return Err(Error::Unsupported("a key of another type".into()));
+        }
+        if signing {
+            key.private()?;
+        }
+        self.key = Some(key);
+        self.digest = None;
+        match hash.filter(|name| !name.is_empty()) {
+            Some(name) if self.kind == KeyKind::Ed25519 => {
+                return Err(Error::Unsupported(format!(
+                    "Ed25519 signs the message itself, not its {name} digest"
+                )));
+            }
+            Some(name) => self.scheme.hash = Some(Hash::from_name(name)?),
+            None => {}
+        }
+        self.scheme.set(params)
+    }
+
+    fn key(&self) -> Result<&Arc<Key>> {
+        self.key.as_ref().ok_or_else(|| Error::Unsupported("a signature that was not initialised".into()))
+    }
+
+    fn update(&mut self, data: &[u8]) -> Result<()> {
+        if self.kind == KeyKind::Ed25519 {
+            return Err(Error::Unsupported("Ed25519 signs the whole message in one call".into()));
+        }
+        if self.digest.is_none() {
+            let hash =
+                self.scheme.hash.ok_or_else(|| Error::Unsupported("a digest must be chosen".into()))?;
+            self.digest = Some(Digest::new(&self.provider.openssl, hash)?);
+        }
+        match &mut self.digest {
+            Some(digest) => digest.update(data),
+            None => Ok(()),
+        }
+    }
+
+    /// The digest of the updates; of nothing if there was none.
+    fn finish(&mut self) -> Result<([u8; 64], usize)> {
+        self.update(&[])?;
+        match self.digest.take() {
+            Some(mut digest) => digest.finish(),
+            None => Err(Error::Unsupported("a digest must be chosen".into())),
+        }
+    }
+}
+
+/// Borrows libcrypto's context.
+///
+/// # Safety
+///
+/// `context` is null or was made by [`newctx`] or [`dupctx`], was not freed, and no other thread uses it now.
+unsafe fn context<'a>(context: *mut c_void) -> Option<&'a mut Context> {
+    // SAFETY: by the contract.
+    unsafe { pointer::reference_mut(context.cast()) }
+}
+
+/// Runs `operation` on a context inside the fence, and reports its error.
+///
+/// # Safety
+///
+/// As [`context`].
+unsafe fn with(pointer: *mut c_void, operation: impl FnOnce(&mut Context) -> Result<()>) -> c_int {
+    fence(0, || {
+        // SAFETY: by the contract.
+        let Some(context) = (unsafe { context(pointer) }) else { return 0 };
+        let result = operation(context);
+        context.provider.status(result)
+    })
+}
+
+unsafe extern "C" fn newctx<K: Kind>(provider: *mut c_void, _properties: *const c_char) -> *mut c_void {
+    fence(ptr::null_mut(), || {
+        // SAFETY: libcrypto's pointer to our provider.
+        let Some(provider) = (unsafe { Provider::from_context(provider) }) else { return ptr::null_mut() };
+        let context = Context { provider, kind: K::KIND, key: None, scheme: Scheme::default(), digest: None };
+        Box::into_raw(Box::new(context)).cast()
+    })
+}
+
+unsafe extern "C" fn freectx(context: *mut c_void) {
+    fence((), || {
+        if !context.is_null() {
+            // SAFETY: made by Box::into_raw, freed this once.
+            drop(unsafe { Box::from_raw(context.cast::<Context>()) });
+        }
+    });
+}
+
+unsafe extern "C" fn dupctx(pointer: *mut c_void) -> *mut c_void {
+    fence(ptr::null_mut(), || {
+        // SAFETY: libcrypto's pointer to a context of ours.
+        let Some(context) = (unsafe { context(pointer) }) else { return ptr::null_mut() };
+        let digest = context.digest.as_ref().map(Digest::duplicate).transpose();
+        let Some(digest) = context.provider.report(digest) else { return ptr::null_mut() };
+        let copy = Context {
+            provider: context.provider.clone(),
+            kind: context.kind,
+            key: context.key.clone(),
+            scheme: context.scheme,
+            digest,
+        };
+        Box::into_raw(Box::new(copy)).cast()
+    })
+}
+
+/// Begins any of the operations.
+///
+/// # Safety
+///
+/// `pointer` as [`context`], `key` as [`share`], `hash` null or a C string, `params` null or terminated.
+unsafe fn init(
+    pointer: *mut c_void,
+    hash: *const c_char,
+    key: *mut c_void,
+    params: *const OSSL_PARAM,
+    signing: bool,
+) -> c_int {
+    // SAFETY: by the contract, for each.
+    unsafe {
+        with(pointer, |context| context.init(share(key), pointer::text(hash), Params::new(params), signing))
+    }
+}
+
+unsafe extern "C" fn sign_init(context: *mut c_void, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: libcrypto's arguments, as provider-signature(7) describes them.
+    unsafe { init(context, ptr::null(), key, params, true) }
+}
+
+unsafe extern "C" fn verify_init(context: *mut c_void, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: as above.
+    unsafe { init(context, ptr::null(), key, params, false) }
+}
+
+unsafe extern "C" fn digest_sign_init(
+    context: *mut c_void,
+    hash: *const c_char,
+    key: *mut c_void,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe { init(context, hash, key, params, true) }
+}
+
+unsafe extern "C" fn digest_verify_init(
+    context: *mut c_void,
+    hash: *const c_char,
+    key: *mut c_void,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe { init(context, hash, key, params, false) }
+}
+
+/// Answers a size query, or makes the signature with `make` and hands it over.
+///
+/// # Safety
+///
+/// `pointer` as [`context`]; `length` can be written; `buffer` is null or can be written for `size` bytes.
+unsafe fn produce(
+    pointer: *mut c_void,
+    buffer: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+    make: impl FnOnce(&mut Context, &Key) -> Result<([u8; super::scheme::MAX_SIGNATURE], usize)>,
+) -> c_int {
+    // SAFETY: by the contract, for each.
+    unsafe {
+        with(pointer, |context| {
+            let Some(length) = pointer::reference_mut(length) else {
+                return Err(Error::Unsupported("a signature without a place for its length".into()));
+            };
+            let key = context.key()?.clone();
+            let most = key.public()?.signature_size();
+            if buffer.is_null() {
+                *length = most;
+                return Ok(());
+            }
+            let (signature, made) = make(context, &key)?;
+            *length = size;
+            match output::write(signature.get(..made).unwrap_or_default(), buffer, length) {
+                Some(Output::Written) => Ok(()),
+                _ => Err(Error::Buffer { room: size, needed: made }),
+            }
+        })
+    }
+}
+
+/// Bytes that libcrypto passed.
+///
+/// # Safety
+///
+/// `data` is null or can be read for `length` bytes during this call.
+unsafe fn bytes<'a>(data: *const c_uchar, length: usize) -> Result<&'a [u8]> {
+    // SAFETY: by the contract.
+    unsafe { pointer::slice(data, length) }.ok_or_else(|| Error::Unsupported("data at a null pointer".into()))
+}
+
+unsafe extern "C" fn sign(
+    context: *mut c_void,
+    signature: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+    data: *const c_uchar,
+    data_length: usize,
+) -> c_int {
+    // SAFETY: libcrypto's arguments, as provider-signature(7) describes them.
+    unsafe {
+        produce(context, signature, length, size, |context, key| {
+            context.scheme.sign(key, bytes(data, data_length)?)
+        })
+    }
+}
+
+unsafe extern "C" fn digest_update(context: *mut c_void, data: *const c_uchar, length: usize) -> c_int {
+    // SAFETY: as above.
+    unsafe { with(context, |context| context.update(bytes(data, length)?)) }
+}
+
+unsafe extern "C" fn digest_sign_final(
+    context: *mut c_void,
+    signature: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        produce(context, signature, length, size, |context, key| {
+            let (digest, digest_size) = context.finish()?;
+            context.scheme.sign(key, digest.get(..digest_size).unwrap_or_default())
+        })
+    }
+}
+
+unsafe extern "C" fn digest_sign(
+    context: *mut c_void,
+    signature: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+    data: *const c_uchar,
+    data_length: usize,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        produce(context, signature, length, size, |context, key| {
+            let data = bytes(data, data_length)?;
+            if context.kind == KeyKind::Ed25519 {
+                return context.scheme.sign(key, data);
+            }
+            context.update(data)?;
+            let (digest, digest_size) = context.finish()?;
+            context.scheme.sign(key, digest.get(..digest_size).unwrap_or_default())
+        })
+    }
+}
+
+unsafe extern "C" fn verify(
+    context: *mut c_void,
+    signature: *const c_uchar,
+    length: usize,
+    data: *const c_uchar,
+    data_length: usize,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        with(context, |context| {
+            context.scheme.verify(context.key()?, bytes(data, data_length)?, bytes(signature, length)?)
+        })
+    }
+}
+
+unsafe extern "C" fn digest_verify_final(
+    context: *mut c_void,
+    signature: *const c_uchar,
+    length: usize,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        with(context, |context| {
+            let (digest, size) = context.finish()?;
+            context.scheme.verify(
+                context.key()?,
+                digest.get(..size).unwrap_or_default(),
+                bytes(signature, length)?,
+            )
+        })
+    }
+}
+
+unsafe extern "C" fn digest_verify(
+    context: *mut c_void,
+    signature: *const c_uchar,
+    length: usize,
+    data: *const c_uchar,
+    data_length: usize,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        with(context, |context| {
+            let data = bytes(data, data_length)?;
+            let signature = bytes(signature, length)?;
+            if context.kind == KeyKind::Ed25519 {
+                return context.scheme.verify(context.key()?, data, signature);
+            }
+            context.update(data)?;
+            let (digest, size) = context.finish()?;
+            context.scheme.verify(context.key()?, digest.get(..size).unwrap_or_default(), signature)
+        })
+    }
+}
+
+unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: as above.
+    unsafe { with(context, |context| context.scheme.set(Params::new(params))) }
+}
+
+unsafe extern "C" fn settable_ctx_params<K: Kind>(
+    _context: *mut c_void,
+    _provider: *mut c_void,
+) -> *const OSSL_PARAM {
+    static RSA: Descriptions<5> = Descriptions::new([
+        describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_SIGNATURE_PARAM_PAD_MODE, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, OSSL_PARAM_UTF8_STRING),
+        END,
+    ]);
+    static EC: Descriptions<2> =
+        Descriptions::new([describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING), END]);
+    static ED25519: Descriptions<1> = Descriptions::new([END]);
+    match K::KIND {
+        KeyKind::Rsa => RSA.as_ptr(),
+        KeyKind::Ec => EC.as_ptr(),
+        KeyKind::Ed25519 => ED25519.as_ptr(),
+    }
+}
+
+unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        with(context, |context| {
+            let scheme = context.scheme;
+            let answers = Answers::new(params);
+            let too_small = || Error::Unsupported("a parameter's buffer is too small".into());
+            if Params::new(params).has(OSSL_SIGNATURE_PARAM_ALGORITHM_ID) {
+                let der = algorithm_identifier(context.key()?, &scheme)?;
+                if !answers.octets(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, &der) {
+                    return Err(too_small());
+                }
+            }
+            let mut answered = true;
+            if let Some(hash) = scheme.hash {
+                answered &= answers.text(OSSL_SIGNATURE_PARAM_DIGEST, hash.name());
+            }
+            if context.kind == KeyKind::Rsa {
+                answered &= match scheme.padding {
+                    Padding::Pkcs1 => answers.choice(OSSL_SIGNATURE_PARAM_PAD_MODE, c"pkcs1", 1),
+                    Padding::Pss => answers.choice(OSSL_SIGNATURE_PARAM_PAD_MODE, c"pss", 6),
+                };
+                if let Some(hash) = scheme.mgf1.or(scheme.hash) {
+                    answered &= answers.text(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, hash.name());
+                }
+                answered &= match scheme.salt {
+                    Salt::Digest => answers.choice(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, c"digest", -1),
+                    Salt::Auto => answers.choice(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, c"auto", -2),
+                    Salt::Max => answers.choice(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, c"max", -3),
+                    Salt::AutoDigestMax => {
+                        answers.choice(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, c"auto-digestmax", -4)
+                    }
+                    Salt::Bytes(bytes) => answers.integer(
+                        OSSL_SIGNATURE_PARAM_PSS_SALTLEN,
+                        c_int::try_from(bytes).unwrap_or(c_int::MAX),
+                    ),
+                };
+            }
+            if answered { Ok(()) } else { Err(too_small()) }
+        })
+    }
+}
+
+unsafe extern "C" fn gettable_ctx_params<K: Kind>(
+    _context: *mut c_void,
+    _provider: *mut c_void,
+) -> *const OSSL_PARAM {
+    static RSA: Descriptions<6> = Descriptions::new([
+        describe(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, OSSL_PARAM_OCTET_STRING),
+        describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_SIGNATURE_PARAM_PAD_MODE, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, OSSL_PARAM_UTF8_STRING),
+        END,
+    ]);
+    static OTHER: Descriptions<3> = Descriptions::new([
+        describe(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, OSSL_PARAM_OCTET_STRING),
+        describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
+        END,
+    ]);
+    match K::KIND {
+        KeyKind::Rsa => RSA.as_ptr(),
+        KeyKind::Ec | KeyKind::Ed25519 => OTHER.as_ptr(),
+    }
+}

@@ -1,0 +1,215 @@
+//! What can go wrong, and how it appears on OpenSSL's error queue.
+
+use std::ffi::CStr;
+
+use cryptoki_sys as ck;
+use cryptoki_sys::CK_RV;
+
+/// A failure of the provider. Its text is what nginx, Apache and the openssl command print: it names the object
+/// and the remedy, and never contains a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The URI does not follow RFC 7512.
+    #[error("not a pkcs11: URI: {0}")]
+    Uri(String),
+    /// The PEM reference file's content is not the structure that it should be.
+    #[error("malformed PEM reference: {0}; make a new one with 'strongroom key reference'")]
+    Reference(String),
+    /// The PKCS#11 module cannot be used at all.
+    #[error("PKCS#11 module {module}: {why}; set pkcs11-module-path in openssl.cnf")]
+    Module {
+        /// The file.
+        module: String,
+        /// What loading it said.
+        why: String,
+    },
+    /// No token fits the URI.
+    #[error("no token for {uri}: {found}; is the token (strongroomd) running, and the label right?")]
+    NoToken {
+        /// What was looked for, without a PIN.
+        uri: String,
+        /// The tokens that are there.
+        found: String,
+    },
+    /// No object fits the URI.
+    #[error("key {uri} not found: {found}")]
+    NotFound {
+        /// What was looked for, without a PIN.
+        uri: String,
+        /// What the token said instead.
+        found: String,
+    },
+    /// More than one object fits where one is needed.
+    #[error("{uri} fits {count} keys; add id=… or object=… so that it names one")]
+    Ambiguous {
+        /// What was looked for, without a PIN.
+        uri: String,
+        /// How many fit.
+        count: usize,
+    },
+    /// The token wants a PIN and there is none.
+    #[error(
+        "token \"{token}\" wants a PIN and none was given; use pin-source in the URI, pkcs11-module-token-pin in openssl.cnf, the server's password file, or admit this user id ('strongroom user admit')"
+    )]
+    PinMissing {
+        /// The token's label.
+        token: String,
+    },
+    /// The PIN was refused, now or earlier; it is not tried again.
+    #[error("token \"{token}\" refused the PIN ({why}); it is not tried again in this process")]
+    PinRefused {
+        /// The token's label.
+        token: String,
+        /// The PKCS#11 error's name.
+        why: String,
+    },
+    /// The PIN's source cannot be read.
+    #[error("PIN source {from}: {why}")]
+    PinSource {
+        /// The file.
+        from: String,
+        /// What reading it said.
+        why: String,
+    },
+    /// A PKCS#11 function failed.
+    #[error("{function} on {object}: {rv}{remedy}")]
+    Token {
+        /// The function, such as C_Sign.
+        function: &'static str,
+        /// Which token or key.
+        object: String,
+        /// The error.
+        rv: Rv,
+        /// What to do, or nothing.
+        remedy: &'static str,
+    },
+    /// The key is of a type that this provider cannot use, or its public half cannot be had.
+    #[error("key {0}")]
+    Key(String),
+    /// The operation or parameter is not one that this key and provider have.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The caller's buffer is too small.
+    #[error("the output buffer holds {room} bytes, the signature needs {needed}")]
+    Buffer {
+        /// The buffer's size in bytes.
+        room: usize,
+        /// The signature's size in bytes.
+        needed: usize,
+    },
+    /// libcrypto itself failed; its own entry on the queue is before ours.
+    #[error("libcrypto: {0}")]
+    Libcrypto(&'static str),
+}
+
+/// A PKCS#11 error that prints as its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Rv(pub CK_RV);
+
+/// Result with the provider's error.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A failed PKCS#11 call, with the remedy where there is a usual one.
+    pub fn token(function: &'static str, object: impl Into<String>, rv: CK_RV) -> Self {
+        let remedy = match rv {
+            ck::CKR_TOKEN_NOT_PRESENT | ck::CKR_DEVICE_REMOVED => {
+                "; the token is away: is its service (strongroomd) running? It is used again as soon as it is back"
+            }
+            ck::CKR_KEY_FUNCTION_NOT_PERMITTED => "; the key's policy does not allow this use (CKA_SIGN)",
+            ck::CKR_USER_NOT_LOGGED_IN => "; give a PIN, or admit this user id ('strongroom user admit')",
+            ck::CKR_PIN_LOCKED => "; unlock it ('strongroom user unlock')",
+            _ => "",
+        };
+        Error::Token { function, object: object.into(), rv: Rv(rv), remedy }
+    }
+
+    /// The PKCS#11 error in it, if it came from a token.
+    pub fn rv(&self) -> Option<CK_RV> {
+        match self {
+            Error::Token { rv, .. } => Some(rv.0),
+            _ => None,
+        }
+    }
+
+    /// The reason code on OpenSSL's error queue; [`REASONS`] has the words.
+    pub fn reason(&self) -> u32 {
+        match self {
+            Error::Uri(_) => 1,
+            Error::Reference(_) => 2,
+            Error::Module { .. } => 3,
+            Error::NoToken { .. } => 4,
+            Error::NotFound { .. } => 5,
+            Error::Ambiguous { .. } => 6,
+            Error::PinMissing { .. } => 7,
+            Error::PinRefused { .. } | Error::PinSource { .. } => 8,
+            Error::Token { .. } => 9,
+            Error::Key(_) => 10,
+            Error::Unsupported(_) => 11,
+            Error::Buffer { .. } => 12,
+            Error::Libcrypto(_) => 13,
+        }
+    }
+}
+
+/// The reason codes' words, for `OSSL_FUNC_PROVIDER_GET_REASON_STRINGS`.
+pub const REASONS: [(u32, &CStr); 13] = [
+    (1, c"invalid pkcs11 URI"),
+    (2, c"malformed PEM reference"),
+    (3, c"PKCS#11 module unusable"),
+    (4, c"token not found"),
+    (5, c"key not found"),
+    (6, c"ambiguous URI"),
+    (7, c"PIN missing"),
+    (8, c"PIN refused"),
+    (9, c"token error"),
+    (10, c"unusable key"),
+    (11, c"unsupported"),
+    (12, c"buffer too small"),
+    (13, c"libcrypto error"),
+];
+
+impl std::fmt::Display for Rv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        macro_rules! names {
+            ($($name:ident)*) => { match self.0 { $(ck::$name => f.write_str(stringify!($name)),)* other => write!(f, "CKR 0x{other:08x}") } };
+        }
+        names! {
+            CKR_HOST_MEMORY CKR_SLOT_ID_INVALID CKR_GENERAL_ERROR CKR_FUNCTION_FAILED CKR_ARGUMENTS_BAD
+            CKR_CANT_LOCK CKR_ATTRIBUTE_SENSITIVE CKR_ATTRIBUTE_TYPE_INVALID CKR_ATTRIBUTE_VALUE_INVALID
+            CKR_ACTION_PROHIBITED CKR_DATA_INVALID CKR_DATA_LEN_RANGE CKR_DEVICE_ERROR CKR_DEVICE_MEMORY
+            CKR_DEVICE_REMOVED CKR_FUNCTION_CANCELED CKR_FUNCTION_NOT_SUPPORTED CKR_KEY_HANDLE_INVALID
+            CKR_KEY_SIZE_RANGE CKR_KEY_TYPE_INCONSISTENT CKR_KEY_FUNCTION_NOT_PERMITTED CKR_MECHANISM_INVALID
+            CKR_MECHANISM_PARAM_INVALID CKR_OBJECT_HANDLE_INVALID CKR_OPERATION_ACTIVE
+            CKR_OPERATION_NOT_INITIALIZED CKR_PIN_INCORRECT CKR_PIN_INVALID CKR_PIN_LEN_RANGE CKR_PIN_EXPIRED
+            CKR_PIN_LOCKED CKR_SESSION_CLOSED CKR_SESSION_COUNT CKR_SESSION_HANDLE_INVALID
+            CKR_SIGNATURE_INVALID CKR_SIGNATURE_LEN_RANGE CKR_TEMPLATE_INCOMPLETE CKR_TOKEN_NOT_PRESENT
+            CKR_TOKEN_NOT_RECOGNIZED CKR_USER_ALREADY_LOGGED_IN CKR_USER_NOT_LOGGED_IN
+            CKR_USER_PIN_NOT_INITIALIZED CKR_USER_TYPE_INVALID CKR_USER_ANOTHER_ALREADY_LOGGED_IN
+            CKR_BUFFER_TOO_SMALL CKR_CRYPTOKI_NOT_INITIALIZED CKR_CRYPTOKI_ALREADY_INITIALIZED
+            CKR_FUNCTION_REJECTED CKR_TOKEN_RESOURCE_EXCEEDED
+        }
+    }
+}
+
+impl std::fmt::Debug for Rv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_words() {
+        let error = Error::token("C_Sign", "key", ck::CKR_DEVICE_REMOVED);
+        assert!(REASONS.iter().any(|(code, _)| *code == error.reason()));
+        assert!(
+            error.to_string().starts_with("C_Sign on key: CKR_DEVICE_REMOVED; the token is away"),
+            "{error}"
+        );
+        assert_eq!(Rv(0x8000_0001).to_string(), "CKR 0x80000001");
+    }
+}

@@ -1,0 +1,75 @@
+//! A key as libcrypto holds it: a reference to a private key in a token, and the public half.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+use crate::openssl::PublicKey;
+use crate::params::Params;
+use crate::provider::Provider;
+use crate::token::{KeyKind, PrivateKey};
+
+/// What a keymgmt's `keydata` points to (an `Arc`, so that a signature in progress keeps it).
+pub struct Key {
+    /// The provider that it belongs to.
+    pub provider: Arc<Provider>,
+    /// Its type, as the keymgmt that made it.
+    pub kind: KeyKind,
+    /// Set once: when it is loaded, or imported by libcrypto to compare a certificate's key with ours.
+    public: OnceLock<PublicKey>,
+    private: Option<PrivateKey>,
+}
+
+impl Key {
+    /// A key without content, to be imported into.
+    pub fn new(provider: Arc<Provider>, kind: KeyKind) -> Self {
+        Key { provider, kind, public: OnceLock::new(), private: None }
+    }
+
+    /// A key of a token.
+    pub fn from_token(provider: Arc<Provider>, private: PrivateKey, public: PublicKey) -> Self {
+        Key { provider, kind: private.kind, public: OnceLock::from(public), private: Some(private) }
+    }
+
+    /// A public key of a token.
+    pub fn from_public(provider: Arc<Provider>, kind: KeyKind, public: PublicKey) -> Self {
+        Key { provider, kind, public: OnceLock::from(public), private: None }
+    }
+
+    /// Takes a public key's parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if they are not a public key of this type, [`Error::Key`] if there is one already.
+    pub fn import(&self, params: Params) -> Result<()> {
+        let key = PublicKey::from_params(&self.provider.openssl, self.kind.name(), params)?;
+        self.public.set(key).map_err(|_| Error::Key("has its public half already".into()))
+    }
+
+    /// The public half.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`] if there is none yet.
+    pub fn public(&self) -> Result<&PublicKey> {
+        self.public.get().ok_or_else(|| Error::Key("without content".into()))
+    }
+
+    /// Whether there is a public half.
+    pub fn has_public(&self) -> bool {
+        self.public.get().is_some()
+    }
+
+    /// The private key in its token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`] if this is only a public key.
+    pub fn private(&self) -> Result<&PrivateKey> {
+        self.private.as_ref().ok_or_else(|| Error::Key("is a public key: it cannot sign".into()))
+    }
+
+    /// Whether it refers to a private key.
+    pub fn has_private(&self) -> bool {
+        self.private.is_some()
+    }
+}

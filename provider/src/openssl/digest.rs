@@ -1,0 +1,212 @@
+//! Digests, computed by OpenSSL.
+
+use std::ffi::CStr;
+use std::ptr::NonNull;
+
+use openssl_sys as ffi;
+
+use super::Context;
+use crate::error::{Error, Result};
+
+/// The largest digest, in bytes.
+pub const MAX_DIGEST: usize = 64;
+
+/// The hash functions that a signature can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hash {
+    /// MD5 and SHA-1 one after the other: RSA in TLS 1.0 and 1.1.
+    Md5Sha1,
+    /// SHA-1
+    Sha1,
+    /// SHA-224
+    Sha224,
+    /// SHA-256
+    Sha256,
+    /// SHA-384
+    Sha384,
+    /// SHA-512
+    Sha512,
+    /// SHA3-224
+    Sha3_224,
+    /// SHA3-256
+    Sha3_256,
+    /// SHA3-384
+    Sha3_384,
+    /// SHA3-512
+    Sha3_512,
+}
+
+impl Hash {
+    /// Every hash, in the order of the enumeration.
+    pub const ALL: [Hash; 10] = [
+        Hash::Md5Sha1,
+        Hash::Sha1,
+        Hash::Sha224,
+        Hash::Sha256,
+        Hash::Sha384,
+        Hash::Sha512,
+        Hash::Sha3_224,
+        Hash::Sha3_256,
+        Hash::Sha3_384,
+        Hash::Sha3_512,
+    ];
+
+    /// OpenSSL's name.
+    pub fn name(self) -> &'static CStr {
+        match self {
+            Hash::Md5Sha1 => c"MD5-SHA1",
+            Hash::Sha1 => c"SHA1",
+            Hash::Sha224 => c"SHA2-224",
+            Hash::Sha256 => c"SHA2-256",
+            Hash::Sha384 => c"SHA2-384",
+            Hash::Sha512 => c"SHA2-512",
+            Hash::Sha3_224 => c"SHA3-224",
+            Hash::Sha3_256 => c"SHA3-256",
+            Hash::Sha3_384 => c"SHA3-384",
+            Hash::Sha3_512 => c"SHA3-512",
+        }
+    }
+
+    /// The hash of one of the names that OpenSSL has for it ("SHA256", "SHA2-256", "SHA-256", the OID).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] for another hash.
+    pub fn from_name(name: &str) -> Result<Self> {
+        let plain: String = name.chars().filter(|c| *c != '-').flat_map(char::to_lowercase).collect();
+        Ok(match plain.as_str() {
+            "md5sha1" => Hash::Md5Sha1,
+            "sha1" | "ssl3sha1" | "1.3.14.3.2.26" => Hash::Sha1,
+            "sha224" | "sha2224" | "2.16.840.1.101.3.4.2.4" => Hash::Sha224,
+            "sha256" | "sha2256" | "2.16.840.1.101.3.4.2.1" => Hash::Sha256,
+            "sha384" | "sha2384" | "2.16.840.1.101.3.4.2.2" => Hash::Sha384,
+            "sha512" | "sha2512" | "2.16.840.1.101.3.4.2.3" => Hash::Sha512,
+            "sha3224" | "2.16.840.1.101.3.4.2.7" => Hash::Sha3_224,
+            "sha3256" | "2.16.840.1.101.3.4.2.8" => Hash::Sha3_256,
+            "sha3384" | "2.16.840.1.101.3.4.2.9" => Hash::Sha3_384,
+            "sha3512" | "2.16.840.1.101.3.4.2.10" => Hash::Sha3_512,
+            _ => return Err(Error::Unsupported(format!("digest \"{name}\" cannot be signed"))),
+        })
+    }
+
+    /// The digest's size in bytes.
+    pub fn size(self) -> usize {
+        match self {
+            Hash::Md5Sha1 => 36,
+            Hash::Sha1 => 20,
+            Hash::Sha224 | Hash::Sha3_224 => 28,
+            Hash::Sha256 | Hash::Sha3_256 => 32,
+            Hash::Sha384 | Hash::Sha3_384 => 48,
+            Hash::Sha512 | Hash::Sha3_512 => 64,
+        }
+    }
+}
+
+/// A digest in the making (EVP_MD_CTX).
+pub struct Digest {
+    context: NonNull<ffi::EVP_MD_CTX>,
+}
+
+// SAFETY: an EVP_MD_CTX belongs to no thread; `&mut self` keeps its uses apart.
+unsafe impl Send for Digest {}
+
+impl Digest {
+    /// Begins a digest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if this libcrypto does not have the hash, [`Error::Libcrypto`] without memory.
+    pub fn new(libctx: &Context, hash: Hash) -> Result<Self> {
+        let method = libctx.digest(hash)?;
+        // SAFETY: takes nothing; null is checked.
+        let context =
+            NonNull::new(unsafe { ffi::EVP_MD_CTX_new() }).ok_or(Error::Libcrypto("EVP_MD_CTX_new"))?;
+        let digest = Digest { context };
+        // SAFETY: both are valid; no engine.
+        match unsafe { ffi::EVP_DigestInit_ex(context.as_ptr(), method.as_ptr(), std::ptr::null_mut()) } {
+            1 => Ok(digest),
+            _ => Err(Error::Libcrypto("EVP_DigestInit_ex")),
+        }
+    }
+
+    /// Adds data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if the digest is finished already.
+    pub fn update(&mut self, data: &[u8]) -> Result<()> {
+        // SAFETY: a valid context; `data` can be read for its length.
+        match unsafe { ffi::EVP_DigestUpdate(self.context.as_ptr(), data.as_ptr().cast(), data.len()) } {
+            1 => Ok(()),
+            _ => Err(Error::Libcrypto("EVP_DigestUpdate")),
+        }
+    }
+
+    /// Ends the digest; its bytes are the first [`Hash::size`] of the array.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if it was finished before.
+    pub fn finish(&mut self) -> Result<([u8; MAX_DIGEST], usize)> {
+        let mut digest = [0; MAX_DIGEST];
+        let mut size = 0;
+        // SAFETY: a valid context; the buffer has the size of the largest digest (EVP_MAX_MD_SIZE is 64).
+        match unsafe { ffi::EVP_DigestFinal_ex(self.context.as_ptr(), digest.as_mut_ptr(), &mut size) } {
+            1 => Ok((digest, size as usize)),
+            _ => Err(Error::Libcrypto("EVP_DigestFinal_ex")),
+        }
+    }
+
+    /// A copy that goes its own way from here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] without memory.
+    pub fn duplicate(&self) -> Result<Self> {
+        // SAFETY: takes nothing; null is checked.
+        let context =
+            NonNull::new(unsafe { ffi::EVP_MD_CTX_new() }).ok_or(Error::Libcrypto("EVP_MD_CTX_new"))?;
+        let copy = Digest { context };
+        // SAFETY: both are valid.
+        match unsafe { ffi::EVP_MD_CTX_copy_ex(context.as_ptr(), self.context.as_ptr()) } {
+            1 => Ok(copy),
+            _ => Err(Error::Libcrypto("EVP_MD_CTX_copy_ex")),
+        }
+    }
+}
+
+impl Drop for Digest {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once.
+        unsafe { ffi::EVP_MD_CTX_free(self.context.as_ptr()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sha256_of_abc() {
+        let context = Context::new().unwrap();
+        let mut digest = Digest::new(&context, Hash::Sha256).unwrap();
+        digest.update(b"ab").unwrap();
+        let mut copy = digest.duplicate().unwrap();
+        copy.update(b"c").unwrap();
+        let (bytes, size) = copy.finish().unwrap();
+        assert_eq!((bytes[..4].to_vec(), size), (vec![0xba, 0x78, 0x16, 0xbf], 32));
+    }
+
+    #[test]
+    fn every_hash_is_known_by_its_own_name() {
+        let context = Context::new().unwrap();
+        for (position, hash) in Hash::ALL.into_iter().enumerate() {
+            assert_eq!(hash as usize, position);
+            assert_eq!(Hash::from_name(hash.name().to_str().unwrap()).unwrap(), hash);
+            let (_, size) = Digest::new(&context, hash).unwrap().finish().unwrap();
+            assert_eq!(size, hash.size());
+        }
+        assert_eq!(Hash::from_name("SHA256").unwrap(), Hash::Sha256);
+        assert!(Hash::from_name("MD5").is_err());
+    }
+}

@@ -1,0 +1,14 @@
+//! OpenSSL's own provider, for what needs no private key: digests, verification, public keys.
+//!
+//! It is used in a library context of ours, so that nothing here comes back to this provider, whatever the
+//! application's configuration says.
+
+mod certificate;
+mod context;
+mod digest;
+mod public_key;
+
+pub use certificate::certificate_public_key;
+pub use context::Context;
+pub use digest::{Digest, Hash};
+pub use public_key::{PublicKey, Verification};

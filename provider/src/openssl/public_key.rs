@@ -1,0 +1,207 @@
+//! The public half of a key, as an EVP_PKEY of OpenSSL's own provider.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr::{self, NonNull};
+
+use openssl_sys as ffi;
+
+use super::Context;
+use crate::bindings::{self, OSSL_CALLBACK};
+use crate::error::{Error, Result};
+use crate::params::{Answers, Params};
+
+/// The selection "public half" (EVP_PKEY_PUBLIC_KEY): domain parameters and public key.
+const PUBLIC: c_int = (bindings::OSSL_KEYMGMT_SELECT_PUBLIC_KEY
+    | bindings::OSSL_KEYMGMT_SELECT_DOMAIN_PARAMETERS
+    | bindings::OSSL_KEYMGMT_SELECT_OTHER_PARAMETERS) as c_int;
+
+/// A public key. Copies share the same EVP_PKEY by its reference count.
+pub struct PublicKey(NonNull<ffi::EVP_PKEY>);
+
+// SAFETY: an EVP_PKEY that nobody changes is thread-safe (openssl-threads(7)).
+unsafe impl Send for PublicKey {}
+// SAFETY: as above.
+unsafe impl Sync for PublicKey {}
+
+/// What a signature is verified over.
+pub enum Verification<'a> {
+    /// A digest, or other short data, under parameters of EVP_PKEY_verify (padding, digest, salt length).
+    Digest(&'a [u8]),
+    /// The whole message: Ed25519.
+    Message(&'a [u8]),
+}
+
+impl PublicKey {
+    /// Reads a DER SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if it is not one, or of a type that this libcrypto does not know.
+    pub fn from_der(context: &Context, der: &[u8]) -> Result<Self> {
+        let mut position = der.as_ptr();
+        let length = der.len() as std::ffi::c_long;
+        // SAFETY: `position` points to `length` bytes; the result is new and ours.
+        let key = unsafe {
+            bindings::d2i_PUBKEY_ex(ptr::null_mut(), &mut position, length, context.as_ptr(), ptr::null())
+        };
+        NonNull::new(key)
+            .map(PublicKey)
+            .ok_or(Error::Libcrypto("d2i_PUBKEY_ex: not a public key that it knows"))
+    }
+
+    /// Makes a key of type `name` from parameters as keymgmt's import gets them; what is private in them is not
+    /// looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if they are not a public key.
+    pub fn from_params(context: &Context, name: &CStr, params: Params) -> Result<Self> {
+        let mut key = ptr::null_mut();
+        // SAFETY: valid context and strings; the parameters are a terminated list, which EVP_PKEY_fromdata reads
+        // only (its argument is not const for historical reasons). The EVP_PKEY_CTX is freed on every way.
+        unsafe {
+            let ctx = ffi::EVP_PKEY_CTX_new_from_name(context.as_ptr(), name.as_ptr(), ptr::null());
+            if ctx.is_null() {
+                return Err(Error::Libcrypto("EVP_PKEY_CTX_new_from_name"));
+            }
+            if ffi::EVP_PKEY_fromdata_init(ctx) == 1 {
+                ffi::EVP_PKEY_fromdata(ctx, &mut key, PUBLIC, params.as_ptr().cast_mut().cast());
+            }
+            ffi::EVP_PKEY_CTX_free(ctx);
+        }
+        NonNull::new(key).map(PublicKey).ok_or(Error::Libcrypto("EVP_PKEY_fromdata"))
+    }
+
+    /// Takes over a reference to an EVP_PKEY; `None` for null.
+    ///
+    /// # Safety
+    ///
+    /// `key` is null or a key of OpenSSL's own provider, and the reference is the caller's to give.
+    pub unsafe fn from_raw(key: *mut ffi::EVP_PKEY) -> Option<Self> {
+        NonNull::new(key).map(PublicKey)
+    }
+
+    /// Whether both are the same key.
+    pub fn equals(&self, other: &Self) -> bool {
+        // SAFETY: both are valid and only read.
+        unsafe { ffi::EVP_PKEY_eq(self.as_ptr(), other.as_ptr()) == 1 }
+    }
+
+    /// The size in bytes of the largest signature.
+    pub fn signature_size(&self) -> usize {
+        // SAFETY: valid and only read.
+        usize::try_from(unsafe { ffi::EVP_PKEY_size(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// The size in bits: of RSA's modulus, of the curve's order.
+    pub fn bits(&self) -> usize {
+        // SAFETY: valid and only read.
+        usize::try_from(unsafe { ffi::EVP_PKEY_bits(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// Answers a keymgmt's get_params: OpenSSL's own key knows bits, security bits, group, digest and the rest.
+    pub fn answer(&self, answers: &Answers) -> bool {
+        // SAFETY: a valid key and a terminated list.
+        unsafe { ffi::EVP_PKEY_get_params(self.as_ptr(), answers.as_ptr().cast()) == 1 }
+    }
+
+    /// Hands the public half's parameters to `callback`.
+    ///
+    /// # Safety
+    ///
+    /// `callback` may be called with `argument` and a list of parameters that lives for the call.
+    pub unsafe fn export(&self, callback: OSSL_CALLBACK, argument: *mut c_void) -> bool {
+        let Some(callback) = callback else { return false };
+        let mut list: *mut ffi::OSSL_PARAM = ptr::null_mut();
+        // SAFETY: a valid key; the list is new and ours, freed after the callback, which the caller vouches for.
+        unsafe {
+            if ffi::EVP_PKEY_todata(self.as_ptr(), PUBLIC, &mut list) != 1 {
+                return false;
+            }
+            let done = callback(list.cast(), argument) == 1;
+            ffi::OSSL_PARAM_free(list);
+            done
+        }
+    }
+
+    /// Verifies a signature, under parameters as EVP_PKEY_CTX_set_params(3) takes them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if it is not valid, or could not be verified.
+    pub fn verify(
+        &self,
+        context: &Context,
+        params: Params,
+        over: Verification,
+        signature: &[u8],
+    ) -> Result<()> {
+        // SAFETY: valid objects, a terminated list, and slices that are read for their length; what is made here
+        // is freed on every way.
+        let valid = unsafe {
+            match over {
+                Verification::Digest(digest) => {
+                    let ctx =
+                        bindings::EVP_PKEY_CTX_new_from_pkey(context.as_ptr(), self.as_ptr(), ptr::null());
+                    if ctx.is_null() {
+                        return Err(Error::Libcrypto("EVP_PKEY_CTX_new_from_pkey"));
+                    }
+                    let valid = bindings::EVP_PKEY_verify_init_ex(ctx, params.as_ptr()) == 1
+                        && ffi::EVP_PKEY_verify(
+                            ctx,
+                            signature.as_ptr(),
+                            signature.len(),
+                            digest.as_ptr(),
+                            digest.len(),
+                        ) == 1;
+                    ffi::EVP_PKEY_CTX_free(ctx);
+                    valid
+                }
+                Verification::Message(message) => {
+                    let ctx = ffi::EVP_MD_CTX_new();
+                    if ctx.is_null() {
+                        return Err(Error::Libcrypto("EVP_MD_CTX_new"));
+                    }
+                    let valid = bindings::EVP_DigestVerifyInit_ex(
+                        ctx,
+                        ptr::null_mut(),
+                        ptr::null(),
+                        context.as_ptr(),
+                        ptr::null(),
+                        self.as_ptr(),
+                        params.as_ptr(),
+                    ) == 1
+                        && ffi::EVP_DigestVerify(
+                            ctx,
+                            signature.as_ptr(),
+                            signature.len(),
+                            message.as_ptr(),
+                            message.len(),
+                        ) == 1;
+                    ffi::EVP_MD_CTX_free(ctx);
+                    valid
+                }
+            }
+        };
+        if valid { Ok(()) } else { Err(Error::Libcrypto("the signature is not valid")) }
+    }
+
+    fn as_ptr(&self) -> *mut ffi::EVP_PKEY {
+        self.0.as_ptr()
+    }
+}
+
+impl Clone for PublicKey {
+    fn clone(&self) -> Self {
+        // SAFETY: valid; the new reference is freed by the new owner.
+        unsafe { ffi::EVP_PKEY_up_ref(self.as_ptr()) };
+        PublicKey(self.0)
+    }
+}
+
+impl Drop for PublicKey {
+    fn drop(&mut self) {
+        // SAFETY: our reference, given back once.
+        unsafe { ffi::EVP_PKEY_free(self.as_ptr()) };
+    }
+}

@@ -1,0 +1,315 @@
+//! OSSL_PARAM (OSSL_PARAM(3)): reading what a caller sets, answering what it asks for, and describing both.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+
+use strongroom_ffi::pointer;
+
+use crate::bindings::*;
+pub use crate::core::END;
+
+/// A static, terminated list of parameter descriptions, as `gettable` and `settable` functions return.
+#[repr(transparent)]
+pub struct Descriptions<const N: usize>([OSSL_PARAM; N]);
+
+// SAFETY: the descriptions hold pointers to string literals and null only, and nobody writes them.
+unsafe impl<const N: usize> Sync for Descriptions<N> {}
+
+impl<const N: usize> Descriptions<N> {
+    /// A list; the last item must be [`END`].
+    pub const fn new(list: [OSSL_PARAM; N]) -> Self {
+        Descriptions(list)
+    }
+
+    /// As libcrypto wants it.
+    pub const fn as_ptr(&self) -> *const OSSL_PARAM {
+        self.0.as_ptr()
+    }
+}
+
+/// Describes a parameter of type `data_type` (one of OSSL_PARAM_INTEGER, …).
+pub const fn describe(key: &'static CStr, data_type: u32) -> OSSL_PARAM {
+    OSSL_PARAM { key: key.as_ptr(), data_type, data: ptr::null_mut(), data_size: 0, return_size: usize::MAX }
+}
+
+/// The parameters that a caller passed in.
+#[derive(Clone, Copy)]
+pub struct Params(*const OSSL_PARAM);
+
+/// One parameter's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// An integer that fits in 64 bits.
+    Integer(i64),
+    /// A string.
+    Text(&'a str),
+    /// Bytes.
+    Octets(&'a [u8]),
+}
+
+impl Params {
+    /// Wraps a list from libcrypto; null is the empty list.
+    ///
+    /// # Safety
+    ///
+    /// `list` is null or a list terminated by a null key, valid and unchanged while `Params` and what is read
+    /// through it is used (the duration of the C call).
+    pub unsafe fn new(list: *const OSSL_PARAM) -> Self {
+        Params(list)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &OSSL_PARAM> {
+        let mut next = self.0;
+        std::iter::from_fn(move || {
+            // SAFETY: by the contract of `new`, entries can be read up to the one with a null key.
+            let param = unsafe { pointer::reference(next) }.filter(|param| !param.key.is_null())?;
+            // SAFETY: this one was not the end, so there is a next.
+            next = unsafe { next.add(1) };
+            Some(param)
+        })
+    }
+
+    /// Whether a parameter is in the list.
+    pub fn has(&self, key: &CStr) -> bool {
+        self.find(key).is_some()
+    }
+
+    fn find(&self, key: &CStr) -> Option<&OSSL_PARAM> {
+        // SAFETY: keys are NUL-terminated strings (OSSL_PARAM(3)).
+        self.iter().find(|param| unsafe { CStr::from_ptr(param.key) } == key)
+    }
+
+    /// The value of a parameter, if it is there and of a type that we read.
+    pub fn get(&self, key: &CStr) -> Option<Value<'_>> {
+        let param = self.find(key)?;
+        // SAFETY: a parameter's data has data_size bytes of its type (OSSL_PARAM(3)); for the *_PTR types it holds
+        // a pointer to such data.
+        unsafe {
+            match param.data_type {
+                OSSL_PARAM_INTEGER => integer(param, true).map(Value::Integer),
+                OSSL_PARAM_UNSIGNED_INTEGER => integer(param, false).map(Value::Integer),
+                OSSL_PARAM_UTF8_STRING => text(param.data.cast(), param.data_size).map(Value::Text),
+                OSSL_PARAM_UTF8_PTR => {
+                    let target = pointer::reference(param.data.cast::<*const u8>())?;
+                    text(*target, param.data_size).map(Value::Text)
+                }
+                OSSL_PARAM_OCTET_STRING => {
+                    pointer::slice(param.data.cast::<u8>(), param.data_size).map(Value::Octets)
+                }
+                _ => None,
+            }
+        }
+    }
+
+    /// A string parameter.
+    pub fn text(&self, key: &CStr) -> Option<&str> {
+        match self.get(key)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The raw list, for functions of libcrypto.
+    pub fn as_ptr(&self) -> *const OSSL_PARAM {
+        self.0
+    }
+}
+
+/// # Safety
+///
+/// `data` is null or has `size` bytes.
+unsafe fn text<'a>(data: *const u8, size: usize) -> Option<&'a str> {
+    // SAFETY: by the contract.
+    let bytes = unsafe { pointer::slice(data, size) }?;
+    // The size may or may not count the terminator.
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    std::str::from_utf8(bytes.get(..end)?).ok()
+}
+
+/// # Safety
+///
+/// `param.data` is null or has `param.data_size` bytes.
+unsafe fn integer(param: &OSSL_PARAM, signed: bool) -> Option<i64> {
+    // SAFETY: by the contract. Integers are in native byte order, of any size (OSSL_PARAM(3)).
+    let bytes = unsafe { pointer::slice(param.data.cast::<u8>(), param.data_size) }?;
+    match *bytes {
+        [a, b, c, d] if signed => Some(i32::from_ne_bytes([a, b, c, d]).into()),
+        [a, b, c, d] => Some(u32::from_ne_bytes([a, b, c, d]).into()),
+        [a, b, c, d, e, f, g, h] if signed => Some(i64::from_ne_bytes([a, b, c, d, e, f, g, h])),
+        [a, b, c, d, e, f, g, h] => i64::try_from(u64::from_ne_bytes([a, b, c, d, e, f, g, h])).ok(),
+        _ => None,
+    }
+}
+
+/// The parameters that a caller wants to have answered.
+pub struct Answers(*mut OSSL_PARAM);
+
+impl Answers {
+    /// Wraps a list from libcrypto; null is the empty list.
+    ///
+    /// # Safety
+    ///
+    /// As [`Params::new`], and the data of each parameter can be written for its size.
+    pub unsafe fn new(list: *mut OSSL_PARAM) -> Self {
+        Answers(list)
+    }
+
+    // Not a borrow of `self`, which is only a pointer: each caller uses one parameter and lets it go.
+    fn find<'a>(&self, key: &CStr) -> Option<&'a mut OSSL_PARAM> {
+        let mut next = self.0;
+        loop {
+            // SAFETY: by the contract of `new`, entries can be read and written up to the one with a null key;
+            // one is borrowed at a time.
+            let param = unsafe { pointer::reference_mut(next) }.filter(|param| !param.key.is_null())?;
+            // SAFETY: keys are NUL-terminated strings.
+            if unsafe { CStr::from_ptr(param.key) } == key {
+                return Some(param);
+            }
+            // SAFETY: this one was not the end, so there is a next.
+            next = unsafe { next.add(1) };
+        }
+    }
+
+    /// Answers with bytes, if this was asked for. False if the caller's buffer is too small.
+    pub fn octets(&self, key: &CStr, value: &[u8]) -> bool {
+        match self.find(key) {
+            None => true,
+            Some(param) => {
+                param.return_size = value.len();
+                // SAFETY: data has data_size bytes by the contract of `new`.
+                param.data_type == OSSL_PARAM_OCTET_STRING && unsafe { copy(value, param) }
+            }
+        }
+    }
+
+    /// Answers with a static string, if this was asked for. False if the caller's buffer is too small.
+    pub fn text(&self, key: &CStr, value: &'static CStr) -> bool {
+        let Some(param) = self.find(key) else { return true };
+        param.return_size = value.count_bytes();
+        match param.data_type {
+            OSSL_PARAM_UTF8_PTR => {
+                // SAFETY: data of this type is a pointer that can be written; ours is static.
+                match unsafe { pointer::reference_mut(param.data.cast::<*const c_char>()) } {
+                    Some(target) => {
+                        *target = value.as_ptr();
+                        true
+                    }
+                    None => true,
+                }
+            }
+            // SAFETY: data has data_size bytes by the contract of `new`.
+            OSSL_PARAM_UTF8_STRING => unsafe {
+                // The terminator is written where there is room for it, as OSSL_PARAM_set_utf8_string(3) does.
+                if param.data_size > value.count_bytes() {
+                    copy(value.to_bytes_with_nul(), param)
+                } else {
+                    copy(value.to_bytes(), param)
+                }
+            },
+            _ => false,
+        }
+    }
+
+    /// Answers with an integer, if this was asked for.
+    pub fn integer(&self, key: &CStr, value: c_int) -> bool {
+        let Some(param) = self.find(key) else { return true };
+        if !matches!(param.data_type, OSSL_PARAM_INTEGER | OSSL_PARAM_UNSIGNED_INTEGER) {
+            return false;
+        }
+        param.return_size = size_of::<c_int>();
+        // SAFETY: data has data_size bytes by the contract of `new`.
+        unsafe {
+            match param.data_size {
+                8 => copy(&i64::from(value).to_ne_bytes(), param),
+                _ => copy(&value.to_ne_bytes(), param),
+            }
+        }
+    }
+
+    /// Answers with a string or, to who asks for an integer, with a number.
+    pub fn choice(&self, key: &CStr, name: &'static CStr, number: c_int) -> bool {
+        match self.find(key).map(|param| param.data_type) {
+            Some(OSSL_PARAM_INTEGER | OSSL_PARAM_UNSIGNED_INTEGER) => self.integer(key, number),
+            _ => self.text(key, name),
+        }
+    }
+
+    /// The raw list, for functions of libcrypto.
+    pub fn as_ptr(&self) -> *mut OSSL_PARAM {
+        self.0
+    }
+}
+
+/// Copies `value` to the parameter's data; true without copying if the caller asks for the size only.
+///
+/// # Safety
+///
+/// `param.data` is null or has `param.data_size` bytes that can be written.
+unsafe fn copy(value: &[u8], param: &mut OSSL_PARAM) -> bool {
+    if param.data.is_null() {
+        return true;
+    }
+    // SAFETY: by the contract.
+    let Some(buffer) = (unsafe { pointer::slice_mut(param.data.cast::<u8>(), param.data_size) }) else {
+        return false;
+    };
+    match buffer.get_mut(..value.len()) {
+        Some(room) => {
+            room.copy_from_slice(value);
+            true
+        }
+        None => false,
+    }
+}
+
+/// A parameter that points to bytes of ours, to pass to a callback or to libcrypto during one call.
+pub fn octets(key: &'static CStr, value: &[u8]) -> OSSL_PARAM {
+    filled(key, OSSL_PARAM_OCTET_STRING, value.as_ptr().cast(), value.len())
+}
+
+/// As [`octets`], a string.
+pub fn utf8(key: &'static CStr, value: &CStr) -> OSSL_PARAM {
+    filled(key, OSSL_PARAM_UTF8_STRING, value.as_ptr().cast(), value.count_bytes())
+}
+
+/// As [`octets`], an integer.
+pub fn int(key: &'static CStr, value: &c_int) -> OSSL_PARAM {
+    filled(key, OSSL_PARAM_INTEGER, ptr::from_ref(value).cast(), size_of::<c_int>())
+}
+
+fn filled(key: &'static CStr, data_type: u32, data: *const c_void, data_size: usize) -> OSSL_PARAM {
+    OSSL_PARAM { key: key.as_ptr(), data_type, data: data.cast_mut(), data_size, return_size: usize::MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_was_filled_in() {
+        let number: c_int = -1;
+        let list = [utf8(c"digest", c"SHA256"), int(c"saltlen", &number), octets(c"bytes", &[1, 2]), END];
+        // SAFETY: a terminated list of locals.
+        let params = unsafe { Params::new(list.as_ptr()) };
+        assert_eq!(params.text(c"digest"), Some("SHA256"));
+        assert_eq!(params.get(c"saltlen"), Some(Value::Integer(-1)));
+        assert_eq!(params.get(c"bytes"), Some(Value::Octets(&[1, 2])));
+        assert_eq!(params.get(c"other"), None);
+        // SAFETY: null is the empty list.
+        assert!(!unsafe { Params::new(ptr::null()) }.has(c"digest"));
+    }
+
+    #[test]
+    fn answers_respect_the_size() {
+        let mut buffer = [0u8; 4];
+        let mut list = [octets(c"id", &[]), END];
+        list[0].data = buffer.as_mut_ptr().cast();
+        list[0].data_size = 4;
+        // SAFETY: a terminated list of locals with the right sizes.
+        let answers = unsafe { Answers::new(list.as_mut_ptr()) };
+        assert!(answers.octets(c"id", &[1, 2, 3]));
+        assert!(!answers.octets(c"id", &[0; 5]));
+        assert!(answers.octets(c"not asked", &[0; 5]));
+        assert_eq!((buffer, list[0].return_size), ([1, 2, 3, 0], 5));
+    }
+}

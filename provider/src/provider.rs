@@ -1,0 +1,92 @@
+//! The provider: what one `activate = 1` in openssl.cnf makes.
+
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+
+use crate::core::Core;
+use crate::error::Result;
+use crate::openssl::Context;
+use crate::settings::Settings;
+use crate::token::{KeyKind, Object, Tokens};
+
+/// The provider's state. It is shared by reference counts with every key and operation, so that what is left
+/// over at exit, when libcrypto has torn the provider down already, finds it still there.
+pub struct Provider {
+    /// libcrypto's functions.
+    pub core: Core,
+    /// OpenSSL's own algorithms.
+    pub openssl: Context,
+    /// The tokens.
+    pub tokens: Tokens,
+    /// A key on its way from the first stage of the decoders to the second, with the thread that found it.
+    found: Mutex<Option<(ThreadId, Object)>>,
+}
+
+impl Provider {
+    /// Reads the settings and loads the PKCS#11 module.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] without memory. A bad setting or a missing module is reported when it is used: failing
+    /// here would take OpenSSL away from programs that use no key of ours.
+    pub fn new(core: Core) -> Result<Arc<Self>> {
+        Ok(Arc::new(Provider {
+            core,
+            openssl: Context::new()?,
+            tokens: Tokens::new(Settings::read(&core)),
+            found: Mutex::new(None),
+        }))
+    }
+
+    /// From the pointer that libcrypto passes back, without taking its reference.
+    ///
+    /// # Safety
+    ///
+    /// `context` is null or was made by `Arc::into_raw` and its reference has not been given back.
+    pub unsafe fn from_context(context: *mut c_void) -> Option<Arc<Self>> {
+        let provider = context.cast_const().cast::<Provider>();
+        if provider.is_null() {
+            return None;
+        }
+        // SAFETY: by the contract; the reference that is added is the one that is returned.
+        unsafe {
+            Arc::increment_strong_count(provider);
+            Some(Arc::from_raw(provider))
+        }
+    }
+
+    /// Puts a failure on the error queue; the value of a success.
+    pub fn report<T>(&self, result: Result<T>) -> Option<T> {
+        result.inspect_err(|error| self.core.raise(error)).ok()
+    }
+
+    /// As [`report`](Self::report), for functions that return 1 or 0.
+    pub fn status(&self, result: Result<()>) -> i32 {
+        i32::from(self.report(result).is_some())
+    }
+
+    /// Keeps a key that the first stage of the decoders found for the second stage, which follows in the same
+    /// call. If the place is taken (another thread is loading) or cannot be had (a fork came in between), the
+    /// second stage asks the token again.
+    pub fn keep_found(&self, key: Object) {
+        if let Ok(mut found) = self.found.try_lock()
+            && found.is_none()
+        {
+            *found = Some((thread::current().id(), key));
+        }
+    }
+
+    /// Takes what [`keep_found`](Self::keep_found) kept in this thread, if it is of type `kind` (`None`: of any).
+    pub fn take_found(&self, kind: Option<KeyKind>) -> Option<Object> {
+        let mut found = self.found.try_lock().ok()?;
+        let fits = |(thread, key): &(ThreadId, Object)| {
+            *thread == thread::current().id()
+                && matches!(key, Object::Private(private, _) if kind.is_none_or(|kind| kind == private.kind))
+        };
+        if !found.as_ref().is_some_and(fits) {
+            return None;
+        }
+        found.take().map(|(_, key)| key)
+    }
+}

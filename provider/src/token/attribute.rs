@@ -1,0 +1,42 @@
+//! Templates to find objects by.
+
+use cryptoki_sys::*;
+
+/// Attributes that an object must have.
+#[derive(Debug, Default)]
+pub struct Template(Vec<(CK_ATTRIBUTE_TYPE, Vec<u8>)>);
+
+impl Template {
+    /// Objects of a class.
+    pub fn class(class: CK_OBJECT_CLASS) -> Self {
+        Template(vec![(CKA_CLASS, class.to_ne_bytes().to_vec())])
+    }
+
+    /// … that have also this value.
+    pub fn and(mut self, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Self {
+        self.0.push((kind, value.to_vec()));
+        self
+    }
+
+    /// As C wants it: pointers into this template.
+    pub fn attributes(&self) -> Vec<CK_ATTRIBUTE> {
+        self.0
+            .iter()
+            .map(|(kind, value)| CK_ATTRIBUTE {
+                type_: *kind,
+                pValue: value.as_ptr().cast_mut().cast(),
+                ulValueLen: value.len() as CK_ULONG,
+            })
+            .collect()
+    }
+}
+
+/// An attribute of type CK_ULONG.
+pub fn ulong(value: Option<&Vec<u8>>) -> Option<CK_ULONG> {
+    value?.as_slice().try_into().ok().map(CK_ULONG::from_ne_bytes)
+}
+
+/// An attribute of type CK_BBOOL.
+pub fn boolean(value: Option<&Vec<u8>>) -> Option<bool> {
+    value?.first().map(|byte| *byte != CK_FALSE)
+}

@@ -1,0 +1,273 @@
+//! From a URI to the objects that it names.
+
+use std::sync::Arc;
+
+use cryptoki_sys::*;
+
+use super::attribute::{Template, boolean};
+use super::module::Module;
+use super::process::{listing, next_key_number};
+use super::public::public_key;
+use super::session::Session;
+use super::slot::Slot;
+use super::{KeyKind, PrivateKey, Tokens};
+use crate::error::{Error, Result};
+use crate::openssl::{Context, PublicKey};
+use crate::pin::{self, Prompt, Secret};
+use crate::uri::{ObjectType, Uri};
+
+/// The most objects that one URI lists.
+const MAX_LISTED: usize = 10_000;
+
+/// Which kinds of object a caller wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Private keys.
+    pub private: bool,
+    /// Public keys.
+    pub public: bool,
+    /// Certificates.
+    pub certificates: bool,
+}
+
+impl Wanted {
+    /// Narrows by the URI's `type`.
+    pub fn narrowed(self, uri: &Uri) -> Self {
+        let only = |kind| uri.kind.is_none_or(|wanted| wanted == kind);
+        Wanted {
+            private: self.private && only(ObjectType::Private),
+            public: self.public && only(ObjectType::Public),
+            certificates: self.certificates && only(ObjectType::Certificate),
+        }
+    }
+}
+
+/// An object that was found.
+pub enum Object {
+    /// A private key and its public half.
+    Private(PrivateKey, PublicKey),
+    /// A public key.
+    Public(KeyKind, PublicKey),
+    /// A certificate, in DER.
+    Certificate(Vec<u8>),
+}
+
+impl Tokens {
+    /// Finds the objects that `uri` names: private keys, then public keys, then certificates. Logs in where a token
+    /// shows private keys only then, with the PIN of the URI, of the settings, or from `prompt`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoToken`], [`Error::NotFound`], an error about the PIN, or [`Error::Ambiguous`] if the URI names an
+    /// object by label or id and more than one private key fits.
+    pub fn find(&self, context: &Context, uri: &Uri, wanted: Wanted, prompt: Prompt) -> Result<Vec<Object>> {
+        let wanted = wanted.narrowed(uri);
+        let module = self.module()?;
+        self.check_library(module, uri)?;
+        let process = self.process()?;
+        let _initialised = process.operation();
+        let mut slots = self.slots(false)?;
+        if !slots.iter().any(|slot| slot.fits(uri)) {
+            slots = self.slots(true)?;
+        }
+        let fitting: Vec<_> = slots.iter().filter(|slot| slot.fits(uri)).cloned().collect();
+        if fitting.is_empty() {
+            return Err(Error::NoToken { uri: uri.to_string(), found: listing(&slots) });
+        }
+        let mut search =
+            Search { tokens: self, module, context, uri, prompt, alone: fitting.len() == 1, pin_error: None };
+        let mut objects = Vec::new();
+        for slot in &fitting {
+            match search.token(slot, wanted, &mut objects) {
+                // The token was restarted since its sessions were opened.
+                Err(error) if error.rv().is_some_and(super::sign::is_stale) => {
+                    search.token(slot, wanted, &mut objects)?
+                }
+                other => other?,
+            }
+        }
+        let count = objects.iter().filter(|object| matches!(object, Object::Private(..))).count();
+        if count > 1 && (uri.object.is_some() || uri.id.is_some()) {
+            return Err(Error::Ambiguous { uri: uri.to_string(), count });
+        }
+        match search.pin_error {
+            // Without log-in a token shows part of its objects: saying "not found" would mislead.
+            Some(error) if wanted.private && count == 0 => Err(error),
+            _ if objects.is_empty() => Err(Error::NotFound {
+                uri: uri.to_string(),
+                found: format!(
+                    "{} no object that fits; list them with 'openssl storeutl' or pkcs11-tool -O",
+                    holders(&fitting)
+                ),
+            }),
+            _ => Ok(objects),
+        }
+    }
+
+    /// The URI's library-* attributes must fit the module.
+    fn check_library(&self, module: &Module, uri: &Uri) -> Result<()> {
+        if uri.library_manufacturer.is_none()
+            && uri.library_description.is_none()
+            && uri.library_version.is_none()
+        {
+            return Ok(());
+        }
+        self.process()?;
+        let info = module.info().map_err(|rv| Error::token("C_GetInfo", "the module", rv))?;
+        let fits = |wanted: &Option<String>, field: &[u8]| {
+            wanted
+                .as_deref()
+                .is_none_or(|wanted| wanted == String::from_utf8_lossy(field).trim_end_matches([' ', '\0']))
+        };
+        let version = (info.libraryVersion.major, info.libraryVersion.minor);
+        if fits(&uri.library_manufacturer, &info.manufacturerID)
+            && fits(&uri.library_description, &info.libraryDescription)
+            && uri.library_version.is_none_or(|wanted| wanted == version)
+        {
+            return Ok(());
+        }
+        Err(Error::NoToken { uri: uri.to_string(), found: "the module is another library".into() })
+    }
+}
+
+fn holders(slots: &[Arc<Slot>]) -> String {
+    match slots {
+        [slot] => format!("{} has", slot.name()),
+        _ => format!("{} tokens have", slots.len()),
+    }
+}
+
+struct Search<'a> {
+    tokens: &'a Tokens,
+    module: &'a Module,
+    context: &'a Context,
+    uri: &'a Uri,
+    prompt: Prompt<'a>,
+    /// Only one token fits: it is worth asking for its PIN.
+    alone: bool,
+    /// Why a log-in was not made. An error only if nothing is found.
+    pin_error: Option<Error>,
+}
+
+impl Search<'_> {
+    fn token(&mut self, slot: &Slot, wanted: Wanted, objects: &mut Vec<Object>) -> Result<()> {
+        let session = slot.session(self.module)?;
+        let before = objects.len();
+        let found = self.objects(slot, &session, wanted, objects);
+        if let Err(error) = &found {
+            objects.truncate(before);
+            if error.rv().is_some_and(super::sign::is_stale) {
+                let epoch = session.epoch;
+                session.discard();
+                slot.forget(self.module, epoch);
+            }
+        }
+        found
+    }
+
+    fn objects(
+        &mut self,
+        slot: &Slot,
+        session: &Session,
+        wanted: Wanted,
+        objects: &mut Vec<Object>,
+    ) -> Result<()> {
+        if wanted.private {
+            let pin = self.log_in(slot, session)?;
+            for handle in self.handles(session, CKO_PRIVATE_KEY)? {
+                let (key, public) = self.private_key(slot, session, handle, pin.clone())?;
+                objects.push(Object::Private(key, public));
+            }
+        }
+        if wanted.public {
+            for handle in self.handles(session, CKO_PUBLIC_KEY)? {
+                // A key of a type that is not ours is not listed.
+                if let Ok((kind, key)) = public_key(self.module, session, handle, self.context) {
+                    objects.push(Object::Public(kind, key));
+                }
+            }
+        }
+        if wanted.certificates {
+            for handle in self.handles(session, CKO_CERTIFICATE)? {
+                let value = self.attributes(session, handle, &[CKA_VALUE])?.pop().flatten();
+                objects.extend(value.filter(|der| !der.is_empty()).map(Object::Certificate));
+            }
+        }
+        Ok(())
+    }
+
+    fn handles(&self, session: &Session, class: CK_OBJECT_CLASS) -> Result<Vec<CK_OBJECT_HANDLE>> {
+        let mut template = Template::class(class);
+        if let Some(label) = &self.uri.object {
+            template = template.and(CKA_LABEL, label.as_bytes());
+        }
+        if let Some(id) = &self.uri.id {
+            template = template.and(CKA_ID, id);
+        }
+        self.module
+            .find(session.handle, &template, MAX_LISTED)
+            .map_err(|rv| Error::token("C_FindObjects", self.uri.to_string(), rv))
+    }
+
+    fn attributes(
+        &self,
+        session: &Session,
+        handle: CK_OBJECT_HANDLE,
+        types: &[CK_ATTRIBUTE_TYPE],
+    ) -> Result<Vec<Option<Vec<u8>>>> {
+        self.module
+            .attributes(session.handle, handle, types)
+            .map_err(|rv| Error::token("C_GetAttributeValue", self.uri.to_string(), rv))
+    }
+
+    fn private_key(
+        &self,
+        slot: &Slot,
+        session: &Session,
+        handle: CK_OBJECT_HANDLE,
+        pin: Option<Secret>,
+    ) -> Result<(PrivateKey, PublicKey)> {
+        let (kind, public) = public_key(self.module, session, handle, self.context)?;
+        let values = self.attributes(session, handle, &[CKA_ID, CKA_LABEL, CKA_ALWAYS_AUTHENTICATE])?;
+        let [id, label, always_authenticate] = values.as_slice() else {
+            return Err(Error::Key(format!("{}: the token gave too few attributes", self.uri)));
+        };
+        let key = PrivateKey {
+            token: slot.token.clone(),
+            id: id.clone().unwrap_or_default(),
+            label: label.clone().unwrap_or_default(),
+            kind,
+            always_authenticate: boolean(always_authenticate.as_ref()).unwrap_or(false),
+            pin,
+            number: next_key_number(),
+        };
+        Ok((key, public))
+    }
+
+    /// Logs in where the token wants it. Returns the PIN that other processes will need, if there is one.
+    fn log_in(&mut self, slot: &Slot, session: &Session) -> Result<Option<Secret>> {
+        let mut pin = pin::from_uri(self.uri)?;
+        if pin.is_none() {
+            pin = self.tokens.settings.pin.clone()?;
+        }
+        if !slot.login_required {
+            return Ok(pin);
+        }
+        if pin.is_none() && self.alone {
+            pin = (self.prompt)();
+        }
+        let Some(pin) = pin else {
+            self.pin_error = Some(Error::PinMissing { token: slot.token.label.clone() });
+            return Ok(None);
+        };
+        match slot.login(self.module, session, &pin) {
+            Ok(()) => Ok(Some(pin)),
+            // With several tokens the PIN may be meant for another.
+            Err(error @ Error::PinRefused { .. }) if !self.alone => {
+                self.pin_error = Some(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

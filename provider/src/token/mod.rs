@@ -1,0 +1,104 @@
+//! Keys in PKCS#11 tokens.
+//!
+//! Above this module there are only identities (which token, which key); session and object handles live here,
+//! per process, and are looked up again when they have gone stale: after a fork, a reload, a restart of the
+//! token.
+//!
+//! - [`module`]: the module's functions, with lengths and pointers taken care of;
+//! - [`process`]: what is known in this process: slots, sessions, log-in, handles;
+//! - [`find`]: from a URI to objects; [`public`]: a key object's public half;
+//! - [`sign`](Tokens::sign): the one private-key operation, with its recovery.
+
+mod attribute;
+mod find;
+mod module;
+mod process;
+mod public;
+mod session;
+mod sign;
+mod slot;
+
+pub use find::{Object, Wanted};
+pub use sign::Mechanism;
+
+use std::sync::atomic::AtomicPtr;
+
+use crate::error::Result;
+use crate::pin::Secret;
+use crate::settings::Settings;
+use module::Module;
+use process::Process;
+
+/// The tokens that one PKCS#11 module gives access to.
+pub struct Tokens {
+    /// A module that cannot be loaded is an error of the first operation, not of OpenSSL's start.
+    module: Result<Module>,
+    settings: Settings,
+    /// The state of the process that last used the module; see [`Process`].
+    process: AtomicPtr<Process>,
+}
+
+impl Tokens {
+    /// Loads the module. It is initialised by the first operation in each process. It is loaded now because
+    /// modules read their environment when they are loaded or first initialised, and web servers' workers have
+    /// none.
+    pub fn new(settings: Settings) -> Self {
+        Tokens {
+            module: Module::load(&settings.module),
+            settings,
+            process: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+}
+
+/// What identifies a token over restarts and processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenIdentity {
+    /// CK_TOKEN_INFO.label, without the padding.
+    pub label: String,
+    /// CK_TOKEN_INFO.serialNumber, without the padding.
+    pub serial: String,
+}
+
+/// The types of private key that this provider uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// CKK_RSA
+    Rsa,
+    /// CKK_EC
+    Ec,
+    /// CKK_EC_EDWARDS with edwards25519
+    Ed25519,
+}
+
+/// The identity of a private key, with what using it takes.
+#[derive(Debug)]
+pub struct PrivateKey {
+    /// Where it is.
+    token: TokenIdentity,
+    /// CKA_ID; may be empty.
+    id: Vec<u8>,
+    /// CKA_LABEL; may be empty.
+    label: Vec<u8>,
+    /// Its type.
+    pub kind: KeyKind,
+    /// CKA_ALWAYS_AUTHENTICATE: the PIN is given again for each signature.
+    always_authenticate: bool,
+    /// The PIN with which it was found, for the log-in of other processes.
+    pin: Option<Secret>,
+    /// Names this key in the handle caches; unique in the process image.
+    number: u64,
+}
+
+impl PrivateKey {
+    /// The key for people: its URI without a PIN.
+    pub fn name(&self) -> String {
+        let uri = crate::uri::Uri {
+            token: Some(self.token.label.clone()),
+            object: Some(String::from_utf8_lossy(&self.label).into_owned()).filter(|label| !label.is_empty()),
+            id: Some(self.id.clone()).filter(|id| !id.is_empty()),
+            ..Default::default()
+        };
+        uri.to_string()
+    }
+}
