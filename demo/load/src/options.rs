@@ -8,35 +8,45 @@ use clap::{Parser, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
-  Full TLS 1.3 handshakes for ten seconds, 64 at a time, against a server whose CA is known:
+  Full TLS 1.3 handshakes for ten seconds, 64 at a time:
     strongroom-load --ca ca.pem --server-name www.example.com 127.0.0.1:8443
 
   Exactly 20,000 handshakes, with TLS 1.2 and the server's RSA key:
-    strongroom-load --ca ca.pem -n 20000 --tls 1.2 --key-type rsa localhost:8443
+    strongroom-load --ca ca.pem -n 20000 --tls 1.2 --key-type rsa \\
+        localhost:8443
 
-  What a visitor feels at 500 new connections a second, as numbers and as a picture:
-    strongroom-load --ca ca.pem --rate 500 -d 60s --label 'HSM restart' --json-file run.json \\
-        --plot run.svg --plot run.png localhost:8443
+  What visitors feel at 500 new connections a second, with a picture:
+    strongroom-load --ca ca.pem --rate 500 -d 60s --label 'HSM restart' \\
+        --json-file run.json --plot run.svg --plot run.png localhost:8443
 
-  Resumed handshakes (the private key is not used), one request on each connection:
-    strongroom-load --ca ca.pem --resume --requests 1 --path /index.html localhost:8443
+  Resumed handshakes (the private key is not used), each with a request:
+    strongroom-load --ca ca.pem --resume --requests 1 --path /index.html \\
+        localhost:8443
 
 Closed and open loop:
-  Without --rate, each of the -c connections starts its next handshake when the last one is done: the
-  server is never asked for more than it can do. That measures capacity. With --rate, handshakes arrive on
-  time whether or not the server keeps up, and latency counts from the moment at which the handshake was
-  due: a server that stops for a second shows every visitor who would have waited. That measures service.
+  Without --rate, each of the -c connections starts its next handshake when
+  the last one is done, so the server is never asked for more than it can
+  do. That measures capacity.
+
+  With --rate, handshakes arrive on time whether or not the server keeps
+  up, and latency counts from the moment at which the handshake was due: a
+  server that stops for a second shows every visitor who would have waited.
+  That measures service.
+
+Latency is the time until the TCP connection is made and the handshake is
+done. The session's tickets, requests and the close are not part of it.
 
 Exit code:
   0  every handshake (and request) succeeded
   1  some failed; the summary says how many of each kind
-  2  the load could not start: wrong options, unreadable CA file, unknown host, no session to resume";
+  2  the load could not start: wrong options, unreadable CA file, unknown
+     host, no session to resume, or its results could not be written";
 
 /// Makes TLS handshakes with a server and reports their rate, latency and errors.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "strongroom-load", version, after_long_help = EXAMPLES, max_term_width = 110)]
 pub struct Options {
-    /// Where the server listens; [::1]:443 for IPv6
+    /// Where the server listens. An IPv6 address goes in brackets
     #[arg(value_name = "HOST:PORT")]
     pub target: String,
 

@@ -157,7 +157,8 @@ impl Load {
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
-        self.stopping.notify_waiters();
+        // Kept for the open loop if that is not waiting just now. Nobody else waits.
+        self.stopping.notify_one();
     }
 
     /// Makes one connection and tells whether it was good.

@@ -19,8 +19,8 @@ const ERRORS: RGBColor = RGBColor(0xdc, 0x26, 0x26);
 
 const MARGIN: i32 = 36;
 const AXIS_WIDTH: u32 = 64;
-const HEADLINE: i32 = 100;
-const LATENCY_HEIGHT: i32 = 316;
+const HEADLINE: i32 = 110;
+const LATENCY_HEIGHT: i32 = 308;
 const PANEL_TITLE: i32 = 30;
 
 /// Latencies that span more than this are drawn on a logarithmic axis.
@@ -251,6 +251,11 @@ impl Sheet<'_> {
         color: RGBColor,
         bold: bool,
     ) -> Drawn<B> {
+        let (width, _) = area.estimate_text_size(text, &self.style(size, color, bold))?;
+        let (room, _) = area.dim_in_pixel();
+        let room = f64::from(room) - 2.0 * f64::from(self.px(MARGIN));
+        // A long label gets smaller letters rather than none at its end.
+        let size = size * (room / f64::from(width.max(1))).min(1.0);
         let style = self.style(size, color, bold).pos(Pos::new(HPos::Left, VPos::Center));
         area.draw_text(text, &style, (self.px(at.0), self.px(at.1)))
     }
