@@ -90,10 +90,10 @@ impl Scheme {
                 )
             };
             self.salt = match value {
-                Value::Integer(-1) | Value::Text("digest") => Salt::Digest,
-                Value::Integer(-2) | Value::Text("auto") => Salt::Auto,
-                Value::Integer(-3) | Value::Text("max") => Salt::Max,
-                Value::Integer(-4) | Value::Text("auto-digestmax") => Salt::AutoDigestMax,
+                Value::Integer(-1) | Value::Text("digest" | "-1") => Salt::Digest,
+                Value::Integer(-2) | Value::Text("auto" | "-2") => Salt::Auto,
+                Value::Integer(-3) | Value::Text("max" | "-3") => Salt::Max,
+                Value::Integer(-4) | Value::Text("auto-digestmax" | "-4") => Salt::AutoDigestMax,
                 Value::Integer(bytes) => Salt::Bytes(usize::try_from(bytes).map_err(|_| bad())?),
                 Value::Text(text) => Salt::Bytes(text.parse().map_err(|_| bad())?),
                 Value::Octets(_) => return Err(bad()),

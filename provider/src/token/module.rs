@@ -54,7 +54,10 @@ impl Module {
         // SAFETY: loading runs the module's initialisers. That the file is a sound module is for the owner of
         // openssl.cnf to say, who could as well name another provider there.
         let library =
-            unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| failed(e.to_string()))?;
+            unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
+            // The dynamic linker's words are in the source of libloading's error.
+            failed(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
+        })?;
         let mut list: *mut CK_FUNCTION_LIST = ptr::null_mut();
         // SAFETY: the symbol has this type in every PKCS#11 module (section 5.4), and sets the pointer to a list
         // that lives as long as the library, which is leaked below.

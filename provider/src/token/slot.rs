@@ -38,9 +38,12 @@ struct Login {
 }
 
 impl Slot {
-    /// Asks the module about a slot; `None` if its token has gone.
+    /// Asks the module about a slot; `None` if its token has gone or is not initialised.
     pub fn new(module: &Module, id: CK_SLOT_ID, always_log_in: bool) -> Option<Self> {
         let info = module.token_info(id).ok()?;
+        if info.flags & CKF_TOKEN_INITIALIZED == 0 {
+            return None;
+        }
         let slot = module.slot_info(id).ok()?;
         Some(Slot {
             id,
