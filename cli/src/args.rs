@@ -93,6 +93,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a partition with its crypto officer and first crypto user
+    #[command(long_about = init::ABOUT)]
     Init(init::Init),
     /// Show whether the daemon runs, how it keeps keys, and what it has done
     #[command(long_about = "Show whether the daemon runs, how it keeps keys, and what it has done.\n\n\
@@ -111,8 +112,10 @@ pub enum Command {
     #[command(subcommand)]
     Cert(cert::Cert),
     /// Print the completion script for a shell
+    #[command(long_about = shell::COMPLETIONS)]
     Completions(shell::Completions),
     /// Write the manual pages into a directory
+    #[command(long_about = shell::MAN)]
     Man(shell::Man),
 }
 

@@ -28,12 +28,8 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// The public key, DER SubjectPublicKeyInfo.
     pub public_key: Vec<u8>,
-    /// DER of the subject: CKA_SUBJECT.
-    pub subject_der: Vec<u8>,
-    /// DER of the issuer: CKA_ISSUER.
-    pub issuer_der: Vec<u8>,
-    /// DER of the serial number: CKA_SERIAL_NUMBER.
-    pub serial_der: Vec<u8>,
+    subject_der: Vec<u8>,
+    issuer_der: Vec<u8>,
     subject_key_id: Option<Vec<u8>>,
     issuer_key_id: Option<Vec<u8>>,
 }
@@ -72,7 +68,6 @@ impl Certificate {
             public_key: tbs.subject_public_key_info().to_der()?,
             subject_der: tbs.subject().to_der()?,
             issuer_der: tbs.issuer().to_der()?,
-            serial_der: tbs.serial_number().to_der()?,
             subject_key_id,
             issuer_key_id,
         })

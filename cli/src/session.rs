@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use strongroom_protocol::address;
 use strongroom_protocol::client::{Connection, Deadlines};
-use strongroom_protocol::v1::{ErrorCode, ListPartitions, Login, PartitionInfo, Role, request::Op, response};
+use strongroom_protocol::v1::{ListPartitions, Login, PartitionInfo, Role, request::Op, response};
 use zeroize::Zeroizing;
 
 use crate::args::Global;
@@ -66,20 +66,20 @@ pub fn partitions(connection: &mut Connection) -> Result<Vec<PartitionInfo>, Fai
 pub struct Session {
     connection: Connection,
     partition: PartitionInfo,
-    /// The password of this connection's log-in, if it was given one: changing it needs it again.
-    password: Option<Password>,
+    /// Whether it is a password that gives it its rights, and not the caller's user id.
+    logged_in: bool,
 }
 
 impl Session {
-    /// Connects and chooses the partition. Logs in if `--login` or `--password-file` was given, in the first
-    /// of `roles` in which the daemon knows the user; otherwise acts by the caller's user id.
+    /// Connects and chooses the partition. Logs in if `--login` or `--password-file` was given, in
+    /// `role`; otherwise acts by the caller's user id.
     ///
     /// # Errors
     ///
     /// If there is no daemon or no such partition, if several partitions are there and none was named, or if
     /// the log-in fails.
-    pub fn open(global: &Global, output: Output, roles: &[Role]) -> Result<Self, Failure> {
-        Session::open_partition(global, output, global.partition.as_deref(), roles)
+    pub fn open(global: &Global, output: Output, role: Role) -> Result<Self, Failure> {
+        Session::open_partition(global, output, global.partition.as_deref(), role)
     }
 
     /// As [`Session::open`], for the partition that `wanted` names.
@@ -91,12 +91,9 @@ impl Session {
         global: &Global,
         output: Output,
         wanted: Option<&str>,
-        roles: &[Role],
+        role: Role,
     ) -> Result<Self, Failure> {
-        let mut connection = connect(global)?;
-        let all = partitions(&mut connection)?;
-        let partition = choose(all, wanted)?;
-        let mut session = Session { connection, partition, password: None };
+        let mut session = Session::to_partition(global, wanted)?;
         if global.login.is_some() || global.password_file.is_some() {
             let user = global.login.as_deref().unwrap_or_default();
             let password = match &global.password_file {
@@ -104,18 +101,39 @@ impl Session {
                 None if password::interactive() => password::ask(&format!("Password of {user}"))?,
                 None => {
                     return Err(Failure::usage(format!(
-                        "no password for {user}: there is no terminal to ask at; give --password-file FILE, or - for standard input"
+                        "no password for {user}: there is no terminal to ask at; give --password-file FILE, \
+                         or - for standard input"
                     )));
                 }
             };
-            session.log_in_as_first(roles, user, password)?;
+            session.log_in(role, user, &password)?;
         }
         Ok(session)
     }
 
+    /// Connects and chooses the partition, and leaves `--login` and `--password-file` to the caller.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::open`].
+    pub fn open_without_log_in(global: &Global) -> Result<Self, Failure> {
+        Session::to_partition(global, global.partition.as_deref())
+    }
+
+    fn to_partition(global: &Global, wanted: Option<&str>) -> Result<Self, Failure> {
+        let mut connection = connect(global)?;
+        let all = partitions(&mut connection)?;
+        let partition = choose(all, wanted)?;
+        if !partition.damaged.is_empty() {
+            let message = format!("partition {:?} is damaged: {}", partition.label, partition.damaged);
+            return Err(Failure::new(Exit::Failed, "damaged", message));
+        }
+        Ok(Session { connection, partition, logged_in: false })
+    }
+
     /// Opens a session for a partition that was just made.
     pub fn of_new_partition(connection: Connection, partition: PartitionInfo) -> Self {
-        Session { connection, partition, password: None }
+        Session { connection, partition, logged_in: false }
     }
 
     /// Waits for replies as long as making a key may take.
@@ -130,11 +148,6 @@ impl Session {
     /// The partition.
     pub fn partition(&self) -> &PartitionInfo {
         &self.partition
-    }
-
-    /// The password that this session has logged in with, if it has.
-    pub fn password(&self) -> Option<&Password> {
-        self.password.as_ref()
     }
 
     /// Whether requests already act with a crypto user's rights: only then private keys can be seen.
@@ -166,21 +179,30 @@ impl Session {
     ///
     /// The daemon's refusal, with a remedy where a log-in is what is missing.
     pub fn call(&mut self, role: Role, op: impl Fn() -> Op) -> Result<response::Result, Failure> {
-        let refused = match self.connection.call(self.partition.number, op()) {
+        let refused = match self.try_call(op()) {
             Ok(reply) => return Ok(reply),
-            Err(error) => error,
+            Err(failure) => failure,
         };
         let log_in_helps = match refused.code() {
-            Some(ErrorCode::NotLoggedIn) => true,
+            "not_logged_in" => true,
             // The caller's user id acts in another role.
-            Some(ErrorCode::NotPermitted) => self.password.is_none() && self.partition.acting_role() != role,
+            "not_permitted" => !self.logged_in && self.partition.acting_role() != role,
             _ => false,
         };
         if !log_in_helps {
-            return Err(refused.into());
+            return Err(refused);
         }
-        self.log_in_at_terminal(role, refused.into())?;
-        Ok(self.connection.call(self.partition.number, op())?)
+        self.log_in_at_terminal(role, refused)?;
+        self.try_call(op())
+    }
+
+    /// Sends a request with the rights that the session has.
+    ///
+    /// # Errors
+    ///
+    /// The daemon's refusal.
+    pub fn try_call(&mut self, op: Op) -> Result<response::Result, Failure> {
+        Ok(self.connection.call(self.partition.number, op)?)
     }
 
     /// Logs in. An empty `user` is the only user of that role.
@@ -188,44 +210,36 @@ impl Session {
     /// # Errors
     ///
     /// The daemon's refusal.
-    pub fn log_in(&mut self, role: Role, user: &str, password: Password) -> Result<(), Failure> {
+    pub fn log_in(&mut self, role: Role, user: &str, password: &Password) -> Result<(), Failure> {
         let login = Login {
             role: role as i32,
             user: user.to_owned(),
             password: password.to_string(),
             ticket: Vec::new(),
         };
-        let mut reply = answer!(self.connection.call(self.partition.number, Op::Login(login)), Login)?;
+        let mut reply =
+            answer!(self.try_call(Op::Login(login)), Login).map_err(|failure| match failure.code() {
+                "no_such_user" if user.is_empty() => failure.with_remedy("choose a user with --login NAME"),
+                _ => failure,
+            })?;
         drop(Zeroizing::new(std::mem::take(&mut reply.ticket)));
         self.partition.set_acting_role(reply.role());
         self.partition.acting_as = reply.user;
-        self.password = Some(password);
+        self.logged_in = true;
         Ok(())
-    }
-
-    fn log_in_as_first(&mut self, roles: &[Role], user: &str, password: Password) -> Result<(), Failure> {
-        let mut refused = Failure::usage("--login: this command needs no log-in");
-        for role in roles {
-            match self.log_in(*role, user, password.clone()) {
-                // Not a user of this role. (A wrong password is an answer: it must not be tried twice.)
-                Err(failure) if failure.code() == "no_such_user" => refused = failure,
-                done => return done,
-            }
-        }
-        Err(refused)
     }
 
     fn log_in_at_terminal(&mut self, role: Role, refused: Failure) -> Result<(), Failure> {
         let name = role_name(role);
         if !password::interactive() {
             return Err(refused.with_remedy(&format!(
-                "log in as a {name} with --login NAME --password-file FILE, or let one be admitted by user id: 'strongroom user admit NAME {}'",
+                "as a {name} with --login NAME --password-file FILE; or let a crypto officer admit your user id: 'strongroom user admit NAME {}'",
                 rustix::process::getuid().as_raw()
             )));
         }
         let password =
             password::ask(&format!("Password of the {name} of partition {}", self.partition.label))?;
-        self.log_in(role, "", password)
+        self.log_in(role, "", &password)
     }
 }
 

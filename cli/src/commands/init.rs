@@ -16,7 +16,8 @@ use crate::password::{self, Password};
 use crate::session::{self, Session, answer};
 use crate::uri;
 
-const ABOUT: &str = "\
+/// What `strongroom init --help` says.
+pub const ABOUT: &str = "\
 Make a partition with its crypto officer and first crypto user. Only root and the user that runs strongroomd may.
 
 The crypto officer manages users and cannot use keys. The crypto user owns and uses keys. Whom the kernel \
@@ -35,7 +36,7 @@ only you can read, or read them from files:
 
 /// `strongroom init`.
 #[derive(Debug, Args)]
-#[command(long_about = ABOUT)]
+
 pub struct Init {
     /// The partition's label: the token in pkcs11: URIs, at most 32 bytes
     label: String,
@@ -171,15 +172,9 @@ impl Init {
                 return Err(failure);
             }
         };
-        let done =
-            session.log_in(Role::CryptoOfficer, &self.officer, officer.password.clone()).and_then(|()| {
-                session.create_user(
-                    &self.user,
-                    Role::CryptoUser,
-                    user.as_ref().map(|u| &u.password),
-                    &self.admit,
-                )
-            });
+        let done = session.log_in(Role::CryptoOfficer, &self.officer, &officer.password).and_then(|()| {
+            session.create_user(&self.user, Role::CryptoUser, user.as_ref().map(|u| &u.password), &self.admit)
+        });
         if let Err(failure) = done {
             let label = self.label.clone();
             return Err(match session.call(Role::CryptoOfficer, || Op::DeletePartition(DeletePartition { label: label.clone() })) {
@@ -188,7 +183,7 @@ impl Init {
                     failure
                 }
                 Err(_) => failure.with_remedy(&format!(
-                    "the partition is there without its crypto user: add one with 'strongroom user add {}', or delete it with 'strongroom partition delete {label}'",
+                    "the partition is there without its crypto user: add one with 'strongroom user create {}', or delete it with 'strongroom partition delete {label}'",
                     self.user
                 )),
             });

@@ -7,7 +7,7 @@ use strongroom_protocol::v1::{DeletePartition, PartitionInfo, Role, request::Op}
 use crate::args::Global;
 use crate::commands::confirm;
 use crate::failure::Failure;
-use crate::output::{Cell, Output, Page, Report};
+use crate::output::{Cell, Output, Page, Report, Tone};
 use crate::session::{self, Session, answer, role_name};
 
 /// `strongroom partition`.
@@ -39,6 +39,8 @@ pub struct PartitionView {
     /// The user as whom the caller acts without log-in.
     acting_as: Option<String>,
     acting_role: Option<&'static str>,
+    /// Why the partition cannot be used; `null` if it is sound.
+    damaged: Option<String>,
 }
 
 /// Names a role in JSON.
@@ -58,6 +60,7 @@ impl From<PartitionInfo> for PartitionView {
             label: partition.label,
             serial: partition.serial,
             objects: partition.objects,
+            damaged: Some(partition.damaged).filter(|why| !why.is_empty()),
             acting_as: Some(partition.acting_as).filter(|user| !user.is_empty()),
         }
     }
@@ -68,6 +71,11 @@ impl PartitionView {
     pub fn table(partitions: &[Self], page: &mut Page) {
         let rows = partitions.iter().map(Self::row).collect();
         page.table(&["NUMBER", "PARTITION", "SERIAL", "OBJECTS", "YOU ACT AS"], rows);
+        for partition in partitions {
+            if let Some(why) = &partition.damaged {
+                page.line(format!("partition {:?} is damaged: {why}", partition.label));
+            }
+        }
     }
 
     fn row(&self) -> Vec<Cell> {
@@ -84,7 +92,11 @@ impl PartitionView {
             self.number.to_string().into(),
             self.label.as_str().into(),
             self.serial.as_str().into(),
-            self.objects.to_string().into(),
+            if self.damaged.is_some() {
+                Cell::toned("damaged", Tone::Bad)
+            } else {
+                self.objects.to_string().into()
+            },
             acting.into(),
         ]
     }
@@ -142,7 +154,7 @@ impl Delete {
         if global.partition.as_ref().is_some_and(|named| *named != self.label) {
             return Err(Failure::usage("--partition and the label name two partitions"));
         }
-        let mut session = Session::open_partition(global, output, Some(&self.label), &[Role::CryptoOfficer])?;
+        let mut session = Session::open_partition(global, output, Some(&self.label), Role::CryptoOfficer)?;
         // The label may have been given as a number: never here.
         let (label, objects) = (session.partition().label.clone(), session.partition().objects);
         if label != self.label {

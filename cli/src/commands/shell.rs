@@ -12,7 +12,8 @@ use crate::args::Cli;
 use crate::failure::Failure;
 use crate::output::{Output, Page, Report};
 
-const COMPLETIONS: &str = "\
+/// What `strongroom completions --help` says.
+pub const COMPLETIONS: &str = "\
 Print the completion script for a shell.
 
   bash:  strongroom completions bash > /etc/bash_completion.d/strongroom
@@ -21,7 +22,7 @@ Print the completion script for a shell.
 
 /// `strongroom completions`.
 #[derive(Debug, Args)]
-#[command(long_about = COMPLETIONS)]
+
 pub struct Completions {
     /// The shell
     shell: Shell,
@@ -45,12 +46,14 @@ impl Completions {
     }
 }
 
+/// What `strongroom man --help` says.
+pub const MAN: &str = "\
+Write the manual pages into a directory: strongroom.1 and one page for each command.
+
+  strongroom man /usr/local/share/man/man1";
+
 /// `strongroom man`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Write the manual pages into a directory: strongroom.1 and one page for each command.\n\n  \
-    strongroom man /usr/local/share/man/man1"
-)]
 pub struct Man {
     /// The directory; it is made if it does not exist
     directory: PathBuf,

@@ -31,11 +31,13 @@ Apache load keys as root in their master process and use them as www-data (Debia
 pub enum User {
     /// List the users, their roles, and the user ids that act as them
     List,
-    /// Add a user
-    Add(Add),
-    /// Remove a user; keys stay
-    Remove(Remove),
-    /// Change a password: your own (with --login NAME), or as the crypto officer a crypto user's
+    /// Create a user
+    #[command(visible_alias = "add")]
+    Create(Create),
+    /// Delete a user; keys stay
+    #[command(visible_alias = "remove")]
+    Delete(Delete),
+    /// Change a password: your own, or as the crypto officer a crypto user's
     Password(SetPassword),
     /// Let a local user id act as a user without a password
     #[command(long_about = ADMIT)]
@@ -46,9 +48,9 @@ pub enum User {
     Unlock(Unlock),
 }
 
-/// `strongroom user add`.
+/// `strongroom user create`.
 #[derive(Debug, Args)]
-pub struct Add {
+pub struct Create {
     /// The new user's name: letters, digits, '.', '_' and '-'
     name: String,
     /// Crypto users own and use keys; crypto officers manage users and cannot use keys
@@ -63,9 +65,9 @@ pub struct Add {
     new_password_file: Option<PathBuf>,
 }
 
-/// `strongroom user remove`.
+/// `strongroom user delete`.
 #[derive(Debug, Args)]
-pub struct Remove {
+pub struct Delete {
     /// The user
     name: String,
     /// Do not ask
@@ -212,7 +214,7 @@ impl Report for List {
 #[derive(Debug, Serialize)]
 struct Changed {
     partition: String,
-    /// `added`, `removed`, `password_changed`, `admitted`, `withdrawn`, `unlocked`.
+    /// `created`, `deleted`, `password_changed`, `admitted`, `withdrawn`, `unlocked`.
     done: &'static str,
     name: String,
     /// The user afterwards, if it is known.
@@ -222,25 +224,21 @@ struct Changed {
 impl Report for Changed {
     fn text(&self, page: &mut Page) {
         let what = match self.done {
-            "added" => "Added user",
-            "removed" => "Removed user",
+            "created" => "Created user",
+            "deleted" => "Deleted user",
             "password_changed" => "Changed the password of user",
             "admitted" => "Admitted user ids to user",
             "withdrawn" => "Withdrew user ids from user",
             _ => "Unlocked user",
         };
         match &self.user {
-            Some(user) if self.done != "removed" => {
+            Some(user) if self.done != "deleted" => {
                 page.line(format!("{what} {}, who logs in by: {}.", self.name, user.ways()));
             }
             _ => page.line(format!("{what} {}.", self.name)),
         }
     }
 }
-
-/// The officer's rights first, then a user's own.
-const OFFICER: &[Role] = &[Role::CryptoOfficer];
-const ANYBODY: &[Role] = &[Role::CryptoOfficer, Role::CryptoUser];
 
 impl User {
     /// Runs the command.
@@ -249,16 +247,19 @@ impl User {
     ///
     /// Why it failed.
     pub fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
-        let roles = if matches!(self, User::Password(_)) { ANYBODY } else { OFFICER };
-        let mut session = Session::open(global, output, roles)?;
+        let mut session = match &self {
+            // Who knows the present password needs no log-in.
+            User::Password(change) if change.is_own(global) => Session::open_without_log_in(global)?,
+            _ => Session::open(global, output, Role::CryptoOfficer)?,
+        };
         let (done, name) = match self {
             User::List => {
                 let users = session.users()?.into_iter().map(UserView::from).collect();
                 return output.print(&List { partition: session.partition().label.clone(), users });
             }
-            User::Add(add) => ("added", add.run(&mut session, output)?),
-            User::Remove(remove) => ("removed", remove.run(&mut session)?),
-            User::Password(password) => ("password_changed", password.run(&mut session, global, output)?),
+            User::Create(create) => ("created", create.run(&mut session, output)?),
+            User::Delete(delete) => ("deleted", delete.run(&mut session)?),
+            User::Password(change) => ("password_changed", change.run(&mut session, global, output)?),
             User::Admit(admission) => ("admitted", admission.run(&mut session, false)?),
             User::Withdraw(admission) => ("withdrawn", admission.run(&mut session, true)?),
             User::Unlock(Unlock { name }) => {
@@ -267,8 +268,7 @@ impl User {
                 ("unlocked", name)
             }
         };
-        // A crypto user who changed the own password may not list users: then there is less to say.
-        let user = if session.is_crypto_user() { None } else { session.user(&name) };
+        let user = session.user(&name);
         output.print(&Changed { partition: session.partition().label.clone(), done, name, user })
     }
 }
@@ -279,9 +279,14 @@ impl Session {
         Ok(answer!(Ok::<_, Failure>(reply), Users)?.users)
     }
 
-    /// How a user stands now, if it can be told.
+    /// How a user stands now, if the session may know: crypto officers do.
     pub fn user(&mut self, name: &str) -> Option<UserView> {
-        self.users().ok()?.into_iter().find(|user| user.name == name).map(UserView::from)
+        self.users_seen().ok()?.into_iter().find(|user| user.name == name).map(UserView::from)
+    }
+
+    /// Lists the users with the rights that the session has.
+    fn users_seen(&mut self) -> Result<Vec<UserInfo>, Failure> {
+        Ok(answer!(self.try_call(Op::ListUsers(ListUsers {})), Users)?.users)
     }
 
     /// Adds a user.
@@ -337,7 +342,7 @@ pub fn new_password(
     }
 }
 
-impl Add {
+impl Create {
     fn run(self, session: &mut Session, output: Output) -> Result<String, Failure> {
         let password = if self.new_password_file.is_none() && !self.admit.is_empty() {
             None
@@ -350,10 +355,10 @@ impl Add {
     }
 }
 
-impl Remove {
+impl Delete {
     fn run(self, session: &mut Session) -> Result<String, Failure> {
         let label = session.partition().label.clone();
-        confirm(self.yes, &format!("Remove user {} from partition {label:?}?", self.name))?;
+        confirm(self.yes, &format!("Delete user {} of partition {label:?}?", self.name))?;
         let op = || Op::DeleteUser(DeleteUser { name: self.name.clone() });
         finished(session.call(Role::CryptoOfficer, op)?)?;
         Ok(self.name)
@@ -361,43 +366,56 @@ impl Remove {
 }
 
 impl SetPassword {
+    /// Whether the command line says that this user changes the own password.
+    fn is_own(&self, global: &Global) -> bool {
+        global.login.as_ref().is_none_or(|login| *login == self.name)
+    }
+
     fn run(self, session: &mut Session, global: &Global, output: Output) -> Result<String, Failure> {
-        let own = session.partition().acting_as == self.name;
-        let old = match session.password() {
-            Some(password) if own => password.clone(),
-            // Admitted by user id: the daemon wants the old password all the same.
-            None if own && password::interactive() => {
-                password::ask(&format!("Present password of {}", self.name))?
-            }
-            None if own => {
-                return Err(Failure::new(
-                    Exit::NotPermitted,
-                    "not_logged_in",
-                    format!(
-                        "changing one's own password needs the present one: give --login {} --password-file FILE",
-                        self.name
-                    ),
-                ));
-            }
-            _ => Zeroizing::new(String::new()),
-        };
-        if [&global.password_file, &self.new_password_file]
-            .iter()
-            .all(|file| file.as_ref().is_some_and(|path| path.as_os_str() == "-"))
-        {
+        let stdin = |file: &Option<PathBuf>| file.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        if stdin(&global.password_file) && stdin(&self.new_password_file) {
             return Err(Failure::usage("standard input can give only one of the two passwords"));
         }
+        let old = match &global.password_file {
+            Some(path) if self.is_own(global) => password::from_file(path, output)?,
+            _ if self.set_by_officer(session, global)? => Zeroizing::new(String::new()),
+            _ if password::interactive() => password::ask(&format!("Present password of {}", self.name))?,
+            _ => {
+                let message = format!(
+                    "changing the password of {} needs the present one (--password-file FILE) or a crypto \
+                     officer (--login NAME --password-file FILE)",
+                    self.name
+                );
+                return Err(Failure::new(Exit::NotPermitted, "not_logged_in", message));
+            }
+        };
         let prompt = format!("New password of {}", self.name);
         let new = new_password(self.new_password_file.as_ref(), "--new-password-file", &prompt, output)?;
-        let op = || {
-            Op::ChangePassword(ChangePassword {
-                name: self.name.clone(),
-                old_password: old.to_string(),
-                new_password: new.to_string(),
-            })
-        };
-        finished(session.call(Role::CryptoOfficer, op)?)?;
+        let op = Op::ChangePassword(ChangePassword {
+            name: self.name.clone(),
+            old_password: old.to_string(),
+            new_password: new.to_string(),
+        });
+        finished(session.try_call(op)?)?;
         Ok(self.name)
+    }
+
+    /// Whether an officer is setting a crypto user's password. Asked before sending anything: the daemon
+    /// would count a missing old password as a wrong one.
+    fn set_by_officer(&self, session: &mut Session, global: &Global) -> Result<bool, Failure> {
+        if global.login.as_ref().is_some_and(|login| *login == self.name) {
+            return Ok(false);
+        }
+        // Only officers may list users.
+        let Ok(users) = session.users_seen() else { return Ok(false) };
+        match users.iter().find(|user| user.name == self.name) {
+            Some(user) => Ok(user.role() == Role::CryptoUser),
+            None => {
+                let message =
+                    format!("there is no user {:?}; list them with 'strongroom user list'", self.name);
+                Err(Failure::new(Exit::NotFound, "no_such_user", message))
+            }
+        }
     }
 }
 

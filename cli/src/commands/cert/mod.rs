@@ -23,6 +23,7 @@ use view::CertificateView;
 #[derive(Debug, Subcommand)]
 pub enum Cert {
     /// Store a key's certificate, and its chain, beside the key
+    #[command(long_about = put::ABOUT)]
     Put(put::Put),
     /// List the certificates
     List,
@@ -179,7 +180,7 @@ impl Cert {
     ///
     /// Why it failed.
     pub fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
-        let mut session = Session::open(global, output, &[Role::CryptoUser])?;
+        let mut session = Session::open(global, output, Role::CryptoUser)?;
         match self {
             Cert::Put(put) => put.run(&mut session, output),
             Cert::List => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use strongroom_protocol::v1::{Attribute, CreateObject, ObjectClass, ObjectInfo, Role, request::Op};
+use strongroom_protocol::v1::{CreateObject, ObjectClass, ObjectInfo, Role, request::Op};
 
 use crate::certificate::Certificate;
 use crate::commands::cert::view::CertificateView;
@@ -15,7 +15,7 @@ use crate::output::{Output, Page, Report};
 use crate::pem_file;
 use crate::session::{Session, answer};
 
-const ABOUT: &str = "\
+pub(super) const ABOUT: &str = "\
 Store a key's certificate beside the key, under the key's name and id. Other certificates in the file are taken \
 for its chain and stored under their own names.
 
@@ -26,7 +26,7 @@ then those that the key had before are removed.";
 
 /// `strongroom cert put`.
 #[derive(Debug, Args)]
-#[command(long_about = ABOUT)]
+
 pub struct Put {
     /// The key that the certificate is for: its name, or id:HEX, or object:HEX
     #[arg(value_name = "KEY", value_parser = Selector::parse)]
@@ -65,16 +65,6 @@ impl Report for Outcome {
             page.line(format!("Removed the certificate that it replaces, {}.", old.validity()));
         }
     }
-}
-
-/// PKCS#11 attributes that searches for certificates use (PKCS#11 3.1, 4.6.3).
-mod cka {
-    pub const CERTIFICATE_TYPE: u64 = 0x80;
-    pub const ISSUER: u64 = 0x81;
-    pub const SERIAL_NUMBER: u64 = 0x82;
-    pub const SUBJECT: u64 = 0x101;
-    /// CKC_X_509 as CK_ULONG.
-    pub const X_509: [u8; 8] = 0u64.to_ne_bytes();
 }
 
 impl Put {
@@ -179,18 +169,11 @@ fn store(
 ) -> Result<Stored, Failure> {
     // CKA_LABEL's limit.
     let label = label.get(..label.floor_char_boundary(255)).unwrap_or_default();
-    let attribute = |r#type: u64, value: &[u8]| Attribute { r#type, value: value.to_vec() };
     let object = ObjectInfo {
         class: ObjectClass::Certificate as i32,
         label: label.to_owned(),
         id,
         value: certificate.der.clone(),
-        attributes: vec![
-            attribute(cka::CERTIFICATE_TYPE, &cka::X_509),
-            attribute(cka::SUBJECT, &certificate.subject_der),
-            attribute(cka::ISSUER, &certificate.issuer_der),
-            attribute(cka::SERIAL_NUMBER, &certificate.serial_der),
-        ],
         ..ObjectInfo::default()
     };
     let op = || Op::CreateObject(CreateObject { object: Some(object.clone()) });

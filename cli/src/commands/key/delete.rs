@@ -9,6 +9,11 @@ use crate::failure::Failure;
 use crate::output::{Output, Page, Report};
 use crate::session::Session;
 
+pub(super) const ABOUT: &str = "\
+Destroy a key, both halves, for ever. A copy in a file that it was imported from is not touched.
+
+The certificate stays; 'strongroom cert delete' removes it.";
+
 /// `strongroom key delete`.
 #[derive(Debug, Args)]
 #[command(

@@ -11,7 +11,7 @@ use crate::output::{Output, Page, Report};
 use crate::progress::waiting;
 use crate::session::{Session, answer};
 
-const ABOUT: &str = "\
+pub(super) const ABOUT: &str = "\
 Make a key in the partition. It signs there and can never be read out.
 
   strongroom key generate web --type p256       what most sites want: small and fast
@@ -24,7 +24,7 @@ Then get a certificate for it. A request is made with the provider, by the key's
 
 /// `strongroom key generate`.
 #[derive(Debug, Args)]
-#[command(long_about = ABOUT)]
+
 pub struct Generate {
     #[command(flatten)]
     name: NewName,

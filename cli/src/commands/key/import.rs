@@ -12,7 +12,7 @@ use crate::output::{Output, Page, Report};
 use crate::session::{Session, answer};
 use crate::{password, pem_file, private_key};
 
-const ABOUT: &str = "\
+pub(super) const ABOUT: &str = "\
 Bring a private key from a PEM file into the partition. There it signs, and cannot be read again.
 
 Taken are PKCS#8 (PRIVATE KEY, or ENCRYPTED PRIVATE KEY with a passphrase), PKCS#1 (RSA PRIVATE KEY) and SEC1 \
@@ -26,7 +26,7 @@ one copy off this machine, if losing the partition must not mean losing the key.
 
 /// `strongroom key import`.
 #[derive(Debug, Args)]
-#[command(long_about = ABOUT)]
+
 pub struct Import {
     #[command(flatten)]
     name: NewName,

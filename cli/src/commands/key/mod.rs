@@ -23,20 +23,24 @@ pub use view::KeyView;
 #[derive(Debug, Subcommand)]
 pub enum Key {
     /// Make a key in the partition
+    #[command(long_about = generate::ABOUT)]
     Generate(generate::Generate),
     /// Bring a key from a PEM file into the partition, from where it cannot be read again
+    #[command(long_about = import::ABOUT)]
     Import(import::Import),
     /// List the keys
     List,
     /// Show a key: public key, fingerprint, policy, URI
     Show(Named),
     /// Destroy a key, for ever
+    #[command(long_about = delete::ABOUT)]
     Delete(delete::Delete),
     /// Print the public key (PEM)
     Public(publish::Public),
     /// Print the key's pkcs11: URI (RFC 7512), its name for nginx, Apache and openssl
     Uri(Named),
     /// Write the PEM reference file, for programs that load keys from files only
+    #[command(long_about = publish::REFERENCE)]
     Reference(publish::Reference),
 }
 
@@ -112,7 +116,7 @@ impl Key {
     ///
     /// Why it failed.
     pub fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
-        let mut session = Session::open(global, output, &[Role::CryptoUser])?;
+        let mut session = Session::open(global, output, Role::CryptoUser)?;
         match self {
             Key::Generate(generate) => generate.run(&mut session, output),
             Key::Import(import) => import.run(&mut session, output),

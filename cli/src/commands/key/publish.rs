@@ -13,7 +13,7 @@ use crate::output::{Output, Page, Report};
 use crate::session::Session;
 use crate::{reference, uri};
 
-const REFERENCE: &str = "\
+pub(super) const REFERENCE: &str = "\
 Write the PEM reference file: the key's URI in a file that a program loads where it expects a key. It holds no \
 secret. For nginx before 1.29, HAProxy, stunnel, PostgreSQL and others that open no URI:
 
@@ -33,7 +33,7 @@ pub struct Public {
 
 /// `strongroom key reference`.
 #[derive(Debug, Args)]
-#[command(long_about = REFERENCE)]
+
 pub struct Reference {
     #[command(flatten)]
     named: Named,
