@@ -1,4 +1,6 @@
 //! nginx and Apache with keys in files: what the demo compares with, and the configuration files themselves.
+// A panic is a test's report.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
 

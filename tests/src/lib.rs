@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod place;
+pub mod reference;
 pub mod traffic;
 
 pub use place::{Bench, Keys, Place};

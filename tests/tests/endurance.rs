@@ -1,6 +1,8 @@
 //! Many handshakes, while servers reload and while the daemon goes away and comes back.
 //!
 //! The tests take turns: each needs the whole machine.
+// A panic is a test's report.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;

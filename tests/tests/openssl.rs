@@ -1,4 +1,6 @@
 //! The openssl command with keys in a token, each of its results checked by openssl without our provider.
+// A panic is a test's report.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::fs;
 use std::process::Stdio;

@@ -1,10 +1,12 @@
 //! nginx and Apache with every kind of key, in our partition and in SoftHSM2, started in both ways.
+// A panic is a test's report.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use anyhow::Result;
 use strongroom_demo::pki::{KeyKind, text};
 use strongroom_demo::server::{Server, Site};
 use strongroom_demo::{apache, nginx};
-use strongroom_tests::{Bench, Keys, Place, traffic};
+use strongroom_tests::{Bench, Keys, Place, reference, traffic};
 
 type Starter = fn(&Site) -> Result<Server>;
 
@@ -14,7 +16,7 @@ fn serves_every_kind(program: &str, start: Starter, place: Place) {
     for key in bench.keys(place, &KeyKind::ALL).unwrap() {
         let name = format!("{program} {place:?} {}", key.kind.title());
         let certificate = key.certify(&bench).unwrap();
-        let named = if program == "nginx" { reference(&bench, &key, place) } else { key.uri.clone() };
+        let named = if program == "nginx" { reference_to(&bench, &key, place) } else { key.uri.clone() };
         let folder = |kind| bench.run.folder(&format!("{program}-{}-{kind}", key.kind.name())).unwrap();
         let foreground = Site::new(folder("foreground"), &certificate, &named, &key.environment);
         let daemon = Site { folder: folder("daemon"), ..foreground.clone() }.as_daemon();
@@ -28,40 +30,15 @@ fn serves_every_kind(program: &str, start: Starter, place: Place) {
     }
 }
 
-/// A reference file: by our own command, or, for somebody else's token, by the same command's format.
-fn reference(bench: &Bench, key: &Keys, place: Place) -> String {
+/// A reference file: by our own command, or, for somebody else's token, written by the test.
+fn reference_to(bench: &Bench, key: &Keys, place: Place) -> String {
     match place {
         Place::Partition => text(&bench.partition.reference(key.kind.name()).unwrap()),
         Place::SoftHsm => {
             let file = bench.run.path().join(format!("{}.softhsm.pem", key.kind.name()));
-            std::fs::write(&file, reference_file(&key.uri)).unwrap();
-            text(&file)
+            text(&reference::write(&key.uri, &file).unwrap())
         }
     }
-}
-
-/// The format that pkcs11-provider defined, written here a second time, independently of our command.
-fn reference_file(uri: &str) -> String {
-    let version = b"PKCS#11 Provider URI v1.0";
-    let mut body = vec![0x1a, u8::try_from(version.len()).unwrap()];
-    body.extend_from_slice(version);
-    body.extend_from_slice(&[0x0c, u8::try_from(uri.len()).unwrap()]);
-    body.extend_from_slice(uri.as_bytes());
-    assert!(body.len() < 128, "a longer length needs another form");
-    let mut der = vec![0x30, u8::try_from(body.len()).unwrap()];
-    der.extend_from_slice(&body);
-    format!("-----BEGIN PKCS#11 PROVIDER URI-----\n{}-----END PKCS#11 PROVIDER URI-----\n", base64(&der))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    use std::io::Write;
-    let mut encoder = std::process::Command::new("base64")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    encoder.stdin.take().unwrap().write_all(bytes).unwrap();
-    String::from_utf8(encoder.wait_with_output().unwrap().stdout).unwrap()
 }
 
 #[test]
