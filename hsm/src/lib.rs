@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The HSM partition as a service.
+//!
+//! A request's way: [`connection`] reads it, [`request`] checks it against [`policy`] and carries it out on a
+//! [`partition`], [`crypto`] computes; changes go sealed ([`seal`]) into the [`store`]. [`daemon`] starts all
+//! of it.
+
+pub mod config;
+pub mod connection;
+pub mod crypto;
+pub mod daemon;
+pub mod failure;
+pub mod memory;
+pub mod node_key;
+pub mod object;
+pub mod partition;
+pub mod policy;
+pub mod records;
+pub mod request;
+pub mod seal;
+pub mod service;
+pub mod session;
+pub mod store;
+pub mod tickets;
+pub mod users;
+pub mod vault;
+
+pub use config::Config;
+pub use daemon::{Daemon, StartError, run};

@@ -1,0 +1,39 @@
+//! What the daemon is told at its start; everything has a default.
+
+use std::path::PathBuf;
+
+use strongroom_protocol::address;
+
+use crate::connection::Deadlines;
+
+/// The daemon's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the store and the node key are. Made with mode 0700 if it is missing.
+    pub state_dir: PathBuf,
+    /// Where to listen. Its directory is made if it is missing.
+    pub socket: PathBuf,
+    /// Permissions of the socket.
+    pub socket_mode: u32,
+    /// systemd's $CREDENTIALS_DIRECTORY.
+    pub credentials: Option<PathBuf>,
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// How long a connection may keep the daemon waiting.
+    pub deadlines: Deadlines,
+}
+
+impl Config {
+    /// The defaults of user id `uid`: the system's directories and a socket for everybody for root, private
+    /// ones for others. Reads the environment, see [`address`].
+    pub fn of_user(uid: u32) -> Self {
+        Self {
+            state_dir: address::state_directory(uid),
+            socket: address::listen_socket(uid),
+            socket_mode: if uid == 0 { 0o666 } else { 0o600 },
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            max_connections: 4096,
+            deadlines: Deadlines::default(),
+        }
+    }
+}

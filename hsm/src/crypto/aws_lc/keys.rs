@@ -1,0 +1,286 @@
+//! Keys: generated, parsed from and written to their standard encodings, and checked.
+
+use std::fmt;
+
+use aws_lc_sys as c;
+
+use super::owned::{Bignum, EcKey, Pkey, Rsa, Written};
+use super::{check, library_error, library_reason};
+use crate::crypto::{CryptoError, KeyKind};
+use crate::memory::SecretBytes;
+
+/// A private key, ready to sign. Its secret parts are the library's, in protected memory, wiped on drop.
+pub struct PrivateKey {
+    pub(super) pkey: Pkey,
+    kind: KeyKind,
+    /// Ed25519 only: seed and public key, 64 bytes, the form that ED25519_sign takes.
+    pub(super) ed25519: Option<SecretBytes>,
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivateKey").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl PrivateKey {
+    /// Makes a new key and checks that it signs what its public half verifies.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::Library`] if the library fails, or the new key is faulty.
+    pub fn generate(kind: KeyKind) -> Result<Self, CryptoError> {
+        let pkey = match kind {
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => generate_rsa(kind)?,
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => generate_ec(kind)?,
+            KeyKind::Ed25519 => generate_ed25519()?,
+        };
+        let key = Self::new(pkey)?;
+        key.check().map_err(|e| CryptoError::Library(format!("a new key is faulty: {e}")))?;
+        Ok(key)
+    }
+
+    /// Parses a DER PKCS#8 PrivateKeyInfo (RFC 5958) and checks the key: its size, its parts against each
+    /// other, and that it signs what its public half verifies.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::KeyMalformed`].
+    pub fn import(pkcs8: &[u8]) -> Result<Self, CryptoError> {
+        let key = Self::from_pkcs8(pkcs8)?;
+        key.check()?;
+        Ok(key)
+    }
+
+    /// Parses a PKCS#8 that [`PrivateKey::to_pkcs8`] wrote and the store has authenticated.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::KeyMalformed`].
+    pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, CryptoError> {
+        let pkey = parse(pkcs8, "private key (PKCS#8)", c::EVP_parse_private_key)?;
+        Self::new(pkey)
+    }
+
+    fn new(pkey: Pkey) -> Result<Self, CryptoError> {
+        let kind = kind_of(&pkey)?;
+        let ed25519 = match kind {
+            KeyKind::Ed25519 => Some(ed25519_pair(&pkey)?),
+            _ => None,
+        };
+        Ok(Self { pkey, kind, ed25519 })
+    }
+
+    /// The key's type.
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// The key as DER PKCS#8 PrivateKeyInfo, in protected memory.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::Library`].
+    pub fn to_pkcs8(&self) -> Result<SecretBytes, CryptoError> {
+        // SAFETY: the CBB is valid during the call, the key as long as self.
+        let written = Written::by(|cbb| unsafe { c::EVP_marshal_private_key(cbb, self.pkey.as_ptr()) == 1 })
+            .ok_or_else(|| library_error("writing a private key"))?;
+        Ok(SecretBytes::from(written.bytes()))
+    }
+
+    /// The public half as DER SubjectPublicKeyInfo (RFC 5280, 4.1).
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::Library`].
+    pub fn public_spki(&self) -> Result<Vec<u8>, CryptoError> {
+        // SAFETY: as in to_pkcs8.
+        let written = Written::by(|cbb| unsafe { c::EVP_marshal_public_key(cbb, self.pkey.as_ptr()) == 1 })
+            .ok_or_else(|| library_error("writing a public key"))?;
+        Ok(written.bytes().to_vec())
+    }
+
+    /// Checks the key's parts against each other and signs and verifies once (a pairwise consistency test,
+    /// FIPS 140-3 IG 10.3.A).
+    fn check(&self) -> Result<(), CryptoError> {
+        let unsound = |what: &str| CryptoError::KeyMalformed(format!("{what}: {}", library_reason()));
+        match self.kind {
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => {
+                // SAFETY: the kind says that this is an RSA key; the pointer is borrowed from the key.
+                let sound = unsafe { c::RSA_check_fips(c::EVP_PKEY_get0_RSA(self.pkey.as_ptr())) == 1 };
+                if !sound {
+                    return Err(unsound("the RSA key's parts do not belong together"));
+                }
+            }
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => {
+                // SAFETY: as above, for an EC key.
+                let sound = unsafe { c::EC_KEY_check_fips(c::EVP_PKEY_get0_EC_KEY(self.pkey.as_ptr())) == 1 };
+                if !sound {
+                    return Err(unsound("the EC key's public point does not belong to its private number"));
+                }
+            }
+            // Parsing has compared the public half; what is left is the pairwise test.
+            KeyKind::Ed25519 => {
+                let public = PublicKey::from_spki(&self.public_spki()?)?;
+                let message = b"pairwise consistency";
+                let signature = self.sign_ed25519(message)?;
+                public.verify_ed25519(message, &signature).map_err(|_| {
+                    CryptoError::KeyMalformed("the Ed25519 key's halves do not belong together".to_owned())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A public key, ready to verify.
+pub struct PublicKey {
+    pub(super) pkey: Pkey,
+    kind: KeyKind,
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublicKey").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl PublicKey {
+    /// Parses a DER SubjectPublicKeyInfo of a kind that the partition keeps.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::KeyMalformed`].
+    pub fn from_spki(spki: &[u8]) -> Result<Self, CryptoError> {
+        let pkey = parse(spki, "public key (SubjectPublicKeyInfo)", c::EVP_parse_public_key)?;
+        let kind = kind_of(&pkey)?;
+        Ok(Self { pkey, kind })
+    }
+
+    /// The key's type.
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+}
+
+fn parse(
+    der: &[u8],
+    what: &str,
+    parser: unsafe extern "C" fn(*mut c::CBS) -> *mut c::EVP_PKEY,
+) -> Result<Pkey, CryptoError> {
+    let mut cbs = std::mem::MaybeUninit::<c::CBS>::uninit();
+    // SAFETY: CBS_init writes the CBS, which borrows `der` and is used only in this block; the parser returns
+    // null or an object that the caller owns.
+    let (pkey, rest) = unsafe {
+        c::CBS_init(cbs.as_mut_ptr(), der.as_ptr(), der.len());
+        (Pkey::new(parser(cbs.as_mut_ptr())), c::CBS_len(cbs.as_ptr()))
+    };
+    match pkey {
+        None => Err(CryptoError::KeyMalformed(format!("not a sound {what}: {}", library_reason()))),
+        Some(_) if rest > 0 => {
+            Err(CryptoError::KeyMalformed(format!("{rest} bytes too many after the {what}")))
+        }
+        Some(pkey) => Ok(pkey),
+    }
+}
+
+/// Decides which kind a key is, and refuses what the partition does not keep.
+fn kind_of(pkey: &Pkey) -> Result<KeyKind, CryptoError> {
+    let refuse = |what: String| Err(CryptoError::KeyMalformed(what));
+    // SAFETY: the key is valid; the get0 functions borrow from it and return null for another type.
+    unsafe {
+        match c::EVP_PKEY_id(pkey.as_ptr()) {
+            c::EVP_PKEY_RSA => {
+                let rsa = c::EVP_PKEY_get0_RSA(pkey.as_ptr());
+                let e = c::RSA_get0_e(rsa);
+                if e.is_null() || c::BN_is_odd(e) != 1 || c::BN_cmp_word(e, 3) < 0 {
+                    return refuse("the RSA key's public exponent is not an odd number of at least 3".into());
+                }
+                match c::RSA_bits(rsa) {
+                    2048 => Ok(KeyKind::Rsa2048),
+                    3072 => Ok(KeyKind::Rsa3072),
+                    4096 => Ok(KeyKind::Rsa4096),
+                    bits => refuse(format!("an RSA key of {bits} bits: 2048, 3072 and 4096 are kept")),
+                }
+            }
+            c::EVP_PKEY_EC => {
+                let group = c::EC_KEY_get0_group(c::EVP_PKEY_get0_EC_KEY(pkey.as_ptr()));
+                match c::EC_GROUP_get_curve_name(group) {
+                    c::NID_X9_62_prime256v1 => Ok(KeyKind::P256),
+                    c::NID_secp384r1 => Ok(KeyKind::P384),
+                    c::NID_secp521r1 => Ok(KeyKind::P521),
+                    _ => refuse("an EC key on another curve: P-256, P-384 and P-521 are kept".into()),
+                }
+            }
+            c::EVP_PKEY_ED25519 => Ok(KeyKind::Ed25519),
+            _ => refuse("neither an RSA, an EC nor an Ed25519 key".into()),
+        }
+    }
+}
+
+fn generate_rsa(kind: KeyKind) -> Result<Pkey, CryptoError> {
+    let bits = kind.rsa_bits().unwrap_or_default() as std::ffi::c_int;
+    // SAFETY: new objects are owned at once and outlive the calls that use them; EVP_PKEY_set1_RSA takes a
+    // reference of its own.
+    unsafe {
+        let rsa = Rsa::new(c::RSA_new()).ok_or_else(|| library_error("RSA_new"))?;
+        let e = Bignum::new(c::BN_new()).ok_or_else(|| library_error("BN_new"))?;
+        check(c::BN_set_word(e.as_ptr(), c::RSA_F4 as u64), "BN_set_word")?;
+        check(
+            c::RSA_generate_key_ex(rsa.as_ptr(), bits, e.as_ptr(), std::ptr::null_mut()),
+            "generating an RSA key",
+        )?;
+        let pkey = Pkey::new(c::EVP_PKEY_new()).ok_or_else(|| library_error("EVP_PKEY_new"))?;
+        check(c::EVP_PKEY_set1_RSA(pkey.as_ptr(), rsa.as_ptr()), "EVP_PKEY_set1_RSA")?;
+        Ok(pkey)
+    }
+}
+
+fn generate_ec(kind: KeyKind) -> Result<Pkey, CryptoError> {
+    let curve = match kind {
+        KeyKind::P256 => c::NID_X9_62_prime256v1,
+        KeyKind::P384 => c::NID_secp384r1,
+        _ => c::NID_secp521r1,
+    };
+    // SAFETY: as in generate_rsa.
+    unsafe {
+        let ec = EcKey::new(c::EC_KEY_new_by_curve_name(curve)).ok_or_else(|| library_error("EC_KEY_new"))?;
+        check(c::EC_KEY_generate_key(ec.as_ptr()), "generating an EC key")?;
+        let pkey = Pkey::new(c::EVP_PKEY_new()).ok_or_else(|| library_error("EVP_PKEY_new"))?;
+        check(c::EVP_PKEY_set1_EC_KEY(pkey.as_ptr(), ec.as_ptr()), "EVP_PKEY_set1_EC_KEY")?;
+        Ok(pkey)
+    }
+}
+
+fn generate_ed25519() -> Result<Pkey, CryptoError> {
+    let mut seed = SecretBytes::zeroed(32);
+    super::random(&mut seed);
+    // SAFETY: the pointer and length are the seed's; the result is null or owned by the caller.
+    unsafe {
+        Pkey::new(c::EVP_PKEY_new_raw_private_key(
+            c::EVP_PKEY_ED25519,
+            std::ptr::null_mut(),
+            seed.as_ptr(),
+            seed.len(),
+        ))
+    }
+    .ok_or_else(|| library_error("generating an Ed25519 key"))
+}
+
+/// Seed and public key in the 64 bytes that ED25519_sign takes.
+fn ed25519_pair(pkey: &Pkey) -> Result<SecretBytes, CryptoError> {
+    let mut seed = SecretBytes::zeroed(32);
+    let mut public = [0u8; 32];
+    let mut pair = SecretBytes::zeroed(64);
+    let mut length = seed.len();
+    // SAFETY: each buffer has the size that the functions document (32, 32 and 64 bytes), and the length
+    // passed is the seed's.
+    unsafe {
+        check(
+            c::EVP_PKEY_get_raw_private_key(pkey.as_ptr(), seed.as_mut_ptr(), &mut length),
+            "reading an Ed25519 key",
+        )?;
+        c::ED25519_keypair_from_seed(public.as_mut_ptr(), pair.as_mut_ptr(), seed.as_ptr());
+    }
+    Ok(pair)
+}

@@ -1,0 +1,52 @@
+//! The crypto library (AWS-LC) behind safe types: the only code that calls its C functions.
+//!
+//! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
+//! keys are used through the C functions here. [`keys`] makes, parses and writes keys, [`sign`] uses them.
+
+mod keys;
+mod owned;
+mod sign;
+
+pub use keys::{PrivateKey, PublicKey};
+
+use super::CryptoError;
+
+/// Fills `buffer` with random bytes from the library's generator (CTR_DRBG seeded by the kernel).
+pub fn random(buffer: &mut [u8]) {
+    // SAFETY: the pointer and length are those of an exclusive slice. RAND_bytes always succeeds: it aborts
+    // the process if the system has no entropy.
+    unsafe { aws_lc_sys::RAND_bytes(buffer.as_mut_ptr(), buffer.len()) };
+}
+
+/// `N` random bytes, see [`random`].
+pub fn random_array<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    random(&mut bytes);
+    bytes
+}
+
+/// Takes what the library says of this thread's last failure, and clears it.
+fn library_error(what: &str) -> CryptoError {
+    CryptoError::Library(format!("{what}: {}", library_reason()))
+}
+
+fn library_reason() -> String {
+    let mut text = [0u8; 160];
+    // SAFETY: the buffer is exclusive and its true length is passed; the function ends the text with a NUL.
+    // The error queue belongs to this thread.
+    unsafe {
+        let code = aws_lc_sys::ERR_get_error();
+        aws_lc_sys::ERR_clear_error();
+        if code == 0 {
+            return "no reason given".to_owned();
+        }
+        aws_lc_sys::ERR_error_string_n(code, text.as_mut_ptr().cast(), text.len());
+    }
+    let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+    String::from_utf8_lossy(text.get(..end).unwrap_or_default()).into_owned()
+}
+
+/// 1 is success for most of the library's functions.
+fn check(result: std::ffi::c_int, what: &str) -> Result<(), CryptoError> {
+    if result == 1 { Ok(()) } else { Err(library_error(what)) }
+}

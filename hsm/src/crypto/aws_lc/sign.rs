@@ -1,0 +1,228 @@
+//! Signatures made and verified by the library.
+//!
+//! RSA signatures are verified with the public key before they leave, and blinding is on: AWS-LC's
+//! `rsa_default_private_transform` does both for every key that has its public exponent, which all keys here
+//! have (`kind_of`). A test with a damaged CRT parameter holds it to that.
+
+use aws_lc_sys as c;
+
+use super::owned::{Bignum, EcdsaSig};
+use super::{PrivateKey, PublicKey, library_error};
+use crate::crypto::{CryptoError, Hash, Mechanism};
+
+/// Ed25519 signatures have this many bytes.
+const ED25519_SIGNATURE: usize = 64;
+
+impl PrivateKey {
+    /// Signs `data`. Blocks for the time of the computation: 15 µs to several milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// What [`Mechanism::check`] says, and [`CryptoError::Library`].
+    pub fn sign(&self, mechanism: Mechanism, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        mechanism.check(self.kind(), data.len())?;
+        match mechanism {
+            Mechanism::RsaPkcs => self.sign_rsa(|rsa, out, out_length, room| {
+                // SAFETY: `rsa` is this key's, `out` has `room` bytes, and `data` is a valid slice.
+                unsafe {
+                    c::RSA_sign_raw(
+                        rsa,
+                        out_length,
+                        out,
+                        room,
+                        data.as_ptr(),
+                        data.len(),
+                        c::RSA_PKCS1_PADDING,
+                    )
+                }
+            }),
+            Mechanism::RsaPss { hash, mgf1_hash, salt_length } => {
+                let salt_length = pss_salt(salt_length)?;
+                self.sign_rsa(|rsa, out, out_length, room| {
+                    // SAFETY: as above; the digest functions are static.
+                    unsafe {
+                        c::RSA_sign_pss_mgf1(
+                            rsa,
+                            out_length,
+                            out,
+                            room,
+                            data.as_ptr(),
+                            data.len(),
+                            digest(hash),
+                            digest(mgf1_hash),
+                            salt_length,
+                        )
+                    }
+                })
+            }
+            Mechanism::Ecdsa => self.sign_ecdsa(data),
+            Mechanism::EdDsa => self.sign_ed25519(data),
+        }
+    }
+
+    fn sign_rsa(
+        &self,
+        sign: impl FnOnce(*mut c::RSA, *mut u8, *mut usize, usize) -> std::ffi::c_int,
+    ) -> Result<Vec<u8>, CryptoError> {
+        // SAFETY: the mechanism fits the key, so that this is an RSA key; the pointer is borrowed from it.
+        let (rsa, size) = unsafe {
+            let rsa = c::EVP_PKEY_get0_RSA(self.pkey.as_ptr());
+            (rsa, c::RSA_size(rsa) as usize)
+        };
+        let mut signature = vec![0; size];
+        let mut length = 0;
+        if sign(rsa, signature.as_mut_ptr(), &mut length, size) != 1 || length != size {
+            // What was computed may be faulty and reveal the key.
+            zeroize::Zeroize::zeroize(&mut signature);
+            return Err(library_error("signing with an RSA key"));
+        }
+        Ok(signature)
+    }
+
+    fn sign_ecdsa(&self, digest: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let size = self.kind().ec_scalar().unwrap_or_default();
+        let mut signature = vec![0; 2 * size];
+        let (r_bytes, s_bytes) = signature.split_at_mut(size);
+        // SAFETY: the mechanism fits the key, so that this is an EC key, borrowed from `pkey`; r and s are
+        // borrowed from the signature object; the halves of the buffer have `size` bytes each.
+        let written = unsafe {
+            let key = c::EVP_PKEY_get0_EC_KEY(self.pkey.as_ptr());
+            let made = EcdsaSig::new(c::ECDSA_do_sign(digest.as_ptr(), digest.len(), key))
+                .ok_or_else(|| library_error("signing with an EC key"))?;
+            let (mut r, mut s) = (std::ptr::null(), std::ptr::null());
+            c::ECDSA_SIG_get0(made.as_ptr(), &mut r, &mut s);
+            c::BN_bn2bin_padded(r_bytes.as_mut_ptr(), size, r) == 1
+                && c::BN_bn2bin_padded(s_bytes.as_mut_ptr(), size, s) == 1
+        };
+        if written { Ok(signature) } else { Err(library_error("writing an ECDSA signature")) }
+    }
+
+    pub(super) fn sign_ed25519(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let pair = self.ed25519.as_ref().ok_or_else(|| CryptoError::Library("no Ed25519 key".to_owned()))?;
+        let mut signature = vec![0; ED25519_SIGNATURE];
+        // SAFETY: the output has 64 bytes, the key 64 (see keys.rs), the message is a valid slice.
+        let result = unsafe {
+            c::ED25519_sign(signature.as_mut_ptr(), message.as_ptr(), message.len(), pair.as_ptr())
+        };
+        if result == 1 { Ok(signature) } else { Err(library_error("signing with an Ed25519 key")) }
+    }
+}
+
+impl PublicKey {
+    /// Verifies a signature in the form that [`PrivateKey::sign`] makes.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::SignatureWrong`], and what [`Mechanism::check`] says.
+    pub fn verify(&self, mechanism: Mechanism, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        mechanism.check(self.kind(), data.len())?;
+        let right = match mechanism {
+            Mechanism::RsaPkcs => self.verify_rsa_pkcs(data, signature),
+            Mechanism::RsaPss { hash, mgf1_hash, salt_length } => {
+                let salt_length = pss_salt(salt_length)?;
+                // SAFETY: the mechanism fits the key; all slices are valid for the lengths passed.
+                unsafe {
+                    c::RSA_verify_pss_mgf1(
+                        c::EVP_PKEY_get0_RSA(self.pkey.as_ptr()),
+                        data.as_ptr(),
+                        data.len(),
+                        digest(hash),
+                        digest(mgf1_hash),
+                        salt_length,
+                        signature.as_ptr(),
+                        signature.len(),
+                    ) == 1
+                }
+            }
+            Mechanism::Ecdsa => self.verify_ecdsa(data, signature),
+            Mechanism::EdDsa => return self.verify_ed25519(data, signature),
+        };
+        wrong_unless(right)
+    }
+
+    fn verify_rsa_pkcs(&self, data: &[u8], signature: &[u8]) -> bool {
+        // SAFETY: the mechanism fits the key; the output buffer is as large as the modulus, and its true
+        // length is passed.
+        unsafe {
+            let rsa = c::EVP_PKEY_get0_RSA(self.pkey.as_ptr());
+            let mut block = vec![0; c::RSA_size(rsa) as usize];
+            let mut length = 0;
+            let result = c::RSA_verify_raw(
+                rsa,
+                &mut length,
+                block.as_mut_ptr(),
+                block.len(),
+                signature.as_ptr(),
+                signature.len(),
+                c::RSA_PKCS1_PADDING,
+            );
+            result == 1 && block.get(..length) == Some(data)
+        }
+    }
+
+    fn verify_ecdsa(&self, digest: &[u8], signature: &[u8]) -> bool {
+        let size = self.kind().ec_scalar().unwrap_or_default();
+        let Some((r, s)) = signature.split_at_checked(size).filter(|(_, s)| s.len() == size) else {
+            return false;
+        };
+        // SAFETY: numbers are owned until ECDSA_SIG_set0 has taken both; the slices are valid.
+        unsafe {
+            let number =
+                |bytes: &[u8]| Bignum::new(c::BN_bin2bn(bytes.as_ptr(), bytes.len(), std::ptr::null_mut()));
+            let (Some(r), Some(s), Some(made)) = (number(r), number(s), EcdsaSig::new(c::ECDSA_SIG_new()))
+            else {
+                return false;
+            };
+            if c::ECDSA_SIG_set0(made.as_ptr(), r.as_ptr(), s.as_ptr()) != 1 {
+                return false;
+            }
+            std::mem::forget((r, s));
+            let key = c::EVP_PKEY_get0_EC_KEY(self.pkey.as_ptr());
+            c::ECDSA_do_verify(digest.as_ptr(), digest.len(), made.as_ptr(), key) == 1
+        }
+    }
+
+    pub(super) fn verify_ed25519(&self, message: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        let mut public = [0u8; 32];
+        let mut length = public.len();
+        if signature.len() != ED25519_SIGNATURE {
+            return Err(CryptoError::SignatureWrong);
+        }
+        // SAFETY: the output has the length passed; the signature has 64 bytes, the public key 32.
+        let right = unsafe {
+            c::EVP_PKEY_get_raw_public_key(self.pkey.as_ptr(), public.as_mut_ptr(), &mut length) == 1
+                && c::ED25519_verify(message.as_ptr(), message.len(), signature.as_ptr(), public.as_ptr())
+                    == 1
+        };
+        wrong_unless(right)
+    }
+}
+
+fn wrong_unless(right: bool) -> Result<(), CryptoError> {
+    if right {
+        return Ok(());
+    }
+    // SAFETY: clears this thread's error queue: what a wrong signature leaves there is not a failure of ours.
+    unsafe { c::ERR_clear_error() };
+    Err(CryptoError::SignatureWrong)
+}
+
+/// The salt's length as the library takes it; its negative values, which have special meanings, never occur.
+fn pss_salt(length: usize) -> Result<std::ffi::c_int, CryptoError> {
+    length
+        .try_into()
+        .map_err(|_| CryptoError::ParameterWrong(format!("a salt of {length} bytes is too long")))
+}
+
+fn digest(hash: Hash) -> *const c::EVP_MD {
+    // SAFETY: these return pointers to constants.
+    unsafe {
+        match hash {
+            Hash::Sha1 => c::EVP_sha1(),
+            Hash::Sha224 => c::EVP_sha224(),
+            Hash::Sha256 => c::EVP_sha256(),
+            Hash::Sha384 => c::EVP_sha384(),
+            Hash::Sha512 => c::EVP_sha512(),
+        }
+    }
+}

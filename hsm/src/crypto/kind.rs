@@ -1,0 +1,98 @@
+//! The types of keys that a partition keeps.
+
+use std::fmt;
+
+use strongroom_protocol::v1::KeyType;
+
+/// A key's type and size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyKind {
+    /// RSA with a modulus of 2048 bits.
+    Rsa2048,
+    /// RSA with a modulus of 3072 bits.
+    Rsa3072,
+    /// RSA with a modulus of 4096 bits.
+    Rsa4096,
+    /// ECDSA on NIST P-256.
+    P256,
+    /// ECDSA on NIST P-384.
+    P384,
+    /// ECDSA on NIST P-521.
+    P521,
+    /// Ed25519 (RFC 8032).
+    Ed25519,
+}
+
+impl KeyKind {
+    /// Every kind.
+    pub const ALL: [KeyKind; 7] = [
+        KeyKind::Rsa2048,
+        KeyKind::Rsa3072,
+        KeyKind::Rsa4096,
+        KeyKind::P256,
+        KeyKind::P384,
+        KeyKind::P521,
+        KeyKind::Ed25519,
+    ];
+
+    /// The kind that a message names; `None` if it names none that this release knows.
+    pub fn from_wire(key_type: KeyType) -> Option<Self> {
+        Some(match key_type {
+            KeyType::Unspecified => return None,
+            KeyType::Rsa2048 => KeyKind::Rsa2048,
+            KeyType::Rsa3072 => KeyKind::Rsa3072,
+            KeyType::Rsa4096 => KeyKind::Rsa4096,
+            KeyType::P256 => KeyKind::P256,
+            KeyType::P384 => KeyKind::P384,
+            KeyType::P521 => KeyKind::P521,
+            KeyType::Ed25519 => KeyKind::Ed25519,
+        })
+    }
+
+    /// The kind as messages name it.
+    pub fn to_wire(self) -> KeyType {
+        match self {
+            KeyKind::Rsa2048 => KeyType::Rsa2048,
+            KeyKind::Rsa3072 => KeyType::Rsa3072,
+            KeyKind::Rsa4096 => KeyType::Rsa4096,
+            KeyKind::P256 => KeyType::P256,
+            KeyKind::P384 => KeyType::P384,
+            KeyKind::P521 => KeyType::P521,
+            KeyKind::Ed25519 => KeyType::Ed25519,
+        }
+    }
+
+    /// The modulus's size in bits, of RSA kinds.
+    pub fn rsa_bits(self) -> Option<u32> {
+        match self {
+            KeyKind::Rsa2048 => Some(2048),
+            KeyKind::Rsa3072 => Some(3072),
+            KeyKind::Rsa4096 => Some(4096),
+            _ => None,
+        }
+    }
+
+    /// The size of one of ECDSA's two numbers, in bytes, of kinds on a NIST curve.
+    pub fn ec_scalar(self) -> Option<usize> {
+        match self {
+            KeyKind::P256 => Some(32),
+            KeyKind::P384 => Some(48),
+            KeyKind::P521 => Some(66),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyKind::Rsa2048 => "RSA-2048",
+            KeyKind::Rsa3072 => "RSA-3072",
+            KeyKind::Rsa4096 => "RSA-4096",
+            KeyKind::P256 => "P-256",
+            KeyKind::P384 => "P-384",
+            KeyKind::P521 => "P-521",
+            KeyKind::Ed25519 => "Ed25519",
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! Keys and what is computed with them.
+//!
+//! [`aws_lc`] is the only module that calls the crypto library's C functions, [`engine`] the only way to a
+//! signature.
+
+pub mod aws_lc;
+pub mod engine;
+mod kind;
+mod mechanism;
+
+pub use kind::KeyKind;
+pub use mechanism::{Hash, Mechanism};
+
+/// Why an operation on a key failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CryptoError {
+    /// The mechanism is for keys of another type.
+    #[error("{mechanism} does not fit a key of type {kind}")]
+    MechanismDoesNotFit {
+        /// The mechanism asked for.
+        mechanism: &'static str,
+        /// The key's type.
+        kind: KeyKind,
+    },
+    /// A mechanism parameter is out of range.
+    #[error("{0}")]
+    ParameterWrong(String),
+    /// The data to sign has a length that the key and mechanism cannot take.
+    #[error("{mechanism} takes {expected} bytes here, not {got}")]
+    DataLength {
+        /// The mechanism asked for.
+        mechanism: &'static str,
+        /// What would fit.
+        expected: String,
+        /// The length of the data, in bytes.
+        got: usize,
+    },
+    /// The signature does not belong to the data and the key.
+    #[error("the signature is wrong")]
+    SignatureWrong,
+    /// The encoded key does not parse, is of a kind that the partition does not keep, or is unsound.
+    #[error("{0}")]
+    KeyMalformed(String),
+    /// The engine's queue is full.
+    #[error("the signing engine has {0} requests waiting; try again")]
+    Busy(usize),
+    /// The crypto library failed where it should not: memory, or a fault during the computation.
+    #[error("the crypto library failed: {0}")]
+    Library(String),
+}

@@ -1,0 +1,276 @@
+//! The daemon: started on its directory and socket, serving until it is told to stop.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use strongroom_protocol::v1::ErrorCode;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::config::Config;
+use crate::connection;
+use crate::crypto::engine::Engine;
+use crate::failure::Failure;
+use crate::service::Service;
+use crate::session::Session;
+use crate::vault::{Slot, Vault, VaultError};
+
+/// How long requests in flight may take when the daemon stops.
+const STOP: Duration = Duration::from_secs(10);
+
+/// Connections above the limit that are told so at the same time; others are just closed.
+const TURNING_AWAY: usize = 64;
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another daemon works on the same state.
+    #[error("another strongroomd works in {}: stop it first, or choose another directory with --state-dir", .0.display())]
+    Busy(PathBuf),
+    /// Somebody listens on the socket.
+    #[error("another daemon listens on {}: stop it first, or choose another socket with --socket", .0.display())]
+    SocketBusy(PathBuf),
+    /// The socket's path is something else.
+    #[error("{} is there and is not a socket: remove it, or choose another socket with --socket", .0.display())]
+    NotASocket(PathBuf),
+    /// Others may enter the state directory.
+    #[error("{} is open to other users (mode {mode:o}): 'chmod 700' it", path.display())]
+    Exposed {
+        /// The state directory.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Opening the store.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A system call.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried, on which file.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn io_error(what: String) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Io { what, source }
+}
+
+/// A daemon that listens.
+#[derive(Debug)]
+pub struct Daemon {
+    config: Config,
+    service: Arc<Service>,
+    listener: UnixListener,
+    own_uid: u32,
+    /// Whether the socket is the daemon's to remove.
+    made_socket: bool,
+    /// Locked as long as the daemon runs.
+    _lock: File,
+}
+
+impl Daemon {
+    /// Opens the store and listens. `inherited` is a listening socket from the service manager. Needs a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn start(
+        config: Config,
+        inherited: Option<std::os::unix::net::UnixListener>,
+    ) -> Result<Self, StartError> {
+        let memory = "unlocked";
+        private_directory(&config.state_dir)?;
+        let lock = lock(&config.state_dir)?;
+        let vault = Vault::open(&config.state_dir, config.credentials.as_deref())?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let engine = Engine::start(cores).map_err(io_error("starting signing threads".to_owned()))?;
+        let service = Arc::new(Service::new(vault, engine, memory, cores));
+        let made_socket = inherited.is_none();
+        let listener = match inherited {
+            Some(listener) => listener,
+            None => listen(&config.socket, config.socket_mode)?,
+        };
+        let listener = listener
+            .set_nonblocking(true)
+            .and_then(|()| UnixListener::from_std(listener))
+            .map_err(io_error(format!("listening on {}", config.socket.display())))?;
+        let own_uid = rustix::process::geteuid().as_raw();
+        let slots = service.vault.slots();
+        let damaged = slots.iter().filter(|slot| matches!(slot, Slot::Damaged { .. })).count();
+        tracing::info!(
+            socket = %config.socket.display(),
+            state = %config.state_dir.display(),
+            partitions = slots.len(),
+            damaged,
+            memory,
+            "strongroomd {} is ready",
+            env!("CARGO_PKG_VERSION")
+        );
+        Ok(Self { config, service, listener, own_uid, made_socket, _lock: lock })
+    }
+
+    /// Serves connections until `shutdown` is ready, then answers what is in flight and removes the socket.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+        let (stop, stopped) = watch::channel(false);
+        let turning_away = Arc::new(Semaphore::new(TURNING_AWAY));
+        let mut connections = JoinSet::new();
+        tokio::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => self.take(stream, &mut connections, &stopped, &turning_away),
+                    Err(error) => {
+                        // Mostly: no file descriptor left. Connections that end give some back.
+                        tracing::error!("accepting a connection: {error}");
+                        sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            }
+        }
+        if self.made_socket {
+            // Before the last answers: who comes now is told at once that nobody listens.
+            let _ = fs::remove_file(&self.config.socket);
+        }
+        drop(self.listener);
+        let _ = stop.send(true);
+        let all = async { while connections.join_next().await.is_some() {} };
+        if timeout(STOP, all).await.is_err() {
+            tracing::warn!(
+                "{} connections were cut: they took longer than {STOP:?} to stop",
+                connections.len()
+            );
+        }
+        tracing::info!("strongroomd has stopped");
+    }
+
+    fn take(
+        &self,
+        stream: UnixStream,
+        connections: &mut JoinSet<()>,
+        stopped: &watch::Receiver<bool>,
+        turning_away: &Arc<Semaphore>,
+    ) {
+        let uid = match stream.peer_cred() {
+            Ok(credentials) => credentials.uid(),
+            Err(error) => return tracing::warn!("a connection without credentials was closed: {error}"),
+        };
+        let open = &self.service.counters.connections;
+        let most = self.config.max_connections;
+        if open.load(Ordering::Relaxed) >= most {
+            tracing::warn!(uid, "a connection was turned away: {most} are open");
+            if let Ok(permit) = Arc::clone(turning_away).try_acquire_owned() {
+                let message =
+                    format!("strongroomd has {most} connections, its limit: close some, or try later");
+                tokio::spawn(async move {
+                    connection::turn_away(stream, Failure::new(ErrorCode::Limit, message)).await;
+                    drop(permit);
+                });
+            }
+            return;
+        }
+        open.fetch_add(1, Ordering::Relaxed);
+        let session = Arc::new(Session::new(uid, uid == 0 || uid == self.own_uid));
+        let (service, deadlines, stopped) =
+            (Arc::clone(&self.service), self.config.deadlines, stopped.clone());
+        connections.spawn(async move {
+            let counted = Counted(Arc::clone(&service));
+            connection::serve(service, session, stream, deadlines, stopped).await;
+            drop(counted);
+        });
+    }
+}
+
+/// Takes a connection out of the count when its task ends, however it ends.
+struct Counted(Arc<Service>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Starts a daemon and serves until `shutdown` is ready.
+///
+/// # Errors
+///
+/// [`StartError`].
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    Daemon::start(config, None)?.serve(shutdown).await;
+    Ok(())
+}
+
+fn private_directory(path: &Path) -> Result<(), StartError> {
+    make_directory(path, 0o700)?;
+    let metadata = fs::metadata(path).map_err(io_error(format!("looking at {}", path.display())))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StartError::Exposed { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), StartError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(io_error(format!("making the directory {}", path.display())))
+}
+
+fn lock(directory: &Path) -> Result<File, StartError> {
+    let path = directory.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_error(format!("opening {}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(StartError::Busy(directory.to_owned())),
+        Err(fs::TryLockError::Error(source)) => {
+            Err(StartError::Io { what: format!("locking {}", path.display()), source })
+        }
+    }
+}
+
+fn listen(path: &Path, mode: u32) -> Result<std::os::unix::net::UnixListener, StartError> {
+    if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+        make_directory(directory, if mode & 0o006 == 0 { 0o700 } else { 0o755 })?;
+    }
+    let failed = || io_error(format!("listening on {}", path.display()));
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(StartError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => match StdStream::connect(path) {
+            // A daemon that was killed leaves its socket behind.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(failed())?;
+            }
+            _ => return Err(StartError::SocketBusy(path.to_owned())),
+        },
+        Err(_) => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path).map_err(failed())?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed())?;
+    Ok(listener)
+}

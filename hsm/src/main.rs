@@ -1,0 +1,104 @@
+//! strongroomd: keeps keys in partitions and signs with them, for programs on this machine.
+
+use std::os::fd::FromRawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use strongroom_hsm::{Config, Daemon};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Keeps private keys in partitions and signs with them, for programs on this machine.
+///
+/// Starts without any configuration. Run by root it keeps its state in /var/lib/strongroom and listens on
+/// /run/strongroom/strongroomd.sock; run by anybody else, in that user's own directories. Stays in the
+/// foreground and logs to stderr; SIGTERM or ctrl-C stops it.
+///
+/// Next: 'strongroom init' makes a partition, 'strongroom key generate' a key in it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where the sealed store and the key that opens it are kept [default: /var/lib/strongroom for root,
+    /// ~/.local/state/strongroom for others].
+    #[arg(long, value_name = "DIRECTORY", env = "STRONGROOM_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where to listen [default: /run/strongroom/strongroomd.sock for root,
+    /// $XDG_RUNTIME_DIR/strongroom/strongroomd.sock for others].
+    #[arg(long, value_name = "PATH", env = "STRONGROOM_SOCKET")]
+    socket: Option<PathBuf>,
+    /// Permissions of the socket, octal [default: 666 for root, 600 for others]. Whoever may connect still has
+    /// to log in, or be admitted by user id.
+    #[arg(long, value_name = "MODE", value_parser = octal)]
+    socket_mode: Option<u32>,
+    /// How to write the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What to log: error, warn, info, debug, or a filter like 'strongroom_hsm::connection=debug'.
+    #[arg(long, value_name = "FILTER", env = "STRONGROOM_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// A line of text for each event.
+    Text,
+    /// A JSON object for each event.
+    Json,
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| "not like 660".to_owned())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match start(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("strongroomd does not start: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&arguments.log).context("--log")?;
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match arguments.log_format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    let mut config = Config::of_user(rustix::process::geteuid().as_raw());
+    config.state_dir = arguments.state_dir.unwrap_or(config.state_dir);
+    config.socket = arguments.socket.unwrap_or(config.socket);
+    config.socket_mode = arguments.socket_mode.unwrap_or(config.socket_mode);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let daemon = Daemon::start(config, inherited_socket()?)?;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        daemon
+            .serve(async {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            })
+            .await;
+        Ok(())
+    })
+}
+
+/// The listening socket that systemd hands over (socket activation), if it does.
+fn inherited_socket() -> anyhow::Result<Option<std::os::unix::net::UnixListener>> {
+    let mut sockets = sd_notify::listen_fds().context("socket activation")?;
+    let Some(socket) = sockets.next() else { return Ok(None) };
+    anyhow::ensure!(sockets.next().is_none(), "socket activation with more than one socket");
+    // SAFETY: by systemd's protocol this descriptor was opened for this process, which has not used it yet.
+    Ok(Some(unsafe { std::os::unix::net::UnixListener::from_raw_fd(socket) }))
+}

@@ -1,0 +1,203 @@
+//! Objects of a partition, and the indexes that find them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use strongroom_protocol::v1::{ObjectClass, ObjectInfo};
+
+use crate::crypto::KeyKind;
+use crate::crypto::aws_lc::PrivateKey;
+use crate::records;
+use crate::seal::Element;
+
+/// An object's identity: 16 random bytes.
+pub type ObjectId = [u8; 16];
+
+/// One object. A change makes a new one in its place.
+#[derive(Debug)]
+pub struct Object {
+    /// Its identity.
+    pub id: ObjectId,
+    /// Its place in the order of creation.
+    pub sequence: u64,
+    /// What clients see.
+    pub info: ObjectInfo,
+    /// Of keys.
+    pub kind: Option<KeyKind>,
+    /// The sealed record, of private keys: the key is opened when it is first used.
+    pub sealed: Option<Vec<u8>>,
+    /// The private key, once opened.
+    pub key: OnceLock<Arc<PrivateKey>>,
+    /// The record's part of the partition's set hash.
+    pub element: Element,
+}
+
+impl Object {
+    /// How messages and the log name it: `private key "web" (object 0123…)`.
+    pub fn title(&self) -> String {
+        title(&self.info)
+    }
+}
+
+/// How messages and the log name an object.
+pub fn title(info: &ObjectInfo) -> String {
+    let class = match info.class() {
+        ObjectClass::PrivateKey => "private key",
+        ObjectClass::PublicKey => "public key",
+        ObjectClass::Certificate => "certificate",
+        _ => "object",
+    };
+    format!("{class} \"{}\" (object {})", info.label, records::hex(&info.object))
+}
+
+/// All objects of a partition: found by identity, label or id without looking at the others.
+#[derive(Debug, Default)]
+pub struct Objects {
+    by_sequence: BTreeMap<u64, Arc<Object>>,
+    by_identity: HashMap<ObjectId, u64>,
+    by_label: HashMap<String, BTreeSet<u64>>,
+    by_id: HashMap<Vec<u8>, BTreeSet<u64>>,
+}
+
+/// What [`Objects::find`] looks for. `None`: any.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Search<'a> {
+    /// CKA_LABEL.
+    pub label: Option<&'a str>,
+    /// CKA_ID.
+    pub id: Option<&'a [u8]>,
+    /// Only objects made after the one with this sequence number.
+    pub after: Option<u64>,
+}
+
+impl Objects {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_sequence.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_sequence.is_empty()
+    }
+
+    /// The object with this identity.
+    pub fn get(&self, identity: &[u8]) -> Option<&Arc<Object>> {
+        let identity: &ObjectId = identity.try_into().ok()?;
+        self.by_sequence.get(self.by_identity.get(identity)?)
+    }
+
+    /// Adds an object, in place of the one with the same identity.
+    pub fn put(&mut self, object: Arc<Object>) {
+        self.remove(&object.id);
+        let sequence = object.sequence;
+        self.by_identity.insert(object.id, sequence);
+        self.by_label.entry(object.info.label.clone()).or_default().insert(sequence);
+        self.by_id.entry(object.info.id.clone()).or_default().insert(sequence);
+        self.by_sequence.insert(sequence, object);
+    }
+
+    /// Takes an object out.
+    pub fn remove(&mut self, identity: &ObjectId) -> Option<Arc<Object>> {
+        let sequence = self.by_identity.remove(identity)?;
+        let object = self.by_sequence.remove(&sequence)?;
+        if let Some(same) = self.by_label.get_mut(&object.info.label) {
+            same.remove(&sequence);
+            if same.is_empty() {
+                self.by_label.remove(&object.info.label);
+            }
+        }
+        if let Some(same) = self.by_id.get_mut(&object.info.id) {
+            same.remove(&sequence);
+            if same.is_empty() {
+                self.by_id.remove(&object.info.id);
+            }
+        }
+        Some(object)
+    }
+
+    /// Objects that fit label and id, in the order of creation.
+    pub fn find<'a>(&'a self, search: Search<'a>) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
+        let from = search.after.map_or(0, |after| after.saturating_add(1));
+        let labelled = search.label.map(|label| self.by_label.get(label));
+        let with_id = search.id.map(|id| self.by_id.get(id));
+        match (labelled, with_id) {
+            (Some(None), _) | (_, Some(None)) => Box::new(std::iter::empty()),
+            (Some(Some(one)), Some(Some(other))) => {
+                let (few, many) = if one.len() <= other.len() { (one, other) } else { (other, one) };
+                Box::new(
+                    few.range(from..).filter(|s| many.contains(s)).filter_map(|s| self.by_sequence.get(s)),
+                )
+            }
+            (Some(Some(one)), None) | (None, Some(Some(one))) => {
+                Box::new(one.range(from..).filter_map(|s| self.by_sequence.get(s)))
+            }
+            (None, None) => Box::new(self.by_sequence.range(from..).map(|(_, object)| object)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::aws_lc;
+    use crate::memory::SecretBytes;
+    use crate::seal::SealingKey;
+
+    fn object(sequence: u64, label: &str, id: &[u8]) -> Arc<Object> {
+        let set = SealingKey::new(SecretBytes::zeroed(32)).unwrap().set_key().unwrap();
+        Arc::new(Object {
+            id: aws_lc::random_array(),
+            sequence,
+            info: ObjectInfo { label: label.into(), id: id.to_vec(), ..ObjectInfo::default() },
+            kind: None,
+            sealed: None,
+            key: OnceLock::new(),
+            element: set.element("", b""),
+        })
+    }
+
+    fn found(objects: &Objects, search: Search<'_>) -> Vec<u64> {
+        objects.find(search).map(|object| object.sequence).collect()
+    }
+
+    #[test]
+    fn finds_by_label_and_id_in_the_order_of_creation() {
+        let mut objects = Objects::default();
+        let all = [object(3, "a", b"1"), object(1, "a", b"2"), object(2, "b", b"1"), object(4, "a", b"1")];
+        for one in &all {
+            objects.put(Arc::clone(one));
+        }
+        let any = Search::default();
+        assert_eq!(found(&objects, any), [1, 2, 3, 4]);
+        assert_eq!(found(&objects, Search { label: Some("a"), ..any }), [1, 3, 4]);
+        assert_eq!(found(&objects, Search { id: Some(b"1"), ..any }), [2, 3, 4]);
+        assert_eq!(found(&objects, Search { label: Some("a"), id: Some(b"1"), ..any }), [3, 4]);
+        assert_eq!(found(&objects, Search { label: Some("a"), after: Some(1), ..any }), [3, 4]);
+        assert_eq!(found(&objects, Search { label: Some("c"), ..any }), [0u64; 0]);
+        assert_eq!(found(&objects, Search { after: Some(4), ..any }), [0u64; 0]);
+        assert!(objects.get(&all[0].id).is_some() && objects.get(b"short").is_none());
+    }
+
+    #[test]
+    fn a_changed_object_is_no_longer_found_by_its_old_label() {
+        let mut objects = Objects::default();
+        let one = object(1, "old", b"1");
+        objects.put(Arc::clone(&one));
+        let renamed = Object {
+            id: one.id,
+            sequence: 1,
+            info: ObjectInfo { label: "new".into(), ..one.info.clone() },
+            kind: None,
+            sealed: None,
+            key: OnceLock::new(),
+            element: one.element,
+        };
+        objects.put(Arc::new(renamed));
+        assert_eq!(objects.len(), 1);
+        assert_eq!(found(&objects, Search { label: Some("old"), ..Search::default() }), [0u64; 0]);
+        assert_eq!(found(&objects, Search { label: Some("new"), ..Search::default() }), [1]);
+        assert!(objects.remove(&one.id).is_some());
+        assert!(objects.is_empty() && objects.by_label.is_empty() && objects.by_id.is_empty());
+    }
+}

@@ -1,0 +1,241 @@
+//! Changes of a partition: gathered, sealed, committed, then visible.
+
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use prost::Message;
+use strongroom_protocol::v1::ObjectInfo;
+
+use super::{Contents, Header, MAX_OBJECTS, MAX_USERS, Partition};
+use crate::crypto::KeyKind;
+use crate::crypto::aws_lc::PrivateKey;
+use crate::failure::{Failure, refuse};
+use crate::memory::SecretBytes;
+use crate::object::{Object, ObjectId, Search};
+use crate::records::{self, HeaderRecord, ObjectRecord};
+use crate::store::Batch;
+use crate::users::User;
+
+/// Changes that are made together, in memory and in the store.
+pub struct Change<'a> {
+    partition: &'a Partition,
+    before: &'a Contents,
+    header: Header,
+    batch: Batch,
+    edits: Vec<Edit>,
+}
+
+enum Edit {
+    PutObject(Arc<Object>),
+    DeleteObject(ObjectId),
+    PutUser(Arc<User>),
+    DeleteUser(String),
+}
+
+impl Partition {
+    /// Lets `plan` look at the contents and say what changes, and makes it durable; an empty plan commits
+    /// too. Blocks for the store's commit: not for an I/O thread.
+    ///
+    /// # Errors
+    ///
+    /// What `plan` says, or STORE; nothing was changed then.
+    pub fn change<T>(&self, plan: impl FnOnce(&mut Change<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let mut header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
+        if header.deleted {
+            return refuse!(NoSuchPartition, "partition {} \"{}\" was deleted", self.number, self.label);
+        }
+        // A failed commit leaves a gap, so that no two records ever have the same revision.
+        header.revision += 1;
+        let contents = self.contents();
+        let mut change = Change {
+            partition: self,
+            before: &contents,
+            header: *header,
+            batch: Batch::default(),
+            edits: Vec::new(),
+        };
+        let value = plan(&mut change)?;
+        let Change { header: after, mut batch, edits, .. } = change;
+        drop(contents);
+        batch.put(self.names.header(), self.seal_header(&after)?);
+        self.store.commit(&batch)?;
+        *header = after;
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        for edit in edits {
+            match edit {
+                Edit::PutObject(object) => contents.objects.put(object),
+                Edit::DeleteObject(id) => drop(contents.objects.remove(&id)),
+                Edit::PutUser(user) => contents.users.put(user),
+                Edit::DeleteUser(name) => drop(contents.users.remove(&name)),
+            }
+        }
+        Ok(value)
+    }
+
+    /// Deletes all records of the partition, together with what `also` adds to the batch. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// STORE; nothing was changed then.
+    pub fn delete_all(&self, also: impl FnOnce(&mut Batch)) -> Result<(), Failure> {
+        let mut header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = Batch::default();
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        for object in contents.objects.find(Search::default()) {
+            batch.delete(self.names.object(&object.id));
+        }
+        for user in contents.users.iter() {
+            batch.delete(self.names.user(&user.name));
+        }
+        batch.delete(self.names.key());
+        batch.delete(self.names.header());
+        also(&mut batch);
+        self.store.commit(&batch)?;
+        header.deleted = true;
+        *contents = Contents::default();
+        Ok(())
+    }
+
+    fn seal_header(&self, header: &Header) -> Result<Vec<u8>, Failure> {
+        let record = HeaderRecord {
+            revision: header.revision,
+            set_hash: header.set_hash.to_bytes().to_vec(),
+            next_sequence: header.next_sequence,
+        };
+        let plain = SecretBytes::from(record.encode_to_vec().as_slice());
+        Ok(self.key.seal(&self.names.header(), header.revision, plain)?)
+    }
+}
+
+impl Change<'_> {
+    /// The contents before the change.
+    pub fn before(&self) -> &Contents {
+        self.before
+    }
+
+    /// The revision that this change makes.
+    pub fn revision(&self) -> u64 {
+        self.header.revision
+    }
+
+    /// Also writes a record that is not among the partition's users and objects.
+    pub fn also(&mut self, name: String, sealed: Vec<u8>) {
+        self.batch.put(name, sealed);
+    }
+
+    /// Adds an object with its private key, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// LIMIT if the partition is full.
+    pub fn add_object(
+        &mut self,
+        info: ObjectInfo,
+        kind: Option<KeyKind>,
+        private: Option<&Arc<PrivateKey>>,
+    ) -> Result<Arc<Object>, Failure> {
+        let added = self.edits.iter().filter(|edit| matches!(edit, Edit::PutObject(_))).count();
+        if self.before.objects.len() + added >= MAX_OBJECTS {
+            return refuse!(
+                Limit,
+                "partition \"{}\" is full: it holds {MAX_OBJECTS} objects; delete some or use another partition",
+                self.partition.label
+            );
+        }
+        let sequence = self.header.next_sequence;
+        self.header.next_sequence += 1;
+        let pkcs8 = private.map(|key| key.to_pkcs8()).transpose()?;
+        self.put_object(sequence, info, kind, private, pkcs8.as_deref())
+    }
+
+    /// Puts a changed description in the place of an object's.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL if the object's record does not open.
+    pub fn replace_object(&mut self, object: &Object, info: ObjectInfo) -> Result<Arc<Object>, Failure> {
+        let private = match &object.sealed {
+            Some(_) => Some(self.partition.private_key(object)?),
+            None => None,
+        };
+        let pkcs8 = private.as_ref().map(|key| key.to_pkcs8()).transpose()?;
+        self.header.set_hash.toggle(object.element);
+        self.put_object(object.sequence, info, object.kind, private.as_ref(), pkcs8.as_deref())
+    }
+
+    fn put_object(
+        &mut self,
+        sequence: u64,
+        info: ObjectInfo,
+        kind: Option<KeyKind>,
+        private: Option<&Arc<PrivateKey>>,
+        pkcs8: Option<&[u8]>,
+    ) -> Result<Arc<Object>, Failure> {
+        let Ok(id) = ObjectId::try_from(info.object.as_slice()) else {
+            return refuse!(Internal, "an object without an identity");
+        };
+        let name = self.partition.names.object(&id);
+        let record = ObjectRecord { sequence, info: Some(info) };
+        let plain = records::join_object(&record, pkcs8.unwrap_or_default());
+        let sealed = self.partition.key.seal(&name, self.header.revision, plain)?;
+        let element = self.partition.set_key.element(&name, &sealed);
+        self.header.set_hash.toggle(element);
+        let key = OnceLock::new();
+        if let Some(private) = private {
+            let _ = key.set(Arc::clone(private));
+        }
+        let object = Arc::new(Object {
+            id,
+            sequence,
+            info: record.info.unwrap_or_default(),
+            kind,
+            sealed: private.is_some().then(|| sealed.clone()),
+            key,
+            element,
+        });
+        self.batch.put(name, sealed);
+        self.edits.push(Edit::PutObject(Arc::clone(&object)));
+        Ok(object)
+    }
+
+    /// Deletes an object.
+    pub fn delete_object(&mut self, object: &Object) {
+        self.header.set_hash.toggle(object.element);
+        self.batch.delete(self.partition.names.object(&object.id));
+        self.edits.push(Edit::DeleteObject(object.id));
+    }
+
+    /// Adds a user, or puts a changed one in the place of the one of the same name.
+    ///
+    /// # Errors
+    ///
+    /// LIMIT if the partition has as many users as it may.
+    pub fn put_user(&mut self, mut user: User) -> Result<Arc<User>, Failure> {
+        match self.before.users.get(&user.name) {
+            Some(before) => self.header.set_hash.toggle(before.element),
+            None if self.before.users.len() >= MAX_USERS => {
+                return refuse!(
+                    Limit,
+                    "partition \"{}\" has {MAX_USERS} users: delete one first",
+                    self.partition.label
+                );
+            }
+            None => {}
+        }
+        let name = self.partition.names.user(&user.name);
+        let plain = SecretBytes::from(user.to_record().encode_to_vec().as_slice());
+        let sealed = self.partition.key.seal(&name, self.header.revision, plain)?;
+        user.element = self.partition.set_key.element(&name, &sealed);
+        self.header.set_hash.toggle(user.element);
+        self.batch.put(name, sealed);
+        let user = Arc::new(user);
+        self.edits.push(Edit::PutUser(Arc::clone(&user)));
+        Ok(user)
+    }
+
+    /// Deletes a user.
+    pub fn delete_user(&mut self, user: &User) {
+        self.header.set_hash.toggle(user.element);
+        self.batch.delete(self.partition.names.user(&user.name));
+        self.edits.push(Edit::DeleteUser(user.name.clone()));
+    }
+}

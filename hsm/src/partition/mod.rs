@@ -1,0 +1,134 @@
+//! One partition: its objects and users in memory, its records in the store.
+//!
+//! Reading takes the lock of the contents for a moment. Changes are made one after the other ([`change`]):
+//! sealed, committed to the store, and only then visible; readers and signatures go on meanwhile.
+
+mod change;
+mod load;
+
+pub use change::Change;
+pub use load::LoadError;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use crate::crypto::aws_lc::PrivateKey;
+use crate::failure::{Failure, refuse};
+use crate::object::{Object, Objects};
+use crate::records::{self, Names};
+use crate::seal::{SealingKey, SetHash, SetKey};
+use crate::store::Store;
+use crate::tickets::Tickets;
+use crate::users::Users;
+
+/// Objects that a partition holds at most.
+pub const MAX_OBJECTS: usize = 100_000;
+/// Users that a partition has at most.
+pub const MAX_USERS: usize = 1_000;
+
+/// How many log-ins with different names are checked side by side; those of one user go one after the other.
+const LOGIN_TURNS: usize = 16;
+
+/// A partition that was loaded and found sound.
+pub struct Partition {
+    number: u32,
+    label: String,
+    serial: String,
+    names: Names,
+    store: Arc<dyn Store>,
+    key: SealingKey,
+    set_key: SetKey,
+    /// Held through a change.
+    header: Mutex<Header>,
+    contents: RwLock<Contents>,
+    /// Log-in tickets, see [`crate::tickets`].
+    tickets: Mutex<Tickets>,
+    login_turns: [tokio::sync::Mutex<()>; LOGIN_TURNS],
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition")
+            .field("number", &self.number)
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Header {
+    revision: u64,
+    set_hash: SetHash,
+    next_sequence: u64,
+    /// Nothing may be written any more: it would belong to no partition.
+    deleted: bool,
+}
+
+/// What a partition holds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Keys, certificates and data.
+    pub objects: Objects,
+    /// Users.
+    pub users: Users,
+}
+
+impl Partition {
+    /// The slot number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The label, unique in the daemon.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// 16 hexadecimal digits.
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// What the partition holds now. Held only for a look: a change waits for it.
+    pub fn contents(&self) -> RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log-in tickets.
+    pub fn tickets(&self) -> MutexGuard<'_, Tickets> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no other password of this user is being checked.
+    pub async fn login_turn(&self, user: &str) -> tokio::sync::MutexGuard<'_, ()> {
+        let sum = user.bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        // The remainder is within the array, which is not empty.
+        match self.login_turns.get(sum % LOGIN_TURNS) {
+            Some(turn) => turn.lock().await,
+            None => self.login_turns[0].lock().await,
+        }
+    }
+
+    /// The private key of an object, opened if this is its first use.
+    ///
+    /// # Errors
+    ///
+    /// KEY_MAY_NOT if the object is no private key, INTERNAL if it does not open.
+    pub fn private_key(&self, object: &Object) -> Result<Arc<PrivateKey>, Failure> {
+        if let Some(key) = object.key.get() {
+            return Ok(Arc::clone(key));
+        }
+        let Some(sealed) = &object.sealed else {
+            return refuse!(KeyMayNot, "{} is not a private key: it cannot sign", object.title());
+        };
+        let opened = self.key.open(&self.names.object(&object.id), sealed).ok();
+        let parsed = opened
+            .as_ref()
+            .and_then(|(_, plain)| records::split_object(plain))
+            .and_then(|(_, pkcs8)| PrivateKey::from_pkcs8(pkcs8).ok());
+        match parsed {
+            Some(key) => Ok(Arc::clone(object.key.get_or_init(|| Arc::new(key)))),
+            None => refuse!(Internal, "{} cannot be opened", object.title()),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What lies in the store: names and contents of records, before sealing.
+//!
+//! ```text
+//! root                              sealed by the node key: RootRecord
+//! partition/00000001/key            sealed by the node key: the partition's key, 32 bytes
+//! partition/00000001/header         sealed by the partition's key: HeaderRecord
+//! partition/00000001/user/alice     UserRecord
+//! partition/00000001/object/<hex>   length of the ObjectRecord (4, little-endian) ‖ ObjectRecord ‖ PKCS#8
+//! ```
+
+use prost::Message;
+use strongroom_protocol::v1::ObjectInfo;
+
+use crate::memory::SecretBytes;
+
+/// The name of the [`RootRecord`].
+pub const ROOT: &str = "root";
+
+/// All partitions.
+#[derive(Clone, PartialEq, Message)]
+pub struct RootRecord {
+    /// The number that the next partition gets.
+    #[prost(uint32, tag = "1")]
+    pub next_number: u32,
+    /// Those that exist.
+    #[prost(message, repeated, tag = "2")]
+    pub partitions: Vec<PartitionRecord>,
+}
+
+/// One partition, as the root names it.
+#[derive(Clone, PartialEq, Message)]
+pub struct PartitionRecord {
+    /// The slot number.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    /// The label.
+    #[prost(string, tag = "2")]
+    pub label: String,
+    /// 16 hexadecimal digits.
+    #[prost(string, tag = "3")]
+    pub serial: String,
+}
+
+/// What tells whether a partition's records are all there, and no others.
+#[derive(Clone, PartialEq, Message)]
+pub struct HeaderRecord {
+    /// Counts the changes of the partition.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// The [`crate::seal::SetHash`] of all users and objects, 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub set_hash: Vec<u8>,
+    /// The sequence number that the next object gets.
+    #[prost(uint64, tag = "3")]
+    pub next_sequence: u64,
+}
+
+/// A user.
+#[derive(Clone, PartialEq, Message)]
+pub struct UserRecord {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// [`strongroom_protocol::v1::Role`].
+    #[prost(int32, tag = "2")]
+    pub role: i32,
+    /// Admitted user ids.
+    #[prost(uint32, repeated, tag = "3")]
+    pub uids: Vec<u32>,
+    /// Argon2id of the password; empty: none.
+    #[prost(bytes = "vec", tag = "4")]
+    pub hash: Vec<u8>,
+    /// Salt of the hash.
+    #[prost(bytes = "vec", tag = "5")]
+    pub salt: Vec<u8>,
+    /// Argon2id's memory in KiB.
+    #[prost(uint32, tag = "6")]
+    pub memory_kib: u32,
+    /// Argon2id's passes.
+    #[prost(uint32, tag = "7")]
+    pub passes: u32,
+    /// Passwords tried since the last right one.
+    #[prost(uint32, tag = "8")]
+    pub attempts: u32,
+    /// The revision that last set the password: log-ins from before it are over.
+    #[prost(uint64, tag = "9")]
+    pub epoch: u64,
+}
+
+/// An object, apart from private key material.
+#[derive(Clone, PartialEq, Message)]
+pub struct ObjectRecord {
+    /// Its place in the order of creation.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// What clients see.
+    #[prost(message, optional, tag = "2")]
+    pub info: Option<ObjectInfo>,
+}
+
+/// The names of one partition's records.
+#[derive(Debug, Clone)]
+pub struct Names {
+    prefix: String,
+}
+
+impl Names {
+    /// Of the partition with this number.
+    pub fn of(partition: u32) -> Self {
+        Self { prefix: format!("partition/{partition:08}/") }
+    }
+
+    /// What all the partition's names begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The partition's key.
+    pub fn key(&self) -> String {
+        format!("{}key", self.prefix)
+    }
+
+    /// The header.
+    pub fn header(&self) -> String {
+        format!("{}header", self.prefix)
+    }
+
+    /// A user.
+    pub fn user(&self, name: &str) -> String {
+        format!("{}user/{name}", self.prefix)
+    }
+
+    /// An object.
+    pub fn object(&self, object: &[u8]) -> String {
+        format!("{}object/{}", self.prefix, hex(object))
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An object's record as bytes: `private` (PKCS#8) only ever lies in secret memory.
+pub fn join_object(record: &ObjectRecord, private: &[u8]) -> SecretBytes {
+    let public = record.encode_to_vec();
+    // Public parts are bounded by the protocol's frames, far below 32 bits.
+    let length = (public.len() as u32).to_le_bytes();
+    let mut bytes = SecretBytes::zeroed(length.len() + public.len() + private.len());
+    for (to, from) in bytes.iter_mut().zip(length.iter().chain(&public).chain(private)) {
+        *to = *from;
+    }
+    bytes
+}
+
+/// The parts that [`join_object`] joined; `None` if the bytes are not such a record.
+pub fn split_object(bytes: &[u8]) -> Option<(ObjectRecord, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (public, private) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    Some((ObjectRecord::decode(public).ok()?, private))
+}

@@ -1,0 +1,111 @@
+//! Requests: checked against the policy, then carried out by the group that they belong to.
+
+mod objects;
+mod partitions;
+mod sign;
+mod status;
+mod templates;
+mod users;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use strongroom_protocol::v1::{Done, Request, Response, request::Op, response};
+use strongroom_protocol::{VERSION, secret};
+
+use crate::failure::{Failure, refuse};
+use crate::partition::Partition;
+use crate::policy;
+use crate::service::{Service, blocking};
+use crate::session::{Acting, Session};
+
+/// What a request works on.
+struct Context {
+    service: Arc<Service>,
+    session: Arc<Session>,
+    acting: Acting,
+}
+
+/// Carries a request out. Its secrets are wiped. What a reply says may be secret: wipe its bytes too if
+/// [`secret::is_secret`] holds for the request.
+pub async fn answer(service: Arc<Service>, session: Arc<Session>, request: Request) -> Response {
+    service.counters.requests.fetch_add(1, Ordering::Relaxed);
+    let Request { id, partition, op } = request;
+    let result = match op {
+        None => {
+            refuse!(Unsupported, "this strongroomd does not know the request; it speaks version {VERSION}")
+        }
+        Some(op) => dispatch(Arc::clone(&service), session, partition, op).await,
+    };
+    let result = result.unwrap_or_else(|failure| {
+        service.counters.errors.fetch_add(1, Ordering::Relaxed);
+        response::Result::Error(failure.into())
+    });
+    Response { id, result: Some(result) }
+}
+
+async fn dispatch(
+    service: Arc<Service>,
+    session: Arc<Session>,
+    number: u32,
+    mut op: Op,
+) -> Result<response::Result, Failure> {
+    // Requests about the whole daemon.
+    let acting = Acting { owner: session.owner, ..Acting::default() };
+    let whole = Context { service, session, acting };
+    let result = match &mut op {
+        Op::Hello(m) => return status::hello(&whole.service, m),
+        Op::Status(_) => return status::status(&whole.service).await,
+        Op::ListPartitions(_) => return Ok(partitions::list(&whole)),
+        Op::CreatePartition(m) => {
+            let m = std::mem::take(m);
+            let permitted = policy::authorize(&op, &whole.acting);
+            return match permitted {
+                Ok(()) => partitions::create(&whole, m).await,
+                Err(failure) => {
+                    secret::wipe(&mut Op::CreatePartition(m));
+                    Err(failure)
+                }
+            };
+        }
+        _ => in_partition(whole, number, &mut op).await,
+    };
+    secret::wipe(&mut op);
+    result
+}
+
+async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<response::Result, Failure> {
+    let partition: Arc<Partition> = whole.service.vault.partition(number)?;
+    let acting = whole.session.acting(&partition);
+    let context = Context { acting, ..whole };
+    policy::authorize(op, &context.acting)?;
+    let p = &partition;
+    match op {
+        Op::Sign(m) => sign::sign(&context, p, std::mem::take(m)).await,
+        Op::Verify(m) => sign::verify(&context, p, m),
+        Op::GenerateRandom(m) => sign::random(m),
+        Op::FindObjects(m) => objects::find(&context, p, m),
+        Op::GenerateKeyPair(m) => objects::generate(&context, p, std::mem::take(m)).await,
+        Op::ImportKeyPair(m) => objects::import(&context, p, std::mem::take(m)).await,
+        Op::CreateObject(m) => objects::create(&context, p, std::mem::take(m)).await,
+        Op::SetAttributes(m) => objects::set_attributes(&context, p, std::mem::take(m)).await,
+        Op::DestroyObject(m) => objects::destroy(&context, p, std::mem::take(m)).await,
+        Op::Login(m) => users::login(&context, p, m).await,
+        Op::Logout(_) => Ok(users::logout(&context, p)),
+        Op::ListUsers(_) => Ok(users::list(p)),
+        Op::CreateUser(m) => users::create(&context, p, std::mem::take(m)).await,
+        Op::DeleteUser(m) => users::delete(&context, p, std::mem::take(m)).await,
+        Op::ChangePassword(m) => users::change_password(&context, p, std::mem::take(m)).await,
+        Op::AdmitUid(m) => users::admit_uid(&context, p, std::mem::take(m)).await,
+        Op::UnlockUser(m) => users::unlock(&context, p, std::mem::take(m)).await,
+        Op::DeletePartition(m) => partitions::delete(&context, p, m).await,
+        // Answered above.
+        Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::CreatePartition(_) => {
+            refuse!(Malformed, "a request about the whole daemon was sent to a partition")
+        }
+    }
+}
+
+fn done() -> response::Result {
+    response::Result::Done(Done {})
+}

@@ -1,0 +1,305 @@
+//! Objects: find, generate, import, create, change, destroy.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use prost::Message;
+use strongroom_protocol::frame::MAX_FRAME;
+use strongroom_protocol::v1::{
+    CreateObject, DestroyObject, FindObjects, GenerateKeyPair, ImportKeyPair, KeyTemplate, ObjectClass,
+    ObjectInfo, ObjectList, SetAttributes, response,
+};
+use zeroize::Zeroizing;
+
+use super::templates::{self, Half};
+use super::{Context, blocking, done};
+use crate::crypto::KeyKind;
+use crate::crypto::aws_lc::{PrivateKey, PublicKey};
+use crate::failure::{Failure, refuse};
+use crate::object::{self, Object, Search};
+use crate::partition::Partition;
+
+/// Objects in one reply.
+const MAX_PAGE: usize = 256;
+/// Bytes of objects in one reply; the rest of the frame is for its envelope.
+const MAX_PAGE_BYTES: usize = MAX_FRAME - 1024;
+/// The longest certificate or data object, in bytes.
+const MAX_VALUE: usize = 256 * 1024;
+
+/// The object of this identity, if those who ask may know of it.
+pub(super) fn visible(
+    context: &Context,
+    partition: &Partition,
+    identity: &[u8],
+) -> Result<Arc<Object>, Failure> {
+    let object = partition.contents().objects.get(identity).map(Arc::clone);
+    match object.filter(|object| may_see(context, object)) {
+        Some(object) => Ok(object),
+        None => refuse!(
+            NoSuchObject,
+            "partition \"{}\" has no object {}; list them with 'strongroom key list'",
+            partition.label(),
+            crate::records::hex(identity.get(..16).unwrap_or(identity))
+        ),
+    }
+}
+
+fn may_see(context: &Context, object: &Object) -> bool {
+    !object.info.private || context.acting.crypto_user.is_some()
+}
+
+pub(super) fn find(
+    context: &Context,
+    partition: &Partition,
+    request: &FindObjects,
+) -> Result<response::Result, Failure> {
+    let after = match request.after.is_empty() {
+        true => None,
+        false => Some(visible(context, partition, &request.after)?.sequence),
+    };
+    let limit = match request.limit {
+        0 => MAX_PAGE,
+        limit => MAX_PAGE.min(limit as usize),
+    };
+    let search = Search {
+        label: (request.label_given || !request.label.is_empty()).then_some(request.label.as_str()),
+        id: (request.id_given || !request.id.is_empty()).then_some(request.id.as_slice()),
+        after,
+    };
+    let fits = |object: &Object| {
+        (request.class == 0 || request.class == object.info.class)
+            && (request.key_type == 0 || request.key_type == object.info.key_type)
+            && (request.object.is_empty() || request.object == object.id)
+            && may_see(context, object)
+    };
+    let contents = partition.contents();
+    let mut page = ObjectList::default();
+    let mut bytes = 0;
+    let one = contents.objects.get(&request.object).into_iter();
+    let some: Box<dyn Iterator<Item = &Arc<Object>>> = match request.object.is_empty() {
+        true => contents.objects.find(search),
+        false => Box::new(one.filter(|object| {
+            search.label.is_none_or(|label| label == object.info.label)
+                && search.id.is_none_or(|id| id == object.info.id)
+                && search.after.is_none_or(|after| after < object.sequence)
+        })),
+    };
+    for object in some.filter(|object| fits(object)) {
+        bytes += object.info.encoded_len() + 8;
+        if page.objects.len() == limit || (bytes > MAX_PAGE_BYTES && !page.objects.is_empty()) {
+            page.more = true;
+            break;
+        }
+        page.objects.push(object.info.clone());
+    }
+    Ok(response::Result::Objects(page))
+}
+
+pub(super) async fn generate(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: GenerateKeyPair,
+) -> Result<response::Result, Failure> {
+    let Some(kind) = KeyKind::from_wire(request.key_type()) else {
+        return refuse!(Unsupported, "this strongroomd does not know the key type");
+    };
+    let private = request.private_key.unwrap_or_default();
+    let public = request.public_key.unwrap_or_default();
+    // Refuse what is wrong before spending seconds on a key.
+    templates::key_info(context, private.clone(), Half::Private { generated: true }, kind, &[])?;
+    templates::key_info(context, public.clone(), Half::Public { generated: true }, kind, &[])?;
+    let key = context.service.generate(kind).await?;
+    store_pair(context, partition, key, private, Some(public), true).await
+}
+
+pub(super) async fn import(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: ImportKeyPair,
+) -> Result<response::Result, Failure> {
+    let ImportKeyPair { pkcs8, private_key, public_key, private_only } = request;
+    let pkcs8 = Zeroizing::new(pkcs8);
+    let key = blocking(move || Ok(PrivateKey::import(&pkcs8)?)).await?;
+    let public = (!private_only).then(|| public_key.unwrap_or_default());
+    store_pair(context, partition, key, private_key.unwrap_or_default(), public, false).await
+}
+
+async fn store_pair(
+    context: &Context,
+    partition: &Arc<Partition>,
+    key: PrivateKey,
+    mut private: KeyTemplate,
+    public: Option<KeyTemplate>,
+    generated: bool,
+) -> Result<response::Result, Failure> {
+    let kind = key.kind();
+    let spki = key.public_spki()?;
+    let mut public = public;
+    if private.id.is_empty() && public.as_ref().is_none_or(|public| public.id.is_empty()) {
+        private.id = key_id(&spki);
+        if let Some(public) = &mut public {
+            public.id = private.id.clone();
+        }
+    }
+    let private = templates::key_info(context, private, Half::Private { generated }, kind, &spki)?;
+    let public = match public {
+        Some(public) => Some(templates::key_info(context, public, Half::Public { generated }, kind, &spki)?),
+        None => None,
+    };
+    let partition = Arc::clone(partition);
+    let what = if generated { "key pair generated" } else { "key pair imported" };
+    let (uid, by) = (context.session.uid, context.acting.anyone());
+    blocking(move || {
+        let key = Arc::new(key);
+        let objects = partition.change(|change| {
+            let mut made = vec![change.add_object(private, Some(kind), Some(&key))?];
+            if let Some(public) = public {
+                made.push(change.add_object(public, Some(kind), None)?);
+            }
+            Ok(made)
+        })?;
+        let title = objects.first().map(|object| object.title());
+        tracing::info!(uid, by, partition = partition.label(), object = title, %kind, "{what}");
+        Ok(listed(&objects))
+    })
+    .await
+}
+
+/// The id of a pair that the client gave none: the first 20 bytes of the public key's SHA-256.
+fn key_id(spki: &[u8]) -> Vec<u8> {
+    digest(&SHA256, spki).as_ref().iter().copied().take(20).collect()
+}
+
+pub(super) async fn create(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: CreateObject,
+) -> Result<response::Result, Failure> {
+    let mut asked = request.object.unwrap_or_default();
+    let kind = match asked.class() {
+        ObjectClass::PublicKey => {
+            asked.value = Vec::new();
+            Some(PublicKey::from_spki(&asked.public_key)?.kind())
+        }
+        ObjectClass::Certificate => {
+            if !is_der_sequence(&asked.value) {
+                return refuse!(KeyMalformed, "certificate \"{}\" is not a DER certificate", asked.label);
+            }
+            None
+        }
+        ObjectClass::Data => None,
+        ObjectClass::PrivateKey => {
+            return refuse!(AttributeWrong, "a private key is imported (ImportKeyPair), not created");
+        }
+        ObjectClass::Unspecified => return refuse!(AttributeWrong, "an object needs a class"),
+    };
+    if kind.is_none() {
+        asked.public_key = Vec::new();
+        if asked.value.len() > MAX_VALUE {
+            return refuse!(Limit, "\"{}\" is too large: at most {MAX_VALUE} bytes", asked.label);
+        }
+    }
+    let info = templates::object_info(context, asked, kind)?;
+    let partition = Arc::clone(partition);
+    let (uid, by) = (context.session.uid, context.acting.anyone());
+    blocking(move || {
+        let object = partition.change(|change| change.add_object(info, kind, None))?;
+        tracing::info!(uid, by, partition = partition.label(), object = object.title(), "object created");
+        Ok(listed(&[object]))
+    })
+    .await
+}
+
+/// Whether the bytes are one DER SEQUENCE with nothing after it: what a certificate is from outside.
+fn is_der_sequence(der: &[u8]) -> bool {
+    let (length, head) = match der {
+        [0x30, short @ 0..=0x7f, ..] => (usize::from(*short), 2),
+        [0x30, 0x81, a, ..] => (usize::from(*a), 3),
+        [0x30, 0x82, a, b, ..] => (usize::from(u16::from_be_bytes([*a, *b])), 4),
+        [0x30, 0x83, a, b, c, ..] => (u32::from_be_bytes([0, *a, *b, *c]) as usize, 5),
+        _ => return false,
+    };
+    length > 0 && der.len() == head + length
+}
+
+pub(super) async fn set_attributes(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: SetAttributes,
+) -> Result<response::Result, Failure> {
+    let asked_for = visible(context, partition, &request.object)?;
+    if asked_for.info.not_modifiable {
+        return refuse!(AttributeReadOnly, "{} is not modifiable", asked_for.title());
+    }
+    let partition = Arc::clone(partition);
+    let (uid, by) = (context.session.uid, context.acting.anyone());
+    blocking(move || {
+        let object = partition.change(|change| {
+            let Some(object) = change.before().objects.get(&asked_for.id).map(Arc::clone) else {
+                return gone(&asked_for.info);
+            };
+            let mut info = object.info.clone();
+            info.label = request.label.unwrap_or(info.label);
+            info.id = request.id.unwrap_or(info.id);
+            for attribute in request.attributes {
+                info.attributes.retain(|known| known.r#type != attribute.r#type);
+                info.attributes.push(attribute);
+            }
+            templates::check_sizes(&info.label, &info.id, &info.attributes)?;
+            change.replace_object(&object, info)
+        })?;
+        tracing::info!(uid, by, partition = partition.label(), object = object.title(), "object changed");
+        Ok(listed(&[object]))
+    })
+    .await
+}
+
+pub(super) async fn destroy(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: DestroyObject,
+) -> Result<response::Result, Failure> {
+    let object = visible(context, partition, &request.object)?;
+    if object.info.not_destroyable {
+        return refuse!(AttributeReadOnly, "{} is not destroyable", object.title());
+    }
+    let partition = Arc::clone(partition);
+    let (uid, by) = (context.session.uid, context.acting.anyone());
+    blocking(move || {
+        partition.change(|change| {
+            let Some(object) = change.before().objects.get(&object.id).map(Arc::clone) else {
+                return gone(&object.info);
+            };
+            change.delete_object(&object);
+            Ok(())
+        })?;
+        tracing::info!(uid, by, partition = partition.label(), object = object.title(), "object destroyed");
+        Ok(done())
+    })
+    .await
+}
+
+fn gone<T>(info: &ObjectInfo) -> Result<T, Failure> {
+    refuse!(NoSuchObject, "{} was destroyed meanwhile", object::title(info))
+}
+
+fn listed(objects: &[Arc<Object>]) -> response::Result {
+    let objects = objects.iter().map(|object| object.info.clone()).collect();
+    response::Result::Objects(ObjectList { objects, more: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_one_der_sequence() {
+        assert!(is_der_sequence(&[0x30, 1, 5]));
+        assert!(is_der_sequence(&[&[0x30, 0x81, 0x80][..], &[0; 0x80]].concat()));
+        assert!(is_der_sequence(&[&[0x30, 0x82, 1, 0][..], &[0; 256]].concat()));
+        for wrong in [&[][..], &[0x30], &[0x30, 0], &[0x30, 2, 5], &[0x30, 1, 5, 5], &[0x31, 1, 5], b"-----B"]
+        {
+            assert!(!is_der_sequence(wrong), "{wrong:?}");
+        }
+    }
+}

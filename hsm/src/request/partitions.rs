@@ -1,0 +1,96 @@
+//! Partitions: list, create, delete.
+
+use std::sync::Arc;
+
+use strongroom_protocol::v1::{
+    CreatePartition, DeletePartition, PartitionInfo, PartitionList, Role, response,
+};
+use zeroize::Zeroizing;
+
+use super::{Context, blocking, done};
+use crate::failure::{Failure, refuse};
+use crate::partition::Partition;
+use crate::session::{Acting, Session};
+use crate::users::{self, MAX_PASSWORD, MIN_PASSWORD};
+use crate::vault::Slot;
+
+pub(super) fn list(context: &Context) -> response::Result {
+    let partitions = context
+        .service
+        .vault
+        .slots()
+        .iter()
+        .map(|slot| match slot {
+            Slot::Sound(partition) => info(&context.session, partition),
+            Slot::Damaged { record, why } => PartitionInfo {
+                number: record.number,
+                label: record.label.clone(),
+                serial: record.serial.clone(),
+                damaged: why.clone(),
+                ..PartitionInfo::default()
+            },
+        })
+        .collect();
+    response::Result::Partitions(PartitionList { partitions })
+}
+
+fn info(session: &Session, partition: &Partition) -> PartitionInfo {
+    let acting: Acting = session.acting(partition);
+    let contents = partition.contents();
+    PartitionInfo {
+        number: partition.number(),
+        label: partition.label().to_owned(),
+        serial: partition.serial().to_owned(),
+        objects: contents.objects.len() as u64,
+        acting_as: acting.shown().map(|user| user.name.clone()).unwrap_or_default(),
+        acting_role: acting.shown().map_or(Role::Unspecified, |user| user.role).into(),
+        user_pin_initialized: contents
+            .users
+            .iter()
+            .any(|user| user.role == Role::CryptoUser && user.password.is_some()),
+        min_password: MIN_PASSWORD as u32,
+        max_password: MAX_PASSWORD as u32,
+        damaged: String::new(),
+    }
+}
+
+pub(super) async fn create(context: &Context, request: CreatePartition) -> Result<response::Result, Failure> {
+    let CreatePartition { label, officer, password } = request;
+    let password = Zeroizing::new(password);
+    users::check_name(&officer)?;
+    users::check_new_password(&password)?;
+    let hash = context.service.hash_password(password).await?;
+    let service = Arc::clone(&context.service);
+    let uid = context.session.uid;
+    let partition = blocking(move || {
+        let partition = service.vault.create(&label, &officer, hash)?;
+        tracing::info!(uid, partition = label, user = officer, "partition created");
+        Ok(partition)
+    })
+    .await?;
+    Ok(response::Result::Partition(info(&context.session, &partition)))
+}
+
+pub(super) async fn delete(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: &DeletePartition,
+) -> Result<response::Result, Failure> {
+    if request.label != partition.label() {
+        return refuse!(
+            AttributeWrong,
+            "partition {} is called \"{}\", not \"{}\": nothing was deleted",
+            partition.number(),
+            partition.label(),
+            request.label
+        );
+    }
+    let (service, partition) = (Arc::clone(&context.service), Arc::clone(partition));
+    let (uid, by) = (context.session.uid, context.acting.anyone());
+    blocking(move || {
+        service.vault.delete(&partition)?;
+        tracing::info!(uid, by, partition = partition.label(), "partition deleted");
+        Ok(done())
+    })
+    .await
+}

@@ -1,0 +1,101 @@
+//! Sign, Verify, GenerateRandom.
+
+use std::sync::Arc;
+
+use strongroom_protocol::v1::{
+    self, GenerateRandom, ObjectClass, PssParameters, Random, Sign, Signature, Verify, response,
+};
+
+use super::{Context, done, objects};
+use crate::crypto::aws_lc::{self, PublicKey};
+use crate::crypto::{Hash, Mechanism};
+use crate::failure::{Failure, refuse};
+use crate::object::Object;
+use crate::partition::Partition;
+
+/// Random bytes that one request may ask for.
+const MAX_RANDOM: usize = 65_536;
+
+pub(super) async fn sign(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: Sign,
+) -> Result<response::Result, Failure> {
+    let object = objects::visible(context, partition, &request.key)?;
+    let mechanism = mechanism(request.mechanism(), request.pss.as_ref())?;
+    if object.info.class() == ObjectClass::PrivateKey && !policy(&object).sign {
+        return refuse!(KeyMayNot, "{} may not sign: its policy (CKA_SIGN) forbids it", object.title());
+    }
+    let key = partition.private_key(&object)?;
+    let signature = context.service.engine.sign(key, mechanism, request.data).await.map_err(|error| {
+        let failure = Failure::from(error);
+        Failure::new(failure.code, format!("{}: {}", object.title(), failure.message))
+    })?;
+    Ok(response::Result::Signature(Signature { signature }))
+}
+
+pub(super) fn verify(
+    context: &Context,
+    partition: &Partition,
+    request: &Verify,
+) -> Result<response::Result, Failure> {
+    let object = objects::visible(context, partition, &request.key)?;
+    let mechanism = mechanism(request.mechanism(), request.pss.as_ref())?;
+    if object.info.class() == ObjectClass::PublicKey && !policy(&object).verify {
+        return refuse!(KeyMayNot, "{} may not verify: its policy (CKA_VERIFY) forbids it", object.title());
+    }
+    if object.info.public_key.is_empty() {
+        return refuse!(KeyMayNot, "{} is not a key: it cannot verify", object.title());
+    }
+    PublicKey::from_spki(&object.info.public_key)?.verify(mechanism, &request.data, &request.signature)?;
+    Ok(done())
+}
+
+pub(super) fn random(request: &GenerateRandom) -> Result<response::Result, Failure> {
+    let length = request.length as usize;
+    if length == 0 || length > MAX_RANDOM {
+        return refuse!(Limit, "1 to {MAX_RANDOM} random bytes can be asked for, not {length}");
+    }
+    let mut random = vec![0; length];
+    aws_lc::random(&mut random);
+    Ok(response::Result::Random(Random { random }))
+}
+
+fn policy(object: &Object) -> v1::KeyPolicy {
+    object.info.policy.unwrap_or_default()
+}
+
+fn mechanism(mechanism: v1::Mechanism, pss: Option<&PssParameters>) -> Result<Mechanism, Failure> {
+    Ok(match (mechanism, pss) {
+        (v1::Mechanism::RsaPkcs, _) => Mechanism::RsaPkcs,
+        (v1::Mechanism::Ecdsa, _) => Mechanism::Ecdsa,
+        (v1::Mechanism::Eddsa, _) => Mechanism::EdDsa,
+        (v1::Mechanism::RsaPkcsPss, Some(pss)) => Mechanism::RsaPss {
+            hash: hash(pss.hash())?,
+            mgf1_hash: hash(pss.mgf1_hash())?,
+            salt_length: pss.salt_length as usize,
+        },
+        (v1::Mechanism::RsaPkcsPss, None) => {
+            return refuse!(
+                MechanismParameterWrong,
+                "RSA-PSS needs its parameters: hash, mask hash, salt length"
+            );
+        }
+        (v1::Mechanism::Unspecified, _) => {
+            return refuse!(Unsupported, "this strongroomd does not know the mechanism");
+        }
+    })
+}
+
+fn hash(hash: v1::Hash) -> Result<Hash, Failure> {
+    Ok(match hash {
+        v1::Hash::Sha1 => Hash::Sha1,
+        v1::Hash::Sha224 => Hash::Sha224,
+        v1::Hash::Sha256 => Hash::Sha256,
+        v1::Hash::Sha384 => Hash::Sha384,
+        v1::Hash::Sha512 => Hash::Sha512,
+        v1::Hash::Unspecified => {
+            return refuse!(MechanismParameterWrong, "this strongroomd does not know the hash");
+        }
+    })
+}

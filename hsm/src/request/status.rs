@@ -1,0 +1,52 @@
+//! Hello and Status.
+
+use std::sync::atomic::Ordering;
+
+use strongroom_protocol::VERSION;
+use strongroom_protocol::v1::{Hello, HelloReply, StatusReply, response};
+
+use crate::failure::{Failure, refuse};
+use crate::service::Service;
+use crate::vault::Slot;
+
+pub(super) fn hello(service: &Service, hello: &Hello) -> Result<response::Result, Failure> {
+    if !hello.versions.contains(&VERSION) {
+        return refuse!(
+            Unsupported,
+            "this strongroomd speaks version {VERSION} of the protocol, the client {:?}; use one release for both",
+            hello.versions
+        );
+    }
+    let mut client = hello.client.clone();
+    client.truncate(client.floor_char_boundary(64));
+    tracing::debug!(?client, "hello");
+    Ok(response::Result::Hello(HelloReply {
+        version: VERSION,
+        daemon: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: service.instance.to_vec(),
+    }))
+}
+
+pub(super) async fn status(service: &Service) -> Result<response::Result, Failure> {
+    let slots = service.vault.slots();
+    let objects = slots
+        .iter()
+        .map(|slot| match slot {
+            Slot::Sound(partition) => partition.contents().objects.len() as u64,
+            Slot::Damaged { .. } => 0,
+        })
+        .sum();
+    Ok(response::Result::Status(StatusReply {
+        daemon: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: service.started.elapsed().as_secs(),
+        partitions: slots.len() as u32,
+        objects,
+        connections: service.counters.connections.load(Ordering::Relaxed) as u32,
+        requests: service.counters.requests.load(Ordering::Relaxed),
+        signatures: service.engine.made(),
+        errors: service.counters.errors.load(Ordering::Relaxed),
+        memory: service.memory.to_owned(),
+        store_path: service.vault.location(),
+        engines: service.engine.describe(),
+    }))
+}

@@ -1,0 +1,141 @@
+//! From what a client says of a new object to what the partition keeps: sizes, defaults, policies.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass, ObjectInfo};
+
+use super::Context;
+use crate::crypto::{KeyKind, aws_lc};
+use crate::failure::{Failure, refuse};
+
+/// The longest label and id, in bytes.
+const MAX_NAME: usize = 255;
+/// Stored attributes that an object may have.
+const MAX_ATTRIBUTES: usize = 64;
+/// All stored attributes of an object together, in bytes.
+const MAX_ATTRIBUTE_BYTES: usize = 16 * 1024;
+
+/// The half of a pair that a template describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    Private { generated: bool },
+    Public { generated: bool },
+}
+
+/// Describes one half of a key pair.
+pub(super) fn key_info(
+    context: &Context,
+    template: KeyTemplate,
+    half: Half,
+    kind: KeyKind,
+    spki: &[u8],
+) -> Result<ObjectInfo, Failure> {
+    check_sizes(&template.label, &template.id, &template.attributes)?;
+    let policy = match half {
+        Half::Private { generated } => {
+            let asked = template.policy.unwrap_or(KeyPolicy { sign: true, ..KeyPolicy::default() });
+            check_private(&asked, kind)?;
+            KeyPolicy {
+                local: generated,
+                // Imported: it was outside, whatever its history there.
+                always_sensitive: generated,
+                never_extractable: generated && !asked.extractable,
+                ..asked
+            }
+        }
+        Half::Public { generated } => {
+            let asked = template.policy.unwrap_or(KeyPolicy { verify: true, ..KeyPolicy::default() });
+            check_public(&asked, kind)?;
+            KeyPolicy { local: generated, always_sensitive: false, never_extractable: false, ..asked }
+        }
+    };
+    let private = matches!(half, Half::Private { .. });
+    Ok(ObjectInfo {
+        object: aws_lc::random_array::<16>().to_vec(),
+        class: if private { ObjectClass::PrivateKey } else { ObjectClass::PublicKey }.into(),
+        label: template.label,
+        id: template.id,
+        key_type: kind.to_wire().into(),
+        policy: Some(policy),
+        public_key: spki.to_vec(),
+        value: Vec::new(),
+        not_modifiable: template.not_modifiable,
+        not_destroyable: template.not_destroyable,
+        private: private || template.private,
+        owner: owner(context),
+        created: now(),
+        attributes: template.attributes,
+    })
+}
+
+/// Describes an object that comes without private key: what the client says, checked and completed.
+pub(super) fn object_info(
+    context: &Context,
+    asked: ObjectInfo,
+    kind: Option<KeyKind>,
+) -> Result<ObjectInfo, Failure> {
+    check_sizes(&asked.label, &asked.id, &asked.attributes)?;
+    let policy = match kind {
+        Some(kind) => {
+            let asked = asked.policy.unwrap_or(KeyPolicy { verify: true, ..KeyPolicy::default() });
+            check_public(&asked, kind)?;
+            Some(KeyPolicy { local: false, always_sensitive: false, never_extractable: false, ..asked })
+        }
+        None => None,
+    };
+    Ok(ObjectInfo {
+        object: aws_lc::random_array::<16>().to_vec(),
+        key_type: kind.map_or(0, |kind| kind.to_wire().into()),
+        policy,
+        owner: owner(context),
+        created: now(),
+        ..asked
+    })
+}
+
+/// Checks the parts of an object whose sizes the client chooses.
+pub(super) fn check_sizes(label: &str, id: &[u8], attributes: &[Attribute]) -> Result<(), Failure> {
+    if label.len() > MAX_NAME || id.len() > MAX_NAME {
+        return refuse!(AttributeWrong, "an object's label and id have at most {MAX_NAME} bytes each");
+    }
+    let bytes: usize = attributes.iter().map(|attribute| attribute.value.len()).sum();
+    if attributes.len() > MAX_ATTRIBUTES || bytes > MAX_ATTRIBUTE_BYTES {
+        return refuse!(
+            Limit,
+            "an object stores {MAX_ATTRIBUTES} attributes of {MAX_ATTRIBUTE_BYTES} bytes together"
+        );
+    }
+    Ok(())
+}
+
+fn check_private(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
+    let contradicts = policy.verify
+        || policy.encrypt
+        || policy.wrap
+        || (kind.rsa_bits().is_none() && (policy.decrypt || policy.unwrap))
+        || (kind.ec_scalar().is_none() && policy.derive);
+    if contradicts {
+        return refuse!(AttributeWrong, "a private key of type {kind} cannot do what its policy allows");
+    }
+    Ok(())
+}
+
+fn check_public(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
+    let contradicts = policy.sign
+        || policy.decrypt
+        || policy.unwrap
+        || policy.derive
+        || (kind.rsa_bits().is_none() && (policy.encrypt || policy.wrap));
+    if contradicts {
+        return refuse!(AttributeWrong, "a public key of type {kind} cannot do what its policy allows");
+    }
+    Ok(())
+}
+
+fn owner(context: &Context) -> String {
+    context.acting.crypto_user.as_ref().map(|user| user.name.clone()).unwrap_or_default()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,338 @@
+//! Users: log-in and log-out, list, create, delete, passwords, admitted user ids, unlock.
+
+use std::sync::Arc;
+
+use strongroom_protocol::v1::{
+    AdmitUid, ChangePassword, CreateUser, DeleteUser, Login, LoginReply, Role, UnlockUser, UserList, response,
+};
+use zeroize::Zeroizing;
+
+use super::{Context, blocking, done};
+use crate::failure::{Failure, refuse};
+use crate::partition::{Change, Partition};
+use crate::users::{self, MAX_ATTEMPTS, MAX_UIDS, PasswordHash, User, Users, role_name};
+
+pub(super) async fn login(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: &mut Login,
+) -> Result<response::Result, Failure> {
+    let role = request.role();
+    if role == Role::Unspecified {
+        return refuse!(Malformed, "a log-in without a role");
+    }
+    if !request.ticket.is_empty() {
+        return login_by_ticket(context, partition, role, &request.ticket);
+    }
+    let password = Zeroizing::new(std::mem::take(&mut request.password));
+    let name = match request.user.is_empty() {
+        false => request.user.clone(),
+        true => only_user(&partition.contents().users, role, partition.label())?,
+    };
+    let user = check_password(context, partition, &name, Some(role), password).await?;
+    let (ticket, login) = partition.tickets().issue(&user);
+    context.session.log_in(partition.number(), login);
+    tracing::info!(uid = context.session.uid, partition = partition.label(), user = name, "logged in");
+    Ok(response::Result::Login(LoginReply {
+        user: user.name.clone(),
+        role: user.role.into(),
+        ticket: ticket.to_vec(),
+    }))
+}
+
+fn login_by_ticket(
+    context: &Context,
+    partition: &Partition,
+    role: Role,
+    ticket: &[u8],
+) -> Result<response::Result, Failure> {
+    let login = partition.tickets().redeem(ticket);
+    let contents = partition.contents();
+    let valid = login.filter(|login| {
+        login.role == role && contents.users.get(&login.user).is_some_and(|user| login.is_valid_for(user))
+    });
+    let Some(login) = valid else {
+        return refuse!(
+            TicketInvalid,
+            "the log-in is over (log-out, new password, or a restart): log in again"
+        );
+    };
+    let reply = LoginReply { user: login.user.clone(), role: role.into(), ticket: ticket.to_vec() };
+    context.session.log_in(partition.number(), login);
+    Ok(response::Result::Login(reply))
+}
+
+fn only_user(users: &Users, role: Role, label: &str) -> Result<String, Failure> {
+    let mut of_role = users.iter().filter(|user| user.role == role && user.password.is_some());
+    match (of_role.next(), of_role.next()) {
+        (Some(user), None) => Ok(user.name.clone()),
+        (None, _) => refuse!(
+            NoSuchUser,
+            "partition \"{label}\" has no {} with a password; make one with 'strongroom user create'",
+            role_name(role)
+        ),
+        (Some(_), Some(_)) => refuse!(
+            NoSuchUser,
+            "partition \"{label}\" has several users of this role: write the PIN as name:password"
+        ),
+    }
+}
+
+/// Checks a password. The attempt is counted durably before, so that ending the daemon does not give another
+/// one; a user who does not exist takes as long as one who does.
+async fn check_password(
+    context: &Context,
+    partition: &Arc<Partition>,
+    name: &str,
+    role: Option<Role>,
+    password: Zeroizing<String>,
+) -> Result<Arc<User>, Failure> {
+    let _turn = partition.login_turn(name).await;
+    let counted = {
+        let (partition, name) = (Arc::clone(partition), name.to_owned());
+        blocking(move || partition.change(|change| count_attempt(change, &name, role))).await?
+    };
+    let hash = counted.as_ref().and_then(|user| user.password.clone());
+    let right =
+        context.service.verify_password(hash.unwrap_or_else(PasswordHash::of_nobody), password).await?;
+    match counted {
+        Some(user) if right => {
+            let partition = Arc::clone(partition);
+            blocking(move || {
+                partition.change(|change| {
+                    edit(change, &user.name, |user| {
+                        user.attempts = 0;
+                        Ok(())
+                    })
+                })
+            })
+            .await
+        }
+        _ => {
+            tracing::warn!(
+                uid = context.session.uid,
+                partition = partition.label(),
+                user = name,
+                "wrong user name or password"
+            );
+            refuse!(PasswordWrong, "wrong user name or password for partition \"{}\"", partition.label())
+        }
+    }
+}
+
+/// `None`: no such user in this role, or one without a password.
+fn count_attempt(
+    change: &mut Change<'_>,
+    name: &str,
+    role: Option<Role>,
+) -> Result<Option<Arc<User>>, Failure> {
+    let user = change.before().users.get(name);
+    let known = user.filter(|user| user.password.is_some() && role.is_none_or(|role| role == user.role));
+    match known {
+        None => Ok(None),
+        Some(user) if user.is_locked() => refuse!(
+            UserLocked,
+            "{} \"{name}\" is locked after {MAX_ATTEMPTS} wrong passwords: a crypto officer unlocks with \
+             'strongroom user unlock {name}'",
+            role_name(user.role)
+        ),
+        Some(_) => {
+            let counted = edit(change, name, |user| {
+                user.attempts += 1;
+                Ok(())
+            })?;
+            Ok(Some(counted))
+        }
+    }
+}
+
+/// Changes a user that has to be there.
+fn edit(
+    change: &mut Change<'_>,
+    name: &str,
+    edit: impl FnOnce(&mut User) -> Result<(), Failure>,
+) -> Result<Arc<User>, Failure> {
+    let Some(user) = change.before().users.get(name) else {
+        return no_such_user(name);
+    };
+    let mut user = User::clone(user);
+    edit(&mut user)?;
+    change.put_user(user)
+}
+
+fn no_such_user<T>(name: &str) -> Result<T, Failure> {
+    refuse!(NoSuchUser, "there is no user \"{name}\"; list them with 'strongroom user list'")
+}
+
+pub(super) fn logout(context: &Context, partition: &Partition) -> response::Result {
+    if let Some(login) = context.session.log_out(partition.number()) {
+        login.end();
+    }
+    done()
+}
+
+pub(super) fn list(partition: &Partition) -> response::Result {
+    let users = partition.contents().users.iter().map(|user| user.info()).collect();
+    response::Result::Users(UserList { users })
+}
+
+pub(super) async fn create(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: CreateUser,
+) -> Result<response::Result, Failure> {
+    let role = request.role();
+    let CreateUser { name, password, uids, .. } = request;
+    let password = Zeroizing::new(password);
+    users::check_name(&name)?;
+    if role == Role::Unspecified {
+        return refuse!(AttributeWrong, "a user needs a role: crypto officer or crypto user");
+    }
+    if uids.len() > MAX_UIDS {
+        return refuse!(Limit, "a user may have {MAX_UIDS} admitted user ids");
+    }
+    let hash = match password.is_empty() {
+        true => None,
+        false => {
+            users::check_new_password(&password)?;
+            Some(context.service.hash_password(password).await?)
+        }
+    };
+    let user = administer(context, partition, "user created", name, move |change, name| {
+        if change.before().users.get(name).is_some() {
+            return refuse!(Exists, "a user \"{name}\" is there already");
+        }
+        for uid in &uids {
+            check_free(&change.before().users, *uid, role, name)?;
+        }
+        let epoch = change.revision();
+        change.put_user(User::new(name, role, hash, uids, epoch))
+    })
+    .await?;
+    Ok(response::Result::User(user.info()))
+}
+
+pub(super) async fn delete(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: DeleteUser,
+) -> Result<response::Result, Failure> {
+    administer(context, partition, "user deleted", request.name, |change, name| {
+        let Some(user) = change.before().users.get(name).map(Arc::clone) else {
+            return no_such_user(name);
+        };
+        let officers = change.before().users.iter().filter(|u| u.role == Role::CryptoOfficer).count();
+        if user.role == Role::CryptoOfficer && officers == 1 {
+            return refuse!(NotPermitted, "\"{name}\" is the only crypto officer: make another one first");
+        }
+        change.delete_user(&user);
+        Ok(())
+    })
+    .await?;
+    Ok(done())
+}
+
+pub(super) async fn change_password(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: ChangePassword,
+) -> Result<response::Result, Failure> {
+    let ChangePassword { name, old_password, new_password } = request;
+    let (old_password, new_password) = (Zeroizing::new(old_password), Zeroizing::new(new_password));
+    users::check_new_password(&new_password)?;
+    let role = partition.contents().users.get(&name).map(|user| user.role);
+    let by_officer = context.acting.officer.is_some() && role == Some(Role::CryptoUser);
+    if !(by_officer && old_password.is_empty()) {
+        check_password(context, partition, &name, None, old_password).await?;
+    }
+    let hash = context.service.hash_password(new_password).await?;
+    let user = administer(context, partition, "password changed", name, move |change, name| {
+        let epoch = change.revision();
+        edit(change, name, |user| {
+            user.password = Some(hash);
+            user.attempts = 0;
+            user.epoch = epoch;
+            Ok(())
+        })
+    })
+    .await?;
+    // Log-ins with the old password are over, but for the one that changed it.
+    if let Some(login) = context.session.log_out(partition.number()) {
+        let own = login.user == user.name && login.role == user.role;
+        let login = if own { partition.tickets().issue(&user).1 } else { login };
+        context.session.log_in(partition.number(), login);
+    }
+    Ok(done())
+}
+
+pub(super) async fn admit_uid(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: AdmitUid,
+) -> Result<response::Result, Failure> {
+    let AdmitUid { name, uid, withdraw } = request;
+    let what = if withdraw { "user id withdrawn" } else { "user id admitted" };
+    let user = administer(context, partition, what, name, move |change, name| {
+        if !withdraw && let Some(user) = change.before().users.get(name) {
+            check_free(&change.before().users, uid, user.role, name)?;
+        }
+        edit(change, name, |user| {
+            user.uids.retain(|admitted| *admitted != uid);
+            if !withdraw {
+                if user.uids.len() >= MAX_UIDS {
+                    return refuse!(Limit, "\"{}\" has {MAX_UIDS} admitted user ids already", user.name);
+                }
+                user.uids.push(uid);
+            }
+            Ok(())
+        })
+    })
+    .await?;
+    Ok(response::Result::User(user.info()))
+}
+
+/// A user id acts as one user of each role, so that it is clear who did something.
+fn check_free(users: &Users, uid: u32, role: Role, name: &str) -> Result<(), Failure> {
+    match users.admitted(uid, role) {
+        Some(other) if other.name != name => refuse!(
+            Exists,
+            "user id {uid} already acts as {} \"{}\": withdraw it there first",
+            role_name(role),
+            other.name
+        ),
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn unlock(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: UnlockUser,
+) -> Result<response::Result, Failure> {
+    let user = administer(context, partition, "user unlocked", request.name, |change, name| {
+        edit(change, name, |user| {
+            user.attempts = 0;
+            Ok(())
+        })
+    })
+    .await?;
+    Ok(response::Result::User(user.info()))
+}
+
+/// Makes a change of a user, and logs it with who did it.
+async fn administer<T: Send + 'static>(
+    context: &Context,
+    partition: &Arc<Partition>,
+    what: &'static str,
+    name: String,
+    plan: impl FnOnce(&mut Change<'_>, &str) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let partition = Arc::clone(partition);
+    let (uid, by) = (context.session.uid, context.acting.anyone().unwrap_or_default());
+    blocking(move || {
+        let value = partition.change(|change| plan(change, &name))?;
+        tracing::info!(uid, by, partition = partition.label(), user = name, "{what}");
+        Ok(value)
+    })
+    .await
+}

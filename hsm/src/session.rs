@@ -1,0 +1,84 @@
+//! Who is at the other end of a connection, and as whom they act in each partition.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use strongroom_protocol::v1::Role;
+
+use crate::partition::Partition;
+use crate::tickets::LoginSession;
+use crate::users::User;
+
+/// One connection's identity: the kernel's peer credentials, and its log-ins.
+#[derive(Debug)]
+pub struct Session {
+    /// The user id of the process that connected.
+    pub uid: u32,
+    /// Whether that is root or the daemon's own user.
+    pub owner: bool,
+    /// Explicit log-ins, by partition.
+    logins: Mutex<HashMap<u32, Arc<LoginSession>>>,
+}
+
+/// Those as whom a connection acts in one partition.
+#[derive(Debug, Default)]
+pub struct Acting {
+    /// See [`Session::owner`].
+    pub owner: bool,
+    /// The crypto officer.
+    pub officer: Option<Arc<User>>,
+    /// The crypto user.
+    pub crypto_user: Option<Arc<User>>,
+}
+
+impl Acting {
+    /// Whom to show: the crypto user before the officer.
+    pub fn shown(&self) -> Option<&Arc<User>> {
+        self.crypto_user.as_ref().or(self.officer.as_ref())
+    }
+
+    /// For messages: `crypto user "web"`.
+    pub fn anyone(&self) -> Option<String> {
+        self.shown().map(|user| format!("{} \"{}\"", crate::users::role_name(user.role), user.name))
+    }
+}
+
+impl Session {
+    /// A connection from this user id that has not logged in.
+    pub fn new(uid: u32, owner: bool) -> Self {
+        Self { uid, owner, logins: Mutex::default() }
+    }
+
+    /// As whom the connection acts in a partition now. A log-in replaces what its user id is admitted to.
+    pub fn acting(&self, partition: &Partition) -> Acting {
+        let login = self.logins().get(&partition.number()).map(Arc::clone);
+        let contents = partition.contents();
+        let mut acting = Acting { owner: self.owner, ..Acting::default() };
+        let valid = login.and_then(|login| {
+            contents.users.get(&login.user).filter(|user| login.is_valid_for(user)).map(Arc::clone)
+        });
+        match valid {
+            Some(user) if user.role == Role::CryptoOfficer => acting.officer = Some(user),
+            Some(user) => acting.crypto_user = Some(user),
+            None => {
+                acting.officer = contents.users.admitted(self.uid, Role::CryptoOfficer).map(Arc::clone);
+                acting.crypto_user = contents.users.admitted(self.uid, Role::CryptoUser).map(Arc::clone);
+            }
+        }
+        acting
+    }
+
+    /// Logs in, in place of an earlier log-in.
+    pub fn log_in(&self, partition: u32, login: Arc<LoginSession>) {
+        self.logins().insert(partition, login);
+    }
+
+    /// Logs out; the log-in that ends, if there was one.
+    pub fn log_out(&self, partition: u32) -> Option<Arc<LoginSession>> {
+        self.logins().remove(&partition)
+    }
+
+    fn logins(&self) -> MutexGuard<'_, HashMap<u32, Arc<LoginSession>>> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,73 @@
+//! Where sealed records lie: names to bytes, changed all at once or not at all.
+//!
+//! The interface is what both an embedded file and a replicated store can give. What it holds is sealed
+//! before it comes here; a store that loses, repeats or mixes up records is found out when it is loaded.
+
+mod redb;
+
+pub use self::redb::RedbStore;
+
+use std::collections::BTreeMap;
+
+/// Why the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full, or reading or writing failed. Nothing was changed.
+    #[error(
+        "the store {location} cannot be written: {reason}; nothing was changed: free space on its disk, or repair it, and try again"
+    )]
+    Failed {
+        /// The file.
+        location: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The contents are not what was written.
+    #[error("the store {location} is damaged: {reason}; stop strongroomd and restore the file from a backup")]
+    Damaged {
+        /// The file.
+        location: String,
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+/// Changes that are made together.
+#[derive(Debug, Default, Clone)]
+pub struct Batch {
+    /// Per name: the new record, or `None` to delete it.
+    pub changes: BTreeMap<String, Option<Vec<u8>>>,
+}
+
+impl Batch {
+    /// Writes `record` under `name`.
+    pub fn put(&mut self, name: String, record: Vec<u8>) {
+        self.changes.insert(name, Some(record));
+    }
+
+    /// Deletes what is under `name`.
+    pub fn delete(&mut self, name: String) {
+        self.changes.insert(name, None);
+    }
+}
+
+/// Keeps records.
+pub trait Store: Send + Sync {
+    /// Shows every record to `visit`, in the order of names.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if the store itself sees that it is.
+    fn scan(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), StoreError>;
+
+    /// Makes all changes of the batch, or none; returns when they will survive a loss of power. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`]: nothing was changed, and the next commit starts from there even if the failed
+    /// one had reached the disk in part.
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Where the records are, for messages: a path.
+    fn location(&self) -> String;
+}

@@ -1,0 +1,151 @@
+//! The embedded store: one redb file.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::{Batch, Store, StoreError};
+
+const RECORDS: TableDefinition<&str, &[u8]> = TableDefinition::new("records");
+
+/// The file's pages that redb keeps in memory, in bytes. Records are read once, at start.
+const CACHE: usize = 16 << 20;
+
+/// A store in one file, held open and locked.
+#[derive(Debug)]
+pub struct RedbStore {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None` after a failure: redb wants to be opened again.
+    database: Option<Database>,
+    /// Undoes a commit that failed and may yet have reached the disk; made part of the next one.
+    undo: Batch,
+}
+
+impl RedbStore {
+    /// Opens an existing file and verifies the checksum of every page in use.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`], and [`StoreError::Failed`] if it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = guarded(path, || open_checked(path))?;
+        Ok(Self::of(path, database))
+    }
+
+    /// Makes a new file, which must not exist or be empty.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`].
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        let database = guarded(path, || {
+            let database = Builder::new().set_cache_size(CACHE).create(path)?;
+            let transaction = database.begin_write()?;
+            transaction.open_table(RECORDS)?;
+            transaction.commit()?;
+            Ok(database)
+        })?;
+        Ok(Self::of(path, database))
+    }
+
+    fn of(path: &Path, database: Database) -> Self {
+        let state = State { database: Some(database), undo: Batch::default() };
+        Self { path: path.to_owned(), state: Mutex::new(state) }
+    }
+}
+
+impl Store for RedbStore {
+    fn scan(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), StoreError> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        guarded(&self.path, || {
+            let database = state.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+            let table = database.begin_read()?.open_table(RECORDS)?;
+            for entry in table.iter()? {
+                let (name, record) = entry?;
+                visit(name.value(), record.value());
+            }
+            Ok(())
+        })
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut undo = std::mem::take(&mut state.undo);
+        let mut all = undo.clone();
+        all.changes.extend(batch.changes.clone());
+        let result = guarded(&self.path, || {
+            let database = match state.database.take() {
+                Some(database) => database,
+                None => open_checked(&self.path)?,
+            };
+            write(&database, &all, &mut undo)?;
+            Ok(database)
+        });
+        match result {
+            Ok(database) => {
+                state.database = Some(database);
+                Ok(())
+            }
+            Err(error) => {
+                state.undo = undo;
+                Err(error)
+            }
+        }
+    }
+
+    fn location(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// Applies a batch durably. `undo` gets what was there before, for names that it does not know yet.
+fn write(database: &Database, batch: &Batch, undo: &mut Batch) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    {
+        let mut table = transaction.open_table(RECORDS)?;
+        for (name, change) in &batch.changes {
+            let before = match change {
+                Some(record) => table.insert(name.as_str(), record.as_slice())?,
+                None => table.remove(name.as_str())?,
+            };
+            let before = before.map(|record| record.value().to_vec());
+            undo.changes.entry(name.clone()).or_insert(before);
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn open_checked(path: &Path) -> Result<Database, redb::Error> {
+    // An empty file would become a new store: the keys that were in it would be gone without a word.
+    if File::open(path)?.metadata()?.len() == 0 {
+        return Err(redb::Error::Corrupted("the file is empty".to_owned()));
+    }
+    Ok(Builder::new().set_cache_size(CACHE).set_check_integrity_on_open(true).open(path)?)
+}
+
+/// Runs redb: a damaged file may make it panic, and that is an error like others.
+fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    let location = || path.display().to_string();
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(redb::Error::Corrupted(reason))) => Err(StoreError::Damaged { location: location(), reason }),
+        Ok(Err(redb::Error::Io(error))) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(StoreError::Damaged { location: location(), reason: error.to_string() })
+        }
+        Ok(Err(error)) => Err(StoreError::Failed { location: location(), reason: error.to_string() }),
+        Err(_) => Err(StoreError::Damaged {
+            location: location(),
+            reason: "its structure makes no sense".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,87 @@
+//! Log-in tickets: 32 random bytes that stand for a password until the daemon stops.
+//!
+//! Only their SHA-256 is kept. A ticket lives as long as its [`LoginSession`], which ends with a log-out, and
+//! no longer counts when the user's password has changed.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use strongroom_protocol::v1::Role;
+
+use crate::crypto::aws_lc;
+use crate::users::User;
+
+/// Tickets that a partition keeps; the oldest makes room for a new one.
+const MAX_TICKETS: usize = 4_096;
+
+/// The size of a ticket, in bytes.
+pub const TICKET: usize = 32;
+
+/// A log-in with a password, shared by all connections that use its ticket.
+#[derive(Debug)]
+pub struct LoginSession {
+    /// Who logged in.
+    pub user: String,
+    /// In which role.
+    pub role: Role,
+    /// The user's [`User::epoch`] at that time.
+    epoch: u64,
+    ended: AtomicBool,
+}
+
+impl LoginSession {
+    /// Whether this log-in is still good for the user as the partition has it now.
+    pub fn is_valid_for(&self, user: &User) -> bool {
+        !self.ended.load(Ordering::Relaxed) && self.epoch == user.epoch && self.role == user.role
+    }
+
+    /// Ends it on every connection.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The tickets of one partition.
+#[derive(Debug, Default)]
+pub struct Tickets {
+    sessions: HashMap<[u8; 32], Arc<LoginSession>>,
+    in_order: VecDeque<[u8; 32]>,
+}
+
+impl Tickets {
+    /// Begins a log-in and makes its ticket.
+    pub fn issue(&mut self, user: &User) -> ([u8; TICKET], Arc<LoginSession>) {
+        let ticket = aws_lc::random_array();
+        let session = Arc::new(LoginSession {
+            user: user.name.clone(),
+            role: user.role,
+            epoch: user.epoch,
+            ended: AtomicBool::new(false),
+        });
+        while self.in_order.len() >= MAX_TICKETS {
+            if let Some(oldest) = self.in_order.pop_front() {
+                self.sessions.remove(&oldest);
+            }
+        }
+        let hash = hash(&ticket);
+        self.sessions.insert(hash, Arc::clone(&session));
+        self.in_order.push_back(hash);
+        (ticket, session)
+    }
+
+    /// The log-in that a ticket stands for. Whether it is still valid is for the caller to see.
+    pub fn redeem(&self, ticket: &[u8]) -> Option<Arc<LoginSession>> {
+        self.sessions.get(&hash(ticket)).map(Arc::clone)
+    }
+}
+
+/// Looking a ticket up by its hash tells nothing through timing: nobody can aim at a hash byte by byte.
+fn hash(ticket: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (to, from) in bytes.iter_mut().zip(digest(&SHA256, ticket).as_ref()) {
+        *to = *from;
+    }
+    bytes
+}

@@ -1,0 +1,291 @@
+//! Users of a partition: roles, passwords, admitted user ids.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use strongroom_protocol::v1::{Role, UserInfo};
+
+use crate::crypto::aws_lc;
+use crate::failure::{Failure, refuse};
+use crate::records::UserRecord;
+use crate::seal::Element;
+
+/// The shortest password, in bytes.
+pub const MIN_PASSWORD: usize = 8;
+/// The longest password, in bytes.
+pub const MAX_PASSWORD: usize = 128;
+/// This many wrong passwords in a row lock a user.
+pub const MAX_ATTEMPTS: u32 = 10;
+/// User ids that one user may have admitted.
+pub const MAX_UIDS: usize = 64;
+/// The longest user name, in bytes.
+const MAX_NAME: usize = 32;
+
+/// Argon2id's memory, passes and lanes: OWASP's first choice (19 MiB, 2, 1), about 20 ms.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+const SALT: usize = 16;
+const HASH: usize = 32;
+
+/// One user. A change makes a new one in its place.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The name, unique in the partition.
+    pub name: String,
+    /// What the user may do.
+    pub role: Role,
+    /// Local user ids that act as this user without a password.
+    pub uids: Vec<u32>,
+    /// The password, if the user has one.
+    pub password: Option<PasswordHash>,
+    /// Passwords tried since the last right one.
+    pub attempts: u32,
+    /// The revision that last set the password: log-ins and tickets from before it are over.
+    pub epoch: u64,
+    /// The record's part of the partition's set hash.
+    pub element: Element,
+}
+
+impl User {
+    /// A new user. `epoch` is the revision that makes it.
+    pub fn new(name: &str, role: Role, password: Option<PasswordHash>, uids: Vec<u32>, epoch: u64) -> Self {
+        User { name: name.to_owned(), role, uids, password, attempts: 0, epoch, element: Element::default() }
+    }
+
+    /// Whether a crypto officer has to unlock the user before the password counts again.
+    pub fn is_locked(&self) -> bool {
+        self.attempts >= MAX_ATTEMPTS
+    }
+
+    /// What clients see.
+    pub fn info(&self) -> UserInfo {
+        UserInfo {
+            name: self.name.clone(),
+            role: self.role.into(),
+            uids: self.uids.clone(),
+            has_password: self.password.is_some(),
+            locked: self.is_locked(),
+            failed_attempts: self.attempts,
+        }
+    }
+
+    /// What lies in the store.
+    pub fn to_record(&self) -> UserRecord {
+        let (hash, salt, memory_kib, passes) = match &self.password {
+            Some(p) => (p.hash.to_vec(), p.salt.to_vec(), p.memory_kib, p.passes),
+            None => (Vec::new(), Vec::new(), 0, 0),
+        };
+        UserRecord {
+            name: self.name.clone(),
+            role: self.role.into(),
+            uids: self.uids.clone(),
+            hash,
+            salt,
+            memory_kib,
+            passes,
+            attempts: self.attempts,
+            epoch: self.epoch,
+        }
+    }
+
+    /// The user of a record; `None` if it makes no sense.
+    pub fn from_record(record: UserRecord, element: Element) -> Option<Self> {
+        let role = match Role::try_from(record.role).ok()? {
+            Role::Unspecified => return None,
+            role => role,
+        };
+        let password = match record.hash.is_empty() {
+            true => None,
+            false => Some(PasswordHash {
+                hash: record.hash.try_into().ok()?,
+                salt: record.salt.try_into().ok()?,
+                memory_kib: record.memory_kib,
+                passes: record.passes,
+            }),
+        };
+        Some(User {
+            name: record.name,
+            role,
+            uids: record.uids,
+            password,
+            attempts: record.attempts,
+            epoch: record.epoch,
+            element,
+        })
+    }
+}
+
+/// How messages and the log call a role.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::CryptoOfficer => "crypto officer",
+        Role::CryptoUser => "crypto user",
+        Role::Unspecified => "user",
+    }
+}
+
+/// Checks the form of a new user's name.
+///
+/// # Errors
+///
+/// Which characters and lengths are allowed.
+pub fn check_name(name: &str) -> Result<(), Failure> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
+        return refuse!(
+            AttributeWrong,
+            "a user name has 1 to {MAX_NAME} characters from a-z, A-Z, 0-9, '.', '_' and '-'"
+        );
+    }
+    Ok(())
+}
+
+/// Checks the length of a new password.
+///
+/// # Errors
+///
+/// Which lengths are allowed.
+pub fn check_new_password(password: &str) -> Result<(), Failure> {
+    if password.len() < MIN_PASSWORD {
+        return refuse!(
+            PasswordTooShort,
+            "the password is too short: it needs at least {MIN_PASSWORD} bytes"
+        );
+    }
+    if password.len() > MAX_PASSWORD {
+        return refuse!(AttributeWrong, "the password is too long: at most {MAX_PASSWORD} bytes");
+    }
+    Ok(())
+}
+
+/// A password's Argon2id hash with its salt and costs.
+#[derive(Clone)]
+pub struct PasswordHash {
+    hash: [u8; HASH],
+    salt: [u8; SALT],
+    memory_kib: u32,
+    passes: u32,
+}
+
+impl std::fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PasswordHash(..)")
+    }
+}
+
+impl PasswordHash {
+    /// Hashes a password with a new salt. Takes about 20 ms and 19 MiB: not for an I/O thread.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL if memory is short.
+    pub fn new(password: &str) -> Result<Self, Failure> {
+        let mut made =
+            Self { hash: [0; HASH], salt: aws_lc::random_array(), memory_kib: MEMORY_KIB, passes: PASSES };
+        made.hash = made.digest(password)?;
+        Ok(made)
+    }
+
+    /// A hash that no password fits, to spend the same time on a user that does not exist.
+    pub fn of_nobody() -> Self {
+        Self { hash: [0; HASH], salt: [0; SALT], memory_kib: MEMORY_KIB, passes: PASSES }
+    }
+
+    /// Whether this is the password. Costs as much as [`PasswordHash::new`].
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL if memory is short.
+    pub fn verify(&self, password: &str) -> Result<bool, Failure> {
+        let digest = self.digest(password)?;
+        Ok(aws_lc_rs::constant_time::verify_slices_are_equal(&digest, &self.hash).is_ok())
+    }
+
+    fn digest(&self, password: &str) -> Result<[u8; HASH], Failure> {
+        let failed = |e: argon2::Error| {
+            Failure::new(
+                strongroom_protocol::v1::ErrorCode::Internal,
+                format!("a password cannot be hashed: {e}"),
+            )
+        };
+        let mut digest = [0; HASH];
+        let params = Params::new(self.memory_kib, self.passes, LANES, Some(HASH)).map_err(failed)?;
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into(password.as_bytes(), &self.salt, &mut digest)
+            .map_err(failed)?;
+        Ok(digest)
+    }
+}
+
+/// All users of a partition.
+#[derive(Debug, Default)]
+pub struct Users(BTreeMap<String, Arc<User>>);
+
+impl Users {
+    /// The user of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<User>> {
+        self.0.get(name)
+    }
+
+    /// Adds a user, in place of the one of the same name.
+    pub fn put(&mut self, user: Arc<User>) {
+        self.0.insert(user.name.clone(), user);
+    }
+
+    /// Takes a user out.
+    pub fn remove(&mut self, name: &str) -> Option<Arc<User>> {
+        self.0.remove(name)
+    }
+
+    /// All, in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.0.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The user of this role as whom a local user id acts.
+    pub fn admitted(&self, uid: u32, role: Role) -> Option<&Arc<User>> {
+        self.iter().find(|user| user.role == role && user.uids.contains(&uid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_fits_its_own_hash_only() {
+        let hash = PasswordHash::new("correct horse").unwrap();
+        assert!(hash.verify("correct horse").unwrap());
+        assert!(!hash.verify("correct horsf").unwrap());
+        assert!(!PasswordHash::of_nobody().verify("").unwrap());
+        assert_ne!(hash.salt, PasswordHash::new("correct horse").unwrap().salt);
+        assert!(!format!("{hash:?}").contains("hash:"));
+    }
+
+    #[test]
+    fn names_and_passwords_have_bounds() {
+        for name in ["a", "A.b_c-9", &"x".repeat(32)] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "a:b", "a b", "ä", "a/b", &"x".repeat(33)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+        assert!(check_new_password("1234567").is_err());
+        assert!(check_new_password("12345678").is_ok());
+        assert!(check_new_password(&"x".repeat(128)).is_ok());
+        assert!(check_new_password(&"x".repeat(129)).is_err());
+    }
+}
