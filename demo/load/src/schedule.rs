@@ -22,8 +22,8 @@ use crate::report::Report;
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(10);
 /// How often progress is told.
 const TELL_PROGRESS: Duration = Duration::from_millis(250);
-/// Sessions obtained before an open loop starts. It seldom has more connections in flight.
-const OPEN_LOOP_SESSIONS: u32 = 64;
+/// Sessions obtained before an open loop starts, at most. It seldom has more connections in flight.
+const OPEN_LOOP_SESSIONS: u32 = 256;
 
 /// Runs the load in a runtime of its own: on this thread, or on as many as the plan says.
 ///

@@ -69,6 +69,9 @@ pub fn rate(per_s: f64) -> String {
 }
 
 fn trimmed(value: f64) -> String {
+    if value >= 1000.0 {
+        return rate(value);
+    }
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -79,7 +82,9 @@ fn write(text: &mut String, report: &Report) -> std::fmt::Result {
     }
     writeln!(text, "{}: {}", report.target, load(report))?;
     if !report.cipher.is_empty() {
-        writeln!(text, "{}, {}", report.cipher, report.group)?;
+        // A resumed TLS 1.2 session exchanges no keys.
+        let comma = if report.group.is_empty() { "" } else { ", " };
+        writeln!(text, "{}{comma}{}", report.cipher, report.group)?;
     }
     writeln!(text)?;
     let seconds = Duration::from_secs_f64(report.duration_s);
@@ -157,6 +162,7 @@ mod tests {
         assert_eq!(rate(4321.2), "4,321");
         assert_eq!(trimmed(50.0), "50");
         assert_eq!(trimmed(0.5), "0.5");
+        assert_eq!(trimmed(20_000.0), "20,000");
     }
 
     #[test]

@@ -205,7 +205,12 @@ impl Sheet<'_> {
         Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
     {
         let label = self.style(13.0, FAINT, false);
-        let decimals = if self.length() < 8.0 { 1 } else { 0 };
+        let decimals = match self.length() {
+            length if length < 0.08 => 3,
+            length if length < 0.8 => 2,
+            length if length < 8.0 => 1,
+            _ => 0,
+        };
         let seconds = move |t: &f64| format!("{t:.decimals$}");
         let nothing = |_: &f64| String::new();
         let mut mesh = chart.configure_mesh();
