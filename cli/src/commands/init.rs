@@ -145,6 +145,10 @@ impl Init {
                  see --officer-password-file",
             ));
         }
+        let stdin = |file: &Option<PathBuf>| file.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        if stdin(&self.officer_password_file) && stdin(&self.user_password_file) {
+            return Err(Failure::usage("standard input can give only one of the two passwords"));
+        }
         // The connection first: nobody wants to type passwords for a daemon that is not there.
         let mut connection = session::connect(global)?;
         let others = session::partitions(&mut connection)?.len();
@@ -214,10 +218,6 @@ impl Init {
 
     /// The crypto user's password; none if only admitted user ids act as this user.
     fn user_password(&self, output: Output) -> Result<Option<Chosen>, Failure> {
-        let stdin = |file: &Option<PathBuf>| file.as_ref().is_some_and(|path| path.as_os_str() == "-");
-        if stdin(&self.officer_password_file) && stdin(&self.user_password_file) {
-            return Err(Failure::usage("standard input can give only one of the two passwords"));
-        }
         if self.user_password_file.is_none() {
             if !self.admit.is_empty() {
                 return Ok(None);

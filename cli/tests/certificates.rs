@@ -1,0 +1,195 @@
+//! `strongroom cert`: certificates lie beside the right key, with their chain.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's panic is its report")]
+
+mod harness;
+
+use std::fs;
+
+use harness::{Daemon, fields, openssl};
+
+/// Makes a root, an issuer and a leaf for the key `web` (imported from web.key), and fullchain.pem.
+fn with_pki() -> Daemon {
+    let daemon = Daemon::with_partition();
+    let directory = daemon.directory.path();
+    for key in ["root", "issuer", "web", "other"] {
+        let file = format!("{key}.key");
+        openssl(
+            directory,
+            &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &file],
+        );
+    }
+    openssl(
+        directory,
+        &["req", "-x509", "-key", "root.key", "-subj", "/CN=Test Root", "-days", "30", "-out", "root.crt"],
+    );
+    sign(&daemon, "issuer", "/CN=Test Issuer", "root", "basicConstraints=critical,CA:true");
+    sign(
+        &daemon,
+        "web",
+        "/O=Example/CN=www.example.org",
+        "issuer",
+        "subjectAltName=DNS:www.example.org,IP:192.0.2.7",
+    );
+    sign(&daemon, "other", "/CN=other.example.org", "issuer", "subjectAltName=DNS:other.example.org");
+    let chain: String = ["web.crt", "issuer.crt", "root.crt"]
+        .iter()
+        .map(|f| fs::read_to_string(daemon.path(f)).unwrap())
+        .collect();
+    fs::write(daemon.path("fullchain.pem"), chain).unwrap();
+    daemon.run(&["key", "import", "web", "web.key"]).succeeds();
+    daemon
+}
+
+/// Signs NAME.crt for NAME.key by ISSUER.
+fn sign(daemon: &Daemon, name: &str, subject: &str, issuer: &str, extension: &str) {
+    let directory = daemon.directory.path();
+    let file = |suffix: &str| format!("{name}.{suffix}");
+    let (ca, ca_key) = (format!("{issuer}.crt"), format!("{issuer}.key"));
+    fs::write(
+        daemon.path("extensions"),
+        format!("{extension}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"),
+    )
+    .unwrap();
+    openssl(directory, &["req", "-new", "-key", &file("key"), "-subj", subject, "-out", &file("csr")]);
+    openssl(
+        directory,
+        &[
+            "x509",
+            "-req",
+            "-in",
+            &file("csr"),
+            "-CA",
+            &ca,
+            "-CAkey",
+            &ca_key,
+            "-CAcreateserial",
+            "-days",
+            "90",
+            "-extfile",
+            "extensions",
+            "-out",
+            &file("crt"),
+        ],
+    );
+}
+
+fn names(daemon: &Daemon) -> Vec<String> {
+    let json = daemon.run(&["cert", "list", "--json"]).json();
+    json["certificates"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_certificate_with_its_chain() {
+    let daemon = with_pki();
+    let text = daemon.run(&["cert", "list"]).succeeds();
+    assert!(text.contains("cert put"), "{text}");
+    let text = daemon.run(&["cert", "put", "web", "fullchain.pem"]).succeeds();
+    assert!(text.contains("CN=www.example.org") && text.contains("Test Issuer"), "{text}");
+    assert_eq!(names(&daemon), ["Test Issuer", "Test Root", "web"]);
+    let text = daemon.run(&["cert", "list"]).succeeds();
+    assert!(text.contains("CN=www.example.org"), "{text}");
+
+    let json = daemon.run(&["cert", "show", "web", "--json"]).json();
+    assert_eq!(
+        fields(&json),
+        [
+            "expired",
+            "id",
+            "issuer",
+            "key",
+            "name",
+            "names",
+            "not_after",
+            "not_before",
+            "object",
+            "pem",
+            "public_key_fingerprint",
+            "serial",
+            "subject"
+        ]
+    );
+    assert_eq!(json["names"], serde_json::json!(["www.example.org", "192.0.2.7"]));
+    assert_eq!(json["key"], "web");
+    assert_eq!(json["expired"], false);
+    let key = daemon.run(&["key", "show", "web", "--json"]).json();
+    assert_eq!(json["id"], key["id"]);
+    assert_eq!(json["public_key_fingerprint"], key["fingerprint"]);
+    assert_eq!(key["certificates"], serde_json::json!(["www.example.org"]));
+    let serial = openssl(daemon.directory.path(), &["x509", "-in", "web.crt", "-noout", "-serial"]);
+    assert_eq!(format!("serial={}", json["serial"].as_str().unwrap().to_uppercase()), serial.trim());
+
+    let text = daemon.run(&["cert", "show", "web"]).succeeds();
+    assert!(text.contains("192.0.2.7") && text.contains("BEGIN CERTIFICATE"), "{text}");
+    assert_eq!(
+        daemon.run(&["cert", "get", "web"]).succeeds(),
+        fs::read_to_string(daemon.path("web.crt")).unwrap()
+    );
+    let chain = fs::read_to_string(daemon.path("fullchain.pem")).unwrap();
+    assert_eq!(daemon.run(&["cert", "get", "web", "--chain"]).succeeds(), chain);
+    daemon.run(&["cert", "get", "web", "--chain", "--out", "chain.pem"]).succeeds();
+    assert_eq!(fs::read_to_string(daemon.path("chain.pem")).unwrap(), chain);
+
+    // A bundle for HAProxy: the reference, then the chain.
+    let bundle = daemon.run(&["key", "reference", "web", "--cert"]).succeeds();
+    assert!(bundle.starts_with("-----BEGIN PKCS#11 PROVIDER URI-----\n"), "{bundle}");
+    assert!(bundle.ends_with(&chain), "{bundle}");
+}
+
+#[test]
+fn a_certificate_of_another_key_is_refused() {
+    let daemon = with_pki();
+    let error = daemon.run(&["cert", "put", "web", "other.crt"]).fails(1);
+    assert!(error.contains("other.example.org") && error.contains("not for key \"web\""), "{error}");
+    assert_eq!(
+        daemon.run(&["cert", "put", "web", "other.crt", "--json"]).json_error()["code"],
+        "certificate_does_not_match"
+    );
+    daemon.run(&["cert", "put", "no-such-key", "web.crt"]).fails(5);
+    let error = daemon.run(&["cert", "put", "web", "web.key"]).fails(1);
+    assert!(error.contains("no certificate"), "{error}");
+    let pem = fs::read_to_string(daemon.path("web.crt")).unwrap();
+    fs::write(daemon.path("cut.crt"), &pem[..200]).unwrap();
+    let error = daemon.run(&["cert", "put", "web", "cut.crt"]).fails(1);
+    assert!(error.contains("cut short"), "{error}");
+    fs::write(daemon.path("wrong.crt"), "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n")
+        .unwrap();
+    let error = daemon.run(&["cert", "put", "web", "wrong.crt"]).fails(1);
+    assert!(error.contains("not an X.509 certificate"), "{error}");
+    fs::write(daemon.path("twice.crt"), format!("{pem}{pem}")).unwrap();
+    daemon.run(&["cert", "put", "web", "twice.crt"]).fails(1);
+    assert!(names(&daemon).is_empty());
+}
+
+#[test]
+fn a_renewed_certificate_replaces_the_old_one() {
+    let daemon = with_pki();
+    daemon.run(&["cert", "put", "web", "fullchain.pem"]).succeeds();
+    let again = daemon.run(&["cert", "put", "web", "fullchain.pem", "--json"]).json();
+    assert_eq!(fields(&again), ["certificate", "chain", "changed", "replaced"]);
+    assert_eq!(again["changed"], false);
+    assert_eq!(names(&daemon).len(), 3);
+
+    sign(&daemon, "web", "/CN=renewed.example.org", "issuer", "subjectAltName=DNS:www.example.org");
+    let error = daemon.run(&["cert", "put", "web", "web.crt"]).fails(6);
+    assert!(error.contains("--replace") && error.contains("serial"), "{error}");
+    let json = daemon.run(&["cert", "put", "web", "web.crt", "--replace", "--json"]).json();
+    assert_eq!(json["changed"], true);
+    assert_eq!(json["replaced"].as_array().unwrap().len(), 1);
+    assert_eq!(names(&daemon), ["Test Issuer", "Test Root", "web"]);
+    assert_eq!(daemon.run(&["cert", "show", "web", "--json"]).json()["subject"], "CN=renewed.example.org");
+}
+
+#[test]
+fn certificates_and_keys_are_deleted_apart() {
+    let daemon = with_pki();
+    daemon.run(&["cert", "put", "web", "web.crt"]).succeeds();
+    let text = daemon.run(&["key", "delete", "web", "--yes"]).succeeds();
+    assert!(text.contains("certificate \"www.example.org\" is still there"), "{text}");
+    let text = daemon.run(&["cert", "show", "web"]).succeeds();
+    assert!(text.contains("none in this partition"), "{text}");
+    daemon.run(&["cert", "delete", "web"]).fails(2);
+    daemon.run(&["cert", "delete", "web", "--yes"]).succeeds();
+    let error = daemon.run(&["cert", "show", "web"]).fails(5);
+    assert!(error.contains("cert list"), "{error}");
+}

@@ -1,0 +1,334 @@
+//! `strongroom init`, `status`, `partition` and `user`, and log-in.
+
+mod harness;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use harness::{Daemon, OFFICER_PASSWORD, Run, USER_PASSWORD, fields, strongroom};
+
+fn own_uid() -> String {
+    rustix::process::getuid().as_raw().to_string()
+}
+
+#[test]
+fn no_daemon_is_one_clear_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("none.sock");
+    for arguments in [&["status"][..], &["key", "list"], &["init", "tls", "--admit", "0"], &["user", "list"]]
+    {
+        let mut command = strongroom();
+        command.env("STRONGROOM_SOCKET", &socket).args(arguments);
+        let error = Run::of(command).fails(3);
+        assert!(error.contains("none.sock") && error.contains("start it"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    let mut command = strongroom();
+    command.env("STRONGROOM_SOCKET", &socket).args(["status", "--json"]);
+    assert_eq!(Run::of(command).json_error()["code"], "not_running");
+}
+
+#[test]
+fn status() {
+    let daemon = Daemon::with_partition();
+    let text = daemon.run(&["status"]).succeeds();
+    assert!(text.contains("running") && text.contains("tls"), "{text}");
+    assert!(!text.contains('\x1b'), "colours in a pipe: {text:?}");
+    let json = daemon.run(&["status", "--json"]).json();
+    assert_eq!(
+        fields(&json),
+        [
+            "connections",
+            "daemon",
+            "engines",
+            "errors",
+            "memory",
+            "objects",
+            "partitions",
+            "requests",
+            "running",
+            "signatures",
+            "socket",
+            "store",
+            "uptime_seconds"
+        ]
+    );
+    assert_eq!(json["running"], true);
+    assert_eq!(
+        fields(&json["partitions"][0]),
+        ["acting_as", "acting_role", "damaged", "label", "number", "objects", "serial"]
+    );
+    assert_eq!(json["partitions"][0]["acting_as"], "user");
+}
+
+#[test]
+fn init_tells_the_next_steps() {
+    let daemon = Daemon::start();
+    let text = daemon.run(&["partition", "list"]).succeeds();
+    assert!(text.contains("strongroom init"), "{text}");
+    let error = daemon.run(&["key", "list"]).fails(5);
+    assert!(error.contains("strongroom init"), "{error}");
+
+    let text = daemon.init("tls", &["--admit", &own_uid()]).succeeds();
+    for expected in [
+        "\"tls\"",
+        "admin",
+        "key generate web",
+        "ssl_certificate_key",
+        "SSLCertificateKeyFile \"pkcs11:token=tls;object=web;type=private\"",
+    ] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    assert!(!text.contains(OFFICER_PASSWORD) && !text.contains(USER_PASSWORD), "{text}");
+
+    let error = daemon.init("tls", &[]).fails(6);
+    assert!(error.contains("tls"), "{error}");
+    let json = daemon.init("second", &["--json"]).json();
+    assert_eq!(fields(&json), ["label", "number", "officer", "password_files", "serial", "user"]);
+    assert_eq!(fields(&json["user"]), ["failed_attempts", "has_password", "locked", "name", "role", "uids"]);
+    assert_eq!(json["user"]["uids"], serde_json::json!([]));
+    assert_eq!(json["serial"].as_str().unwrap().len(), 16);
+
+    let json = daemon.run(&["partition", "list", "--json"]).json();
+    assert_eq!(json["partitions"].as_array().unwrap().len(), 2);
+    assert_eq!(json["partitions"][0]["acting_role"], "crypto_user");
+    assert_eq!(json["partitions"][1]["acting_as"], serde_json::Value::Null);
+}
+
+#[test]
+fn several_partitions_need_a_name() {
+    let daemon = Daemon::start();
+    for label in ["one", "two"] {
+        daemon.init(label, &["--admit", &own_uid()]).succeeds();
+    }
+    let error = daemon.run(&["key", "list"]).fails(2);
+    assert!(error.contains("--partition") && error.contains("\"one\""), "{error}");
+    let error = daemon.run(&["key", "list", "-p", "three"]).fails(5);
+    assert!(error.contains("\"three\"") && error.contains("\"two\""), "{error}");
+    daemon.run(&["key", "list", "-p", "two"]).succeeds();
+    daemon.run(&["key", "list", "--partition", "1"]).succeeds();
+}
+
+/// What goes wrong after the partition was made must not leave half of it behind.
+#[test]
+fn a_failed_init_leaves_nothing() {
+    let daemon = Daemon::start();
+    let short = daemon.secret("short.txt", "short");
+    let good = daemon.secret("good.txt", OFFICER_PASSWORD);
+    let error = daemon
+        .run(&["init", "tls", "--officer-password-file", &good, "--user-password-file", &short])
+        .fails(1);
+    assert!(error.contains("too short"), "{error}");
+    let error = daemon
+        .run(&["init", "tls", "--user", "with blank", "--admit", "1", "--generate-passwords", "made"])
+        .fails(1);
+    assert!(error.contains("a-z"), "{error}");
+    assert_eq!(fs::read_dir(daemon.path("made")).unwrap().count(), 0);
+    assert_eq!(
+        daemon.run(&["partition", "list", "--json"]).json()["partitions"].as_array().unwrap().len(),
+        0
+    );
+    daemon.run(&["init", "tls"]).fails(2);
+    daemon.run(&["init", "tls", "--officer", "x", "--user", "x"]).fails(2);
+    daemon.run(&["init", "tls", "--officer-password-file", "-", "--user-password-file", "-"]).fails(2);
+}
+
+#[test]
+fn generated_passwords_work() {
+    let daemon = Daemon::start();
+    let json = daemon.run(&["init", "tls", "--generate-passwords", "made", "--json"]).json();
+    let files: Vec<_> =
+        json["password_files"].as_array().unwrap().iter().map(|f| f.as_str().unwrap()).collect();
+    assert_eq!(files, ["made/tls-admin.password", "made/tls-user.password"]);
+    for file in files {
+        assert_eq!(fs::metadata(daemon.path(file)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    daemon.run(&["user", "list", "-l", "admin", "--password-file", "made/tls-admin.password"]).succeeds();
+    daemon.run(&["key", "list", "-l", "user", "--password-file", "made/tls-user.password"]).succeeds();
+    // The only user of the role needs no name.
+    daemon.run(&["key", "list", "--password-file", "made/tls-user.password"]).succeeds();
+    daemon.run(&["init", "tls", "--generate-passwords", "made"]).fails(6);
+    daemon.run(&["key", "list", "--password-file", "made/tls-user.password"]).succeeds();
+}
+
+#[test]
+fn without_a_log_in_the_error_says_what_to_do() {
+    let daemon = Daemon::start();
+    daemon.init("tls", &[]).succeeds();
+    for arguments in [&["key", "list"][..], &["key", "generate", "web", "--type", "p256"], &["user", "list"]]
+    {
+        let error = daemon.run(arguments).fails(4);
+        assert!(error.contains("--login NAME --password-file FILE"), "{error}");
+        let json = [arguments, &["--json"]].concat();
+        assert_eq!(daemon.run(&json).json_error()["code"], "not_logged_in");
+    }
+    let error = daemon.run(&["key", "list", "--login", "user"]).fails(2);
+    assert!(error.contains("--password-file"), "{error}");
+}
+
+#[test]
+fn passwords_wrong_and_right() {
+    let daemon = Daemon::start();
+    daemon.init("tls", &[]).succeeds();
+    let wrong = daemon.secret("wrong.txt", "not the password");
+    let error = daemon.run(&["key", "list", "-l", "user", "--password-file", &wrong]).fails(4);
+    assert!(error.contains("wrong") && !error.contains("not the password"), "{error}");
+    assert_eq!(
+        daemon.run(&["key", "list", "-l", "nobody", "--password-file", &wrong, "--json"]).json_error()["code"],
+        "password_wrong"
+    );
+    daemon.run(&["key", "list", "-l", "user", "--password-file", "user.txt"]).succeeds();
+    let input = format!("{USER_PASSWORD}\n");
+    daemon.run_with_input(&["key", "list", "-l", "user", "--password-file", "-"], &input).succeeds();
+    // The officer's rights do not include keys.
+    daemon.run(&["key", "list", "-l", "admin", "--password-file", "officer.txt"]).fails(4);
+    daemon.run(&["user", "list", "-l", "user", "--password-file", "user.txt"]).fails(4);
+
+    fs::set_permissions(daemon.path("user.txt"), fs::Permissions::from_mode(0o644)).unwrap();
+    let run = daemon.run(&["key", "list", "-l", "user", "--password-file", "user.txt"]);
+    assert!(run.code == 0 && run.stderr.contains("warning") && run.stderr.contains("chmod 600"), "{run:?}");
+    daemon.run(&["key", "list", "--password-file", "missing.txt"]).fails(1);
+}
+
+#[test]
+fn users() {
+    let daemon = Daemon::with_partition();
+    let text = daemon.as_officer(&["user", "list"]).succeeds();
+    assert!(text.contains("crypto officer") && text.contains("password"), "{text}");
+    let json = daemon.as_officer(&["user", "create", "nginx", "--admit", "65534", "--json"]).json();
+    assert_eq!(fields(&json), ["done", "name", "partition", "user"]);
+    assert_eq!(json["done"], "created");
+    assert_eq!(json["user"]["uids"], serde_json::json!([65534]));
+    assert_eq!(json["user"]["has_password"], false);
+    assert_eq!(json["user"]["role"], "crypto_user");
+    daemon.as_officer(&["user", "create", "nginx", "--admit", "65533"]).fails(6);
+    daemon
+        .as_officer(&["user", "create", "co2", "--role", "crypto-officer", "--new-password-file", "user.txt"])
+        .succeeds();
+
+    let text = daemon.as_officer(&["user", "admit", "nginx", "4001", "4002"]).succeeds();
+    assert!(text.contains("4001") && text.contains("4002"), "{text}");
+    let json = daemon.as_officer(&["user", "withdraw", "nginx", "4001", "65534", "--json"]).json();
+    assert_eq!(json["user"]["uids"], serde_json::json!([4002]));
+    let run = daemon.as_officer(&["user", "admit", "nginx", "no-such-user-here"]);
+    assert!(run.code == 2 && run.stderr.contains("no-such-user-here"), "{run:?}");
+    daemon.as_officer(&["user", "admit", "nobody-there", "4001"]).fails(5);
+
+    daemon.as_officer(&["user", "delete", "nginx"]).fails(2);
+    daemon.as_officer(&["user", "delete", "nginx", "--yes"]).succeeds();
+    daemon.as_officer(&["user", "delete", "nginx", "--yes"]).fails(5);
+    let json = daemon.as_officer(&["user", "list", "--json"]).json();
+    let names: Vec<_> =
+        json["users"].as_array().unwrap().iter().map(|u| u["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["admin", "co2", "user"]);
+}
+
+#[test]
+fn passwords_change() {
+    let daemon = Daemon::start();
+    daemon.init("tls", &[]).succeeds();
+    let new = daemon.secret("new.txt", "a new password");
+    // The user's own.
+    daemon.run(&["user", "password", "user", "--new-password-file", &new]).fails(4);
+    daemon
+        .run(&[
+            "user",
+            "password",
+            "user",
+            "-l",
+            "user",
+            "--password-file",
+            "officer.txt",
+            "--new-password-file",
+            &new,
+        ])
+        .fails(4);
+    daemon
+        .run(&[
+            "user",
+            "password",
+            "user",
+            "-l",
+            "user",
+            "--password-file",
+            "user.txt",
+            "--new-password-file",
+            &new,
+        ])
+        .succeeds();
+    daemon.run(&["key", "list", "--password-file", "user.txt"]).fails(4);
+    daemon.run(&["key", "list", "--password-file", &new]).succeeds();
+    // By the officer.
+    let json =
+        daemon.as_officer(&["user", "password", "user", "--new-password-file", "user.txt", "--json"]).json();
+    assert_eq!(json["done"], "password_changed");
+    daemon.run(&["key", "list", "--password-file", "user.txt"]).succeeds();
+    daemon.as_officer(&["user", "password", "nobody", "--new-password-file", "user.txt"]).fails(5);
+    // The officer's own.
+    daemon.as_officer(&["user", "password", "admin", "--new-password-file", &new]).succeeds();
+    daemon.as_officer(&["user", "list"]).fails(4);
+    daemon.run(&["user", "list", "-l", "admin", "--password-file", &new]).succeeds();
+    // By an officer whose user id is admitted: no password is asked for.
+    daemon.run(&["user", "admit", "admin", &own_uid(), "-l", "admin", "--password-file", &new]).succeeds();
+    daemon.run(&["user", "password", "user", "--new-password-file", &new]).succeeds();
+    daemon.run(&["key", "list", "-l", "user", "--password-file", &new]).succeeds();
+    let users = daemon.run(&["user", "list", "--json"]).json();
+    assert_eq!(users["users"][1]["failed_attempts"], 0, "an empty password was tried: {users}");
+}
+
+#[test]
+fn a_locked_user_is_unlocked() {
+    let daemon = Daemon::start();
+    daemon.init("tls", &[]).succeeds();
+    let wrong = daemon.secret("wrong.txt", "not the password");
+    let try_with = |file: &str| {
+        let run = daemon.run(&["key", "list", "-l", "user", "--password-file", file, "--json"]);
+        run.json_error()["code"].as_str().unwrap().to_owned()
+    };
+    let wrongs = (0..100).take_while(|_| try_with(&wrong) == "password_wrong").count();
+    assert!((3..100).contains(&wrongs), "locked after {wrongs} wrong passwords");
+    assert_eq!(try_with("user.txt"), "user_locked");
+    let text = daemon.as_officer(&["user", "list"]).succeeds();
+    assert!(text.contains("locked"), "{text}");
+    daemon.as_officer(&["user", "unlock", "user"]).succeeds();
+    daemon.run(&["key", "list", "-l", "user", "--password-file", "user.txt"]).succeeds();
+}
+
+#[test]
+fn partitions_are_deleted_by_their_label() {
+    let daemon = Daemon::with_partition();
+    daemon.run(&["key", "generate", "web", "--type", "p256"]).succeeds();
+    daemon.as_officer(&["partition", "delete", "1", "--yes"]).fails(2);
+    daemon.as_officer(&["partition", "delete", "tsl", "--yes"]).fails(5);
+    let error = daemon.as_officer(&["partition", "delete", "tls"]).fails(2);
+    assert!(error.contains("--yes"), "{error}");
+    daemon.run(&["partition", "delete", "tls", "--yes"]).fails(4);
+    let json = daemon.as_officer(&["partition", "delete", "tls", "--yes", "--json"]).json();
+    assert_eq!(json["deleted"]["label"], "tls");
+    assert_eq!(daemon.run(&["status", "--json"]).json()["partitions"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn passwords_are_asked_for_at_a_terminal() {
+    let daemon = Daemon::start();
+    let run = daemon.at_terminal(&["init", "tls"], &["officer 123", "officer 124"]);
+    assert!(run.code == 1 && run.stdout.contains("differ"), "{run:?}");
+    let run =
+        daemon.at_terminal(&["init", "tls"], &["officer 123", "officer 123", "user 12345", "user 12345"]);
+    assert!(run.code == 0 && run.stdout.contains("Made partition"), "{run:?}");
+    assert!(!run.stdout.contains("officer 123") && !run.stdout.contains("user 12345"), "echoed: {run:?}");
+    // A command that needs a log-in asks for it.
+    let run = daemon.at_terminal(&["key", "generate", "web", "--type", "p256"], &["user 12345"]);
+    assert!(run.code == 0 && run.stdout.contains("Made key \"web\""), "{run:?}");
+    let run = daemon.at_terminal(&["user", "list"], &["officer 123"]);
+    assert!(run.code == 0 && run.stdout.contains("crypto officer"), "{run:?}");
+    let run = daemon.at_terminal(&["user", "list"], &["wrong password"]);
+    assert_eq!(run.code, 4, "{run:?}");
+    let run = daemon.at_terminal(&["user", "password", "user"], &["user 12345", "user 67890", "user 67890"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    // What cannot be undone is asked about.
+    let run = daemon.at_terminal(&["key", "delete", "web", "-l", "user"], &["user 67890", "n"]);
+    assert!(run.code == 1 && run.stdout.contains("nothing was deleted"), "{run:?}");
+    let run = daemon.at_terminal(&["key", "delete", "web", "-l", "user"], &["user 67890", "y"]);
+    assert!(run.code == 0 && run.stdout.contains("Deleted key \"web\""), "{run:?}");
+}
