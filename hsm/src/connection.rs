@@ -175,7 +175,7 @@ impl Connection {
         while self.in_flight.len() < MOST_IN_FLIGHT {
             let decoded = match self.frames.next() {
                 Ok(None) => return Ok(()),
-                Ok(Some(frame)) => Request::decode(&*frame),
+                Ok(Some(frame)) => Request::decode(frame),
                 Err(error) => return Err(malformed(&error.to_string())),
             };
             // A frame may have carried a password or a key.

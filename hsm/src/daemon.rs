@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::connection;
 use crate::crypto::engine::Engine;
 use crate::failure::Failure;
+use crate::memory::arena;
 use crate::service::Service;
 use crate::session::Session;
 use crate::vault::{Slot, Vault, VaultError};
@@ -90,13 +91,13 @@ impl Daemon {
         config: Config,
         inherited: Option<std::os::unix::net::UnixListener>,
     ) -> Result<Self, StartError> {
-        let memory = "unlocked";
+        crate::crypto::aws_lc::prepare();
         private_directory(&config.state_dir)?;
         let lock = lock(&config.state_dir)?;
         let vault = Vault::open(&config.state_dir, config.credentials.as_deref())?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = Engine::start(cores).map_err(io_error("starting signing threads".to_owned()))?;
-        let service = Arc::new(Service::new(vault, engine, memory, cores));
+        let service = Arc::new(Service::new(vault, engine, cores));
         let made_socket = inherited.is_none();
         let listener = match inherited {
             Some(listener) => listener,
@@ -114,7 +115,7 @@ impl Daemon {
             state = %config.state_dir.display(),
             partitions = slots.len(),
             damaged,
-            memory,
+            memory = arena::protection().name(),
             "strongroomd {} is ready",
             env!("CARGO_PKG_VERSION")
         );

@@ -71,6 +71,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => log.json().init(),
     }
+    strongroom_hsm::memory::process::harden();
     let mut config = Config::of_user(rustix::process::geteuid().as_raw());
     config.state_dir = arguments.state_dir.unwrap_or(config.state_dir);
     config.socket = arguments.socket.unwrap_or(config.socket);

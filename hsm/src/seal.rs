@@ -64,6 +64,7 @@ impl SealingKey {
 
     /// Takes key bytes; `None` unless there are [`KEY_LENGTH`].
     pub fn new(bytes: SecretBytes) -> Option<Self> {
+        aws_lc::prepare();
         (bytes.len() == KEY_LENGTH).then_some(Self(bytes))
     }
 

@@ -28,8 +28,6 @@ pub struct Service {
     pub instance: [u8; 16],
     /// When the daemon started.
     pub started: Instant,
-    /// How secrets lie in memory: "memfd_secret", "mlock" or "unlocked".
-    pub memory: &'static str,
     /// For Status.
     pub counters: Counters,
     hashing: Arc<Semaphore>,
@@ -49,13 +47,12 @@ pub struct Counters {
 
 impl Service {
     /// Puts the parts together. `cores` bounds how many keys are generated at the same time.
-    pub fn new(vault: Vault, engine: Engine, memory: &'static str, cores: usize) -> Self {
+    pub fn new(vault: Vault, engine: Engine, cores: usize) -> Self {
         Self {
             vault,
             engine,
             instance: crate::crypto::aws_lc::random_array(),
             started: Instant::now(),
-            memory,
             counters: Counters::default(),
             hashing: Arc::new(Semaphore::new(HASHING)),
             generating: Arc::new(Semaphore::new(cores.max(1))),

@@ -1,17 +1,40 @@
-//! Bytes that are wiped when they are dropped.
+//! Secret bytes in protected memory.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 
-use zeroize::Zeroizing;
+use super::arena;
 
-/// Secret bytes of a fixed length, wiped on drop.
-pub struct SecretBytes(Zeroizing<Box<[u8]>>);
+/// Secret bytes of a fixed length, in the arena, wiped on drop.
+pub struct SecretBytes {
+    block: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the block is this value's alone, like a Box's.
+unsafe impl Send for SecretBytes {}
+// SAFETY: as above.
+unsafe impl Sync for SecretBytes {}
 
 impl SecretBytes {
     /// `length` zero bytes.
     pub fn zeroed(length: usize) -> Self {
-        Self(Zeroizing::new(vec![0; length].into_boxed_slice()))
+        let Some(block) = arena::allocate(length) else {
+            std::alloc::handle_alloc_error(
+                std::alloc::Layout::array::<u8>(length).unwrap_or(std::alloc::Layout::new::<u8>()),
+            );
+        };
+        // SAFETY: the block has `length` bytes and nobody else has it.
+        unsafe { std::ptr::write_bytes(block.as_ptr(), 0, length) };
+        Self { block, length }
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        // SAFETY: the block is this value's, and it ends here.
+        unsafe { arena::free(self.block) };
     }
 }
 
@@ -27,18 +50,20 @@ impl Deref for SecretBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        // SAFETY: the block has `length` bytes, all written, and lives as long as self.
+        unsafe { std::slice::from_raw_parts(self.block.as_ptr(), self.length) }
     }
 }
 
 impl DerefMut for SecretBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        // SAFETY: as for Deref, and self is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.block.as_ptr(), self.length) }
     }
 }
 
 impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretBytes({} bytes)", self.len())
+        write!(f, "SecretBytes({} bytes)", self.length)
     }
 }

@@ -6,6 +6,7 @@ use strongroom_protocol::VERSION;
 use strongroom_protocol::v1::{Hello, HelloReply, StatusReply, response};
 
 use crate::failure::{Failure, refuse};
+use crate::memory::arena;
 use crate::service::Service;
 use crate::vault::Slot;
 
@@ -45,7 +46,7 @@ pub(super) async fn status(service: &Service) -> Result<response::Result, Failur
         requests: service.counters.requests.load(Ordering::Relaxed),
         signatures: service.engine.made(),
         errors: service.counters.errors.load(Ordering::Relaxed),
-        memory: service.memory.to_owned(),
+        memory: arena::protection().name().to_owned(),
         store_path: service.vault.location(),
         engines: service.engine.describe(),
     }))

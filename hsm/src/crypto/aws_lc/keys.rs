@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_sys as c;
 
 use super::owned::{Bignum, EcKey, Pkey, Rsa, Written};
-use super::{check, library_error, library_reason};
+use super::{check, library_error, library_reason, prepare};
 use crate::crypto::{CryptoError, KeyKind};
 use crate::memory::SecretBytes;
 
@@ -30,6 +30,7 @@ impl PrivateKey {
     ///
     /// [`CryptoError::Library`] if the library fails, or the new key is faulty.
     pub fn generate(kind: KeyKind) -> Result<Self, CryptoError> {
+        prepare();
         let pkey = match kind {
             KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => generate_rsa(kind)?,
             KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => generate_ec(kind)?,
@@ -168,6 +169,7 @@ fn parse(
     what: &str,
     parser: unsafe extern "C" fn(*mut c::CBS) -> *mut c::EVP_PKEY,
 ) -> Result<Pkey, CryptoError> {
+    prepare();
     let mut cbs = std::mem::MaybeUninit::<c::CBS>::uninit();
     // SAFETY: CBS_init writes the CBS, which borrows `der` and is used only in this block; the parser returns
     // null or an object that the caller owns.

@@ -3,16 +3,19 @@
 //! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
 //! keys are used through the C functions here. [`keys`] makes, parses and writes keys, [`sign`] uses them.
 
+mod allocation;
 mod keys;
 mod owned;
 mod sign;
 
+pub use allocation::prepare;
 pub use keys::{PrivateKey, PublicKey};
 
 use super::CryptoError;
 
 /// Fills `buffer` with random bytes from the library's generator (CTR_DRBG seeded by the kernel).
 pub fn random(buffer: &mut [u8]) {
+    prepare();
     // SAFETY: the pointer and length are those of an exclusive slice. RAND_bytes always succeeds: it aborts
     // the process if the system has no entropy.
     unsafe { aws_lc_sys::RAND_bytes(buffer.as_mut_ptr(), buffer.len()) };
