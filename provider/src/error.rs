@@ -113,7 +113,7 @@ impl Error {
     /// A failed PKCS#11 call, with the remedy where there is a usual one.
     pub fn token(function: &'static str, object: impl Into<String>, rv: CK_RV) -> Self {
         let remedy = match rv {
-            ck::CKR_TOKEN_NOT_PRESENT | ck::CKR_DEVICE_REMOVED => {
+            ck::CKR_TOKEN_NOT_PRESENT | ck::CKR_DEVICE_REMOVED | ck::CKR_DEVICE_ERROR => {
                 "; the token is away: is its service (strongroomd) running? It is used again as soon as it is back"
             }
             ck::CKR_KEY_FUNCTION_NOT_PERMITTED => "; the key's policy does not allow this use (CKA_SIGN)",
