@@ -56,6 +56,8 @@ type InFlight = FuturesUnordered<Pin<Box<dyn Future<Output = Reply> + Send>>>;
 enum End {
     #[error("closed")]
     Closed,
+    #[error("the client speaks another version")]
+    Stranger,
     #[error("the deadline passed")]
     Deadline,
     #[error(transparent)]
@@ -89,10 +91,11 @@ pub async fn serve(
         tracing::warn!(uid = connection.session.uid, "a connection broke the protocol: {failure}");
         // The peer may be a client of another release: tell it, if it listens.
         connection.reply((error_response(0, failure.clone()), false));
-        let _ = connection.flush().await;
-    } else {
-        tracing::debug!(uid = connection.session.uid, "connection ended: {end}");
     }
+    if let End::Protocol(_) | End::Stranger = &end {
+        let _ = connection.flush().await;
+    }
+    tracing::debug!(uid = connection.session.uid, "connection ended: {end}");
 }
 
 /// Answers a connection's Hello with a refusal and closes it.
@@ -192,22 +195,27 @@ impl Connection {
     }
 
     fn begin(&mut self, request: Request) -> Result<(), End> {
-        if !self.greeted {
-            if !matches!(request.op, Some(Op::Hello(_))) {
-                return Err(malformed("the first request is not Hello"));
-            }
-            self.greeted = true;
+        let is_first = !self.greeted;
+        if is_first && !matches!(request.op, Some(Op::Hello(_))) {
+            return Err(malformed("the first request is not Hello"));
         }
+        self.greeted = true;
         let is_secret = request.op.as_ref().is_some_and(secret::is_secret);
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
         let mut work: Pin<Box<dyn Future<Output = Reply> + Send>> =
             Box::pin(async move { (request::answer(service, session, request).await, is_secret) });
         // What is not ready is polled again, with a real waker, as soon as it is among those in flight.
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(reply) => self.reply(reply),
-            Poll::Pending => self.in_flight.push(work),
+            Poll::Ready(reply) => {
+                let refused = matches!(reply.0.result, Some(response::Result::Error(_)));
+                self.reply(reply);
+                if is_first && refused { Err(End::Stranger) } else { Ok(()) }
+            }
+            Poll::Pending => {
+                self.in_flight.push(work);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn reply(&mut self, (mut response, is_secret): Reply) {

@@ -1,0 +1,311 @@
+//! Who may do what, who is who, and what wrong passwords lead to.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod running;
+
+use running::{Client, OFFICER, PASSWORD, Running, TLS, USER, WRONG, code};
+use strongroom_protocol::v1::request::Op;
+use strongroom_protocol::v1::*;
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Nobody,
+    Officer,
+    User,
+}
+
+/// One of each request, valid enough that only the policy can refuse it as not permitted.
+fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
+    let key = private.object.clone();
+    vec![
+        Op::Hello(Hello { versions: vec![1], client: String::new() }),
+        Op::Status(Status {}),
+        Op::ListPartitions(ListPartitions {}),
+        Op::FindObjects(FindObjects::default()),
+        Op::GenerateRandom(GenerateRandom { length: 1 }),
+        Op::Verify(Verify { key: public.object.clone(), ..Verify::default() }),
+        Op::ListUsers(ListUsers {}),
+        Op::CreateUser(CreateUser { name: "new".into(), role: 2, ..CreateUser::default() }),
+        Op::AdmitUid(AdmitUid { name: "new".into(), uid: 77, withdraw: false }),
+        Op::UnlockUser(UnlockUser { name: "new".into() }),
+        Op::DeleteUser(DeleteUser { name: "new".into() }),
+        Op::GenerateKeyPair(GenerateKeyPair { key_type: KeyType::P256.into(), ..Default::default() }),
+        Op::ImportKeyPair(ImportKeyPair::default()),
+        Op::CreateObject(CreateObject::default()),
+        Op::SetAttributes(SetAttributes { object: key.clone(), ..SetAttributes::default() }),
+        Op::Sign(Sign { key, mechanism: Mechanism::Ecdsa.into(), pss: None, data: vec![0; 32] }),
+        Op::DestroyObject(DestroyObject { object: public.object.clone() }),
+        Op::DeletePartition(DeletePartition { label: "another".into() }),
+        // A short new password stops it before anything happens.
+        Op::ChangePassword(ChangePassword { name: USER.into(), ..ChangePassword::default() }),
+        Op::Login(Login::default()),
+        // Last: it ends the log-in.
+        Op::Logout(Logout {}),
+    ]
+}
+
+fn may(who: Who, op: &Op) -> bool {
+    match op {
+        Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::FindObjects(_) => true,
+        Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
+        // The test runs as the user who owns the daemon.
+        Op::UnlockUser(_) | Op::CreatePartition(_) => true,
+        Op::ListUsers(_) | Op::CreateUser(_) | Op::DeleteUser(_) | Op::AdmitUid(_) => who == Who::Officer,
+        Op::DeletePartition(_) => who == Who::Officer,
+        Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => who == Who::User,
+        Op::SetAttributes(_) | Op::Sign(_) | Op::DestroyObject(_) => who == Who::User,
+    }
+}
+
+#[test]
+fn every_request_as_every_role() {
+    let running = Running::with_partition();
+    for who in [Who::Nobody, Who::Officer, Who::User] {
+        let pair = running.user().generate(KeyType::P256, "key").unwrap();
+        for op in every_request(&pair[0], &pair[1]) {
+            let mut client = match who {
+                Who::Nobody => running.client(),
+                Who::Officer => running.officer(),
+                Who::User => running.user(),
+            };
+            let permitted = may(who, &op);
+            let text = format!("{who:?}: {op:?}");
+            let refused = match client.call(op) {
+                Ok(_) => false,
+                Err(error) => match (error.code().unwrap(), who) {
+                    (ErrorCode::NotLoggedIn, Who::Nobody) | (ErrorCode::NotPermitted, _) => true,
+                    (ErrorCode::NotLoggedIn, _) => panic!("{text}: {error}"),
+                    _ => false,
+                },
+            };
+            assert_eq!(refused, !permitted, "{text}");
+        }
+    }
+}
+
+#[test]
+fn private_objects_are_seen_by_crypto_users_only() {
+    let running = Running::with_partition();
+    let pair = running.user().generate(KeyType::P256, "key").unwrap();
+    let count = |client: &mut Client| client.find(FindObjects::default()).unwrap().len();
+    assert_eq!(count(&mut running.client()), 1);
+    assert_eq!(count(&mut running.officer()), 1);
+    assert_eq!(count(&mut running.user()), 2);
+    let by_identity = FindObjects { object: pair[0].object.clone(), ..FindObjects::default() };
+    assert_eq!(running.officer().find(by_identity.clone()).unwrap(), []);
+    assert_eq!(running.user().find(by_identity).unwrap(), pair[..1]);
+    let verify = Verify { key: pair[0].object.clone(), ..Verify::default() };
+    assert_eq!(code(running.client().call(Op::Verify(verify))), ErrorCode::NoSuchObject);
+}
+
+#[test]
+fn ten_wrong_passwords_lock_for_good_until_an_officer_unlocks() {
+    let mut running = Running::with_partition();
+    let mut client = running.client();
+    for _ in 0..9 {
+        assert_eq!(code(client.login(Role::CryptoUser, USER, WRONG)), ErrorCode::PasswordWrong);
+    }
+    // The right one counts anew.
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    for _ in 0..6 {
+        assert_eq!(code(client.login(Role::CryptoUser, USER, WRONG)), ErrorCode::PasswordWrong);
+    }
+    drop(client);
+    running = running.restart();
+    let mut client = running.client();
+    for _ in 0..4 {
+        assert_eq!(code(client.login(Role::CryptoUser, USER, WRONG)), ErrorCode::PasswordWrong);
+    }
+    assert_eq!(code(client.login(Role::CryptoUser, USER, PASSWORD)), ErrorCode::UserLocked);
+    drop(client);
+    running = running.restart();
+    assert_eq!(code(running.client().login(Role::CryptoUser, USER, PASSWORD)), ErrorCode::UserLocked);
+    let mut officer = running.officer();
+    let response::Result::Users(list) = officer.call(Op::ListUsers(ListUsers {})).unwrap() else { panic!() };
+    let user = list.users.iter().find(|user| user.name == USER).unwrap();
+    assert!(user.locked && user.failed_attempts == 10);
+    officer.call(Op::UnlockUser(UnlockUser { name: USER.into() })).unwrap();
+    running.user();
+}
+
+#[test]
+fn the_owner_unlocks_the_only_officer() {
+    let running = Running::with_partition();
+    let mut client = running.client();
+    for _ in 0..10 {
+        let _ = client.login(Role::CryptoOfficer, OFFICER, WRONG);
+    }
+    assert_eq!(code(client.login(Role::CryptoOfficer, OFFICER, PASSWORD)), ErrorCode::UserLocked);
+    client.call(Op::UnlockUser(UnlockUser { name: OFFICER.into() })).unwrap();
+    running.officer();
+}
+
+#[test]
+fn unknown_names_and_wrong_roles_look_like_wrong_passwords() {
+    let running = Running::with_partition();
+    let mut client = running.client();
+    assert_eq!(code(client.login(Role::CryptoUser, "nobody", PASSWORD)), ErrorCode::PasswordWrong);
+    assert_eq!(code(client.login(Role::CryptoOfficer, USER, PASSWORD)), ErrorCode::PasswordWrong);
+    assert_eq!(code(client.login(Role::Unspecified, USER, PASSWORD)), ErrorCode::Malformed);
+}
+
+#[test]
+fn a_password_alone_is_enough_for_the_only_user_of_a_role() {
+    let running = Running::with_partition();
+    let mut client = running.client();
+    assert_eq!(client.login(Role::CryptoUser, "", PASSWORD).unwrap().user, USER);
+    assert_eq!(client.login(Role::CryptoOfficer, "", PASSWORD).unwrap().user, OFFICER);
+    client.create_user("second", Role::CryptoUser, PASSWORD).unwrap();
+    assert_eq!(code(client.login(Role::CryptoUser, "", PASSWORD)), ErrorCode::NoSuchUser);
+}
+
+fn by_ticket(client: &mut Client, ticket: &[u8]) -> Result<(), ErrorCode> {
+    let login = Login { role: Role::CryptoUser.into(), ticket: ticket.to_vec(), ..Login::default() };
+    client.call(Op::Login(login)).map(drop).map_err(|error| error.code().unwrap())
+}
+
+#[test]
+fn a_ticket_stands_for_the_password_until_it_changes_or_its_user_logs_out() {
+    let mut running = Running::with_partition();
+    let pair = running.user().generate(KeyType::P256, "key").unwrap();
+    let may_sign = |client: &mut Client| client.sign(&pair[0], Mechanism::Ecdsa, None, &[0; 32]).is_ok();
+
+    let mut first = running.client();
+    let ticket = first.login(Role::CryptoUser, USER, PASSWORD).unwrap().ticket;
+    assert_eq!(ticket.len(), 32);
+    let mut second = running.client();
+    by_ticket(&mut second, &ticket).unwrap();
+    assert!(may_sign(&mut second));
+    let mut forged = ticket.clone();
+    forged[31] ^= 1;
+    assert_eq!(by_ticket(&mut running.client(), &forged), Err(ErrorCode::TicketInvalid));
+
+    // A log-out ends it everywhere.
+    first.call(Op::Logout(Logout {})).unwrap();
+    assert!(!may_sign(&mut first) && !may_sign(&mut second));
+    assert_eq!(by_ticket(&mut running.client(), &ticket), Err(ErrorCode::TicketInvalid));
+
+    // A new password ends all but the log-in that set it.
+    let ticket = first.login(Role::CryptoUser, USER, PASSWORD).unwrap().ticket;
+    by_ticket(&mut second, &ticket).unwrap();
+    let change = |old: &str, new: &str| {
+        Op::ChangePassword(ChangePassword {
+            name: USER.into(),
+            old_password: old.into(),
+            new_password: new.into(),
+        })
+    };
+    assert_eq!(code(first.call(change(WRONG, "new password"))), ErrorCode::PasswordWrong);
+    assert_eq!(code(first.call(change(PASSWORD, "short"))), ErrorCode::PasswordTooShort);
+    first.call(change(PASSWORD, "new password")).unwrap();
+    assert!(may_sign(&mut first) && !may_sign(&mut second));
+    assert_eq!(by_ticket(&mut second, &ticket), Err(ErrorCode::TicketInvalid));
+    assert_eq!(code(second.login(Role::CryptoUser, USER, PASSWORD)), ErrorCode::PasswordWrong);
+    // An officer sets it without knowing the old one, but not another officer's.
+    running.officer().call(change("", PASSWORD)).unwrap();
+    let mut third = running.client();
+    let ticket = third.login(Role::CryptoUser, USER, PASSWORD).unwrap().ticket;
+    let mut officer = running.officer();
+    officer.create_user("admin2", Role::CryptoOfficer, PASSWORD).unwrap();
+    let other = ChangePassword {
+        name: "admin2".into(),
+        old_password: String::new(),
+        new_password: "new password".into(),
+    };
+    assert_eq!(code(officer.call(Op::ChangePassword(other))), ErrorCode::PasswordWrong);
+
+    // Nor does it outlive the user, or the daemon.
+    officer.call(Op::DeleteUser(DeleteUser { name: USER.into() })).unwrap();
+    officer.create_user(USER, Role::CryptoUser, PASSWORD).unwrap();
+    assert!(!may_sign(&mut third));
+    assert_eq!(by_ticket(&mut running.client(), &ticket), Err(ErrorCode::TicketInvalid));
+    let ticket = third.login(Role::CryptoUser, USER, PASSWORD).unwrap().ticket;
+    drop((first, second, third, officer));
+    running = running.restart();
+    assert_eq!(by_ticket(&mut running.client(), &ticket), Err(ErrorCode::TicketInvalid));
+}
+
+fn partition_info(client: &mut Client) -> PartitionInfo {
+    let listed = client.call(Op::ListPartitions(ListPartitions {})).unwrap();
+    let response::Result::Partitions(list) = listed else { panic!() };
+    list.partitions.into_iter().find(|partition| partition.number == client.partition).unwrap()
+}
+
+#[test]
+fn an_admitted_user_id_acts_without_a_password() {
+    let mut running = Running::with_partition();
+    let uid = rustix::process::geteuid().as_raw();
+    let pair = running.user().generate(KeyType::P256, "key").unwrap();
+    let admit = |name: &str, withdraw| Op::AdmitUid(AdmitUid { name: name.into(), uid, withdraw });
+    let mut officer = running.officer();
+    assert_eq!(partition_info(&mut running.client()).acting_as, "");
+    officer.call(admit(USER, false)).unwrap();
+    officer.call(admit(OFFICER, false)).unwrap();
+    officer.create_user("second", Role::CryptoUser, "").unwrap();
+    assert_eq!(code(officer.call(admit("second", false))), ErrorCode::Exists, "one user of each role");
+    drop(officer);
+    running = running.restart();
+
+    // Both roles' rights together; keys are used as the crypto user.
+    let mut client = running.client();
+    let info = partition_info(&mut client);
+    assert_eq!((info.acting_as.as_str(), info.acting_role()), (USER, Role::CryptoUser));
+    client.sign(&pair[0], Mechanism::Ecdsa, None, &[0; 32]).unwrap();
+    client.call(Op::ListUsers(ListUsers {})).unwrap();
+    // An explicit log-in replaces that, a log-out brings it back.
+    client.login(Role::CryptoOfficer, OFFICER, PASSWORD).unwrap();
+    assert_eq!(code(client.sign(&pair[0], Mechanism::Ecdsa, None, &[0; 32])), ErrorCode::NotPermitted);
+    client.call(Op::Logout(Logout {})).unwrap();
+    client.sign(&pair[0], Mechanism::Ecdsa, None, &[0; 32]).unwrap();
+    // Withdrawing works on open connections.
+    running.officer().call(admit(USER, true)).unwrap();
+    running.officer().call(admit(OFFICER, true)).unwrap();
+    assert_eq!(code(client.sign(&pair[0], Mechanism::Ecdsa, None, &[0; 32])), ErrorCode::NotLoggedIn);
+}
+
+#[test]
+fn partitions_are_apart() {
+    let running = Running::with_partition();
+    let pair = running.user().generate(KeyType::P256, "key").unwrap();
+    let mut other = running.client();
+    other.make_partition("other");
+    assert_eq!(other.partition, TLS + 1);
+    other.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    assert_eq!(code(other.sign(&pair[0], Mechanism::Ecdsa, None, &[0; 32])), ErrorCode::NoSuchObject);
+    other.partition = TLS;
+    assert_eq!(code(other.sign(&pair[0], Mechanism::Ecdsa, None, &[0; 32])), ErrorCode::NotLoggedIn);
+    other.partition = 7;
+    assert_eq!(code(other.find(FindObjects::default())), ErrorCode::NoSuchPartition);
+}
+
+#[test]
+fn a_deleted_partition_is_gone_and_its_number_is_not_used_again() {
+    let mut running = Running::with_partition();
+    running.user().generate(KeyType::P256, "key").unwrap();
+    let mut officer = running.officer();
+    let delete = |label: &str| Op::DeletePartition(DeletePartition { label: label.into() });
+    assert_eq!(code(officer.call(delete("tsl"))), ErrorCode::AttributeWrong);
+    officer.call(delete("tls")).unwrap();
+    assert_eq!(code(officer.find(FindObjects::default())), ErrorCode::NoSuchPartition);
+    running.client().make_partition("tls");
+    drop(officer);
+    running = running.restart();
+    let mut client = running.client();
+    client.partition = TLS + 1;
+    assert_eq!(partition_info(&mut client).objects, 0);
+    let duplicate = CreatePartition { label: "tls".into(), officer: "x".into(), password: PASSWORD.into() };
+    assert_eq!(code(client.call(Op::CreatePartition(duplicate))), ErrorCode::Exists);
+}
+
+#[test]
+fn the_last_officer_stays() {
+    let running = Running::with_partition();
+    let mut officer = running.officer();
+    let delete = || Op::DeleteUser(DeleteUser { name: OFFICER.into() });
+    assert_eq!(code(officer.call(delete())), ErrorCode::NotPermitted);
+    officer.create_user("admin2", Role::CryptoOfficer, PASSWORD).unwrap();
+    officer.call(delete()).unwrap();
+    assert_eq!(code(officer.call(Op::ListUsers(ListUsers {}))), ErrorCode::NotLoggedIn);
+}
