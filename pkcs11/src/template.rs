@@ -5,6 +5,7 @@ use strongroom_ffi::pointer;
 use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass};
 
 use crate::error::Outcome;
+use crate::key::Family;
 use crate::object;
 
 /// More attributes than any object has.
@@ -158,17 +159,19 @@ pub fn on_token(template: &Template<'_>) -> Outcome {
 ///
 /// `CKR_TEMPLATE_INCONSISTENT` for what contradicts a private key in a partition (`CKA_PRIVATE` or
 /// `CKA_SENSITIVE` false, `CKA_ALWAYS_AUTHENTICATE` true), and what the getters say.
-pub fn private_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
+pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTemplate> {
     template.only(CKA_PRIVATE, &[CK_TRUE])?;
     template.only(CKA_SENSITIVE, &[CK_TRUE])?;
     for refused in [CKA_SIGN_RECOVER, CKA_ALWAYS_AUTHENTICATE, CKA_WRAP_WITH_TRUSTED] {
         template.only(refused, &[CK_FALSE])?;
     }
+    let derive = template.boolean(CKA_DERIVE)?.unwrap_or(false);
     let policy = KeyPolicy {
         sign: template.boolean(CKA_SIGN)?.unwrap_or(true),
         decrypt: template.boolean(CKA_DECRYPT)?.unwrap_or(false),
         unwrap: template.boolean(CKA_UNWRAP)?.unwrap_or(false),
-        derive: template.boolean(CKA_DERIVE)?.unwrap_or(false),
+        // pkcs11-tool asks for it with every curve. Where nothing can be derived it is not granted.
+        derive: derive && family == Family::Ec,
         extractable: template.boolean(CKA_EXTRACTABLE)?.unwrap_or(false),
         ..KeyPolicy::default()
     };
@@ -192,11 +195,13 @@ pub fn public_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
 /// As [`private_key`].
 pub fn public_policy(template: &Template<'_>) -> Outcome<KeyPolicy> {
     template.only(CKA_VERIFY_RECOVER, &[CK_FALSE])?;
+    template.boolean(CKA_DERIVE)?;
     Ok(KeyPolicy {
         verify: template.boolean(CKA_VERIFY)?.unwrap_or(true),
         encrypt: template.boolean(CKA_ENCRYPT)?.unwrap_or(false),
         wrap: template.boolean(CKA_WRAP)?.unwrap_or(false),
-        derive: template.boolean(CKA_DERIVE)?.unwrap_or(false),
+        // Derivation is the private key's part: CKA_DERIVE is read, and not granted.
+        derive: false,
         ..KeyPolicy::default()
     })
 }

@@ -50,7 +50,7 @@ pub unsafe fn generate_key_pair(
         template::on_token(template)?;
     }
     let facts = key_type(family, &public)?;
-    let (private, public) = (template::private_key(&private)?, template::public_key(&public)?);
+    let (private, public) = (template::private_key(family, &private)?, template::public_key(&public)?);
     session.writable()?;
     let generate = || {
         Op::GenerateKeyPair(GenerateKeyPair {

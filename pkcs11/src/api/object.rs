@@ -129,7 +129,7 @@ fn import_private_key(
     template: &Template<'_>,
 ) -> Outcome<CK_OBJECT_HANDLE> {
     let family = family(template)?;
-    let key = template::private_key(template)?;
+    let key = template::private_key(family, template)?;
     let pkcs8 = import::pkcs8(family, template)?;
     let make = || {
         // This copy is wiped by the client when it has been sent.

@@ -1,0 +1,297 @@
+//! OpenSC's pkcs11-tool with the module, and the openssl command to check what comes out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use strongroom_pkcs11::key;
+use strongroom_protocol::v1::KeyType;
+use support::{Daemon, OFFICER, USER, module, text};
+
+/// A daemon with one partition, and commands on it.
+struct Token {
+    daemon: Daemon,
+    slot: u32,
+    /// This user id acts as the crypto user. A log-in by PIN takes the daemon a good part of a second.
+    admitted: bool,
+}
+
+impl Token {
+    fn new() -> Self {
+        let daemon = Daemon::start();
+        let slot = daemon.create_partition("tls");
+        Token { daemon, slot, admitted: false }
+    }
+
+    fn admitted() -> Self {
+        let token = Token::new();
+        token.daemon.admit(token.slot);
+        Token { admitted: true, ..token }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Output {
+        Command::new("pkcs11-tool")
+            .arg("--module")
+            .arg(module())
+            .args(["--slot", &self.slot.to_string()])
+            .args(arguments)
+            .env("STRONGROOM_SOCKET", self.daemon.socket())
+            .output()
+            .expect("pkcs11-tool: install the package opensc")
+    }
+
+    /// Runs pkcs11-tool, which has to succeed; returns what it printed.
+    fn tool(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments);
+        let printed = printed(&output);
+        assert!(output.status.success(), "pkcs11-tool {arguments:?}: {printed}");
+        printed
+    }
+
+    /// As [`Token::tool`], as the crypto user.
+    fn as_user(&self, arguments: &[&str]) -> String {
+        let login: &[&str] = if self.admitted { &[] } else { &["--login", "--pin", USER.1] };
+        self.tool(&[login, arguments].concat())
+    }
+
+    /// Runs pkcs11-tool, which has to fail and name this error.
+    fn refused(&self, arguments: &[&str], error: &str) {
+        let output = self.command(arguments);
+        let printed = printed(&output);
+        assert!(!output.status.success() && printed.contains(error), "pkcs11-tool {arguments:?}: {printed}");
+    }
+
+    fn file(&self, name: &str) -> String {
+        text(&self.daemon.path(name)).to_owned()
+    }
+
+    /// Makes a pair and saves its public key as a PEM file, whose path it returns.
+    fn key_pair(&self, key_type: &str, id: &str) -> String {
+        let printed =
+            self.as_user(&["--keypairgen", "--key-type", key_type, "--id", id, "--label", key_type]);
+        assert!(printed.contains("Private Key Object") && printed.contains("never extractable"), "{printed}");
+        let (read, pem) = (self.file(&format!("{id}.read")), self.file(&format!("{id}.pem")));
+        match printed.split_once("EC_POINT:") {
+            // pkcs11-tool 0.23 fails to write public keys on P-384 and P-521, of any token.
+            Some((_, rest)) => std::fs::write(&read, spki(key_type, rest.split_whitespace().next().unwrap())),
+            None => Ok(drop(self.tool(&["--read-object", "--type", "pubkey", "--id", id, "-o", &read]))),
+        }
+        .unwrap();
+        openssl(&["pkey", "-pubin", "-in", &read, "-out", &pem]);
+        pem
+    }
+
+    /// Signs a file with pkcs11-tool, verifies with pkcs11-tool, returns the signature's path.
+    fn sign(&self, id: &str, data: &str, mechanism: &[&str]) -> String {
+        let signature = self.file("signature");
+        let operation = [&["--id", id], mechanism].concat();
+        self.as_user(&[&["--sign", "-i", data, "-o", &signature], operation.as_slice()].concat());
+        let verified = self.as_user(
+            &[&["--verify", "-i", data, "--signature-file", &signature], operation.as_slice()].concat(),
+        );
+        assert!(verified.contains("Signature is valid"), "{mechanism:?}: {verified}");
+        signature
+    }
+}
+
+/// The public key of a printed EC_POINT.
+fn spki(key_type: &str, point: &str) -> Vec<u8> {
+    let key_type = match key_type {
+        "EC:prime256v1" => KeyType::P256,
+        "EC:secp384r1" => KeyType::P384,
+        "EC:secp521r1" => KeyType::P521,
+        _ => KeyType::Ed25519,
+    };
+    let byte = |index| u8::from_str_radix(&point[index..index + 2], 16).unwrap();
+    let point: Vec<u8> = (0..point.len()).step_by(2).map(byte).collect();
+    key::curve_spki(key::facts(key_type).unwrap(), &point).unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn openssl(arguments: &[&str]) -> String {
+    let output = Command::new("openssl").args(arguments).output().unwrap();
+    assert!(output.status.success(), "openssl {arguments:?}: {}", printed(&output));
+    printed(&output)
+}
+
+fn write(path: &str, length: usize) {
+    let bytes: Vec<u8> = (0..length).map(|index| (index * 7 + index / 251) as u8).collect();
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn slots_mechanisms_and_the_tools_own_test() {
+    let token = Token::new();
+    let slots = token.tool(&["-L"]);
+    for expected in
+        ["token label        : tls", "token manufacturer : Strongroom", "login required", "PIN initialized"]
+    {
+        assert!(slots.contains(expected), "{slots}");
+    }
+    let mechanisms = token.tool(&["-M"]);
+    for expected in ["RSA-PKCS-PSS", "ECDSA-SHA256", "EDDSA", "EC-EDWARDS-KEY-PAIR-GEN"] {
+        assert!(mechanisms.contains(expected), "{mechanisms}");
+    }
+    assert!(token.tool(&["--list-interfaces"]).contains("3.0"));
+    token.key_pair("rsa:2048", "01");
+    token.key_pair("EC:prime256v1", "02");
+    let tested = token.as_user(&["--test"]);
+    assert!(tested.contains("No errors") && !tested.to_lowercase().contains("error:"), "{tested}");
+    assert!(!tested.contains("ERR"), "{tested}");
+    token.as_user(&["--test-fork"]);
+}
+
+#[test]
+fn rsa_signatures_verify_with_openssl() {
+    let token = Token::admitted();
+    let public = token.key_pair("rsa:2048", "01");
+    let data = token.file("data");
+    write(&data, 70_000);
+    for hash in ["SHA1", "SHA224", "SHA256", "SHA384", "SHA512"] {
+        let digest = format!("-{}", hash.to_lowercase());
+        let signature = token.sign("01", &data, &["-m", &format!("{hash}-RSA-PKCS")]);
+        openssl(&["dgst", &digest, "-verify", &public, "-signature", &signature, &data]);
+        let signature = token.sign("01", &data, &["-m", &format!("{hash}-RSA-PKCS-PSS")]);
+        let pss = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest"];
+        openssl(
+            &[&["dgst", &digest], &pss[..], &["-verify", &public, "-signature", &signature, &data]].concat(),
+        );
+    }
+    let digest = token.file("digest");
+    write(&digest, 32);
+    let signature = token.sign("01", &digest, &["-m", "RSA-PKCS"]);
+    openssl(&["pkeyutl", "-verify", "-pubin", "-inkey", &public, "-in", &digest, "-sigfile", &signature]);
+    let signature = token.sign("01", &digest, &["-m", "RSA-PKCS-PSS", "--hash-algorithm", "SHA256"]);
+    let pss = ["-pkeyopt", "digest:sha256", "-pkeyopt", "rsa_padding_mode:pss"];
+    let verify = ["pkeyutl", "-verify", "-pubin", "-inkey", &public, "-in", &digest, "-sigfile", &signature];
+    openssl(&[&verify[..], &pss].concat());
+}
+
+#[test]
+fn curve_signatures_verify_with_openssl() {
+    let token = Token::admitted();
+    let data = token.file("data");
+    write(&data, 5_000);
+    for (id, curve) in [("02", "EC:prime256v1"), ("03", "EC:secp384r1"), ("04", "EC:secp521r1")] {
+        let public = token.key_pair(curve, id);
+        for hash in ["SHA1", "SHA224", "SHA256", "SHA384", "SHA512"] {
+            let mechanism = format!("ECDSA-{hash}");
+            let mechanism = ["-m", &mechanism, "--signature-format", "openssl"];
+            let signature = token.file("signature");
+            token.as_user(&[&["--sign", "--id", id, "-i", &data, "-o", &signature], &mechanism[..]].concat());
+            let digest = format!("-{}", hash.to_lowercase());
+            openssl(&["dgst", &digest, "-verify", &public, "-signature", &signature, &data]);
+        }
+        let digest = token.file("digest");
+        write(&digest, 32);
+        token.sign(id, &digest, &["-m", "ECDSA"]);
+    }
+    let public = token.key_pair("EC:edwards25519", "05");
+    let signature = token.sign("05", &data, &["-m", "EDDSA"]);
+    let verify = ["pkeyutl", "-verify", "-pubin", "-inkey", &public, "-rawin"];
+    openssl(&[&verify[..], &["-in", &data, "-sigfile", &signature]].concat());
+}
+
+#[test]
+fn objects_are_written_read_and_deleted() {
+    let token = Token::admitted();
+    let file = |name| token.file(name);
+    let (key, certificate, der) = (file("key.pem"), file("certificate.pem"), file("certificate.der"));
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+        "-subj",
+        "/CN=web.example",
+        "-days",
+        "3",
+    ]);
+    openssl(&["x509", "-in", &certificate, "-outform", "der", "-out", &der]);
+    token.as_user(&["--write-object", &der, "--type", "cert", "--id", "0a", "--label", "web"]);
+    let read = file("read");
+    token.tool(&["--read-object", "--type", "cert", "--id", "0a", "-o", &read]);
+    assert_eq!(std::fs::read(&read).unwrap(), std::fs::read(&der).unwrap());
+    let listed = token.tool(&["-O", "--type", "cert"]);
+    assert!(listed.contains("CN=web.example"), "{listed}");
+
+    // The private key goes in once, and signs for the certificate.
+    token.as_user(&["--write-object", &key, "--type", "privkey", "--id", "0a", "--label", "web"]);
+    let (data, public, signature) = (file("data"), file("public.pem"), file("signature"));
+    write(&data, 1_000);
+    openssl(&["x509", "-in", &certificate, "-noout", "-pubkey", "-out", &public]);
+    token.as_user(&["--sign", "-m", "SHA256-RSA-PKCS", "--id", "0a", "-i", &data, "-o", &signature]);
+    openssl(&["dgst", "-sha256", "-verify", &public, "-signature", &signature, &data]);
+    let listed = token.as_user(&["-O", "--type", "privkey"]);
+    assert!(listed.contains("sensitive") && !listed.contains("always sensitive"), "imported: {listed}");
+
+    // So does one on a curve.
+    let (ec, signature) = (file("ec.pem"), file("ec.signature"));
+    openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384", "-out", &ec]);
+    openssl(&["pkey", "-in", &ec, "-pubout", "-out", &public]);
+    token.as_user(&["--write-object", &ec, "--type", "privkey", "--id", "0b", "--label", "ec"]);
+    let sign = ["--sign", "-m", "ECDSA-SHA384", "--signature-format", "openssl", "--id", "0b"];
+    token.as_user(&[&sign[..], &["-i", &data, "-o", &signature]].concat());
+    openssl(&["dgst", "-sha384", "-verify", &public, "-signature", &signature, &data]);
+
+    token.as_user(&["--write-object", &data, "--type", "data", "--label", "note"]);
+    token.as_user(&["--read-object", "--type", "data", "--label", "note", "-o", &read]);
+    assert_eq!(std::fs::read(&read).unwrap(), std::fs::read(&data).unwrap());
+
+    token.as_user(&["--set-id", "0c", "--type", "cert", "--id", "0a"]);
+    for (class, id) in [("cert", "0c"), ("privkey", "0a"), ("privkey", "0b")] {
+        token.as_user(&["--delete-object", "--type", class, "--id", id]);
+    }
+    let left = token.as_user(&["-O"]);
+    assert!(
+        left.contains("note") && !left.contains("Private Key") && !left.contains("Certificate"),
+        "{left}"
+    );
+}
+
+#[test]
+fn pins() {
+    let token = Token::new();
+    let with = |pin: &str| token.command(&["--login", "--pin", pin, "-O"]).status.success();
+    token.refused(&["--login", "--pin", "wrong-secret", "-O"], "CKR_PIN_INCORRECT");
+    assert!(with("user:user-secret"));
+    token.tool(&["--login", "--pin", USER.1, "--change-pin", "--new-pin", "changed-secret"]);
+    assert!(!with(USER.1) && with("changed-secret"));
+    let officer = ["--login", "--login-type", "so", "--so-pin", OFFICER.1];
+    token.tool(&[&officer[..], &["--init-pin", "--new-pin", "third-secret"]].concat());
+    assert!(with("third-secret"));
+    // A second user is made by name; then a PIN has to name its user.
+    token.tool(&[&officer[..], &["--init-pin", "--new-pin", "bob:bobs-secret"]].concat());
+    assert!(with("bob:bobs-secret") && with("user:third-secret") && !with("third-secret"));
+    token.refused(&[&officer[..], &["--init-pin", "--new-pin", "whose-secret"]].concat(), "CKR_PIN_INVALID");
+}
+
+#[test]
+fn an_admitted_user_id_needs_no_pin() {
+    let token = Token::admitted();
+    assert!(!token.tool(&["-L"]).contains("login required"));
+    token.tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", "01"]);
+    assert!(token.tool(&["-O"]).contains("Private Key Object"));
+    let (digest, signature) = (token.file("digest"), token.file("signature"));
+    write(&digest, 32);
+    token.tool(&["--sign", "-m", "ECDSA", "--id", "01", "-i", &digest, "-o", &signature]);
+    assert_eq!(Path::new(&signature).metadata().unwrap().len(), 64);
+}
+
+#[test]
+fn without_a_daemon_the_error_is_clear_and_quick() {
+    let mut token = Token::new();
+    token.daemon.kill();
+    token.refused(&["-L"], "CKR_DEVICE_ERROR");
+}

@@ -1,0 +1,219 @@
+//! A strongroomd of a test's own, and the module that was built with the test.
+
+// Each test program uses a part of it.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod application;
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use strongroom_protocol::client::{Connection, Deadlines};
+use strongroom_protocol::v1::{
+    AdmitUid, ChangePassword, CreatePartition, CreateUser, Login, Role, request::Op, response,
+};
+use tempfile::TempDir;
+
+/// The crypto officer of every partition, and the password.
+pub const OFFICER: (&str, &str) = ("admin", "officer-secret");
+/// The crypto user of every partition, and the password.
+pub const USER: (&str, &str) = ("user", "user-secret");
+
+/// `target/<profile>`.
+fn build_directory() -> PathBuf {
+    // The test program lies in target/<profile>/deps.
+    env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The C library that was built together with the test program.
+pub fn module() -> PathBuf {
+    let module = build_directory().join("deps/libstrongroom_pkcs11.so");
+    assert!(module.exists(), "{} is not built", module.display());
+    module
+}
+
+/// strongroomd, built if it is not there. It is not a dependency of these tests that cargo could know.
+fn program() -> PathBuf {
+    static BUILT: Once = Once::new();
+    let directory = build_directory();
+    BUILT.call_once(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "-p", "strongroom-hsm", "--bin", "strongroomd"]);
+        if directory.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "cargo build -p strongroom-hsm failed");
+    });
+    directory.join("strongroomd")
+}
+
+/// A daemon with its state in a temporary directory. Stopped when it is dropped.
+pub struct Daemon {
+    directory: PathBuf,
+    program: PathBuf,
+    child: Option<Child>,
+    _temporary: Option<TempDir>,
+}
+
+impl Daemon {
+    /// Starts one with an empty store.
+    pub fn start() -> Self {
+        let mut daemon = Daemon::stopped();
+        daemon.run();
+        daemon
+    }
+
+    /// One that is still to be started, with an empty store.
+    pub fn stopped() -> Self {
+        let temporary = TempDir::new().unwrap();
+        let directory = temporary.path().to_owned();
+        Daemon { directory, program: program(), child: None, _temporary: Some(temporary) }
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("socket")
+    }
+
+    /// A file in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Starts it again after [`Daemon::kill`].
+    pub fn run(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--state-dir")
+            .arg(self.path("state"))
+            .arg("--socket")
+            .arg(self.socket())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        // SAFETY: prctl is async-signal-safe. If the test is killed, so is the daemon.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        self.child = Some(command.spawn().unwrap());
+        let until = Instant::now() + Duration::from_secs(20);
+        while Connection::open(&self.socket(), "test", Deadlines::default()).is_err() {
+            assert!(Instant::now() < until, "no daemon: {}", fs::read_to_string(self.path("log")).unwrap());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Makes a partition with [`OFFICER`] and [`USER`]; returns its number.
+    pub fn create_partition(&self, label: &str) -> u32 {
+        let mut connection = self.connect();
+        let create =
+            CreatePartition { label: label.into(), officer: OFFICER.0.into(), password: OFFICER.1.into() };
+        let response::Result::Partition(partition) = connection.call(0, Op::CreatePartition(create)).unwrap()
+        else {
+            panic!("CreatePartition's answer");
+        };
+        let user = CreateUser {
+            name: USER.0.into(),
+            role: Role::CryptoUser.into(),
+            password: USER.1.into(),
+            uids: Vec::new(),
+        };
+        self.as_officer(partition.number, Op::CreateUser(user));
+        partition.number
+    }
+
+    /// Lets the user id of this process act as [`USER`].
+    pub fn admit(&self, partition: u32) {
+        let uid = rustix::process::getuid().as_raw();
+        self.as_officer(partition, Op::AdmitUid(AdmitUid { name: USER.0.into(), uid, withdraw: false }));
+    }
+
+    /// Sets [`USER`]'s password.
+    pub fn set_password(&self, partition: u32, password: &str) {
+        let change = ChangePassword {
+            name: USER.0.into(),
+            old_password: String::new(),
+            new_password: password.into(),
+        };
+        self.as_officer(partition, Op::ChangePassword(change));
+    }
+
+    /// Carries out a request as the crypto officer.
+    pub fn as_officer(&self, partition: u32, op: Op) -> response::Result {
+        let mut connection = self.connect();
+        let login = Login {
+            role: Role::CryptoOfficer.into(),
+            user: OFFICER.0.into(),
+            password: OFFICER.1.into(),
+            ticket: Vec::new(),
+        };
+        connection.call(partition, Op::Login(login)).unwrap();
+        connection.call(partition, op).unwrap()
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::open(&self.socket(), "test", Deadlines::default()).unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The path as text, for a command line.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Names the scenario in the environment of its process.
+const SCENARIO: &str = "STRONGROOM_TEST_SCENARIO";
+
+/// Runs a scenario in a process of its own: this test program again, with only the test "scenario". The module
+/// looks its socket up once in a process, and only a process with one thread can fork as a web server does.
+pub fn in_own_process(scenario: &str) {
+    // The scenario's process starts it, and stops it when it likes.
+    let daemon = Daemon::stopped();
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "scenario", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(SCENARIO, scenario)
+        .env("STRONGROOM_SOCKET", daemon.socket())
+        .env(DIRECTORY, &daemon.directory)
+        .output()
+        .unwrap();
+    let printed =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && printed.contains("1 passed"), "{scenario}: {printed}");
+}
+
+/// The daemon's directory, for the scenario's process.
+const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";
+
+/// In a scenario's process: which, and the daemon that was started for it, now this process's to control.
+pub fn scenario() -> Option<(String, Daemon)> {
+    let scenario = env::var(SCENARIO).ok()?;
+    let directory = PathBuf::from(env::var_os(DIRECTORY)?);
+    let mut daemon =
+        Daemon { directory, program: build_directory().join("strongroomd"), child: None, _temporary: None };
+    // SAFETY: no other thread reads the environment of this process.
+    unsafe { env::remove_var(SCENARIO) };
+    daemon.run();
+    Some((scenario, daemon))
+}
