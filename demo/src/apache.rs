@@ -24,14 +24,17 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
     let pages = site.write_page("<!doctype html><title>Apache</title><p>A page from Apache.\n")?;
     let port = free_port()?;
     let site_file = site.folder.join("strongroom.conf");
-    Configuration::read(&repository("apache-conf/strongroom.conf"))?
+    let mut configuration = Configuration::read(&repository("apache-conf/strongroom.conf"))?
         .replace("Listen 443", &format!("Listen 127.0.0.1:{port}"))?
         .replace("<VirtualHost *:443>", &format!("<VirtualHost 127.0.0.1:{port}>"))?
         .replace_path("/var/log/apache2", &site.folder)?
         .replace_path("/var/www/html", &pages)?
         .replace_path("/etc/strongroom/web.crt", &site.certificate)?
-        .replace("pkcs11:token=tls;object=web;type=private", &site.key)?
-        .write(&site_file)?;
+        .replace("pkcs11:token=tls;object=web;type=private", &site.key)?;
+    if site.verbose {
+        configuration = configuration.replace("#LogLevel warn ssl:info", "LogLevel warn ssl:info")?;
+    }
+    configuration.write(&site_file)?;
 
     // What /etc/apache2/apache2.conf does, with the run's folders.
     let folder = site.folder.display();

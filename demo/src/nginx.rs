@@ -43,8 +43,8 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
     // Other tokens than Strongroom's read their own variables, again after each fork.
     for name in site.environment.names().filter(|name| !["OPENSSL_CONF", "STRONGROOM_SOCKET"].contains(name))
     {
-        configuration =
-            configuration.replace("env OPENSSL_CONF;", &format!("env OPENSSL_CONF;\nenv {name};"))?;
+        let added = format!("\nenv OPENSSL_CONF;\nenv {name};\n");
+        configuration = configuration.replace("\nenv OPENSSL_CONF;\n", &added)?;
     }
     let file = site.folder.join("nginx.conf");
     configuration.write(&file)?;

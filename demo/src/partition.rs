@@ -54,13 +54,22 @@ impl Partition {
         self.daemon.client_environment().with("OPENSSL_CONF", self.openssl.clone())
     }
 
+    /// Runs the administrator's command for this partition, which must succeed.
+    ///
+    /// # Errors
+    ///
+    /// With what the command said.
+    pub fn manage(&self, arguments: &[&str]) -> Result<String> {
+        self.daemon.manage(&[&["--partition", &self.label], arguments].concat())
+    }
+
     /// Makes a key pair.
     ///
     /// # Errors
     ///
     /// When the daemon refuses.
     pub fn generate(&self, kind: KeyKind, name: &str) -> Result<()> {
-        self.daemon.manage(&["key", "generate", name, "--type", kind.name()]).map(drop)
+        self.manage(&["key", "generate", name, "--type", kind.name()]).map(drop)
     }
 
     /// Takes in a private key from a PEM file.
@@ -69,7 +78,7 @@ impl Partition {
     ///
     /// When the daemon refuses.
     pub fn import(&self, file: &Path, name: &str) -> Result<()> {
-        self.daemon.manage(&["key", "import", name, &text(file)]).map(drop)
+        self.manage(&["key", "import", name, &text(file)]).map(drop)
     }
 
     /// The URI of a private key, as the administrator's command prints it.
@@ -78,7 +87,7 @@ impl Partition {
     ///
     /// When there is no such key.
     pub fn uri(&self, name: &str) -> Result<String> {
-        let printed = self.daemon.manage(&["key", "uri", name])?;
+        let printed = self.manage(&["key", "uri", name])?;
         match printed.trim() {
             uri if uri.starts_with("pkcs11:") => Ok(uri.into()),
             other => bail!("'strongroom key uri {name}' printed {other:?}"),
@@ -97,7 +106,7 @@ impl Partition {
     /// When there is no such key.
     pub fn reference(&self, name: &str) -> Result<PathBuf> {
         let file = self.folder.join(format!("{name}.ref.pem"));
-        self.daemon.manage(&["key", "reference", name, "--out", &text(&file), "--force"])?;
+        self.manage(&["key", "reference", name, "--out", &text(&file), "--force"])?;
         Ok(file)
     }
 }

@@ -29,6 +29,8 @@ pub struct Site {
     pub environment: Environment,
     /// How the server's processes are started.
     pub start: Start,
+    /// Whether Apache logs why a handshake failed, and with it every connection. nginx always does.
+    pub verbose: bool,
 }
 
 /// How a server starts.
@@ -49,6 +51,7 @@ impl Site {
             key: key.into(),
             environment: environment.clone(),
             start: Start::Foreground,
+            verbose: false,
         }
     }
 
@@ -56,6 +59,13 @@ impl Site {
     #[must_use]
     pub fn as_daemon(mut self) -> Self {
         self.start = Start::Daemon;
+        self
+    }
+
+    /// The same site, with a log that tells why a handshake failed.
+    #[must_use]
+    pub fn verbose(mut self) -> Self {
+        self.verbose = true;
         self
     }
 
@@ -100,6 +110,7 @@ impl Server {
     ) -> Result<Self> {
         let log = site.folder.join("error.log");
         let pid_file = site.folder.join("server.pid");
+        let _ = fs::remove_file(&pid_file);
         let output = fs::File::create(site.folder.join("output.log"))?;
         let mut command = process::command(&program);
         site.environment.apply(&mut command);
@@ -107,16 +118,16 @@ impl Server {
         command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let mut process = Process::spawn(name, command)?;
         let said = || format!("{}\n{}", tail(&site.folder.join("output.log")), tail(&log)).trim().to_owned();
+        // Both servers write their process id when all configuration is loaded. To listen is no sign of that:
+        // Apache does it before it loads the keys.
+        let loaded = || -> Result<u32> { Ok(fs::read_to_string(&pid_file)?.trim().parse()?) };
         if how.0 == Start::Daemon {
             let status = process.wait(START)?;
             if !status.success() {
                 bail!("{name} does not start ({status}):\n{}", said());
             }
             // The parent has ended; what is left of its group, if anything, is not the daemon.
-            process = wait_for("the daemon's pid file", START, || {
-                let id = fs::read_to_string(&pid_file)?.trim().parse()?;
-                Process::adopt(name, id)
-            })?;
+            process = wait_for(name, START, || Process::adopt(name, loaded()?)).with_context(said)?;
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut ended = false;
@@ -125,6 +136,7 @@ impl Server {
                 ended = true;
                 return Ok(());
             }
+            loaded().context("it has not loaded its configuration")?;
             TcpStream::connect(address).map(drop).with_context(|| format!("no answer on {address}"))
         });
         if ended {

@@ -1,17 +1,23 @@
 //! Where the keys under test are: in our partition, or in a token that somebody else wrote.
 
+use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
-use strongroom_demo::environment::Environment;
+use strongroom_demo::environment::{Environment, openssl_configuration};
 use strongroom_demo::partition::Partition;
 use strongroom_demo::pki::{Authority, KeyKind, run_openssl, text};
-use strongroom_demo::programs::Programs;
+use strongroom_demo::process;
+use strongroom_demo::programs::{Programs, system};
 use strongroom_demo::run_folder::RunFolder;
 use strongroom_demo::softhsm::SoftHsm;
 
 /// The label of the partition and of the SoftHSM2 token.
 pub const TOKEN: &str = "tls";
+
+/// How long one command may take. RSA generation varies.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A token behind our provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +53,33 @@ impl Bench {
         let partition = Partition::create(&programs, run.path(), TOKEN)?;
         let authority = Authority::in_file(run.path())?;
         Ok(Bench { programs, partition, authority, run })
+    }
+
+    /// Makes a second partition, which admits nobody without the PIN.
+    ///
+    /// # Errors
+    ///
+    /// When the daemon refuses.
+    pub fn locked(&self) -> Result<Locked<'_>> {
+        let label = "locked";
+        let folder = text(self.run.path());
+        self.partition.daemon.manage(&["init", label, "--generate-passwords", &folder])?;
+        let password_file = self.file(&format!("{label}-user.password"));
+        let password = fs::read_to_string(&password_file)?;
+        let pin = format!("user:{}", password.trim());
+        Ok(Locked { bench: self, label, password_file, pin })
+    }
+
+    /// Runs pkcs11-tool on our module, which must succeed.
+    ///
+    /// # Errors
+    ///
+    /// With what it said.
+    pub fn pkcs11_tool(&self, arguments: &[&str]) -> Result<String> {
+        let mut tool = process::command(system("pkcs11-tool")?);
+        self.partition.environment().apply(&mut tool);
+        tool.arg("--module").arg(self.programs.module()).args(arguments);
+        process::succeed(tool, LIMIT)
     }
 
     /// A file in the test's folder, as text for a command line.
@@ -109,5 +142,52 @@ impl Keys {
     /// When openssl refuses.
     pub fn certify(&self, bench: &Bench) -> Result<PathBuf> {
         bench.authority.certify(&self.environment, &self.uri, self.kind.name())
+    }
+}
+
+/// A partition with a crypto user whose password the test knows.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    bench: &'a Bench,
+    /// The partition's label.
+    pub label: &'static str,
+    password_file: String,
+    /// What logs in through PKCS#11.
+    pub pin: String,
+}
+
+impl Locked<'_> {
+    /// Makes a key and returns its URI.
+    ///
+    /// # Errors
+    ///
+    /// When the daemon refuses.
+    pub fn generate(&self, kind: KeyKind, name: &str) -> Result<String> {
+        let login = ["--partition", self.label, "--login", "user", "--password-file", &self.password_file];
+        let generate = ["key", "generate", name, "--type", kind.name()];
+        self.bench.partition.daemon.manage(&[&login[..], &generate[..]].concat())?;
+        Ok(format!("pkcs11:token={};object={name};type=private", self.label))
+    }
+
+    /// What a program needs to use the keys, with `pin` in openssl.cnf.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn environment(&self, pin: &str, file: &str) -> Result<Environment> {
+        let programs = &self.bench.programs;
+        let file = self.bench.run.path().join(file);
+        openssl_configuration(programs, &programs.module(), Some(pin), &file)?;
+        Ok(self.bench.partition.daemon.client_environment().with("OPENSSL_CONF", file))
+    }
+
+    /// Runs pkcs11-tool, logged in, which must succeed.
+    ///
+    /// # Errors
+    ///
+    /// With what it said.
+    pub fn pkcs11_tool(&self, arguments: &[&str]) -> Result<String> {
+        let login = ["--token-label", self.label, "--login", "--pin", &self.pin];
+        self.bench.pkcs11_tool(&[&login[..], arguments].concat())
     }
 }

@@ -128,6 +128,10 @@ fn pkeyutl_signs_digests_and_messages() {
 #[test]
 fn cms_signs_a_message() {
     in_both_places(|bench, key| {
+        if key.kind == KeyKind::Ed25519 {
+            // OpenSSL 3.0 cannot, with any key: "no default digest".
+            return;
+        }
         let certificate = text(&key.certify(bench).unwrap());
         let (message, signed) = (bench.file("message"), bench.file("signed.pem"));
         fs::write(&message, "a message").unwrap();
