@@ -235,8 +235,6 @@ impl Session {
                 _ => key.private = other,
             }
         }
-        // Both halves were found alone when their labels or ids differ: one key.
-        keys.dedup_by(|a, b| a == b);
         Ok(keys)
     }
 

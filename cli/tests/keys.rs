@@ -5,6 +5,9 @@ mod harness;
 use std::fs;
 
 use harness::{Daemon, fields, openssl};
+use strongroom_protocol::v1::{
+    FindObjects, GenerateKeyPair, KeyTemplate, KeyType, ObjectClass, SetAttributes, request::Op, response,
+};
 
 /// Every key type with openssl's arguments to make such a key.
 const TYPES: [(&str, &[&str]); 7] = [
@@ -326,6 +329,59 @@ fn unknown_and_ambiguous_keys() {
     assert_eq!(json["type"], "p384");
     let by_identity = format!("object:{}", json["objects"][0].as_str().unwrap());
     assert_eq!(daemon.run(&["key", "show", &by_identity, "--json"]).json()["name"], "twin");
+}
+
+/// Other programs may give two keys one name, and the halves of a key two names.
+#[test]
+fn keys_that_other_programs_made() {
+    let daemon = Daemon::with_partition();
+    let mut connection = daemon.connect();
+    let mut made = Vec::new();
+    for id in [1, 2] {
+        let template = KeyTemplate { label: "web".into(), id: vec![id], ..KeyTemplate::default() };
+        let generate = GenerateKeyPair {
+            key_type: KeyType::P256 as i32,
+            private_key: Some(template.clone()),
+            public_key: Some(template),
+        };
+        match connection.call(1, Op::GenerateKeyPair(generate)).unwrap() {
+            response::Result::Objects(pair) => made.extend(pair.objects),
+            other => panic!("{other:?}"),
+        }
+    }
+    let error = daemon.run(&["key", "uri", "web"]).fails(1);
+    assert!(error.contains("2 keys") && error.contains("id:01 or id:02"), "{error}");
+    assert_eq!(daemon.run(&["key", "delete", "web", "--yes", "--json"]).json_error()["code"], "ambiguous");
+
+    // Now the second key's public half gets another name, and both keys one id.
+    for (object, label, id) in [(&made[2], "web", 1), (&made[3], "half", 1)] {
+        let set = SetAttributes {
+            object: object.object.clone(),
+            label: Some(label.into()),
+            id: Some(vec![id]),
+            attributes: Vec::new(),
+        };
+        connection.call(1, Op::SetAttributes(set)).unwrap();
+    }
+    let json = daemon.run(&["key", "show", "half", "--json"]).json();
+    assert_eq!(json["name"], "web");
+    let identity = harness::hex(&made[2].object);
+    assert_eq!(json["objects"], serde_json::json!([identity, harness::hex(&made[3].object)]));
+    daemon.run(&["key", "delete", &format!("object:{identity}"), "--yes"]).succeeds();
+    let left = FindObjects { class: ObjectClass::PublicKey as i32, ..FindObjects::default() };
+    match connection.call(1, Op::FindObjects(left)).unwrap() {
+        response::Result::Objects(list) => assert_eq!(list.objects.len(), 1, "{list:?}"),
+        other => panic!("{other:?}"),
+    }
+    daemon.run(&["key", "show", "half"]).fails(5);
+}
+
+#[test]
+fn a_name_cannot_steer_the_terminal() {
+    let daemon = Daemon::with_partition();
+    daemon.run(&["key", "generate", "\u{1b}[2Jweb", "--type", "p256"]).succeeds();
+    let text = daemon.run(&["key", "list"]).succeeds();
+    assert!(text.contains("\\u{1b}[2Jweb") && !text.contains('\u{1b}'), "{text:?}");
 }
 
 #[test]

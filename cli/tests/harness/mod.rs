@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use strongroom_protocol::client::{Connection, Deadlines};
 use tempfile::TempDir;
 
 pub const OFFICER_PASSWORD: &str = "officer's secret";
@@ -114,6 +115,11 @@ impl Daemon {
                 thread::sleep(Duration::from_millis(5));
             }
         }
+    }
+
+    /// A connection of this process, as other programs have one.
+    pub fn connect(&self) -> Connection {
+        Connection::open(&self.socket(), "test", Deadlines::default()).unwrap()
     }
 
     fn log(&self) -> String {
@@ -277,6 +283,11 @@ pub fn fields(value: &Value) -> Vec<&str> {
     let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
     names
+}
+
+/// Writes bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Runs openssl and gives its standard output.
