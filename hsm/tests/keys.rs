@@ -5,18 +5,21 @@
 mod running;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use running::{Running, code};
+use running::{Client, Running, code};
+use strongroom_protocol::client::ClientError;
+use strongroom_protocol::v1::request::Op;
 use strongroom_protocol::v1::*;
 
-/// Runs openssl in a directory; whether it succeeded.
-fn openssl(directory: &std::path::Path, arguments: &[&str]) -> bool {
+/// Runs openssl in a directory; what it says if it fails.
+fn openssl(directory: &Path, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("openssl").current_dir(directory).args(arguments).output().unwrap();
-    if !output.status.success() {
-        eprintln!("openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr))),
     }
-    output.status.success()
 }
 
 /// r || s as the DER that openssl reads (RFC 3279, 2.2.3).
@@ -45,8 +48,8 @@ fn sign_and_verify(running: &Running, key: &ObjectInfo) {
     let message = b"to be signed";
     fs::write(at.join("message"), message).unwrap();
     fs::write(at.join("key.der"), &key.public_key).unwrap();
-    assert!(openssl(at, &["pkey", "-pubin", "-inform", "DER", "-in", "key.der", "-out", "key.pem"]));
-    assert!(openssl(at, &["dgst", "-sha256", "-binary", "-out", "digest", "message"]));
+    openssl(at, &["pkey", "-pubin", "-inform", "DER", "-in", "key.der", "-out", "key.pem"]).unwrap();
+    openssl(at, &["dgst", "-sha256", "-binary", "-out", "digest", "message"]).unwrap();
     let digest = fs::read(at.join("digest")).unwrap();
     let dgst = ["dgst", "-sha256", "-verify", "key.pem", "-signature", "signature"];
     match key.key_type() {
@@ -54,7 +57,7 @@ fn sign_and_verify(running: &Running, key: &ObjectInfo) {
             let info = [&SHA256_INFO[..], &digest].concat();
             let signature = client.sign(key, Mechanism::RsaPkcs, None, &info).unwrap();
             fs::write(at.join("signature"), signature).unwrap();
-            assert!(openssl(at, &[&dgst[..], &["message"]].concat()));
+            openssl(at, &[&dgst[..], &["message"]].concat()).unwrap();
             for salt in ["32", "20", "0"] {
                 let pss = PssParameters {
                     hash: Hash::Sha256.into(),
@@ -66,22 +69,22 @@ fn sign_and_verify(running: &Running, key: &ObjectInfo) {
                 let salt = format!("rsa_pss_saltlen:{salt}");
                 let options =
                     ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_mgf1_md:sha384", "-sigopt", &salt];
-                assert!(openssl(at, &[&dgst[..], &options, &["message"]].concat()));
+                openssl(at, &[&dgst[..], &options, &["message"]].concat()).unwrap();
             }
         }
         KeyType::Ed25519 => {
             let signature = client.sign(key, Mechanism::Eddsa, None, message).unwrap();
             fs::write(at.join("signature"), signature).unwrap();
             let verify = ["pkeyutl", "-verify", "-pubin", "-inkey", "key.pem", "-rawin", "-in", "message"];
-            assert!(openssl(at, &[&verify[..], &["-sigfile", "signature"]].concat()));
+            openssl(at, &[&verify[..], &["-sigfile", "signature"]].concat()).unwrap();
         }
         _ => {
             let signature = client.sign(key, Mechanism::Ecdsa, None, &digest).unwrap();
             fs::write(at.join("signature"), ecdsa_der(&signature)).unwrap();
-            assert!(openssl(at, &[&dgst[..], &["message"]].concat()));
+            openssl(at, &[&dgst[..], &["message"]].concat()).unwrap();
             // The verification can fail.
             fs::write(at.join("message"), b"another").unwrap();
-            assert!(!openssl(at, &[&dgst[..], &["message"]].concat()));
+            openssl(at, &[&dgst[..], &["message"]].concat()).unwrap_err();
         }
     }
 }
@@ -130,4 +133,247 @@ fn a_mechanism_that_does_not_fit_is_refused() {
         code(user.sign(&p256[0], Mechanism::RsaPkcsPss, None, &[0; 32])),
         ErrorCode::MechanismParameterWrong
     );
+}
+
+fn import(client: &mut Client, pkcs8: &[u8], label: &str) -> Result<Vec<ObjectInfo>, ClientError> {
+    let template = KeyTemplate { label: label.into(), ..KeyTemplate::default() };
+    client.objects(Op::ImportKeyPair(ImportKeyPair {
+        pkcs8: pkcs8.to_vec(),
+        private_key: Some(template.clone()),
+        public_key: Some(template),
+        private_only: false,
+    }))
+}
+
+/// A new key made by openssl, as DER PKCS#8.
+fn openssl_key(arguments: &[&str]) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    openssl(directory.path(), &[&["genpkey", "-out", "key.pem"], arguments].concat()).unwrap();
+    let to_der = ["pkcs8", "-topk8", "-nocrypt", "-in", "key.pem", "-outform", "DER", "-out", "key.der"];
+    openssl(directory.path(), &to_der).unwrap();
+    fs::read(directory.path().join("key.der")).unwrap()
+}
+
+const RSA: [&str; 3] = ["-quiet", "-algorithm", "RSA"];
+const EC: [&str; 3] = ["-quiet", "-algorithm", "EC"];
+
+#[test]
+fn keys_made_by_openssl_are_imported_and_sign() {
+    let running = Running::with_partition();
+    let mut user = running.user();
+    for (key_type, arguments) in [
+        (KeyType::Rsa2048, [&RSA[..], &["-pkeyopt", "rsa_keygen_bits:2048"]].concat()),
+        (KeyType::Rsa3072, [&RSA[..], &["-pkeyopt", "rsa_keygen_bits:3072"]].concat()),
+        (KeyType::P256, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-256"]].concat()),
+        (KeyType::P384, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-384"]].concat()),
+        (KeyType::P521, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-521"]].concat()),
+        (KeyType::Ed25519, vec!["-algorithm", "ED25519"]),
+    ] {
+        let made = import(&mut user, &openssl_key(&arguments), "imported").unwrap();
+        assert_eq!((made.len(), made[0].key_type()), (2, key_type));
+        let policy = made[0].policy.unwrap();
+        assert!(policy.sign && !policy.local && !policy.always_sensitive && !policy.never_extractable);
+        sign_and_verify(&running, &made[0]);
+    }
+}
+
+#[test]
+fn what_is_not_a_sound_key_is_not_imported() {
+    let running = Running::with_partition();
+    let mut user = running.user();
+    let sound = openssl_key(&[&RSA[..], &["-pkeyopt", "rsa_keygen_bits:2048"]].concat());
+    let mut damaged = sound.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    let wrong: [(&str, Vec<u8>); 8] = [
+        ("empty", Vec::new()),
+        ("PEM", b"-----BEGIN PRIVATE KEY-----".to_vec()),
+        ("cut", sound[..sound.len() - 1].to_vec()),
+        ("longer", [&sound[..], &[0]].concat()),
+        ("damaged", damaged),
+        ("RSA-1024", openssl_key(&[&RSA[..], &["-pkeyopt", "rsa_keygen_bits:1024"]].concat())),
+        ("another curve", openssl_key(&[&EC[..], &["-pkeyopt", "ec_paramgen_curve:secp256k1"]].concat())),
+        ("X25519", openssl_key(&["-algorithm", "X25519"])),
+    ];
+    for (what, pkcs8) in wrong {
+        assert_eq!(code(import(&mut user, &pkcs8, what)), ErrorCode::KeyMalformed, "{what}");
+    }
+    assert_eq!(user.find(FindObjects::default()).unwrap(), []);
+    // An EC key whose public half is another key's.
+    let ec = [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-256"]].concat();
+    let (one, other) = (openssl_key(&ec), openssl_key(&ec));
+    let half = one.len() - 65;
+    let mixed = [&one[..half], &other[half..]].concat();
+    assert_eq!(code(import(&mut user, &mixed, "mixed")), ErrorCode::KeyMalformed);
+    import(&mut user, &sound, "sound").unwrap();
+}
+
+#[test]
+fn a_key_does_what_its_policy_allows() {
+    let running = Running::with_partition();
+    let mut user = running.user();
+    let generate = |user: &mut Client, policy: KeyPolicy| {
+        user.objects(Op::GenerateKeyPair(GenerateKeyPair {
+            key_type: KeyType::P256.into(),
+            private_key: Some(KeyTemplate { policy: Some(policy), ..KeyTemplate::default() }),
+            public_key: None,
+        }))
+    };
+    let derive_only = generate(&mut user, KeyPolicy { derive: true, ..KeyPolicy::default() }).unwrap();
+    assert_eq!(code(user.sign(&derive_only[0], Mechanism::Ecdsa, None, &[0; 32])), ErrorCode::KeyMayNot);
+    let decrypts = KeyPolicy { sign: true, decrypt: true, ..KeyPolicy::default() };
+    assert_eq!(code(generate(&mut user, decrypts)), ErrorCode::AttributeWrong);
+    // What the daemon decides cannot be claimed.
+    let claims = KeyPolicy { sign: true, extractable: true, never_extractable: true, ..KeyPolicy::default() };
+    let policy = generate(&mut user, claims).unwrap()[0].policy.unwrap();
+    assert!(policy.local && policy.always_sensitive && policy.extractable && !policy.never_extractable);
+    let unknown = GenerateKeyPair { key_type: 99, ..GenerateKeyPair::default() };
+    assert_eq!(code(user.objects(Op::GenerateKeyPair(unknown))), ErrorCode::Unsupported);
+}
+
+#[test]
+fn the_daemon_verifies_what_it_signs() {
+    let running = Running::with_partition();
+    let mut user = running.user();
+    let pss = Some(PssParameters { hash: 3, mgf1_hash: 3, salt_length: 32 });
+    for (key_type, mechanism, pss) in [
+        (KeyType::Rsa2048, Mechanism::RsaPkcs, None),
+        (KeyType::Rsa2048, Mechanism::RsaPkcsPss, pss),
+        (KeyType::P256, Mechanism::Ecdsa, None),
+        (KeyType::P521, Mechanism::Ecdsa, None),
+        (KeyType::Ed25519, Mechanism::Eddsa, None),
+    ] {
+        let pair = user.generate(key_type, "key").unwrap();
+        let signature = user.sign(&pair[0], mechanism, pss, &[7; 32]).unwrap();
+        for key in &pair {
+            let mut verify = |data: [u8; 32], signature: &[u8]| {
+                user.call(Op::Verify(Verify {
+                    key: key.object.clone(),
+                    mechanism: mechanism.into(),
+                    pss,
+                    data: data.to_vec(),
+                    signature: signature.to_vec(),
+                }))
+            };
+            verify([7; 32], &signature).unwrap();
+            assert_eq!(code(verify([8; 32], &signature)), ErrorCode::SignatureWrong);
+            assert_eq!(code(verify([7; 32], &signature[1..])), ErrorCode::SignatureWrong);
+            assert_eq!(code(verify([7; 32], &[])), ErrorCode::SignatureWrong);
+        }
+    }
+}
+
+#[test]
+fn objects_are_found_page_by_page_in_the_order_of_creation() {
+    let running = Running::with_partition();
+    let mut user = running.user();
+    let create = |user: &mut Client, number: u32| {
+        let object = ObjectInfo {
+            class: ObjectClass::Data.into(),
+            label: format!("number {}", number % 3),
+            id: number.to_be_bytes().to_vec(),
+            value: vec![1; 50_000],
+            ..ObjectInfo::default()
+        };
+        user.objects(Op::CreateObject(CreateObject { object: Some(object) })).unwrap().remove(0)
+    };
+    let all: Vec<ObjectInfo> = (0..60).map(|number| create(&mut user, number)).collect();
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().map(|last: &ObjectInfo| last.object.clone()).unwrap_or_default();
+        let request = FindObjects { after, ..FindObjects::default() };
+        let response::Result::Objects(list) = user.call(Op::FindObjects(request)).unwrap() else { panic!() };
+        found.extend(list.objects);
+        if !list.more {
+            break;
+        }
+    }
+    assert!(found == all);
+    let labelled = FindObjects { label: "number 1".into(), limit: 5, ..FindObjects::default() };
+    let some = user.find(labelled).unwrap();
+    assert_eq!(some.len(), 5);
+    assert!(some.iter().all(|object| object.label == "number 1"));
+    let exact = FindObjects { id: 17u32.to_be_bytes().to_vec(), ..FindObjects::default() };
+    assert!(user.find(exact).unwrap() == all[17..18]);
+    // An empty label is a label when it is given.
+    let unlabelled = FindObjects { label_given: true, ..FindObjects::default() };
+    assert_eq!(user.find(unlabelled).unwrap(), []);
+}
+
+#[test]
+fn attributes_change_where_they_may_and_last() {
+    let mut running = Running::with_partition();
+    let mut user = running.user();
+    let pair = user.generate(KeyType::Ed25519, "old").unwrap();
+    let signature = user.sign(&pair[0], Mechanism::Eddsa, None, b"message").unwrap();
+    let change = SetAttributes {
+        object: pair[0].object.clone(),
+        label: Some("new".into()),
+        id: None,
+        attributes: vec![Attribute { r#type: 0x102, value: vec![1, 2] }],
+    };
+    let changed = user.objects(Op::SetAttributes(change)).unwrap();
+    drop(user);
+    running = running.restart();
+    let mut user = running.user();
+    let labelled = |label: &str| FindObjects {
+        label: label.into(),
+        class: ObjectClass::PrivateKey.into(),
+        ..FindObjects::default()
+    };
+    assert_eq!(user.find(labelled("new")).unwrap(), changed);
+    assert_eq!(user.find(labelled("old")).unwrap(), []);
+    assert_eq!(user.sign(&pair[0], Mechanism::Eddsa, None, b"message").unwrap(), signature);
+    let too_long = SetAttributes {
+        object: pair[0].object.clone(),
+        label: Some("x".repeat(256)),
+        ..SetAttributes::default()
+    };
+    assert_eq!(code(user.objects(Op::SetAttributes(too_long))), ErrorCode::AttributeWrong);
+
+    let fixed = KeyTemplate { not_modifiable: true, not_destroyable: true, ..KeyTemplate::default() };
+    let request =
+        GenerateKeyPair { key_type: KeyType::P256.into(), private_key: Some(fixed), public_key: None };
+    let pair = user.objects(Op::GenerateKeyPair(request)).unwrap();
+    let change = SetAttributes { object: pair[0].object.clone(), ..SetAttributes::default() };
+    assert_eq!(code(user.objects(Op::SetAttributes(change))), ErrorCode::AttributeReadOnly);
+    let destroy = |object: &ObjectInfo| Op::DestroyObject(DestroyObject { object: object.object.clone() });
+    assert_eq!(code(user.call(destroy(&pair[0]))), ErrorCode::AttributeReadOnly);
+    user.call(destroy(&pair[1])).unwrap();
+    assert_eq!(code(user.call(destroy(&pair[1]))), ErrorCode::NoSuchObject);
+}
+
+#[test]
+fn certificates_and_public_keys_are_stored_beside_keys() {
+    let running = Running::with_partition();
+    let mut user = running.user();
+    let pair = user.generate(KeyType::P256, "key").unwrap();
+    let create = |user: &mut Client, object: ObjectInfo| {
+        user.objects(Op::CreateObject(CreateObject { object: Some(object) }))
+    };
+    let certificate = ObjectInfo {
+        class: ObjectClass::Certificate.into(),
+        label: "key".into(),
+        id: pair[0].id.clone(),
+        value: vec![0x30, 1, 5],
+        ..ObjectInfo::default()
+    };
+    let made = create(&mut user, certificate.clone()).unwrap();
+    assert_eq!((made[0].object.len(), made[0].private, &made[0].value), (16, false, &certificate.value));
+    let not_der = ObjectInfo { value: b"-----BEGIN CERTIFICATE".to_vec(), ..certificate };
+    assert_eq!(code(create(&mut user, not_der)), ErrorCode::KeyMalformed);
+    let public = ObjectInfo {
+        class: ObjectClass::PublicKey.into(),
+        public_key: pair[0].public_key.clone(),
+        private: true,
+        ..ObjectInfo::default()
+    };
+    let made = create(&mut user, public.clone()).unwrap();
+    assert_eq!(made[0].key_type(), KeyType::P256);
+    let hidden = FindObjects { object: made[0].object.clone(), ..FindObjects::default() };
+    assert_eq!(running.client().find(hidden).unwrap(), []);
+    let not_a_key = ObjectInfo { public_key: vec![0x30, 0], ..public };
+    assert_eq!(code(create(&mut user, not_a_key)), ErrorCode::KeyMalformed);
+    let private = ObjectInfo { class: ObjectClass::PrivateKey.into(), ..ObjectInfo::default() };
+    assert_eq!(code(create(&mut user, private)), ErrorCode::AttributeWrong);
 }

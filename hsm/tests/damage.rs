@@ -1,0 +1,270 @@
+//! A damaged or manipulated store is refused, or every object in it is what it was.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod running;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use running::{PASSWORD, Running};
+use strongroom_hsm::memory::SecretBytes;
+use strongroom_hsm::object::Search;
+use strongroom_hsm::seal::SealingKey;
+use strongroom_hsm::store::{Batch, Store, StoreError};
+use strongroom_hsm::users::PasswordHash;
+use strongroom_hsm::vault::{Slot, Vault};
+use strongroom_protocol::v1::*;
+
+/// Everything in a vault that matters: descriptions and private keys; an error if anything is refused.
+fn everything(vault: &Vault) -> Result<Vec<(ObjectInfo, Vec<u8>)>, String> {
+    let mut all = Vec::new();
+    for slot in vault.slots() {
+        let partition = match slot {
+            Slot::Sound(partition) => partition,
+            Slot::Damaged { why, .. } => return Err(why),
+        };
+        let contents = partition.contents();
+        for user in contents.users.iter() {
+            all.push((ObjectInfo { label: format!("{:?}", user.info()), ..ObjectInfo::default() }, vec![]));
+        }
+        for object in contents.objects.find(Search::default()) {
+            let private = match object.info.class() {
+                ObjectClass::PrivateKey => {
+                    partition.private_key(object).unwrap().to_pkcs8().unwrap().to_vec()
+                }
+                _ => Vec::new(),
+            };
+            all.push((object.info.clone(), private));
+        }
+    }
+    Ok(all)
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in ["store.redb", "node.key"] {
+        fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+}
+
+/// Numbers that look random, the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % limit
+    }
+}
+
+#[test]
+fn flipped_bits_and_cut_files_are_never_accepted_silently() {
+    let running = Running::with_partition();
+    let mut user = running.user();
+    for key_type in [KeyType::P256, KeyType::Ed25519, KeyType::P384] {
+        for number in 0..4 {
+            user.generate(key_type, &format!("key {number}")).unwrap();
+        }
+    }
+    drop(user);
+    let directory = running.stop();
+    let sound = directory.path().join("state");
+    let expected = everything(&Vault::open(&sound, None).unwrap()).unwrap();
+    assert_eq!(expected.len(), 2 + 24);
+
+    let mut numbers = Numbers(42);
+    let mut refused = 0;
+    for round in 0..80 {
+        let damaged = tempfile::tempdir().unwrap();
+        copy(&sound, damaged.path());
+        let file = damaged.path().join("store.redb");
+        let mut bytes = fs::read(&file).unwrap();
+        match round % 8 {
+            0 => bytes.truncate(numbers.below(bytes.len())),
+            // A page lost.
+            1 => {
+                let page = numbers.below(bytes.len() / 4096) * 4096;
+                bytes[page..page + 4096].fill(0);
+            }
+            _ => {
+                // Where something is written: most of the file is empty.
+                let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+                for _ in 0..=numbers.below(3) {
+                    let at = used[numbers.below(used.len())];
+                    bytes[at] ^= 1 << numbers.below(8);
+                }
+            }
+        }
+        fs::write(&file, bytes).unwrap();
+        match Vault::open(damaged.path(), None) {
+            Err(error) => {
+                refused += 1;
+                let text = error.to_string();
+                assert!(text.contains("store.redb") && text.contains("backup"), "round {round}: {text}");
+            }
+            Ok(vault) => match everything(&vault) {
+                Ok(found) => assert_eq!(found, expected, "round {round}"),
+                Err(why) => {
+                    refused += 1;
+                    assert!(why.contains("backup"), "{why}");
+                }
+            },
+        }
+    }
+    assert!(refused > 20, "only {refused} of 80 damages were noticed: they hit nothing");
+}
+
+#[test]
+fn an_empty_or_missing_file_is_not_taken_for_a_new_store() {
+    let running = Running::with_partition();
+    let directory = running.stop();
+    let state = directory.path().join("state");
+    fs::write(state.join("store.redb"), b"").unwrap();
+    assert!(Vault::open(&state, None).unwrap_err().to_string().contains("empty"));
+    fs::remove_file(state.join("store.redb")).unwrap();
+    assert!(Vault::open(&state, None).unwrap_err().to_string().contains("restore the store"));
+}
+
+#[test]
+fn another_nodes_key_opens_nothing() {
+    let directory = Running::with_partition().stop();
+    let state = directory.path().join("state");
+    fs::write(state.join("node.key"), [9; 32]).unwrap();
+    assert!(Vault::open(&state, None).unwrap_err().to_string().contains("node key"));
+}
+
+/// A store whose records a test can put where it likes.
+#[derive(Default)]
+struct Records(Mutex<BTreeMap<String, Vec<u8>>>);
+
+impl Store for Records {
+    fn scan(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), StoreError> {
+        self.0.lock().unwrap().iter().for_each(|(name, record)| visit(name, record));
+        Ok(())
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut records = self.0.lock().unwrap();
+        for (name, change) in batch.changes.clone() {
+            match change {
+                Some(record) => drop(records.insert(name, record)),
+                None => drop(records.remove(&name)),
+            }
+        }
+        Ok(())
+    }
+
+    fn location(&self) -> String {
+        "in memory".to_owned()
+    }
+}
+
+fn node_key() -> SealingKey {
+    SealingKey::new(SecretBytes::from([5; 32].as_slice())).unwrap()
+}
+
+fn info(object: u8, label: &str) -> ObjectInfo {
+    ObjectInfo {
+        object: vec![object; 16],
+        class: ObjectClass::Data.into(),
+        label: label.into(),
+        ..ObjectInfo::default()
+    }
+}
+
+/// Two partitions with objects, and the records of an earlier and of the last state.
+fn history() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
+    let store = Arc::new(Records::default());
+    Vault::initialise(&node_key(), &*store).unwrap();
+    let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    for label in ["one", "two"] {
+        let partition = vault.create(label, "admin", PasswordHash::new(PASSWORD).unwrap()).unwrap();
+        partition
+            .change(|change| {
+                change.add_object(info(1, "first"), None, None)?;
+                change.add_object(info(2, "second"), None, None)
+            })
+            .unwrap();
+    }
+    let earlier = store.0.lock().unwrap().clone();
+    for number in [1, 2] {
+        let partition = vault.partition(number).unwrap();
+        let object = Arc::clone(partition.contents().objects.get(&[1; 16]).unwrap());
+        partition.change(|change| change.replace_object(&object, info(1, "renamed"))).unwrap();
+        partition.change(|change| change.add_object(info(3, "third"), None, None)).unwrap();
+    }
+    let last = store.0.lock().unwrap().clone();
+    (earlier, last)
+}
+
+fn load(records: &BTreeMap<String, Vec<u8>>) -> Result<Vec<(ObjectInfo, Vec<u8>)>, String> {
+    let store = Arc::new(Records(Mutex::new(records.clone())));
+    everything(&Vault::load(node_key(), store).map_err(|error| error.to_string())?)
+}
+
+#[test]
+fn every_record_that_is_removed_moved_or_put_back_is_noticed() {
+    let (earlier, last) = history();
+    let expected = load(&last).unwrap();
+    assert_eq!(expected.len(), 2 * 4);
+    let names: Vec<&String> = last.keys().collect();
+    for name in &names {
+        let mut removed = last.clone();
+        removed.remove(*name);
+        load(&removed).expect_err(name);
+
+        let mut old = last.clone();
+        match earlier.get(*name) {
+            Some(record) if *record != last[*name] => {
+                old.insert((*name).clone(), record.clone());
+                load(&old).expect_err(name);
+            }
+            _ => {}
+        }
+        for other in &names {
+            if name < other {
+                let mut swapped = last.clone();
+                swapped.insert((*name).clone(), last[*other].clone());
+                swapped.insert((*other).clone(), last[*name].clone());
+                load(&swapped).expect_err(&format!("{name} and {other}"));
+                let mut doubled = last.clone();
+                doubled.insert((*name).clone(), last[*other].clone());
+                load(&doubled).expect_err(&format!("{other} over {name}"));
+            }
+        }
+        for at in 0..last[*name].len() {
+            let mut flipped = last.clone();
+            flipped.get_mut(*name).unwrap()[at] ^= 0x10;
+            load(&flipped).expect_err(name);
+        }
+    }
+    // A record that was deleted in the meantime, or that nobody wrote.
+    let mut stray = last.clone();
+    stray.insert("partition/00000001/object/0000".into(), last["partition/00000001/header"].clone());
+    load(&stray).unwrap_err();
+    let mut stray = last.clone();
+    stray.insert("partition/00000009/header".into(), last["partition/00000001/header"].clone());
+    load(&stray).unwrap_err();
+    let mut stray = last;
+    stray.insert("something".into(), vec![1]);
+    load(&stray).unwrap_err();
+}
+
+#[test]
+fn a_damaged_partition_leaves_the_others_usable() {
+    let (_, mut last) = history();
+    let name = "partition/00000001/object/01010101010101010101010101010101";
+    last.get_mut(name).unwrap()[50] ^= 1;
+    let store = Arc::new(Records(Mutex::new(last)));
+    let vault = Vault::load(node_key(), store).unwrap();
+    let failure = vault.partition(1).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::Store);
+    for part in ["partition 1 \"one\"", "in memory", "object/0101", "backup"] {
+        assert!(failure.message.contains(part), "{}", failure.message);
+    }
+    assert_eq!(vault.partition(2).unwrap().contents().objects.len(), 3);
+    // Its label and number stay taken.
+    vault.create("one", "admin", PasswordHash::new(PASSWORD).unwrap()).unwrap_err();
+}
