@@ -1,7 +1,7 @@
 //! Panics stop here.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs the body of a C entry point. A panic in it becomes `failure`, the value by which that C function
 /// reports an error; it neither crosses into C (which is undefined behaviour) nor prints anything.
@@ -15,9 +15,10 @@ pub fn fence<T>(failure: T, body: impl FnOnce() -> T) -> T {
 /// Replaces the hook that would print to the host program's standard error. A cdylib carries its own copy of
 /// Rust's standard library, so a host program written in Rust keeps its own hook.
 fn silence_panics() {
-    static ONCE: Once = Once::new();
-    if cfg!(not(test)) {
-        ONCE.call_once(|| panic::set_hook(Box::new(|_| {})));
+    // Not a Once: a fork while another thread is inside it would leave it locked in the child.
+    static DONE: AtomicBool = AtomicBool::new(cfg!(test));
+    if !DONE.load(Ordering::Relaxed) && !DONE.swap(true, Ordering::Relaxed) {
+        panic::set_hook(Box::new(|_| {}));
     }
 }
 

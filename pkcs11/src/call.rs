@@ -165,7 +165,12 @@ impl Process {
             if let Some(token) = access.token
                 && epoch != ANONYMOUS
             {
-                token.login.attach(&mut pooled.connection, access.partition, epoch)?;
+                if let Err(failure) = token.login.attach(&mut pooled.connection, access.partition, epoch) {
+                    if access.epoch() == ANONYMOUS {
+                        self.handles.forget_private(token.partition);
+                    }
+                    return Err(failure);
+                }
                 pooled.epoch = epoch;
             }
         }

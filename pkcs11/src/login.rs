@@ -4,6 +4,7 @@
 //! and gets a ticket; every further connection uses the ticket. Tickets end with the daemon: then one thread
 //! logs in with the password again, which is kept for that, and the others wait for the new ticket.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -29,7 +30,7 @@ pub struct Login {
     renewing: Mutex<()>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Known {
     role: Role,
     user: String,
@@ -38,6 +39,12 @@ struct Known {
     ticket: Zeroizing<Vec<u8>>,
     /// The start of the daemon that gave the ticket.
     instance: Vec<u8>,
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known").field("role", &self.role).field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 impl Login {

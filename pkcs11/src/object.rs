@@ -219,6 +219,72 @@ pub fn is_kept(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> bool {
     }
 }
 
+/// Whether an object of this class can be made with the attribute.
+///
+/// # Errors
+///
+/// `CKR_ATTRIBUTE_READ_ONLY` for what the partition sets, `CKR_ATTRIBUTE_TYPE_INVALID` for what it does not know:
+/// ignoring it (`CKA_ALLOWED_MECHANISMS`, say) could make a key that may do more than its owner wants.
+pub fn may_be_given(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> Outcome {
+    let of_keys = matches!(
+        attribute,
+        CKA_KEY_TYPE
+            | CKA_ID
+            | CKA_DERIVE
+            | CKA_PUBLIC_KEY_INFO
+            | CKA_EC_PARAMS
+            | CKA_EC_POINT
+            | CKA_MODULUS
+            | CKA_MODULUS_BITS
+            | CKA_PUBLIC_EXPONENT
+    );
+    let of_class = match class {
+        ObjectClass::PrivateKey => {
+            of_keys
+                || import::is_secret(attribute)
+                || matches!(
+                    attribute,
+                    CKA_SENSITIVE
+                        | CKA_EXTRACTABLE
+                        | CKA_SIGN
+                        | CKA_SIGN_RECOVER
+                        | CKA_DECRYPT
+                        | CKA_UNWRAP
+                        | CKA_ALWAYS_AUTHENTICATE
+                        | CKA_WRAP_WITH_TRUSTED
+                )
+        }
+        ObjectClass::PublicKey => {
+            of_keys
+                || matches!(attribute, CKA_VERIFY | CKA_VERIFY_RECOVER | CKA_ENCRYPT | CKA_WRAP | CKA_TRUSTED)
+        }
+        ObjectClass::Certificate => matches!(
+            attribute,
+            CKA_CERTIFICATE_TYPE
+                | CKA_VALUE
+                | CKA_ID
+                | CKA_SUBJECT
+                | CKA_ISSUER
+                | CKA_SERIAL_NUMBER
+                | CKA_TRUSTED
+                | CKA_CHECK_VALUE
+                | CKA_PUBLIC_KEY_INFO
+        ),
+        ObjectClass::Data => attribute == CKA_VALUE,
+        ObjectClass::Unspecified => false,
+    };
+    match attribute {
+        CKA_LOCAL | CKA_ALWAYS_SENSITIVE | CKA_NEVER_EXTRACTABLE | CKA_KEY_GEN_MECHANISM | CKA_UNIQUE_ID => {
+            Err(CKR_ATTRIBUTE_READ_ONLY)
+        }
+        CKA_CLASS | CKA_TOKEN | CKA_PRIVATE | CKA_MODIFIABLE | CKA_COPYABLE | CKA_DESTROYABLE | CKA_LABEL => {
+            Ok(())
+        }
+        _ if of_class || is_kept(class, attribute) => Ok(()),
+        _ => Err(CKR_ATTRIBUTE_TYPE_INVALID),
+    }
+}
+
 /// The class of a `CKA_CLASS`.
 ///
 /// # Errors

@@ -73,7 +73,7 @@ impl Pool {
     ///
     /// `CKR_DEVICE_ERROR` if all connections stay in use for ten seconds.
     pub fn lease(&'static self, epoch: u64) -> Outcome<Lease> {
-        let until = Instant::now() + WAIT;
+        let mut until = None;
         let mut inner = lock(&self.inner);
         loop {
             if let Some(index) = inner.idle.iter().rposition(|idle| idle.epoch == epoch) {
@@ -90,7 +90,8 @@ impl Pool {
                 drop(other);
                 return Ok(Lease { pool: self, pooled: None });
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = until.get_or_insert(now + WAIT).saturating_duration_since(now);
             if left.is_zero() {
                 return Err(CKR_DEVICE_ERROR);
             }
@@ -178,7 +179,7 @@ impl Drop for Lease {
 /// The numbers of all open descriptors, readable by a child without a lock.
 #[derive(Debug)]
 struct Descriptors {
-    slots: &'static [Descriptor; MAX_CONNECTIONS],
+    slots: [Descriptor; MAX_CONNECTIONS],
 }
 
 #[derive(Debug)]
@@ -199,17 +200,13 @@ struct Registration(&'static Descriptor);
 
 impl Descriptors {
     fn new() -> Self {
-        // Leaked, as the process's state is: a child reads it after the fork.
-        let slots = Box::new(array::from_fn(|_| Descriptor {
-            number: AtomicI32::new(FREE),
-            cookie: AtomicU64::new(0),
-        }));
-        Descriptors { slots: Box::leak(slots) }
+        let free = |_| Descriptor { number: AtomicI32::new(FREE), cookie: AtomicU64::new(0) };
+        Descriptors { slots: array::from_fn(free) }
     }
 
-    fn register(&self, descriptor: BorrowedFd<'_>) -> Option<Registration> {
+    fn register(&'static self, descriptor: BorrowedFd<'_>) -> Option<Registration> {
         let cookie = sockopt::socket_cookie(descriptor).ok()?;
-        for slot in self.slots {
+        for slot in &self.slots {
             if slot.number.compare_exchange(FREE, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 slot.cookie.store(cookie, Ordering::Release);
                 slot.number.store(descriptor.as_raw_fd(), Ordering::Release);
@@ -220,7 +217,7 @@ impl Descriptors {
     }
 
     fn close_inherited(&self) {
-        for slot in self.slots {
+        for slot in &self.slots {
             let number = slot.number.swap(FREE, Ordering::AcqRel);
             if number < 0 {
                 continue;
@@ -264,7 +261,7 @@ mod tests {
 
     #[test]
     fn only_our_own_sockets_are_closed_in_a_child() {
-        let descriptors = Descriptors::new();
+        let descriptors: &'static Descriptors = Box::leak(Box::new(Descriptors::new()));
         let (ours, _peer) = UnixStream::pair().unwrap();
         let (replaced, _peer) = UnixStream::pair().unwrap();
         let (other, _peer) = UnixStream::pair().unwrap();

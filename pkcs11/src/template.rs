@@ -140,13 +140,16 @@ impl<'a> Template<'a> {
     }
 }
 
-/// Checks that a template asks for an object in the token.
+/// Checks that a template asks for an object of this class, in the token, with attributes that it can have.
 ///
 /// # Errors
 ///
-/// `CKR_TEMPLATE_INCONSISTENT` for a session object (`CKA_TOKEN` false or, as the standard's default is, not
+/// Those of [`object::may_be_given`], and `CKR_TEMPLATE_INCONSISTENT` for a session object (`CKA_TOKEN` false or, as the standard's default is, not
 /// given): the partition keeps what it makes.
-pub fn on_token(template: &Template<'_>) -> Outcome {
+pub fn check(class: ObjectClass, template: &Template<'_>) -> Outcome {
+    for (attribute, _) in template.iter() {
+        object::may_be_given(class, attribute)?;
+    }
     match template.boolean(CKA_TOKEN)? {
         Some(true) => Ok(()),
         _ => Err(CKR_TEMPLATE_INCONSISTENT),

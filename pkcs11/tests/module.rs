@@ -1,6 +1,7 @@
 //! The C library as an application sees it: loaded, called through the function list, forked, with the daemon
 //! coming and going.
 
+#![allow(clippy::macro_metavars_in_unsafe, reason = "the application's calls are what is unsafe")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
@@ -310,6 +311,9 @@ fn templates(daemon: &Daemon) {
         assert_eq!(ec(&[token, curve], &[token, attribute(kind, value)]), Some(CKR_TEMPLATE_INCONSISTENT));
     }
     assert_eq!(ec(&[token, curve], &[token, attribute(CKA_SIGN, &[7])]), Some(CKR_ATTRIBUTE_VALUE_INVALID));
+    let only_pss = attribute(CKA_ALLOWED_MECHANISMS, number(CKM_ECDSA_SHA256));
+    assert_eq!(ec(&[token, curve], &[token, only_pss]), Some(CKR_ATTRIBUTE_TYPE_INVALID));
+    assert_eq!(ec(&[token, curve], &[token, attribute(CKA_LOCAL, FALSE)]), Some(CKR_ATTRIBUTE_READ_ONLY));
     let wrong_type = attribute(CKA_KEY_TYPE, number(CKK_RSA));
     assert_eq!(ec(&[token, curve], &[token, wrong_type]), Some(CKR_TEMPLATE_INCONSISTENT));
 
@@ -378,6 +382,13 @@ fn signatures(daemon: &Daemon) {
     assert_eq!(application.verify(session, public, b"other data", &signature), CKR_SIGNATURE_INVALID);
     assert_eq!(application.verify(session, public, &data, &signature[..63]), CKR_SIGNATURE_LEN_RANGE);
     assert_eq!(application.verify(session, private, &data, &signature), CKR_KEY_TYPE_INCONSISTENT);
+
+    // A signature is one round trip.
+    let before = daemon.requests();
+    for _ in 0..10 {
+        assert!(application.sign(session, private, &data).is_ok());
+    }
+    assert_eq!(daemon.requests() - before, 10 + Daemon::OWN_REQUESTS);
 
     // In parts.
     assert_eq!(application.sign_init(session, CKM_ECDSA_SHA256, private), CKR_OK);
@@ -563,6 +574,10 @@ fn password_changed(mut daemon: Daemon) {
     let (application, slot, session) = logged_in(&daemon);
     let (key, _) = application.generate(session, "web").unwrap();
     daemon.set_password(slot, "another-secret");
+    assert_eq!(application.sign(session, key, b"data"), Err(CKR_USER_NOT_LOGGED_IN));
+    assert_eq!(application.login(session, CKU_USER, "another-secret"), CKR_OK);
+    let key = application.find(session, &mut [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY))])[0];
+    daemon.set_password(slot, "third-secret");
     daemon.kill();
     daemon.run();
     for _ in 0..20 {
@@ -571,7 +586,7 @@ fn password_changed(mut daemon: Daemon) {
         assert!([CKR_USER_NOT_LOGGED_IN, CKR_KEY_HANDLE_INVALID].contains(&code), "{code:#x}");
     }
     assert_eq!(application.state(session), CKS_RW_PUBLIC_SESSION);
-    assert_eq!(application.login(session, CKU_USER, "another-secret"), CKR_OK);
+    assert_eq!(application.login(session, CKU_USER, "third-secret"), CKR_OK);
     let key = application.find(session, &mut [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY))])[0];
     assert!(application.sign(session, key, b"data").is_ok());
 }

@@ -1,7 +1,7 @@
 //! Key management functions (PKCS#11 3.0, 5.15).
 
 use cryptoki_sys::*;
-use strongroom_protocol::v1::{GenerateKeyPair, request::Op};
+use strongroom_protocol::v1::{GenerateKeyPair, ObjectClass, request::Op};
 
 use super::{argument, object, place};
 use crate::call::{Access, Repeat};
@@ -44,10 +44,14 @@ pub unsafe fn generate_key_pair(
     if mechanism.ulParameterLen != 0 {
         return Err(CKR_MECHANISM_PARAM_INVALID);
     }
-    for (template, class) in [(&public, CKO_PUBLIC_KEY), (&private, CKO_PRIVATE_KEY)] {
-        template.only(CKA_CLASS, &class.to_ne_bytes())?;
+    let halves = [
+        (&public, ObjectClass::PublicKey, CKO_PUBLIC_KEY),
+        (&private, ObjectClass::PrivateKey, CKO_PRIVATE_KEY),
+    ];
+    for (template, class, number) in halves {
+        template::check(class, template)?;
+        template.only(CKA_CLASS, &number.to_ne_bytes())?;
         template.only(CKA_KEY_TYPE, &family.key_type().to_ne_bytes())?;
-        template::on_token(template)?;
     }
     let facts = key_type(family, &public)?;
     let (private, public) = (template::private_key(family, &private)?, template::public_key(&public)?);

@@ -32,7 +32,7 @@ pub unsafe fn create_object(
     let session = process.sessions.get(session)?;
     let class = template.number(CKA_CLASS)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
     let class = object::class_from(class)?;
-    template::on_token(&template)?;
+    template::check(class, &template)?;
     session.writable()?;
     *handle = match class {
         ObjectClass::PrivateKey => import_private_key(process, &session, &template)?,

@@ -49,6 +49,10 @@ pub unsafe fn init_pin(
     let pin = Pin::read(unsafe { input(pin, length) }?)?;
     let session = process.sessions.get(session)?;
     let token = &session.token;
+    // The daemon would take it for a user who has none.
+    if pin.password.is_empty() {
+        return Err(CKR_PIN_LEN_RANGE);
+    }
     if token.login.role() != Some(Role::CryptoOfficer) {
         return Err(CKR_USER_NOT_LOGGED_IN);
     }
@@ -104,6 +108,9 @@ pub unsafe fn set_pin(
     let named = if old.user.is_empty() { logged_in.as_deref().unwrap_or_default() } else { old.user };
     if old.password.is_empty() {
         return Err(CKR_PIN_INCORRECT);
+    }
+    if new.password.is_empty() {
+        return Err(CKR_PIN_LEN_RANGE);
     }
     let user = change(process, token, role, named, old.password, new)?;
     if logged_in.is_some_and(|name| name == user) {

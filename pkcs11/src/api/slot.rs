@@ -68,6 +68,9 @@ pub unsafe fn get_token_info(
     if !token.is_admitted() {
         flags |= CKF_LOGIN_REQUIRED;
     }
+    if !info.damaged.is_empty() {
+        flags |= CKF_ERROR_STATE;
+    }
     if info.user_pin_initialized {
         flags |= CKF_USER_PIN_INITIALIZED;
     }

@@ -14,7 +14,7 @@ use std::{env, fs, thread};
 
 use strongroom_protocol::client::{Connection, Deadlines};
 use strongroom_protocol::v1::{
-    AdmitUid, ChangePassword, CreatePartition, CreateUser, Login, Role, request::Op, response,
+    AdmitUid, ChangePassword, CreatePartition, CreateUser, Login, Role, Status, request::Op, response,
 };
 use tempfile::TempDir;
 
@@ -152,6 +152,17 @@ impl Daemon {
             new_password: password.into(),
         };
         self.as_officer(partition, Op::ChangePassword(change));
+    }
+
+    /// What [`Daemon::requests`] itself adds to its next result: Hello and Status.
+    pub const OWN_REQUESTS: u64 = 2;
+
+    /// How many requests the daemon has answered.
+    pub fn requests(&self) -> u64 {
+        match self.connect().call(0, Op::Status(Status {})).unwrap() {
+            response::Result::Status(status) => status.requests,
+            other => panic!("Status's answer: {other:?}"),
+        }
     }
 
     /// Carries out a request as the crypto officer.
