@@ -45,7 +45,9 @@ fn confirm(yes: bool, question: &str) -> Result<(), Failure> {
         return Ok(());
     }
     if !password::interactive() {
-        return Err(Failure::usage(format!("{question} Give --yes: there is no terminal to confirm it at")));
+        return Err(Failure::usage(format!(
+            "there is no terminal to ask at; give --yes if the answer is yes: {question}"
+        )));
     }
     let asked = || {
         write!(io::stderr(), "{} [y/N] ", crate::output::printable(question))?;

@@ -1,22 +1,27 @@
 //! `strongroom user`: who may do what in a partition.
 
+mod password;
+mod view;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
 use strongroom_protocol::v1::{
-    AdmitUid, ChangePassword, CreateUser, DeleteUser, ListUsers, Role, UnlockUser, UserInfo, request::Op,
-    response,
+    AdmitUid, CreateUser, DeleteUser, ListUsers, Role, UnlockUser, UserInfo, request::Op, response,
 };
-use zeroize::Zeroizing;
 
 use crate::args::Global;
 use crate::commands::confirm;
-use crate::commands::partition::role_code;
-use crate::failure::{Exit, Failure};
-use crate::output::{Cell, Output, Page, Report, Tone};
-use crate::password::{self, Password};
-use crate::session::{Session, answer, role_name};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::password::Password;
+use crate::session::{Session, answer};
+
+use password::SetPassword;
+use view::{Changed, List};
+
+pub use password::new_password;
+pub use view::UserView;
 
 const ADMIT: &str = "\
 Let a local user id act as a user without a password.
@@ -73,16 +78,6 @@ pub struct Delete {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-}
-
-/// `strongroom user password`.
-#[derive(Debug, Args)]
-pub struct SetPassword {
-    /// The user whose password changes
-    name: String,
-    /// The new password is the first line of this file (- for standard input)
-    #[arg(long, value_name = "FILE")]
-    new_password_file: Option<PathBuf>,
 }
 
 /// `strongroom user admit` and `withdraw`.
@@ -146,96 +141,6 @@ impl Uid {
         match nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)) {
             Ok(Some(user)) => format!("{uid} ({})", user.name),
             _ => uid.to_string(),
-        }
-    }
-}
-
-/// A user in reports.
-#[derive(Debug, Serialize)]
-pub struct UserView {
-    /// The user's name.
-    pub name: String,
-    role: Option<&'static str>,
-    /// Local user ids that act as this user.
-    pub uids: Vec<u32>,
-    /// Whether there is a password.
-    pub has_password: bool,
-    locked: bool,
-    failed_attempts: u32,
-}
-
-impl From<UserInfo> for UserView {
-    fn from(user: UserInfo) -> Self {
-        UserView {
-            role: role_code(user.role()),
-            name: user.name,
-            uids: user.uids,
-            has_password: user.has_password,
-            locked: user.locked,
-            failed_attempts: user.failed_attempts,
-        }
-    }
-}
-
-impl UserView {
-    /// Says how the user can act: `by password, as 0 (root)`.
-    pub fn ways(&self) -> String {
-        let mut ways: Vec<_> = self.uids.iter().map(|uid| Uid::title(*uid)).collect();
-        if self.has_password {
-            ways.insert(0, "password".to_owned());
-        }
-        if ways.is_empty() { "no way in".to_owned() } else { ways.join(", ") }
-    }
-
-    fn row(&self) -> Vec<Cell> {
-        let state = match (self.locked, self.failed_attempts) {
-            (true, _) => Cell::toned("locked", Tone::Bad),
-            (false, 0) => Cell::toned("ok", Tone::Good),
-            (false, n) => Cell::toned(format!("{n} wrong passwords"), Tone::Doubtful),
-        };
-        let role = if self.role == Some("crypto_officer") { Role::CryptoOfficer } else { Role::CryptoUser };
-        vec![self.name.as_str().into(), role_name(role).into(), self.ways().into(), state]
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct List {
-    partition: String,
-    users: Vec<UserView>,
-}
-
-impl Report for List {
-    fn text(&self, page: &mut Page) {
-        page.table(&["USER", "ROLE", "LOGS IN BY", "STATE"], self.users.iter().map(UserView::row).collect());
-    }
-}
-
-/// What was done to a user.
-#[derive(Debug, Serialize)]
-struct Changed {
-    partition: String,
-    /// `created`, `deleted`, `password_changed`, `admitted`, `withdrawn`, `unlocked`.
-    done: &'static str,
-    name: String,
-    /// The user afterwards, if it is known.
-    user: Option<UserView>,
-}
-
-impl Report for Changed {
-    fn text(&self, page: &mut Page) {
-        let what = match self.done {
-            "created" => "Created user",
-            "deleted" => "Deleted user",
-            "password_changed" => "Changed the password of user",
-            "admitted" => "Admitted user ids to user",
-            "withdrawn" => "Withdrew user ids from user",
-            _ => "Unlocked user",
-        };
-        match &self.user {
-            Some(user) if self.done != "deleted" => {
-                page.line(format!("{what} {}, who logs in by: {}.", self.name, user.ways()));
-            }
-            _ => page.line(format!("{what} {}.", self.name)),
         }
     }
 }
@@ -321,27 +226,6 @@ fn finished(reply: response::Result) -> Result<(), Failure> {
     }
 }
 
-/// Takes a new password from a file, or else from the terminal.
-///
-/// # Errors
-///
-/// If there is neither. `option` is the option that names the file.
-pub fn new_password(
-    file: Option<&PathBuf>,
-    option: &str,
-    prompt: &str,
-    output: Output,
-) -> Result<Password, Failure> {
-    match file {
-        Some(path) => password::from_file(path, output),
-        None if password::interactive() => password::ask_new(prompt),
-        None => Err(Failure::usage(format!(
-            "{}: there is no terminal to ask at; give {option} FILE, or - for standard input",
-            prompt.to_lowercase()
-        ))),
-    }
-}
-
 impl Create {
     fn run(self, session: &mut Session, output: Output) -> Result<String, Failure> {
         let password = if self.new_password_file.is_none() && !self.admit.is_empty() {
@@ -362,60 +246,6 @@ impl Delete {
         let op = || Op::DeleteUser(DeleteUser { name: self.name.clone() });
         finished(session.call(Role::CryptoOfficer, op)?)?;
         Ok(self.name)
-    }
-}
-
-impl SetPassword {
-    /// Whether the command line says that this user changes the own password.
-    fn is_own(&self, global: &Global) -> bool {
-        global.login.as_ref().is_none_or(|login| *login == self.name)
-    }
-
-    fn run(self, session: &mut Session, global: &Global, output: Output) -> Result<String, Failure> {
-        let stdin = |file: &Option<PathBuf>| file.as_ref().is_some_and(|path| path.as_os_str() == "-");
-        if stdin(&global.password_file) && stdin(&self.new_password_file) {
-            return Err(Failure::usage("standard input can give only one of the two passwords"));
-        }
-        let old = match &global.password_file {
-            Some(path) if self.is_own(global) => password::from_file(path, output)?,
-            _ if self.set_by_officer(session, global)? => Zeroizing::new(String::new()),
-            _ if password::interactive() => password::ask(&format!("Present password of {}", self.name))?,
-            _ => {
-                let message = format!(
-                    "changing the password of {} needs the present one (--password-file FILE) or a crypto \
-                     officer (--login NAME --password-file FILE)",
-                    self.name
-                );
-                return Err(Failure::new(Exit::NotPermitted, "not_logged_in", message));
-            }
-        };
-        let prompt = format!("New password of {}", self.name);
-        let new = new_password(self.new_password_file.as_ref(), "--new-password-file", &prompt, output)?;
-        let op = Op::ChangePassword(ChangePassword {
-            name: self.name.clone(),
-            old_password: old.to_string(),
-            new_password: new.to_string(),
-        });
-        finished(session.try_call(op)?)?;
-        Ok(self.name)
-    }
-
-    /// Whether an officer is setting a crypto user's password. Asked before sending anything: the daemon
-    /// would count a missing old password as a wrong one.
-    fn set_by_officer(&self, session: &mut Session, global: &Global) -> Result<bool, Failure> {
-        if global.login.as_ref().is_some_and(|login| *login == self.name) {
-            return Ok(false);
-        }
-        // Only officers may list users.
-        let Ok(users) = session.users_seen() else { return Ok(false) };
-        match users.iter().find(|user| user.name == self.name) {
-            Some(user) => Ok(user.role() == Role::CryptoUser),
-            None => {
-                let message =
-                    format!("there is no user {:?}; list them with 'strongroom user list'", self.name);
-                Err(Failure::new(Exit::NotFound, "no_such_user", message))
-            }
-        }
     }
 }
 

@@ -1,0 +1,134 @@
+//! docs/cli.md shows what the command prints: this runs the page and compares. With UPDATE_GUIDE=1 it writes
+//! what was printed into the page instead.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test's panic is its report")]
+
+mod harness;
+
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+use harness::Daemon;
+
+/// Where the page's commands write; the test has a directory of its own in its place.
+const HOME: &str = "/root/";
+
+/// A line of the page that is a command, with the output below it.
+struct Example {
+    command: String,
+    shown: Vec<String>,
+}
+
+/// Runs a command of the page; standard output and standard error together, as a terminal shows them.
+fn run(daemon: &Daemon, command: &str) -> Vec<String> {
+    let home = daemon.directory.path().join("home");
+    let binaries = Path::new(env!("CARGO_BIN_EXE_strongroom")).parent().unwrap();
+    let path = format!("{}:{}", binaries.display(), env::var("PATH").unwrap());
+    let home = format!("{}/", home.display());
+    let output = Command::new("bash")
+        .args(["--norc", "-c", &format!("exec 2>&1; {}", command.replace(HOME, &home))])
+        .env("PATH", path)
+        .env("STRONGROOM_SOCKET", daemon.socket())
+        .current_dir(daemon.directory.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap().replace(&home, HOME);
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Takes out of a line what is different each time: ids, serials, moments, and how wide columns are.
+fn steady(line: &str) -> String {
+    let mut words = Vec::new();
+    for word in line.split_whitespace() {
+        let varies = |part: &str| part.len() >= 12 && part.bytes().all(|c| c.is_ascii_hexdigit());
+        let moment =
+            |part: &str| part.len() == 20 && part.ends_with('Z') && part.as_bytes().get(10) == Some(&b'T');
+        let parts = word.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != ':');
+        let shown: String = parts
+            .map(|part| {
+                let bare = part.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+                let rest = &part[bare.len()..];
+                let bare = bare.strip_prefix("id:").unwrap_or(bare);
+                if varies(bare) {
+                    format!("HEX{rest}")
+                } else if moment(bare) {
+                    format!("TIME{rest}")
+                } else {
+                    part.to_owned()
+                }
+            })
+            .collect();
+        // PEM as a JSON string.
+        let pem = shown.contains("-----\\n");
+        words.push(if pem { "PEM".to_owned() } else { percent_encoded_id(&shown) });
+    }
+    words.join(" ")
+}
+
+fn percent_encoded_id(word: &str) -> String {
+    match word.split_once(";id=%") {
+        Some((before, id)) if id.len() > 30 => {
+            format!("{before};id=ID{}", id.trim_start_matches(|c: char| c == '%' || c.is_ascii_hexdigit()))
+        }
+        _ => word.to_owned(),
+    }
+}
+
+/// Lines without what varies, and without the inside of PEM blocks.
+fn compared(lines: &[String]) -> Vec<String> {
+    let mut inside = false;
+    let mut kept = Vec::new();
+    for line in lines {
+        let ends = line.starts_with("-----END ");
+        if !inside || ends {
+            kept.push(steady(line));
+        }
+        inside = !ends && (inside || line.starts_with("-----BEGIN "));
+    }
+    kept
+}
+
+#[test]
+fn the_guide_shows_what_the_command_prints() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("not run: the guide's reader is root");
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let update = env::var_os("UPDATE_GUIDE").is_some();
+    let daemon = Daemon::start();
+    let (mut written, mut wrong, mut count) = (String::new(), String::new(), 0);
+    let mut lines = page.lines().peekable();
+    while let Some(line) = lines.next() {
+        written.push_str(&format!("{line}\n"));
+        if line != "```console" {
+            continue;
+        }
+        while let Some(command) = lines.next_if(|line| *line != "```") {
+            let mut example =
+                Example { command: command.strip_prefix("$ ").unwrap().to_owned(), shown: Vec::new() };
+            while let Some(shown) = lines.next_if(|line| *line != "```" && !line.starts_with("$ ")) {
+                example.shown.push(shown.to_owned());
+            }
+            let printed = run(&daemon, &example.command);
+            count += 1;
+            let same = example.shown == ["..."] || compared(&example.shown) == compared(&printed);
+            if !same {
+                wrong.push_str(&format!(
+                    "$ {}\nshown {:#?}\nprinted {:#?}\n",
+                    example.command, example.shown, printed
+                ));
+            }
+            let kept = if same { &example.shown } else { &printed };
+            written.push_str(&format!("$ {}\n", example.command));
+            kept.iter().for_each(|line| written.push_str(&format!("{line}\n")));
+        }
+    }
+    if update {
+        fs::write(&path, written).unwrap();
+    } else {
+        assert!(wrong.is_empty(), "docs/cli.md is not what is printed; UPDATE_GUIDE=1 renews it:\n{wrong}");
+    }
+    assert!(count > 20, "the page has lost its examples: {count}");
+}
