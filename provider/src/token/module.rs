@@ -53,8 +53,7 @@ impl Module {
         let failed = |why: String| Error::Module { module: path.display().to_string(), why };
         // SAFETY: loading runs the module's initialisers. That the file is a sound module is for the owner of
         // openssl.cnf to say, who could as well name another provider there.
-        let library =
-            unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
             // The dynamic linker's words are in the source of libloading's error.
             failed(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
         })?;
