@@ -3,7 +3,7 @@
 use std::array;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
@@ -38,6 +38,8 @@ struct Inner {
     idle: Vec<Pooled>,
     /// Idle and leased ones.
     open: usize,
+    /// Calls that wait for one to become free. Waking nobody would be a system call in every signature.
+    waiting: usize,
     /// After `C_Finalize`: what comes back is closed.
     closed: bool,
 }
@@ -95,7 +97,9 @@ impl Pool {
             if left.is_zero() {
                 return Err(CKR_DEVICE_ERROR);
             }
+            inner.waiting += 1;
             inner = self.freed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+            inner.waiting -= 1;
         }
     }
 
@@ -113,8 +117,11 @@ impl Pool {
         let (gone, kept): (Vec<_>, Vec<_>) = inner.idle.drain(..).partition(|idle| stale(idle));
         inner.idle = kept;
         inner.open -= gone.len();
+        let waiting = inner.waiting > 0;
         drop(inner);
-        self.freed.notify_all();
+        if waiting {
+            self.freed.notify_all();
+        }
     }
 
     /// Closes everything that is idle now, and what is under way when it is done.
@@ -126,6 +133,14 @@ impl Pool {
     /// Makes it usable again after [`Pool::close`].
     pub fn reopen(&self) {
         lock(&self.inner).closed = false;
+    }
+
+    fn wake_one(&self, inner: MutexGuard<'_, Inner>) {
+        let waiting = inner.waiting > 0;
+        drop(inner);
+        if waiting {
+            self.freed.notify_one();
+        }
     }
 
     /// Closes this process's copies of the connections that another process, which forked this one, had open.
@@ -160,8 +175,7 @@ impl Lease {
         let mut inner = lock(&self.pool.inner);
         if reuse && !inner.closed && self.pooled.as_ref().is_some_and(|pooled| pooled.epoch != RETIRED) {
             inner.idle.extend(self.pooled.take());
-            drop(inner);
-            self.pool.freed.notify_one();
+            self.pool.wake_one(inner);
             // The place stays taken: by the idle connection.
             std::mem::forget(self);
         }
@@ -171,8 +185,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.pooled = None;
-        lock(&self.pool.inner).open -= 1;
-        self.pool.freed.notify_one();
+        let mut inner = lock(&self.pool.inner);
+        inner.open -= 1;
+        self.pool.wake_one(inner);
     }
 }
 
@@ -257,6 +272,18 @@ mod tests {
         drop(leases);
         drop(again);
         assert_eq!(lock(&pool.inner).open, 0);
+    }
+
+    #[test]
+    fn a_call_waits_for_a_connection_to_become_free() {
+        let pool: &'static Pool = Box::leak(Box::default());
+        let mut leases: Vec<_> = (0..MAX_CONNECTIONS).map(|_| pool.lease(ANONYMOUS).unwrap()).collect();
+        let waiting = std::thread::spawn(|| pool.lease(ANONYMOUS).is_ok());
+        while lock(&pool.inner).waiting == 0 {
+            std::thread::yield_now();
+        }
+        leases.pop();
+        assert!(waiting.join().unwrap());
     }
 
     #[test]

@@ -1,0 +1,71 @@
+//! The C library as an application sees it: loaded, called through the function list, forked, with the daemon
+//! coming and going.
+
+#![allow(clippy::macro_metavars_in_unsafe, reason = "the application's calls are what is unsafe")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arguments;
+mod fork;
+mod objects;
+mod outage;
+mod sessions;
+mod signatures;
+
+use cryptoki_sys::*;
+use support::application::Application;
+use support::{Daemon, USER, in_own_process};
+
+/// Runs one of the scenarios below, in the process that [`in_own_process`] starts for it.
+#[test]
+#[ignore = "the other tests run it, each in a process of its own"]
+fn scenario() {
+    let Some((name, daemon)) = support::scenario() else { return };
+    match name.as_str() {
+        "null pointers" => arguments::null_pointers(&daemon),
+        "sessions" => sessions::sessions(&daemon),
+        "objects" => objects::objects(&daemon),
+        "templates" => objects::templates(&daemon),
+        "signatures" => signatures::signatures(&daemon),
+        "fork" => fork::fork(&daemon),
+        "fork while busy" => fork::fork_while_busy(&daemon),
+        "restart" => outage::restart(daemon),
+        "password changed" => outage::password_changed(daemon),
+        "away" => outage::away(daemon),
+        other => panic!("no scenario {other}"),
+    }
+}
+
+macro_rules! scenarios {
+    ($($test:ident: $name:literal;)*) => {$(
+        #[test]
+        fn $test() {
+            in_own_process($name);
+        }
+    )*};
+}
+
+scenarios! {
+    null_pointers_are_errors: "null pointers";
+    sessions_and_log_in_follow_the_standard: "sessions";
+    objects_are_found_and_read_attribute_by_attribute: "objects";
+    wrong_templates_are_refused: "templates";
+    signatures_are_made_in_parts_and_verified: "signatures";
+    a_child_starts_anew_and_leaves_its_parent_alone: "fork";
+    a_fork_while_other_threads_sign_blocks_nobody: "fork while busy";
+    a_restart_of_the_daemon_is_not_noticed: "restart";
+    a_password_that_no_longer_fits_is_tried_once: "password changed";
+    a_daemon_that_is_away_is_an_error_until_it_is_back: "away";
+}
+
+/// A partition and an application with a writable session on it, logged in.
+fn logged_in(daemon: &Daemon) -> (Application, u32, CK_SESSION_HANDLE) {
+    let slot = daemon.create_partition("tls");
+    let application = Application::load();
+    application.initialize();
+    let session = application.open_writable(slot);
+    assert_eq!(application.login(session, CKU_USER, USER.1), CKR_OK);
+    (application, slot, session)
+}

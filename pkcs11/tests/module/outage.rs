@@ -1,0 +1,98 @@
+//! The daemon comes and goes.
+
+use std::ptr::null_mut;
+use std::thread;
+
+use cryptoki_sys::*;
+
+use crate::call;
+use crate::logged_in;
+use crate::support::application::{Application, attribute, number};
+use crate::support::{Daemon, USER};
+
+pub fn restart(mut daemon: Daemon) {
+    let (application, slot, session) = logged_in(&daemon);
+    let (key, public) = application.generate(session, "web").unwrap();
+    for _ in 0..2 {
+        assert!(application.sign(session, key, b"data").is_ok());
+        daemon.kill();
+        daemon.run();
+        // The first call after it logs in again with the PIN, on its own.
+        let signature = application.sign(session, key, b"data").unwrap();
+        assert_eq!(application.verify(session, public, b"data", &signature), CKR_OK);
+    }
+    daemon.kill();
+    daemon.run();
+    // What must not be sent twice is sent on a connection that is known to be good.
+    assert!(application.generate(session, "mail").is_ok());
+
+    // A call waits for a daemon that is just restarting.
+    daemon.kill();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| application.sign(session, key, b"data"));
+        daemon.run();
+        assert!(waiting.join().unwrap().is_ok());
+    });
+
+    // Eight threads at once log in anew.
+    daemon.kill();
+    daemon.run();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let session = application.open(slot, 0).unwrap();
+                assert!(application.sign(session, key, b"data").is_ok());
+            });
+        }
+    });
+}
+
+pub fn password_changed(mut daemon: Daemon) {
+    let (application, slot, session) = logged_in(&daemon);
+    let (key, _) = application.generate(session, "web").unwrap();
+    daemon.set_password(slot, "another-secret");
+    assert_eq!(application.sign(session, key, b"data"), Err(CKR_USER_NOT_LOGGED_IN));
+    assert_eq!(application.login(session, CKU_USER, "another-secret"), CKR_OK);
+    let key = application.find(session, &mut [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY))])[0];
+    daemon.set_password(slot, "third-secret");
+    daemon.kill();
+    daemon.run();
+    for _ in 0..20 {
+        // Refused, and not by the daemon each time: twenty wrong passwords would lock the user.
+        let code = application.sign(session, key, b"data").unwrap_err();
+        assert!([CKR_USER_NOT_LOGGED_IN, CKR_KEY_HANDLE_INVALID].contains(&code), "{code:#x}");
+    }
+    assert_eq!(application.state(session), CKS_RW_PUBLIC_SESSION);
+    assert_eq!(application.login(session, CKU_USER, "third-secret"), CKR_OK);
+    let key = application.find(session, &mut [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY))])[0];
+    assert!(application.sign(session, key, b"data").is_ok());
+}
+
+pub fn away(mut daemon: Daemon) {
+    let slot = daemon.create_partition("tls");
+    let application = Application::load();
+    daemon.kill();
+    application.initialize();
+    // Never seen: an error at once, and no empty list of slots.
+    let mut count = 0;
+    assert_eq!(call!(application, C_GetSlotList, CK_TRUE, null_mut(), &mut count), CKR_DEVICE_ERROR);
+    assert_eq!(application.open(slot, 0), Err(CKR_TOKEN_NOT_PRESENT));
+    daemon.run();
+    let session = application.open_writable(slot);
+    assert_eq!(application.login(session, CKU_USER, USER.1), CKR_OK);
+    let (key, _) = application.generate(session, "web").unwrap();
+
+    daemon.kill();
+    assert_eq!(application.sign(session, key, b"data"), Err(CKR_DEVICE_REMOVED));
+    assert_eq!(application.sign(session, key, b"data"), Err(CKR_DEVICE_REMOVED));
+    assert_eq!(application.generate(session, "mail"), Err(CKR_DEVICE_REMOVED));
+    let mut info = std::mem::MaybeUninit::uninit();
+    assert_eq!(call!(application, C_GetTokenInfo, slot.into(), info.as_mut_ptr()), CKR_TOKEN_NOT_PRESENT);
+    // What was seen before is remembered.
+    assert_eq!(call!(application, C_GetSlotList, CK_TRUE, null_mut(), &mut count), CKR_OK);
+    assert_eq!(count, 1);
+    assert!(application.open(slot, 0).is_ok());
+
+    daemon.run();
+    assert!(application.sign(session, key, b"data").is_ok(), "the session and the key are what they were");
+}

@@ -1,0 +1,86 @@
+//! Slots, sessions and log-in.
+
+use std::ptr::null_mut;
+
+use cryptoki_sys::*;
+
+use crate::call;
+use crate::support::application::{Application, attribute, number};
+use crate::support::{Daemon, OFFICER, USER};
+
+pub fn sessions(daemon: &Daemon) {
+    let slot = daemon.create_partition("tls");
+    let application = Application::load();
+    assert_eq!(call!(application, C_GetSlotList, CK_TRUE, null_mut(), &mut 0), CKR_CRYPTOKI_NOT_INITIALIZED);
+    application.initialize();
+    assert_eq!(call!(application, C_Initialize, null_mut()), CKR_CRYPTOKI_ALREADY_INITIALIZED);
+
+    let (mut slots, mut count) = ([0; 4], 0);
+    assert_eq!(call!(application, C_GetSlotList, CK_TRUE, null_mut(), &mut count), CKR_OK);
+    assert_eq!(count, 1);
+    count = 0;
+    assert_eq!(
+        call!(application, C_GetSlotList, CK_TRUE, slots.as_mut_ptr(), &mut count),
+        CKR_BUFFER_TOO_SMALL
+    );
+    count = 4;
+    assert_eq!(call!(application, C_GetSlotList, CK_TRUE, slots.as_mut_ptr(), &mut count), CKR_OK);
+    assert_eq!((count, slots[0]), (1, slot.into()));
+
+    assert_eq!(application.open(slot + 7, 0), Err(CKR_SLOT_ID_INVALID));
+    let mut session = 0;
+    assert_eq!(
+        call!(application, C_OpenSession, slot.into(), 0, null_mut(), None, &mut session),
+        CKR_SESSION_PARALLEL_NOT_SUPPORTED
+    );
+    let reader = application.open(slot, 0).unwrap();
+    let writer = application.open_writable(slot);
+    assert_eq!(
+        (application.state(reader), application.state(writer)),
+        (CKS_RO_PUBLIC_SESSION, CKS_RW_PUBLIC_SESSION)
+    );
+    assert_eq!(call!(application, C_Logout, writer), CKR_USER_NOT_LOGGED_IN);
+    assert_eq!(application.generate(writer, "web"), Err(CKR_USER_NOT_LOGGED_IN));
+    assert_eq!(application.login(reader, CKU_USER, "wrong-secret"), CKR_PIN_INCORRECT);
+    assert_eq!(application.login(reader, CKU_USER, ""), CKR_PIN_INCORRECT);
+    assert_eq!(application.login(reader, CKU_CONTEXT_SPECIFIC, USER.1), CKR_OPERATION_NOT_INITIALIZED);
+    assert_eq!(application.login(reader, 77, USER.1), CKR_USER_TYPE_INVALID);
+    assert_eq!(application.login(reader, CKU_SO, OFFICER.1), CKR_SESSION_READ_ONLY_EXISTS);
+    assert_eq!(application.login(reader, CKU_USER, "user:user-secret"), CKR_OK);
+    assert_eq!(
+        (application.state(reader), application.state(writer)),
+        (CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS)
+    );
+    assert_eq!(application.login(writer, CKU_USER, USER.1), CKR_USER_ALREADY_LOGGED_IN);
+    assert_eq!(application.login(writer, CKU_SO, OFFICER.1), CKR_USER_ANOTHER_ALREADY_LOGGED_IN);
+    assert_eq!(application.generate(reader, "web"), Err(CKR_SESSION_READ_ONLY));
+    let (key, _) = application.generate(writer, "web").unwrap();
+    assert!(application.sign(reader, key, b"data").is_ok());
+
+    // After log-out the key is there for nobody.
+    assert_eq!(call!(application, C_Logout, writer), CKR_OK);
+    assert_eq!(application.state(writer), CKS_RW_PUBLIC_SESSION);
+    assert_eq!(application.sign(reader, key, b"data"), Err(CKR_KEY_HANDLE_INVALID));
+    assert_eq!(application.find(reader, &mut [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY))]), []);
+
+    // The log-in ends with the last session.
+    assert_eq!(application.login(writer, CKU_USER, USER.1), CKR_OK);
+    assert_eq!(call!(application, C_CloseSession, reader), CKR_OK);
+    assert_eq!(call!(application, C_CloseSession, reader), CKR_SESSION_HANDLE_INVALID);
+    assert_eq!(application.state(writer), CKS_RW_USER_FUNCTIONS);
+    assert_eq!(call!(application, C_CloseAllSessions, slot.into()), CKR_OK);
+    let writer = application.open_writable(slot);
+    assert_eq!(application.state(writer), CKS_RW_PUBLIC_SESSION);
+
+    // The crypto officer.
+    assert_eq!(application.login(writer, CKU_SO, OFFICER.1), CKR_OK);
+    assert_eq!(application.state(writer), CKS_RW_SO_FUNCTIONS);
+    assert_eq!(application.open(slot, 0), Err(CKR_SESSION_READ_WRITE_SO_EXISTS));
+    assert_eq!(application.generate(writer, "web"), Err(CKR_USER_NOT_LOGGED_IN));
+
+    application.finalize();
+    assert_eq!(call!(application, C_Finalize, null_mut()), CKR_CRYPTOKI_NOT_INITIALIZED);
+    application.initialize();
+    let mut info = CK_SESSION_INFO { slotID: 0, state: 0, flags: 0, ulDeviceError: 0 };
+    assert_eq!(call!(application, C_GetSessionInfo, writer, &mut info), CKR_SESSION_HANDLE_INVALID);
+}
