@@ -181,8 +181,6 @@ impl Connection {
                 Ok(Some(frame)) => Request::decode(frame),
                 Err(error) => return Err(malformed(&error.to_string())),
             };
-            // A frame may have carried a password or a key.
-            self.frames.wipe_taken();
             let request = decoded.map_err(|error| malformed(&error.to_string()))?;
             self.begin(request)?;
             if self.out.len() > WRITE_SIZE {

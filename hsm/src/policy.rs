@@ -66,3 +66,50 @@ pub fn authorize(op: &Op, acting: &Acting) -> Result<(), Failure> {
         None => refuse!(NotLoggedIn, "this takes a {wanted}: log in first"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use strongroom_protocol::v1::{CreatePartition, DeletePartition, ErrorCode, Sign, UnlockUser};
+
+    use super::*;
+    use crate::users::User;
+
+    fn acting(owner: bool, officer: bool, crypto_user: bool) -> Acting {
+        let user = |name, role| Arc::new(User::new(name, role, None, Vec::new(), 1));
+        Acting {
+            owner,
+            officer: officer.then(|| user("admin", Role::CryptoOfficer)),
+            crypto_user: crypto_user.then(|| user("web", Role::CryptoUser)),
+        }
+    }
+
+    /// The rest of the table is tested over the socket, where everybody is the owner.
+    #[test]
+    fn what_only_the_owner_may() {
+        let create = Op::CreatePartition(CreatePartition::default());
+        let unlock = Op::UnlockUser(UnlockUser::default());
+        for officer in [false, true] {
+            for user in [false, true] {
+                assert!(authorize(&create, &acting(true, officer, user)).is_ok());
+                let refused = authorize(&create, &acting(false, officer, user)).unwrap_err();
+                assert_eq!(refused.code, ErrorCode::NotPermitted);
+                assert_eq!(authorize(&unlock, &acting(false, officer, user)).is_ok(), officer);
+            }
+        }
+        assert!(authorize(&unlock, &acting(true, false, false)).is_ok());
+    }
+
+    #[test]
+    fn owning_the_machine_gives_no_right_to_keys() {
+        let sign = Op::Sign(Sign::default());
+        let delete = Op::DeletePartition(DeletePartition::default());
+        assert_eq!(authorize(&sign, &acting(true, false, false)).unwrap_err().code, ErrorCode::NotLoggedIn);
+        assert_eq!(authorize(&delete, &acting(true, false, false)).unwrap_err().code, ErrorCode::NotLoggedIn);
+        let refused = authorize(&sign, &acting(true, true, false)).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotPermitted);
+        assert!(refused.message.contains("admin") && refused.message.contains("crypto user"));
+        assert!(authorize(&sign, &acting(false, true, true)).is_ok());
+    }
+}

@@ -1,6 +1,6 @@
 //! Users of a partition: roles, passwords, admitted user ids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -220,44 +220,55 @@ impl PasswordHash {
     }
 }
 
-/// All users of a partition.
+/// All users of a partition: found by name or admitted user id without looking at the others.
 #[derive(Debug, Default)]
-pub struct Users(BTreeMap<String, Arc<User>>);
+pub struct Users {
+    by_name: BTreeMap<String, Arc<User>>,
+    by_uid: HashMap<(u32, Role), String>,
+}
 
 impl Users {
     /// The user of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<User>> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 
     /// Adds a user, in place of the one of the same name.
     pub fn put(&mut self, user: Arc<User>) {
-        self.0.insert(user.name.clone(), user);
+        self.remove(&user.name);
+        for uid in &user.uids {
+            self.by_uid.insert((*uid, user.role), user.name.clone());
+        }
+        self.by_name.insert(user.name.clone(), user);
     }
 
     /// Takes a user out.
     pub fn remove(&mut self, name: &str) -> Option<Arc<User>> {
-        self.0.remove(name)
+        let user = self.by_name.remove(name)?;
+        for uid in &user.uids {
+            self.by_uid.remove(&(*uid, user.role));
+        }
+        Some(user)
     }
 
     /// All, in the order of names.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<User>> {
-        self.0.values()
+        self.by_name.values()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.by_name.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.is_empty()
     }
 
-    /// The user of this role as whom a local user id acts.
+    /// The user of this role as whom a local user id acts: there is at most one.
     pub fn admitted(&self, uid: u32, role: Role) -> Option<&Arc<User>> {
-        self.iter().find(|user| user.role == role && user.uids.contains(&uid))
+        self.by_name.get(self.by_uid.get(&(uid, role))?)
     }
 }
 
@@ -287,5 +298,23 @@ mod tests {
         assert!(check_new_password("12345678").is_ok());
         assert!(check_new_password(&"x".repeat(128)).is_ok());
         assert!(check_new_password(&"x".repeat(129)).is_err());
+    }
+
+    #[test]
+    fn an_admitted_user_id_is_found_until_it_is_withdrawn() {
+        let user = |name: &str, role, uids: &[u32]| Arc::new(User::new(name, role, None, uids.to_vec(), 1));
+        let found = |users: &Users, uid, role| users.admitted(uid, role).map(|user| user.name.clone());
+        let mut users = Users::default();
+        users.put(user("a", Role::CryptoUser, &[33, 34]));
+        users.put(user("b", Role::CryptoOfficer, &[33]));
+        assert_eq!(found(&users, 33, Role::CryptoUser).as_deref(), Some("a"));
+        assert_eq!(found(&users, 33, Role::CryptoOfficer).as_deref(), Some("b"));
+        assert_eq!(found(&users, 34, Role::CryptoOfficer), None);
+        users.put(user("a", Role::CryptoUser, &[34]));
+        assert_eq!(found(&users, 33, Role::CryptoUser), None);
+        assert_eq!(found(&users, 34, Role::CryptoUser).as_deref(), Some("a"));
+        users.remove("a");
+        assert_eq!(found(&users, 34, Role::CryptoUser), None);
+        assert_eq!(users.len(), 1);
     }
 }

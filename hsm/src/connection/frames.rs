@@ -2,9 +2,10 @@
 
 use std::io;
 
+use bytes::Bytes;
 use strongroom_protocol::frame::{self, FrameError, HEADER};
 use tokio::net::UnixStream;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The size of the buffer that every connection has, in bytes; most requests fit.
 const USUAL: usize = 4 * 1024;
@@ -16,13 +17,11 @@ pub(super) struct FrameBuffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// The frame that was taken last, to be wiped.
-    taken: (usize, usize),
 }
 
 impl FrameBuffer {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; USUAL], start: 0, end: 0, taken: (0, 0) }
+        Self { bytes: vec![0; USUAL], start: 0, end: 0 }
     }
 
     /// Whether a frame has begun and is not complete.
@@ -30,27 +29,20 @@ impl FrameBuffer {
         self.start < self.end
     }
 
-    /// The next complete frame's body, if there is one. Call [`FrameBuffer::wipe_taken`] when done with it.
-    pub(super) fn next(&mut self) -> Result<Option<&[u8]>, FrameError> {
-        let have = self.bytes.get(self.start..self.end).unwrap_or_default();
+    /// Takes the next complete frame's body, if there is one. The bytes are wiped when the last part of them
+    /// is dropped: the decoder takes parts, where it would copy a borrowed slice to memory that nobody wipes.
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let have = self.bytes.get_mut(self.start..self.end).unwrap_or_default();
         let Some(header) = have.first_chunk::<HEADER>() else {
             return Ok(None);
         };
         let length = HEADER + frame::body_length(*header)?;
-        if have.len() < length {
+        let Some(frame) = have.get_mut(..length) else {
             return Ok(None);
-        }
-        self.taken = (self.start, self.start + length);
+        };
+        let body = Zeroizing::new(frame.get(HEADER..).unwrap_or_default().to_vec());
+        frame.zeroize();
         self.start += length;
-        Ok(self.bytes.get(self.taken.0 + HEADER..self.taken.1))
-    }
-
-    /// Wipes the frame that was taken last.
-    pub(super) fn wipe_taken(&mut self) {
-        let (from, to) = std::mem::take(&mut self.taken);
-        if let Some(frame) = self.bytes.get_mut(from..to) {
-            frame.zeroize();
-        }
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
@@ -58,6 +50,7 @@ impl FrameBuffer {
                 *self = Self::new();
             }
         }
+        Ok(Some(Bytes::from_owner(body)))
     }
 
     /// Reads what the socket has; 0 is its end. Nothing is lost if the future is dropped.

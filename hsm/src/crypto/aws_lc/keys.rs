@@ -286,3 +286,101 @@ fn ed25519_pair(pkey: &Pkey) -> Result<SecretBytes, CryptoError> {
     }
     Ok(pair)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Hash, Mechanism};
+
+    #[test]
+    fn every_kind_survives_pkcs8() {
+        for kind in [KeyKind::Rsa2048, KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Ed25519] {
+            let key = PrivateKey::generate(kind).unwrap();
+            let pkcs8 = key.to_pkcs8().unwrap();
+            let again = PrivateKey::import(&pkcs8).unwrap();
+            assert_eq!(again.kind(), kind);
+            assert_eq!(again.public_spki().unwrap(), key.public_spki().unwrap());
+            assert_eq!(&*again.to_pkcs8().unwrap(), &*pkcs8);
+            assert_eq!(PublicKey::from_spki(&key.public_spki().unwrap()).unwrap().kind(), kind);
+            assert!(PrivateKey::from_pkcs8(&pkcs8[..pkcs8.len() - 1]).is_err());
+        }
+    }
+
+    /// RFC 8410, 10.3: the second example has an attribute and a public key, here another key's.
+    #[test]
+    fn an_ed25519_key_with_anothers_public_half_is_refused() {
+        let (one, other) = (
+            PrivateKey::generate(KeyKind::Ed25519).unwrap(),
+            PrivateKey::generate(KeyKind::Ed25519).unwrap(),
+        );
+        let seed = one.ed25519.as_ref().unwrap().get(..32).unwrap().to_vec();
+        let v2 = |public: &[u8]| {
+            let inner = [
+                &[0x02, 1, 1, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20][..],
+                &seed,
+                &[0x81, 0x21, 0],
+                public,
+            ]
+            .concat();
+            [&[0x30, inner.len() as u8][..], &inner].concat()
+        };
+        let public_of = |key: &PrivateKey| key.ed25519.as_ref().unwrap()[32..].to_vec();
+        PrivateKey::import(&v2(&public_of(&one))).unwrap();
+        assert!(matches!(
+            PrivateKey::import(&v2(&public_of(&other))).unwrap_err(),
+            CryptoError::KeyMalformed(_)
+        ));
+    }
+
+    /// The attack of Boneh, DeMillo and Lipton: one faulty half of a CRT signature reveals the key.
+    #[test]
+    fn a_faulty_rsa_signature_is_not_released() {
+        let sound = PrivateKey::generate(KeyKind::Rsa2048).unwrap();
+        // SAFETY: the getters borrow from the sound key; the setters take the copies, which are valid numbers.
+        let faulty = unsafe {
+            let rsa = c::EVP_PKEY_get0_RSA(sound.pkey.as_ptr());
+            let mut parts = [std::ptr::null(); 8];
+            let [n, e, d, p, q, dmp1, dmq1, iqmp] = &mut parts;
+            c::RSA_get0_key(rsa, n, e, d);
+            c::RSA_get0_factors(rsa, p, q);
+            c::RSA_get0_crt_params(rsa, dmp1, dmq1, iqmp);
+            let [n, e, d, p, q, dmp1, dmq1, iqmp] = parts.map(|part| c::BN_dup(part));
+            assert_eq!(c::BN_add_word(dmp1, 2), 1);
+            let rsa = Rsa::new(c::RSA_new()).unwrap();
+            assert_eq!(c::RSA_set0_key(rsa.as_ptr(), n, e, d), 1);
+            assert_eq!(c::RSA_set0_factors(rsa.as_ptr(), p, q), 1);
+            assert_eq!(c::RSA_set0_crt_params(rsa.as_ptr(), dmp1, dmq1, iqmp), 1);
+            let pkey = Pkey::new(c::EVP_PKEY_new()).unwrap();
+            assert_eq!(c::EVP_PKEY_set1_RSA(pkey.as_ptr(), rsa.as_ptr()), 1);
+            PrivateKey { pkey, kind: KeyKind::Rsa2048, ed25519: None }
+        };
+        let pss = Mechanism::RsaPss { hash: Hash::Sha256, mgf1_hash: Hash::Sha256, salt_length: 32 };
+        for mechanism in [Mechanism::RsaPkcs, pss] {
+            sound.sign(mechanism, &[1; 32]).unwrap();
+            let error = faulty.sign(mechanism, &[1; 32]).unwrap_err();
+            assert!(matches!(error, CryptoError::Library(_)), "{error}");
+        }
+        // Nor is such a key imported.
+        assert!(faulty.check().is_err());
+    }
+
+    /// RFC 8032, 7.1, test 2.
+    #[test]
+    fn ed25519_published_vector() {
+        let hex = |text: &str| -> Vec<u8> {
+            (0..text.len())
+                .step_by(2)
+                .map(|at| u8::from_str_radix(text.get(at..at + 2).unwrap(), 16).unwrap())
+                .collect()
+        };
+        let seed = hex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb");
+        let der =
+            [&[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20][..], &seed].concat();
+        let key = PrivateKey::import(&der).unwrap();
+        assert_eq!(
+            key.sign(Mechanism::EdDsa, &[0x72]).unwrap(),
+            hex("92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
+                 085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00")
+        );
+    }
+}

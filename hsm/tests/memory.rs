@@ -1,0 +1,100 @@
+//! Where a private key is in the daemon's memory, and where it is not.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod running;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+
+use running::{OFFICER, PASSWORD, Process, USER};
+use strongroom_protocol::v1::request::Op;
+use strongroom_protocol::v1::*;
+
+/// A P-256 key made by openssl: DER PKCS#8, and the 32 bytes that are its secret.
+fn p256_key() -> (Vec<u8>, Vec<u8>) {
+    let script = "openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 \
+                  | openssl pkcs8 -topk8 -nocrypt -outform DER";
+    let pkcs8 = Command::new("sh").args(["-c", script]).output().unwrap().stdout;
+    // PrivateKeyInfo: 138 bytes, the scalar from byte 36 (SEC 1, C.4 inside RFC 5208).
+    assert_eq!((pkcs8.len(), &pkcs8[34..36]), (138, &[0x04, 0x20][..]));
+    let scalar = pkcs8[36..68].to_vec();
+    (pkcs8, scalar)
+}
+
+/// How often bytes occur in the memory of a process that can be read from outside.
+fn occurrences(process: u32, needles: &[Vec<u8>]) -> usize {
+    let memory = File::open(format!("/proc/{process}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let mut found = 0;
+    let mut read_bytes = 0;
+    for line in maps.lines() {
+        let (range, rest) = line.split_once(' ').unwrap();
+        if !rest.starts_with("rw") {
+            continue;
+        }
+        let (from, to) = range.split_once('-').unwrap();
+        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+        for page in (from..to).step_by(4096) {
+            // One byte more than a page on each side would find what lies across; keys are aligned to 16.
+            let mut bytes = vec![0; 4096 + 64];
+            let Ok(read) = memory.read_at(&mut bytes, page) else { continue };
+            read_bytes += read;
+            for needle in needles {
+                found += bytes[..read].windows(needle.len()).filter(|window| window == needle).count();
+            }
+        }
+    }
+    assert!(read_bytes > 100_000, "the memory was not read");
+    found
+}
+
+#[test]
+fn a_key_is_not_in_memory_that_others_can_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = Process::start(directory.path());
+    let id = process.child.id();
+    if !rustix::process::geteuid().is_root() {
+        // Not even the daemon's own user can look.
+        assert!(File::open(format!("/proc/{id}/mem")).is_err());
+        return;
+    }
+    let mut client = process.client();
+    client.make_partition("tls");
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    let (pkcs8, scalar) = p256_key();
+    let reversed: Vec<u8> = scalar.iter().rev().copied().collect();
+    // The search finds what is there: the label, which is no secret.
+    let label = "this can be found in memory".to_owned();
+    let template = KeyTemplate { label: label.clone(), ..KeyTemplate::default() };
+    let import = ImportKeyPair { pkcs8, private_key: Some(template), ..ImportKeyPair::default() };
+    let pair = client.objects(Op::ImportKeyPair(import)).unwrap();
+    let sign = |client: &mut running::Client| {
+        for _ in 0..100 {
+            client.sign(&pair[0], Mechanism::Ecdsa, None, &[1; 32]).unwrap();
+        }
+    };
+    sign(&mut client);
+    let response::Result::Status(status) = client.call(Op::Status(Status {})).unwrap() else { panic!() };
+    assert!(occurrences(id, &[label.into_bytes()]) > 0);
+    // Big-endian as in DER, little-endian as the computation has it.
+    let needles = [scalar, reversed];
+    let passwords = [PASSWORD.as_bytes().to_vec()];
+    if status.memory == "memfd_secret" {
+        assert_eq!(occurrences(id, &needles), 0);
+    }
+    // A password is wiped wherever it passed, protected memory or not.
+    assert_eq!(occurrences(id, &passwords), 0);
+    // And when the key was read from the store.
+    process.kill();
+    let process = Process::start(directory.path());
+    let mut client = process.client();
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    sign(&mut client);
+    client.login(Role::CryptoOfficer, OFFICER, PASSWORD).unwrap();
+    if status.memory == "memfd_secret" {
+        assert_eq!(occurrences(process.child.id(), &needles), 0);
+    }
+    assert_eq!(occurrences(process.child.id(), &passwords), 0);
+}
