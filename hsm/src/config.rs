@@ -36,4 +36,9 @@ impl Config {
             deadlines: Deadlines::default(),
         }
     }
+
+    /// Whether users other than the daemon's may connect.
+    pub fn is_public(&self) -> bool {
+        self.socket_mode & 0o006 != 0
+    }
 }

@@ -92,7 +92,7 @@ impl Daemon {
         inherited: Option<std::os::unix::net::UnixListener>,
     ) -> Result<Self, StartError> {
         crate::crypto::aws_lc::prepare();
-        private_directory(&config.state_dir)?;
+        make_directories(&config)?;
         let lock = lock(&config.state_dir)?;
         let vault = Vault::open(&config.state_dir, config.credentials.as_deref())?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -214,6 +214,19 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     Ok(())
 }
 
+/// Makes the directories of the store and of the socket where they are missing.
+///
+/// # Errors
+///
+/// If one cannot be made, or the store's is open to others.
+pub fn make_directories(config: &Config) -> Result<(), StartError> {
+    private_directory(&config.state_dir)?;
+    match config.socket.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        Some(directory) => make_directory(directory, if config.is_public() { 0o755 } else { 0o700 }),
+        None => Ok(()),
+    }
+}
+
 fn private_directory(path: &Path) -> Result<(), StartError> {
     make_directory(path, 0o700)?;
     let metadata = fs::metadata(path).map_err(io_error(format!("looking at {}", path.display())))?;
@@ -232,6 +245,8 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), StartError> {
         .recursive(true)
         .mode(mode)
         .create(path)
+        // Whatever the umask says: others may have to reach the socket.
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
         .map_err(io_error(format!("making the directory {}", path.display())))
 }
 
@@ -254,9 +269,6 @@ fn lock(directory: &Path) -> Result<File, StartError> {
 }
 
 fn listen(path: &Path, mode: u32) -> Result<std::os::unix::net::UnixListener, StartError> {
-    if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-        make_directory(directory, if mode & 0o006 == 0 { 0o700 } else { 0o755 })?;
-    }
     let failed = || io_error(format!("listening on {}", path.display()));
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {

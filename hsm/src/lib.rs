@@ -5,6 +5,7 @@
 //! of it.
 
 pub mod config;
+pub mod confinement;
 pub mod connection;
 pub mod crypto;
 pub mod daemon;

@@ -37,7 +37,7 @@ fn occurrences(process: u32, needles: &[Vec<u8>]) -> usize {
         let (from, to) = range.split_once('-').unwrap();
         let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
         for page in (from..to).step_by(4096) {
-            // One byte more than a page on each side would find what lies across; keys are aligned to 16.
+            // Pieces overlap, so that what lies across two pages is found.
             let mut bytes = vec![0; 4096 + 64];
             let Ok(read) = memory.read_at(&mut bytes, page) else { continue };
             read_bytes += read;

@@ -102,11 +102,8 @@ impl Partition {
     /// Waits until no other password of this user is being checked.
     pub async fn login_turn(&self, user: &str) -> tokio::sync::MutexGuard<'_, ()> {
         let sum = user.bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        // The remainder is within the array, which is not empty.
-        match self.login_turns.get(sum % LOGIN_TURNS) {
-            Some(turn) => turn.lock().await,
-            None => self.login_turns[0].lock().await,
-        }
+        let [first, ..] = &self.login_turns;
+        self.login_turns.get(sum % LOGIN_TURNS).unwrap_or(first).lock().await
     }
 
     /// The private key of an object, opened if this is its first use.

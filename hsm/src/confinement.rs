@@ -1,0 +1,98 @@
+//! The daemon gives up what it does not need: a flaw in it does not open the rest of the machine.
+//!
+//! Landlock confines file access to the store, the socket's directory and the credentials, forbids TCP and
+//! signals to other processes. As much of it as the kernel knows (5.13 and newer).
+
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, Scope,
+};
+
+use crate::config::Config;
+
+/// Confines this thread and all that it starts, for good. The directories have to exist.
+///
+/// # Errors
+///
+/// Landlock's; a kernel that does not know (all of) it is no error.
+pub fn confine(config: &Config) -> Result<(), RulesetError> {
+    let store = AccessFs::ReadFile
+        | AccessFs::WriteFile
+        | AccessFs::ReadDir
+        | AccessFs::MakeReg
+        | AccessFs::RemoveFile
+        | AccessFs::Truncate;
+    let socket = AccessFs::MakeSock | AccessFs::RemoveFile;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(ABI::V5))?
+        .handle_access(AccessNet::from_all(ABI::V5))?
+        .scope(Scope::Signal)?
+        .create()?;
+    rules = allow(rules, &config.state_dir, store)?;
+    if let Some(directory) = config.socket.parent() {
+        rules = allow(rules, directory, socket)?;
+    }
+    if let Some(credentials) = &config.credentials {
+        rules = allow(rules, credentials, read)?;
+    }
+    // How many processors a control group leaves us.
+    for directory in ["/proc/self", "/sys/fs/cgroup"] {
+        rules = allow(rules, Path::new(directory), read)?;
+    }
+    let status = rules.restrict_self()?;
+    tracing::debug!(?status, "confined");
+    Ok(())
+}
+
+/// Allows access below a directory; nothing if it is not there.
+fn allow(
+    rules: RulesetCreated,
+    directory: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    match PathFd::new(directory) {
+        Ok(descriptor) => rules.add_rule(PathBeneath::new(descriptor, access)),
+        Err(_) => Ok(rules),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn only_its_own_directories_are_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join("secret"), "x").unwrap();
+        let mut config = Config::of_user(1000);
+        config.state_dir = directory.path().join("state");
+        config.socket = directory.path().join("run/socket");
+        crate::daemon::make_directories(&config).unwrap();
+        // Only the thread that confines itself is confined.
+        std::thread::spawn(move || {
+            confine(&config).unwrap();
+            fs::write(config.state_dir.join("file"), "x").unwrap();
+            fs::rename(config.state_dir.join("file"), config.state_dir.join("renamed")).unwrap();
+            std::os::unix::net::UnixListener::bind(&config.socket).unwrap();
+            fs::remove_file(&config.socket).unwrap();
+            if fs::read("/etc/passwd").is_ok() {
+                // No Landlock in this kernel: then nothing is.
+                assert!(TcpListener::bind("127.0.0.1:0").is_ok());
+                return;
+            }
+            fs::read(other.path().join("secret")).unwrap_err();
+            fs::write(other.path().join("new"), "x").unwrap_err();
+            std::process::Command::new("/bin/true").spawn().unwrap_err();
+        })
+        .join()
+        .unwrap();
+    }
+}
