@@ -95,3 +95,59 @@ impl Drop for FrameBuffer {
         self.bytes.zeroize();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn holds(buffer: &FrameBuffer, secret: &[u8]) -> bool {
+        buffer.bytes.windows(secret.len()).any(|window| window == secret)
+    }
+
+    #[tokio::test]
+    async fn frames_come_whole_and_leave_nothing_behind() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let ours = UnixStream::from_std(ours).unwrap();
+        let mut theirs = theirs;
+        let frame = [&[6, 0, 0, 0][..], b"secret"].concat();
+        let mut buffer = FrameBuffer::new();
+        theirs.write_all(&[&frame[..], &frame, &frame[..7]].concat()).unwrap();
+        buffer.fill(&ours).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(buffer.next().unwrap().unwrap(), &b"secret"[..]);
+        }
+        assert_eq!(buffer.next().unwrap(), None);
+        assert!(buffer.is_partial() && !holds(&buffer, b"secret"));
+        theirs.write_all(&frame[7..]).unwrap();
+        buffer.fill(&ours).await.unwrap();
+        assert!(holds(&buffer, b"secret"));
+        assert_eq!(buffer.next().unwrap().unwrap(), &b"secret"[..]);
+        assert!(!buffer.is_partial() && !holds(&buffer, b"secret"));
+    }
+
+    #[tokio::test]
+    async fn the_buffer_grows_with_what_arrives_and_shrinks_again() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let ours = UnixStream::from_std(ours).unwrap();
+        let body = vec![7u8; 100_000];
+        let mut buffer = FrameBuffer::new();
+        theirs.write_all(&(body.len() as u32).to_le_bytes()).unwrap();
+        buffer.fill(&ours).await.unwrap();
+        assert_eq!((buffer.next().unwrap(), buffer.bytes.len()), (None, USUAL));
+        let writer = {
+            let body = body.clone();
+            std::thread::spawn(move || theirs.write_all(&body).unwrap())
+        };
+        let taken = loop {
+            buffer.fill(&ours).await.unwrap();
+            if let Some(taken) = buffer.next().unwrap() {
+                break taken;
+            }
+        };
+        writer.join().unwrap();
+        assert!(taken == body && buffer.bytes.len() == USUAL);
+    }
+}

@@ -1,6 +1,6 @@
 //! One partition: its objects and users in memory, its records in the store.
 //!
-//! Reading takes the lock of the contents for a moment. Changes are made one after the other ([`change`]):
+//! Reading takes the lock of the contents for a moment. Changes are made one after the other (change.rs):
 //! sealed, committed to the store, and only then visible; readers and signatures go on meanwhile.
 
 mod change;
@@ -106,7 +106,7 @@ impl Partition {
         self.login_turns.get(sum % LOGIN_TURNS).unwrap_or(first).lock().await
     }
 
-    /// The private key of an object, opened if this is its first use.
+    /// The private key of an object, opened if this is its first use; that takes up to a millisecond (RSA).
     ///
     /// # Errors
     ///

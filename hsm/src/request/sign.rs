@@ -12,6 +12,7 @@ use crate::crypto::{Hash, Mechanism};
 use crate::failure::{Failure, refuse};
 use crate::object::Object;
 use crate::partition::Partition;
+use crate::service::blocking;
 
 /// Random bytes that one request may ask for.
 const MAX_RANDOM: usize = 65_536;
@@ -26,7 +27,13 @@ pub(super) async fn sign(
     if object.info.class() == ObjectClass::PrivateKey && !policy(&object).sign {
         return refuse!(KeyMayNot, "{} may not sign: its policy (CKA_SIGN) forbids it", object.title());
     }
-    let key = partition.private_key(&object)?;
+    let key = match object.key.get() {
+        Some(key) => Arc::clone(key),
+        None => {
+            let (partition, object) = (Arc::clone(partition), Arc::clone(&object));
+            blocking(move || partition.private_key(&object)).await?
+        }
+    };
     let signature = context.service.engine.sign(key, mechanism, request.data).await.map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(failure.code, format!("{}: {}", object.title(), failure.message))

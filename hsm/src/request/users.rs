@@ -87,6 +87,10 @@ async fn check_password(
     role: Option<Role>,
     password: Zeroizing<String>,
 ) -> Result<Arc<User>, Failure> {
+    if users::check_name(name).is_err() {
+        // There is none; and such a name does not belong in the log.
+        return refuse!(PasswordWrong, "wrong user name or password for partition \"{}\"", partition.label());
+    }
     let _turn = partition.login_turn(name).await;
     let counted = {
         let (partition, name) = (Arc::clone(partition), name.to_owned());

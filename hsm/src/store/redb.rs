@@ -149,3 +149,75 @@ fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, redb::Error>) -> Resu
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(changes: &[(&str, Option<&str>)]) -> Batch {
+        let mut batch = Batch::default();
+        for (name, record) in changes {
+            match record {
+                Some(record) => batch.put((*name).to_owned(), record.as_bytes().to_vec()),
+                None => batch.delete((*name).to_owned()),
+            }
+        }
+        batch
+    }
+
+    fn contents(store: &RedbStore) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        store
+            .scan(&mut |name, record| {
+                all.push((name.to_owned(), String::from_utf8(record.to_vec()).unwrap()));
+            })
+            .unwrap();
+        all
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, record)| ((*name).to_owned(), (*record).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_opening_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        let store = RedbStore::create(&path).unwrap();
+        store.commit(&batch(&[("a", Some("1")), ("b", Some("2"))])).unwrap();
+        store.commit(&batch(&[("a", None), ("b", Some("3"))])).unwrap();
+        drop(store);
+        assert_eq!(contents(&RedbStore::open(&path).unwrap()), pairs(&[("b", "3")]));
+    }
+
+    /// A commit whose last step failed may be on the disk all the same: the next one takes it back.
+    #[test]
+    fn a_commit_in_doubt_is_undone_by_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        let store = RedbStore::create(&path).unwrap();
+        store.commit(&batch(&[("changed", Some("1")), ("deleted", Some("1")), ("kept", Some("1"))])).unwrap();
+        let doubtful = batch(&[("changed", Some("2")), ("deleted", None), ("new", Some("2"))]);
+        {
+            let mut state = store.state.lock().unwrap();
+            let database = state.database.take().unwrap();
+            write(&database, &doubtful, &mut state.undo).unwrap();
+        }
+        store.commit(&batch(&[("new", Some("3")), ("other", Some("3"))])).unwrap();
+        let expected =
+            pairs(&[("changed", "1"), ("deleted", "1"), ("kept", "1"), ("new", "3"), ("other", "3")]);
+        assert_eq!(contents(&store), expected);
+        // And is not undone twice.
+        store.commit(&batch(&[("changed", Some("4"))])).unwrap();
+        assert_eq!(contents(&store).first(), Some(&("changed".to_owned(), "4".to_owned())));
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        std::fs::write(&path, vec![7; 100_000]).unwrap();
+        let error = RedbStore::open(&path).unwrap_err().to_string();
+        assert!(error.contains("store.redb"), "{error}");
+    }
+}

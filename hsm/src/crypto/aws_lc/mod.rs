@@ -1,7 +1,8 @@
 //! The crypto library (AWS-LC) behind safe types: the only code that calls its C functions.
 //!
 //! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
-//! keys are used through the C functions here. [`keys`] makes, parses and writes keys, [`sign`] uses them.
+//! keys are used through the C functions here: keys.rs makes, parses and writes keys, sign.rs uses them,
+//! allocation.rs gives the library its memory.
 
 mod allocation;
 mod keys;
