@@ -1,10 +1,12 @@
 //! The embedded store: one redb file.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{Batch, Store, StoreError};
@@ -47,7 +49,10 @@ impl RedbStore {
     /// [`StoreError::Failed`].
     pub fn create(path: &Path) -> Result<Self, StoreError> {
         let database = guarded(path, || {
-            let database = Builder::new().set_cache_size(CACHE).create(path)?;
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            let database =
+                Builder::new().set_cache_size(CACHE).create_with_backend(FileBackend::new(file)?)?;
             let transaction = database.begin_write()?;
             transaction.open_table(RECORDS)?;
             transaction.commit()?;
