@@ -21,3 +21,4 @@ pub mod programs;
 pub mod run_folder;
 pub mod server;
 pub mod softhsm;
+pub mod stat;

@@ -3,11 +3,13 @@
 
 mod story;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use strongroom_demo::process;
+use strongroom_demo::programs::repository;
 
 use crate::story::screen;
 
@@ -21,7 +23,7 @@ struct Options {
     keep: bool,
 
     /// Stop what an earlier --keep left running
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["keep", "quick", "rounds", "seconds", "markdown"])]
     stop: bool,
 
     /// Measure for a moment only: shows that everything works, not how fast it is
@@ -39,6 +41,10 @@ struct Options {
     /// Print the table as Markdown
     #[arg(long)]
     markdown: bool,
+
+    /// Where --keep writes down for --stop what it leaves running
+    #[arg(long, value_name = "FILE", default_value_os_t = repository("demo/.run/kept.json"), hide = true)]
+    note: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -53,8 +59,16 @@ fn main() -> ExitCode {
         }
     };
     let result = process::stop_on_signals().and_then(|()| {
-        if options.stop { story::kept::stop() } else { story::tell(effort, options.keep, options.markdown) }
+        if options.stop {
+            story::kept::stop(&options.note)
+        } else {
+            story::tell(effort, options.keep.then_some(options.note.as_path()), options.markdown)
+        }
     });
+    // The thread that received the signal is still cleaning up; it ends the program when all is stopped.
+    while process::is_interrupted() {
+        std::thread::park();
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -18,10 +18,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{
     Pid, Signal, WaitOptions, kill_process, kill_process_group, set_child_subreaper, test_kill_process,
-    waitpgid, waitpid,
+    test_kill_process_group, waitpgid, waitpid,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::stat;
 
 /// How long a child may take to stop before it is killed.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -88,6 +90,11 @@ pub fn stop_on_signals() -> Result<()> {
     Ok(())
 }
 
+/// Whether a signal is ending this program: errors are its consequence then.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
 /// Stops every registered child and removes every registered folder. No child can be started afterwards.
 fn stop_all() {
     let (groups, folders) = with_register(|register| {
@@ -108,23 +115,22 @@ fn stop_all() {
 
 /// Waits until no process of the group is left; kills what is there after [`PATIENCE`].
 fn end_group(group: Pid) {
-    let deadline = Instant::now() + PATIENCE;
-    while group_lives(group) {
-        if Instant::now() > deadline {
+    let started = Instant::now();
+    while group_lives(group) && started.elapsed() < 2 * PATIENCE {
+        if started.elapsed() > PATIENCE {
             let _ = kill_process_group(group, Signal::KILL);
         }
         thread::sleep(GLANCE);
     }
 }
 
-/// Reaps what has ended of the group and tells whether any of it is still there.
+/// Reaps what has ended of the group and tells whether any of it is still there. What has ended and waits
+/// for another parent to reap it is not.
 fn group_lives(group: Pid) -> bool {
     while let Ok(Some(_)) = waitpgid(group, WaitOptions::NOHANG) {}
-    kill_process_group_exists(group)
-}
-
-fn kill_process_group_exists(group: Pid) -> bool {
-    rustix::process::test_kill_process_group(group).is_ok()
+    let group_id = group.as_raw_nonzero().get();
+    test_kill_process_group(group).is_ok()
+        && stat::all().is_ok_and(|all| all.values().any(|stat| stat.group == group_id && !stat.ended))
 }
 
 /// A running child with all its own children.
@@ -424,7 +430,8 @@ mod tests {
         let sleeper = Pid::from_raw(sleeper).unwrap();
         assert!(test_kill_process(sleeper).is_ok());
         drop(process);
-        assert!(test_kill_process(sleeper).is_err());
+        let id = sleeper.as_raw_nonzero().get().unsigned_abs();
+        assert!(stat::of(id).is_none_or(|stat| stat.ended));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! What `--keep` leaves running, and how `--stop` finds it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use console::style;
 use serde::{Deserialize, Serialize};
 use strongroom_demo::pki::text;
 use strongroom_demo::process::Process;
-use strongroom_demo::programs::repository;
+use strongroom_demo::stat;
 
 use super::screen::Screen;
 use super::{Servers, Stage, curl};
@@ -31,27 +31,17 @@ struct KeptProcess {
 
 impl KeptProcess {
     fn of(name: &str, id: u32) -> Result<Self> {
-        let started = started(id).with_context(|| format!("{name} has stopped"))?;
+        let started = stat::of(id).with_context(|| format!("{name} has stopped"))?.started;
         Ok(KeptProcess { name: name.into(), id, started })
     }
 
     fn is_running(&self) -> bool {
-        started(self.id) == Some(self.started)
+        stat::of(self.id).is_some_and(|stat| stat.started == self.started && !stat.ended)
     }
 }
 
-/// Field 22 of /proc/PID/stat.
-fn started(id: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
-}
-
-fn note() -> PathBuf {
-    repository("demo/.run/kept.json")
-}
-
-fn read() -> Option<Kept> {
-    serde_json::from_slice(&fs::read(note()).ok()?).ok()
+fn read(note: &Path) -> Option<Kept> {
+    serde_json::from_slice(&fs::read(note).ok()?).ok()
 }
 
 /// Fails if an earlier run was kept and still runs.
@@ -59,8 +49,8 @@ fn read() -> Option<Kept> {
 /// # Errors
 ///
 /// Then.
-pub fn refuse_second() -> Result<()> {
-    match read() {
+pub fn refuse_second(note: &Path) -> Result<()> {
+    match read(note) {
         Some(kept) if kept.processes.iter().any(KeptProcess::is_running) => {
             bail!("a kept demo is running already; `./demo/run --stop` stops it")
         }
@@ -73,7 +63,7 @@ pub fn refuse_second() -> Result<()> {
 /// # Errors
 ///
 /// When the note for `--stop` cannot be written: then everything is stopped.
-pub fn leave(screen: &mut Screen, mut stage: Stage, servers: Servers) -> Result<()> {
+pub fn leave(screen: &mut Screen, mut stage: Stage, servers: Servers, note: &Path) -> Result<()> {
     let daemon = stage.partition.daemon.id().context("strongroomd has stopped")?;
     let kept = Kept {
         folder: stage.folder.path().into(),
@@ -83,11 +73,10 @@ pub fn leave(screen: &mut Screen, mut stage: Stage, servers: Servers) -> Result<
             KeptProcess::of("strongroomd", daemon)?,
         ],
     };
-    let note = note();
     if let Some(folder) = note.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    fs::write(&note, serde_json::to_vec_pretty(&kept)?)
+    fs::write(note, serde_json::to_vec_pretty(&kept)?)
         .with_context(|| format!("cannot write {}", note.display()))?;
 
     let curl_nginx = strongroom_demo::process::describe(&curl(&servers.nginx, &stage.authority));
@@ -129,9 +118,9 @@ pub fn leave(screen: &mut Screen, mut stage: Stage, servers: Servers) -> Result<
 /// # Errors
 ///
 /// When it cannot be stopped, or there is nothing.
-pub fn stop() -> Result<()> {
-    let Some(kept) = read() else {
-        bail!("nothing was kept ({} is not there)", note().display());
+pub fn stop(note: &Path) -> Result<()> {
+    let Some(kept) = read(note) else {
+        bail!("nothing was kept ({} is not there)", note.display());
     };
     for process in kept.processes {
         if process.is_running() {
@@ -142,7 +131,7 @@ pub fn stop() -> Result<()> {
         }
     }
     fs::remove_dir_all(&kept.folder).or_else(ignore_missing)?;
-    fs::remove_file(note())?;
+    fs::remove_file(note)?;
     Screen::new("Stopped.");
     Ok(())
 }

@@ -104,8 +104,17 @@ fn one_load(stage: &Stage, server: &Server, time: Duration) -> Result<(f64, f64)
 fn table(contests: &[Contest], markdown: bool) -> Table {
     let mut table = Table::new();
     table.set_content_arrangement(ContentArrangement::Disabled);
-    table.load_style(if markdown { presets::ASCII_MARKDOWN } else { presets::UTF8_HORIZONTAL_ONLY });
-    table.set_header(["", "key", "file /s", "partition /s", "", "file CPU µs", "partition CPU µs", ""]);
+    table.load_style(if markdown { presets::ASCII_MARKDOWN } else { presets::UTF8_FULL_CONDENSED });
+    table.set_header([
+        "server",
+        "key",
+        "file\nhandshakes/s",
+        "partition\nhandshakes/s",
+        "ratio",
+        "file\nCPU µs",
+        "partition\nCPU µs",
+        "ratio",
+    ]);
     for contest in contests {
         let [file, partition] = &contest.sides;
         let rates = (median(&file.rates), median(&partition.rates));

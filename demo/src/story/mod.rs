@@ -49,14 +49,14 @@ pub struct Stage {
     pub folder: RunFolder,
 }
 
-/// Shows everything, and stops all of it unless `keep`.
+/// Shows everything, and stops all of it unless there is a file to `keep` a note in.
 ///
 /// # Errors
 ///
 /// At the first thing that does not work.
-pub fn tell(effort: Effort, keep: bool, markdown: bool) -> Result<()> {
-    if keep {
-        kept::refuse_second()?;
+pub fn tell(effort: Effort, keep: Option<&Path>, markdown: bool) -> Result<()> {
+    if let Some(note) = keep {
+        kept::refuse_second(note)?;
         process::keep_children();
     }
     let mut screen = Screen::new("Strongroom: TLS with a key that the web server never has");
@@ -67,8 +67,8 @@ pub fn tell(effort: Effort, keep: bool, markdown: bool) -> Result<()> {
     let servers = serve(&mut screen, &stage, &web)?;
     measure::side_by_side(&mut screen, &stage, effort, markdown)?;
     proof::search_memory(&mut screen, &stage)?;
-    if keep {
-        kept::leave(&mut screen, stage, servers)
+    if let Some(note) = keep {
+        kept::leave(&mut screen, stage, servers, note)
     } else {
         drop(servers);
         drop(stage);
@@ -103,13 +103,12 @@ fn prepare(screen: &mut Screen) -> Result<(Stage, Web)> {
     screen.say(&partition.daemon.manage(&["key", "list"])?);
 
     screen.step("Get a certificate: openssl signs with these keys by their names");
-    let uri = partition.uri("web")?;
+    let uri = partition.short_uri("web");
     let environment = partition.environment();
     screen.say(&format!("OPENSSL_CONF names a configuration with the provider; the key is {uri}"));
     let authority = Authority::with_key(folder.path(), &environment, &partition.short_uri("ca"))?;
-    let short = partition.short_uri("web");
     screen.command(
-        &openssl(&environment, "req -new -key {} -subj /CN=localhost -out web.csr", &[&short])?,
+        &openssl(&environment, "req -new -key {} -subj /CN=localhost -out web.csr", &[&uri])?,
         &path,
     );
     screen.command(
@@ -120,7 +119,7 @@ fn prepare(screen: &mut Screen) -> Result<(Stage, Web)> {
         )?,
         &path,
     );
-    let certificate = authority.certify(&environment, &short, "web")?;
+    let certificate = authority.certify(&environment, &uri, "web")?;
     let verified = pki_verify(&authority, &certificate)?;
     screen.good(&format!("openssl verify: {verified}"));
     Ok((Stage { programs, partition, authority, folder }, Web { uri, certificate }))

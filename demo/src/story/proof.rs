@@ -26,7 +26,7 @@ pub fn search_memory(screen: &mut Screen, stage: &Stage) -> Result<()> {
     );
     let mut table = Table::new();
     table.set_content_arrangement(ContentArrangement::Disabled);
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header(["key", "nginx has", "processes", "memory", "the private key"]);
     for kind in [KeyKind::Rsa2048, KeyKind::P256] {
         let pair = stage.pair(Program::Nginx, kind, true)?;
