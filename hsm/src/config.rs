@@ -19,6 +19,8 @@ pub struct Config {
     pub credentials: Option<PathBuf>,
     /// Connections at the same time.
     pub max_connections: usize,
+    /// Connections at the same time from one user id other than root.
+    pub max_connections_of_one: usize,
     /// How long a connection may keep the daemon waiting.
     pub deadlines: Deadlines,
 }
@@ -33,6 +35,7 @@ impl Config {
             socket_mode: if uid == 0 { 0o666 } else { 0o600 },
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             max_connections: 4096,
+            max_connections_of_one: 2048,
             deadlines: Deadlines::default(),
         }
     }

@@ -16,7 +16,7 @@ use prost::Message;
 use strongroom_protocol::v1::{ErrorCode, Request, Response, request::Op, response};
 use strongroom_protocol::{frame, secret};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use zeroize::Zeroize;
 
@@ -75,12 +75,13 @@ pub async fn serve(
     deadlines: Deadlines,
     stop: watch::Receiver<bool>,
 ) {
+    let frames = FrameBuffer::new(Arc::clone(&service.large_frames));
     let mut connection = Connection {
         service,
         session,
         stream,
         deadlines,
-        frames: FrameBuffer::new(),
+        frames,
         out: Vec::new(),
         out_secret: false,
         greeted: false,
@@ -98,9 +99,15 @@ pub async fn serve(
     tracing::debug!(uid = connection.session.uid, "connection ended: {end}");
 }
 
+/// The permits for large frames that all connections of a daemon share.
+pub fn large_frames() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(frames::MOST_LARGE))
+}
+
 /// Answers a connection's Hello with a refusal and closes it.
 pub async fn turn_away(stream: UnixStream, failure: Failure) {
-    let mut frames = FrameBuffer::new();
+    // A Hello is small.
+    let mut frames = FrameBuffer::new(Arc::new(Semaphore::new(0)));
     let first = async {
         loop {
             match frames.next() {

@@ -6,7 +6,6 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsE
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use strongroom_protocol::v1::ErrorCode;
@@ -169,10 +168,10 @@ impl Daemon {
             Ok(credentials) => credentials.uid(),
             Err(error) => return tracing::warn!("a connection without credentials was closed: {error}"),
         };
-        let open = &self.service.counters.connections;
         let most = self.config.max_connections;
-        if open.load(Ordering::Relaxed) >= most {
-            tracing::warn!(uid, "a connection was turned away: {most} are open");
+        let most_of_one = if uid == 0 { most } else { self.config.max_connections_of_one };
+        if !self.service.counters.connections.enter(uid, most, most_of_one) {
+            tracing::warn!(uid, "a connection was turned away: too many are open");
             if let Ok(permit) = Arc::clone(turning_away).try_acquire_owned() {
                 let message =
                     format!("strongroomd has {most} connections, its limit: close some, or try later");
@@ -183,12 +182,11 @@ impl Daemon {
             }
             return;
         }
-        open.fetch_add(1, Ordering::Relaxed);
         let session = Arc::new(Session::new(uid, uid == 0 || uid == self.own_uid));
         let (service, deadlines, stopped) =
             (Arc::clone(&self.service), self.config.deadlines, stopped.clone());
         connections.spawn(async move {
-            let counted = Counted(Arc::clone(&service));
+            let counted = Counted(Arc::clone(&service), uid);
             connection::serve(service, session, stream, deadlines, stopped).await;
             drop(counted);
         });
@@ -196,11 +194,11 @@ impl Daemon {
 }
 
 /// Takes a connection out of the count when its task ends, however it ends.
-struct Counted(Arc<Service>);
+struct Counted(Arc<Service>, u32);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.counters.connections.leave(self.1);
     }
 }
 

@@ -1,12 +1,14 @@
 //! What all connections share.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use crate::connection;
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::engine::Engine;
@@ -30,6 +32,8 @@ pub struct Service {
     pub started: Instant,
     /// For Status.
     pub counters: Counters,
+    /// See [`connection::large_frames`].
+    pub large_frames: Arc<Semaphore>,
     hashing: Arc<Semaphore>,
     generating: Arc<Semaphore>,
 }
@@ -38,11 +42,47 @@ pub struct Service {
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Connections that are open now.
-    pub connections: AtomicUsize,
+    pub connections: Connections,
     /// Requests that arrived.
     pub requests: AtomicU64,
     /// Requests that were refused.
     pub errors: AtomicU64,
+}
+
+/// Counts open connections, all and by user id.
+#[derive(Debug, Default)]
+pub struct Connections(Mutex<HashMap<u32, usize>>);
+
+impl Connections {
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.lock().values().sum()
+    }
+
+    /// Counts one of this user id, unless there are `most` already, or the user id has `most_of_one`.
+    pub fn enter(&self, uid: u32, most: usize, most_of_one: usize) -> bool {
+        let mut by_uid = self.lock();
+        let all: usize = by_uid.values().sum();
+        let own = by_uid.get(&uid).copied().unwrap_or_default();
+        let room = all < most && own < most_of_one;
+        if room {
+            by_uid.insert(uid, own + 1);
+        }
+        room
+    }
+
+    /// Takes one out of the count.
+    pub fn leave(&self, uid: u32) {
+        let mut by_uid = self.lock();
+        match by_uid.get_mut(&uid) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(by_uid.remove(&uid)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Service {
@@ -54,6 +94,7 @@ impl Service {
             instance: crate::crypto::aws_lc::random_array(),
             started: Instant::now(),
             counters: Counters::default(),
+            large_frames: connection::large_frames(),
             hashing: Arc::new(Semaphore::new(HASHING)),
             generating: Arc::new(Semaphore::new(cores.max(1))),
         }
@@ -120,5 +161,26 @@ pub async fn blocking<T: Send + 'static>(
             tracing::error!("a request failed inside: {error}");
             refuse!(Internal, "strongroomd failed inside; its log says more")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_cannot_take_all_connections() {
+        let connections = Connections::default();
+        assert!(connections.enter(1, 4, 2) && connections.enter(1, 4, 2));
+        assert!(!connections.enter(1, 4, 2));
+        assert!(connections.enter(2, 4, 2) && connections.enter(3, 4, 2));
+        assert!(!connections.enter(4, 4, 2));
+        connections.leave(1);
+        assert!(connections.enter(4, 4, 2));
+        assert_eq!(connections.open(), 4);
+        for uid in 1..=4 {
+            connections.leave(uid);
+        }
+        assert!(connections.lock().is_empty());
     }
 }

@@ -1,14 +1,22 @@
 //! Bytes from the socket, cut into frames.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use strongroom_protocol::frame::{self, FrameError, HEADER};
 use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::{Zeroize, Zeroizing};
 
 /// The size of the buffer that every connection has, in bytes; most requests fit.
 const USUAL: usize = 4 * 1024;
+
+/// Above this many bytes a buffer is large: only so many connections may have one at the same time.
+const LARGE: usize = 64 * 1024;
+
+/// Large buffers at the same time, over all connections. Nobody else's memory pays for a flood of them.
+pub(super) const MOST_LARGE: usize = 64;
 
 /// What was read and not yet taken. It grows with what has arrived, not with what a length promises, and
 /// every byte is wiped after its frame was taken.
@@ -17,11 +25,14 @@ pub(super) struct FrameBuffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    large: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl FrameBuffer {
-    pub(super) fn new() -> Self {
-        Self { bytes: vec![0; USUAL], start: 0, end: 0 }
+    /// `large` has [`MOST_LARGE`] permits and is the same for all connections.
+    pub(super) fn new(large: Arc<Semaphore>) -> Self {
+        Self { bytes: vec![0; USUAL], start: 0, end: 0, large, permit: None }
     }
 
     /// Whether a frame has begun and is not complete.
@@ -47,7 +58,7 @@ impl FrameBuffer {
             self.start = 0;
             self.end = 0;
             if self.bytes.len() > USUAL {
-                *self = Self::new();
+                *self = Self::new(Arc::clone(&self.large));
             }
         }
         Ok(Some(Bytes::from_owner(body)))
@@ -55,7 +66,7 @@ impl FrameBuffer {
 
     /// Reads what the socket has; 0 is its end. Nothing is lost if the future is dropped.
     pub(super) async fn fill(&mut self, stream: &UnixStream) -> io::Result<usize> {
-        self.make_room();
+        self.make_room().await;
         loop {
             stream.readable().await?;
             let room = self.bytes.get_mut(self.end..).unwrap_or_default();
@@ -72,18 +83,22 @@ impl FrameBuffer {
     }
 
     /// Moves what is there to the front, and doubles the buffer when it is full of one frame.
-    fn make_room(&mut self) {
+    async fn make_room(&mut self) {
         if self.end < self.bytes.len() {
             return;
         }
-        let kept = self.bytes.get(self.start..self.end).unwrap_or_default();
+        let kept = self.end - self.start;
         // A complete frame is taken before more is read, so that this ends at twice the largest frame.
-        let size = if kept.len() > self.bytes.len() / 2 { self.bytes.len() * 2 } else { self.bytes.len() };
+        let size = if kept > self.bytes.len() / 2 { self.bytes.len() * 2 } else { self.bytes.len() };
+        if size > LARGE && self.permit.is_none() {
+            // The frame's deadline ends a wait that takes too long. The semaphore is never closed.
+            self.permit = Arc::clone(&self.large).acquire_owned().await.ok();
+        }
         let mut bytes = vec![0; size];
-        for (to, from) in bytes.iter_mut().zip(kept) {
+        for (to, from) in bytes.iter_mut().zip(self.bytes.get(self.start..self.end).unwrap_or_default()) {
             *to = *from;
         }
-        self.end = kept.len();
+        self.end = kept;
         self.start = 0;
         self.bytes.zeroize();
         self.bytes = bytes;
@@ -112,7 +127,7 @@ mod tests {
         let ours = UnixStream::from_std(ours).unwrap();
         let mut theirs = theirs;
         let frame = [&[6, 0, 0, 0][..], b"secret"].concat();
-        let mut buffer = FrameBuffer::new();
+        let mut buffer = FrameBuffer::new(Arc::new(Semaphore::new(MOST_LARGE)));
         theirs.write_all(&[&frame[..], &frame, &frame[..7]].concat()).unwrap();
         buffer.fill(&ours).await.unwrap();
         for _ in 0..2 {
@@ -133,7 +148,7 @@ mod tests {
         ours.set_nonblocking(true).unwrap();
         let ours = UnixStream::from_std(ours).unwrap();
         let body = vec![7u8; 100_000];
-        let mut buffer = FrameBuffer::new();
+        let mut buffer = FrameBuffer::new(Arc::new(Semaphore::new(MOST_LARGE)));
         theirs.write_all(&(body.len() as u32).to_le_bytes()).unwrap();
         buffer.fill(&ours).await.unwrap();
         assert_eq!((buffer.next().unwrap(), buffer.bytes.len()), (None, USUAL));
@@ -149,5 +164,35 @@ mod tests {
         };
         writer.join().unwrap();
         assert!(taken == body && buffer.bytes.len() == USUAL);
+        assert_eq!(buffer.large.available_permits(), MOST_LARGE);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_buffers_are_large() {
+        let large = Arc::new(Semaphore::new(1));
+        let body = vec![7u8; 3 * LARGE];
+        let frame = [&(body.len() as u32).to_le_bytes()[..], &body].concat();
+        let (mut connections, mut writers) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let frame = frame.clone();
+            writers.push(std::thread::spawn(move || theirs.write_all(&frame).unwrap()));
+            connections.push((UnixStream::from_std(ours).unwrap(), FrameBuffer::new(Arc::clone(&large))));
+        }
+        let whole = async |stream: &UnixStream, buffer: &mut FrameBuffer| {
+            while buffer.next().unwrap().is_none() {
+                buffer.fill(stream).await.unwrap();
+            }
+        };
+        let [(one, first), (other, second)] = &mut connections[..] else { panic!() };
+        while first.bytes.len() <= LARGE {
+            first.fill(one).await.unwrap();
+        }
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(200), whole(other, second)).await;
+        assert!(waits.is_err() && second.bytes.len() <= LARGE);
+        whole(one, first).await;
+        whole(other, second).await;
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
     }
 }
