@@ -268,3 +268,21 @@ fn sigterm_ends_it_with_success_and_removes_the_socket() {
     assert!(!process.socket.exists());
     assert!(idle.call(Op::Status(Status {})).is_err());
 }
+
+#[test]
+fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let manager = std::os::unix::net::UnixDatagram::bind(directory.path().join("notify")).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut command = Process::command(directory.path());
+    command.env("NOTIFY_SOCKET", directory.path().join("notify"));
+    let mut process = Process::spawn(command, directory.path());
+    let mut message = [0; 64];
+    let length = manager.recv(&mut message).unwrap();
+    assert!(message[..length].starts_with(b"READY=1"));
+    let id = rustix::process::Pid::from_raw(process.child.id() as i32).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let length = manager.recv(&mut message).unwrap();
+    assert!(message[..length].starts_with(b"STOPPING=1"));
+    assert!(process.child.wait().unwrap().success());
+}
