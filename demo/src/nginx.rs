@@ -57,13 +57,22 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
 ///
 /// When it does not start: with what nginx said.
 pub fn start(site: &Site) -> Result<Server> {
+    start_program(system("nginx")?, site)
+}
+
+/// The same with another nginx than the system's.
+///
+/// # Errors
+///
+/// When it does not start: with what nginx said.
+pub fn start_program(program: PathBuf, site: &Site) -> Result<Server> {
     let (file, port) = configure(site)?;
     let arguments = vec!["-c".to_owned(), file.display().to_string()];
     let how: (Start, &[&str]) = match site.start {
         Start::Foreground => (Start::Foreground, &["-g", "daemon off;"]),
         Start::Daemon => (Start::Daemon, &[]),
     };
-    Server::start("nginx", system("nginx")?, arguments, how, site, port)
+    Server::start("nginx", program, arguments, how, site, port)
 }
 
 /// Bodies of requests and answers too large for memory: Debian's nginx keeps them where only root can write.

@@ -102,6 +102,51 @@ fn apache_makes_20_000_handshakes_while_it_reloads_twice_a_second() {
     many_while_reloading(APACHE);
 }
 
+#[test]
+#[ignore = "minutes"]
+fn every_kind_of_key_makes_100_000_handshakes() {
+    let _turn = turn();
+    for program in [NGINX, APACHE] {
+        for kind in KeyKind::ALL {
+            let bench = Bench::new().unwrap();
+            let server = serve(&bench, program, kind);
+            let ca = bench.authority.certificate();
+            let report = handshakes(&bench.programs, &server, &ca, 100_000, &[]).unwrap();
+            assert_eq!(report.error_count(), 0, "{kind:?} {:?} {}", report.error_messages, server.errors());
+        }
+    }
+}
+
+/// Kills the daemon again and again while the servers reload: at the end all handshakes succeed.
+#[test]
+#[ignore = "minutes"]
+fn twenty_kills_and_reloads_leave_no_harm() {
+    let _turn = turn();
+    for program in [NGINX, APACHE] {
+        let mut bench = Bench::new().unwrap();
+        let server = serve(&bench, program, KeyKind::P256);
+        let ca = bench.authority.certificate();
+        let load =
+            Load::start(&bench.programs, &server, &ca, Amount::Time(Duration::from_secs(60)), &[]).unwrap();
+        for round in 0..20 {
+            thread::sleep(Duration::from_millis(900));
+            bench.partition.daemon.kill();
+            if round % 2 == 0 {
+                // Fails while the daemon is away, and then the old workers go on.
+                let _ = server.tell(program.reload);
+            }
+            thread::sleep(Duration::from_millis(600));
+            bench.partition.daemon.start_again().unwrap();
+            if round % 3 == 0 {
+                server.tell(program.reload).unwrap();
+            }
+        }
+        load.finish().unwrap();
+        let report = handshakes(&bench.programs, &server, &ca, COUNT, &[]).unwrap();
+        all_succeeded(&report, &server);
+    }
+}
+
 /// Takes the daemon away in the middle of a load, for so many seconds. Two seconds after its return no handshake
 /// fails any more, with the workers that were there before.
 fn resumes(program: Program, seconds: u64, take_away: fn(&mut Bench)) {

@@ -1,0 +1,63 @@
+//! A newer nginx than Debian's, built from the source that the crate nginx-src carries.
+//!
+//! That is 1.28.3, the last line that knows no `store:` URIs. nginx 1.29, for which nginx-conf/nginx-1.29.conf
+//! is written, comes with no crate and no package of Debian 12: that file is only compared with the one for
+//! nginx 1.22 (tests/servers.rs), not run.
+
+// A panic is a test's report.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use strongroom_demo::nginx;
+use strongroom_demo::pki::{KeyKind, text};
+use strongroom_demo::process::{self, command};
+use strongroom_demo::server::Site;
+use strongroom_tests::{Bench, Place, traffic};
+
+const BUILD: Duration = Duration::from_secs(300);
+
+/// Fetches the crate with cargo and builds the nginx in it. Returns the program.
+fn build(folder: &Path) -> PathBuf {
+    fs::create_dir_all(folder.join("src")).unwrap();
+    fs::write(folder.join("src/lib.rs"), "").unwrap();
+    let manifest = "[package]\nname = \"fetch\"\nedition = \"2021\"\n\n[workspace]\n\n\
+                    [dependencies]\nnginx-src = \"=1.28.5\"\n";
+    fs::write(folder.join("Cargo.toml"), manifest).unwrap();
+    let mut vendor = command("cargo");
+    vendor.args(["vendor", "--quiet", "vendor"]).current_dir(folder);
+    process::succeed(vendor, BUILD).unwrap();
+    let mut make = command("sh");
+    make.arg("-ec").arg(
+        "cp -r vendor/nginx-src/nginx nginx && cd nginx && chmod +x configure auto/configure 2>/dev/null || :\n\
+         configure=configure; [ -f $configure ] || configure=auto/configure\n\
+         sh $configure --with-http_ssl_module --with-http_v2_module --without-http_rewrite_module \
+         --without-http_gzip_module\nmake -j2",
+    );
+    make.current_dir(folder);
+    process::succeed(make, BUILD).unwrap();
+    folder.join("nginx/objs/nginx")
+}
+
+#[test]
+#[ignore = "builds nginx: half a minute"]
+fn nginx_1_28_serves_with_a_reference_file() {
+    let bench = Bench::new().unwrap();
+    let program = build(&bench.run.folder("nginx-src").unwrap());
+    for key in bench.keys(Place::Partition, &KeyKind::ALL).unwrap() {
+        let certificate = key.certify(&bench).unwrap();
+        let reference = text(&bench.partition.reference(key.kind.name()).unwrap());
+        let folder = bench.run.folder(key.kind.name()).unwrap();
+        let site = Site::new(folder, &certificate, &reference, &key.environment).as_daemon();
+        let server = nginx::start_program(program.clone(), &site).unwrap();
+        for version in ["-tls1_2", "-tls1_3"] {
+            let done = traffic::handshake(server.port, version, &bench.authority.certificate()).unwrap();
+            assert!(done.status.success(), "{version} {}\n{}", done.stderr, server.errors());
+        }
+        server.tell(&["-s", "reload"]).unwrap();
+        let done = traffic::handshake(server.port, "-tls1_3", &bench.authority.certificate()).unwrap();
+        assert!(done.status.success(), "{}\n{}", done.stderr, server.errors());
+    }
+}
