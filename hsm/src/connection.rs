@@ -13,8 +13,9 @@ use std::{future, io};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
+use strongroom_protocol::frame::{self, HEADER};
+use strongroom_protocol::secret;
 use strongroom_protocol::v1::{ErrorCode, Request, Response, request::Op, response};
-use strongroom_protocol::{frame, secret};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -225,16 +226,24 @@ impl Connection {
 
     fn reply(&mut self, (mut response, is_secret): Reply) {
         let id = response.id;
+        self.out_secret |= is_secret;
+        if self.out_secret {
+            // Growing by itself the buffer would leave a copy behind.
+            let needed = self.out.len() + HEADER + response.encoded_len();
+            if needed > self.out.capacity() {
+                let mut larger = Vec::with_capacity(needed.max(2 * self.out.capacity()));
+                larger.extend_from_slice(&self.out);
+                self.out.zeroize();
+                self.out = larger;
+            }
+        }
         if frame::encode(&response, &mut self.out).is_err() {
             let failure = Failure::new(ErrorCode::Limit, "the reply is larger than a frame");
             // An error of this size always fits.
             let _ = frame::encode(&error_response(id, failure), &mut self.out);
         }
-        if is_secret {
-            self.out_secret = true;
-            if let Some(response::Result::Login(login)) = &mut response.result {
-                login.ticket.zeroize();
-            }
+        if let Some(response::Result::Login(login)) = &mut response.result {
+            login.ticket.zeroize();
         }
     }
 

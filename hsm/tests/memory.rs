@@ -42,7 +42,7 @@ fn occurrences(process: u32, needles: &[Vec<u8>]) -> usize {
             let Ok(read) = memory.read_at(&mut bytes, page) else { continue };
             read_bytes += read;
             for needle in needles {
-                found += bytes[..read].windows(needle.len()).filter(|window| window == needle).count();
+                found += memchr::memmem::find_iter(&bytes[..read], needle).count();
             }
         }
     }
