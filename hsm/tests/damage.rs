@@ -122,7 +122,8 @@ fn an_empty_or_missing_file_is_not_taken_for_a_new_store() {
     let directory = running.stop();
     let state = directory.path().join("state");
     fs::write(state.join("store.redb"), b"").unwrap();
-    assert!(Vault::open(&state, None).unwrap_err().to_string().contains("empty"));
+    let text = Vault::open(&state, None).unwrap_err().to_string();
+    assert!(text.contains("store.redb") && text.contains("backup"), "{text}");
     fs::remove_file(state.join("store.redb")).unwrap();
     assert!(Vault::open(&state, None).unwrap_err().to_string().contains("restore the store"));
 }

@@ -1,6 +1,6 @@
 //! The embedded store: one redb file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -131,10 +131,7 @@ fn write(database: &Database, batch: &Batch, undo: &mut Batch) -> Result<(), red
 }
 
 fn open_checked(path: &Path) -> Result<Database, redb::Error> {
-    // An empty file would become a new store: the keys that were in it would be gone without a word.
-    if File::open(path)?.metadata()?.len() == 0 {
-        return Err(redb::Error::Corrupted("the file is empty".to_owned()));
-    }
+    // Not `create`: an empty file would become a new store, and the keys that were in it be gone without a word.
     Ok(Builder::new().set_cache_size(CACHE).set_check_integrity_on_open(true).open(path)?)
 }
 
