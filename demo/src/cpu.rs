@@ -49,11 +49,12 @@ pub fn used(roots: &[u32]) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::{Process, command};
+    use crate::command;
+    use crate::process::Process;
 
     #[test]
     fn time_of_children_that_have_ended_counts() {
-        let mut shell = command("sh");
+        let mut shell = command::new("sh");
         shell.args(["-c", "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; sleep 1000 & wait"]);
         let process = Process::spawn("busy", shell).unwrap();
         let seen = crate::process::wait_for("time", Duration::from_secs(20), || {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::command;
 use crate::environment::Environment;
-use crate::process::{self, Process, wait_for};
+use crate::process::{Process, wait_for};
 use crate::programs::Programs;
 
 /// How long the daemon may take to answer on its socket after its start.
@@ -45,7 +46,7 @@ impl Daemon {
     /// As [`Daemon::start`].
     pub fn start_again(&mut self) -> Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
-        let mut command = process::command(self.programs.strongroomd());
+        let mut command = command::new(self.programs.strongroomd());
         self.environment_of_daemon().apply(&mut command);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut process = Process::spawn("strongroomd", command)?;
@@ -112,7 +113,7 @@ impl Daemon {
         I: IntoIterator<Item = A>,
         A: AsRef<std::ffi::OsStr>,
     {
-        let mut command = process::command(self.programs.strongroom());
+        let mut command = command::new(self.programs.strongroom());
         self.client_environment().apply(&mut command);
         command.args(arguments);
         command
@@ -124,7 +125,7 @@ impl Daemon {
     ///
     /// With what the command said.
     pub fn manage(&self, arguments: &[&str]) -> Result<String> {
-        process::succeed(self.strongroom(arguments), COMMAND)
+        command::succeed(self.strongroom(arguments), COMMAND)
     }
 }
 

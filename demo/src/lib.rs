@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apache;
+pub mod command;
 pub mod configuration;
 pub mod cpu;
 pub mod daemon;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use strongroom_load::Report;
 
+use crate::command;
 use crate::pki::text;
-use crate::process;
 use crate::programs::Programs;
 use crate::server::Server;
 
@@ -27,7 +27,7 @@ pub enum Amount {
 /// The load generator's command line: full handshakes at [`CONNECTIONS`] connections, trusting the
 /// authority whose certificate is in `ca`. `extra` are further arguments.
 pub fn command(programs: &Programs, server: &Server, ca: &Path, amount: Amount, extra: &[&str]) -> Command {
-    let mut command = process::command(programs.load());
+    let mut command = command::new(programs.load());
     command.args(["--concurrency", &CONNECTIONS.to_string(), "--ca", &text(ca), "--json"]);
     match amount {
         Amount::Count(count) => command.args(["--count", &count.to_string()]),
@@ -51,7 +51,7 @@ pub fn run(
     extra: &[&str],
     limit: Duration,
 ) -> Result<Report> {
-    let finished = process::run(command(programs, server, ca, amount, extra), limit)?;
+    let finished = command::run(command(programs, server, ca, amount, extra), limit)?;
     serde_json::from_slice(&finished.stdout)
         .with_context(|| format!("strongroom-load ({}): {}", finished.status, finished.stderr.trim()))
 }

@@ -168,8 +168,9 @@ fn search_region(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command;
     use crate::pki::{KeyKind, key_file};
-    use crate::process::{Process, command, wait_for};
+    use crate::process::{Process, wait_for};
     use std::time::Duration;
 
     #[test]
@@ -181,7 +182,7 @@ mod tests {
             let secrets = secrets_of(&key).unwrap();
             assert_eq!(secrets.len(), if kind == KeyKind::Rsa2048 { 2 } else { 1 });
 
-            let mut holder = command("openssl");
+            let mut holder = command::new("openssl");
             let certificate = folder.path().join("certificate.pem");
             run_openssl(
                 &Environment::plain(),
@@ -206,7 +207,7 @@ mod tests {
             let search_holder = search(&[holder.id()], &secrets).unwrap();
             assert!(!search_holder.found.is_empty(), "{kind:?} {search_holder:?}");
 
-            let mut other = command("sleep");
+            let mut other = command::new("sleep");
             other.arg("1000");
             let other = Process::spawn("sleep", other).unwrap();
             let search_other = search(&[other.id()], &secrets).unwrap();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::command;
 use crate::environment::Environment;
-use crate::process;
 use crate::programs::system;
 
 /// How long an openssl command may take. RSA-4096 generation varies.
@@ -68,7 +68,7 @@ impl KeyKind {
 ///
 /// When openssl is not installed.
 pub fn openssl(environment: &Environment, arguments: &str, values: &[&str]) -> Result<Command> {
-    let mut command = process::command(system("openssl")?);
+    let mut command = command::new(system("openssl")?);
     environment.apply(&mut command);
     let mut values = values.iter();
     for word in arguments.split_whitespace() {
@@ -92,7 +92,7 @@ pub fn openssl(environment: &Environment, arguments: &str, values: &[&str]) -> R
 ///
 /// With what openssl said.
 pub fn run_openssl(environment: &Environment, arguments: &str, values: &[&str]) -> Result<String> {
-    process::succeed(openssl(environment, arguments, values)?, LIMIT)
+    command::succeed(openssl(environment, arguments, values)?, LIMIT)
 }
 
 /// Makes a private key in a file that only this user can read.
@@ -103,7 +103,7 @@ pub fn run_openssl(environment: &Environment, arguments: &str, values: &[&str]) 
 pub fn key_file(kind: KeyKind, file: &Path) -> Result<()> {
     let mut command = openssl(&Environment::plain(), "genpkey -quiet -out {}", &[&text(file)])?;
     command.args(kind.genpkey());
-    process::succeed(command, LIMIT)?;
+    command::succeed(command, LIMIT)?;
     Ok(())
 }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::command;
 use crate::daemon::tail;
 use crate::environment::Environment;
-use crate::process::{self, Process, wait_for};
+use crate::process::{Process, wait_for};
 
 /// How long a server may take from its start until it accepts connections.
 pub const START: Duration = Duration::from_secs(15);
@@ -112,7 +113,7 @@ impl Server {
         let pid_file = site.folder.join("server.pid");
         let _ = fs::remove_file(&pid_file);
         let output = fs::File::create(site.folder.join("output.log"))?;
-        let mut command = process::command(&program);
+        let mut command = command::new(&program);
         site.environment.apply(&mut command);
         command.args(&arguments).args(how.1);
         command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -154,7 +155,7 @@ impl Server {
 
     /// A command for the running server: `-s reload` (nginx), `-k graceful` (Apache), or `-t`.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = process::command(&self.program);
+        let mut command = command::new(&self.program);
         self.environment.apply(&mut command);
         command.args(&self.arguments).args(arguments);
         command
@@ -166,7 +167,7 @@ impl Server {
     ///
     /// With what the server said.
     pub fn tell(&self, arguments: &[&str]) -> Result<String> {
-        process::succeed(self.command(arguments), START)
+        command::succeed(self.command(arguments), START)
     }
 
     /// The process ids of the server and its workers.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::command;
 use crate::environment::{Environment, openssl_configuration};
 use crate::pki::KeyKind;
-use crate::process;
 use crate::programs::{Programs, system};
 use crate::run_folder::is_root;
 
@@ -42,10 +42,10 @@ impl SoftHsm {
             ),
         )?;
         let token = SoftHsm { folder: folder.into(), module: module()?, label: label.into() };
-        let mut command = process::command(system("softhsm2-util")?);
+        let mut command = command::new(system("softhsm2-util")?);
         token.plain_environment().apply(&mut command);
         command.args(["--init-token", "--free", "--label", label, "--so-pin", "0000", "--pin", PIN]);
-        process::succeed(command, LIMIT)?;
+        command::succeed(command, LIMIT)?;
         Ok(token)
     }
 
@@ -61,21 +61,21 @@ impl SoftHsm {
             KeyKind::P384 => "EC:secp384r1",
             KeyKind::Ed25519 => "EC:edwards25519",
         };
-        let mut command = process::command(system("pkcs11-tool")?);
+        let mut command = command::new(system("pkcs11-tool")?);
         self.plain_environment().apply(&mut command);
         command.arg("--module").arg(&self.module);
         command.args(["--token-label", &self.label, "--login", "--pin", PIN, "--keypairgen"]);
         command.args(["--key-type", kind, "--label", label, "--id", &format!("{id:02x}")]);
-        process::succeed(command, LIMIT)?;
+        command::succeed(command, LIMIT)?;
         self.share()
     }
 
     /// Lets the web servers' workers read the token: SoftHSM2 opens its files in the process that signs.
     fn share(&self) -> Result<()> {
         if is_root() {
-            let mut command = process::command(system("chown")?);
+            let mut command = command::new(system("chown")?);
             command.args(["-R", "www-data:"]).arg(self.folder.join("tokens"));
-            process::succeed(command, LIMIT)?;
+            command::succeed(command, LIMIT)?;
         }
         Ok(())
     }

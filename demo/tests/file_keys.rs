@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use strongroom_demo::command;
 use strongroom_demo::cpu;
 use strongroom_demo::environment::Environment;
 use strongroom_demo::pki::{Authority, KeyKind, key_file, text};
-use strongroom_demo::process::{self, command};
 use strongroom_demo::run_folder::RunFolder;
 use strongroom_demo::server::{Server, Site};
 use strongroom_demo::{apache, memory, nginx};
@@ -16,10 +16,10 @@ use strongroom_demo::{apache, memory, nginx};
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn fetch(server: &Server, authority: &Authority) -> Result<String> {
-    let mut curl = command("curl");
+    let mut curl = command::new("curl");
     curl.args(["--silent", "--show-error", "--fail", "--cacert"]).arg(authority.certificate());
     curl.arg(format!("https://{}/", server.address()));
-    process::succeed(curl, LIMIT)
+    command::succeed(curl, LIMIT)
 }
 
 /// Starts the server in both ways, fetches a page, reloads, finds the key in its memory, and sees that

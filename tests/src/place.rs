@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use strongroom_demo::command;
 use strongroom_demo::environment::{Environment, openssl_configuration};
 use strongroom_demo::partition::Partition;
 use strongroom_demo::pki::{Authority, KeyKind, run_openssl, text};
-use strongroom_demo::process;
 use strongroom_demo::programs::{Programs, system};
 use strongroom_demo::run_folder::RunFolder;
 use strongroom_demo::softhsm::SoftHsm;
@@ -76,10 +76,10 @@ impl Bench {
     ///
     /// With what it said.
     pub fn pkcs11_tool(&self, arguments: &[&str]) -> Result<String> {
-        let mut tool = process::command(system("pkcs11-tool")?);
+        let mut tool = command::new(system("pkcs11-tool")?);
         self.partition.environment().apply(&mut tool);
         tool.arg("--module").arg(self.programs.module()).args(arguments);
-        process::succeed(tool, LIMIT)
+        command::succeed(tool, LIMIT)
     }
 
     /// A file in the test's folder, as text for a command line.

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use strongroom_demo::command::{self, Finished};
 use strongroom_demo::environment::Environment;
 use strongroom_demo::load::{self, Amount};
 use strongroom_demo::pki::{openssl, text};
-use strongroom_demo::process::{self, Finished, Process};
+use strongroom_demo::process::Process;
 use strongroom_demo::programs::Programs;
 use strongroom_demo::server::Server;
 use strongroom_load::Report;
@@ -31,7 +32,7 @@ pub fn handshake(port: u16, version: &str, ca: &Path) -> Result<Finished> {
         "s_client -connect {} -servername localhost -verify_return_error -brief -CAfile {} {}",
         &[&format!("127.0.0.1:{port}"), &text(ca), version],
     )?;
-    process::run(client, HANDSHAKE)
+    command::run(client, HANDSHAKE)
 }
 
 /// A load that runs beside the test.

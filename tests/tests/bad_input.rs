@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use strongroom_demo::command;
 use strongroom_demo::environment::{Environment, openssl_configuration};
 use strongroom_demo::pki::{KeyKind, openssl, run_openssl, text};
-use strongroom_demo::process;
 use strongroom_demo::server::{Server, Site};
 use strongroom_demo::softhsm::SoftHsm;
 use strongroom_demo::{apache, nginx};
@@ -67,7 +67,7 @@ impl Fixture {
         fs::write(&message, "a message").unwrap();
         let sign = openssl(environment, "dgst -sha256 -sign {} -out {} {}", &[uri, "/dev/null", &message]);
         let begun = Instant::now();
-        let finished = process::run(sign.unwrap(), SOON).unwrap();
+        let finished = command::run(sign.unwrap(), SOON).unwrap();
         assert!(!finished.status.success(), "openssl signs with {uri}");
         assert!(begun.elapsed() < SOON, "openssl took {:?}", begun.elapsed());
         finished.stderr
@@ -188,7 +188,7 @@ fn a_daemon_that_is_not_running_is_missed_at_the_start() {
     }
     let mut status = fixture.bench.partition.daemon.strongroom(["status"]);
     status.env("NO_COLOR", "1");
-    let status = process::run(status, SOON).unwrap();
+    let status = command::run(status, SOON).unwrap();
     assert_eq!(status.status.code(), Some(3));
     says(&status.stderr, &["strongroomd"]);
 }

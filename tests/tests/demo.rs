@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use rustix::process::Signal;
-use strongroom_demo::process::{self, Process, command, wait_for};
+use strongroom_demo::command;
+use strongroom_demo::process::{Process, wait_for};
 use strongroom_demo::programs::Programs;
 use strongroom_demo::run_folder::RunFolder;
 
@@ -28,7 +29,7 @@ impl Run {
 
     fn demo(&self, arguments: &[&str]) -> Command {
         let beside = Programs::find().unwrap().strongroomd();
-        let mut demo = command(beside.with_file_name("strongroom-demo"));
+        let mut demo = command::new(beside.with_file_name("strongroom-demo"));
         demo.args(arguments).arg("--note").arg(self.notes.path().join("kept.json"));
         demo.env("TMPDIR", self.folder.path());
         demo
@@ -59,7 +60,7 @@ impl Run {
 fn shows_everything_and_stops_everything() {
     for _ in ["first", "second"] {
         let run = Run::new();
-        let said = process::succeed(run.demo(&["--quick"]), LIMIT).unwrap();
+        let said = command::succeed(run.demo(&["--quick"]), LIMIT).unwrap();
         for text in ["A page from nginx.", "A page from Apache.", "RSA-2048", "P-256", "FOUND", "not there"] {
             assert!(said.contains(text), "{text:?} is missing in:\n{said}");
         }
@@ -116,16 +117,16 @@ fn nothing_survives_a_killed_demo() {
 #[test]
 fn a_kept_run_is_stopped_later() {
     let run = Run::new();
-    let said = process::succeed(run.demo(&["--quick", "--keep"]), LIMIT).unwrap();
+    let said = command::succeed(run.demo(&["--quick", "--keep"]), LIMIT).unwrap();
     assert!(run.processes().iter().any(|name| name.contains("nginx")), "{:?}", run.processes());
     let page =
         said.lines().map(str::trim).find(|line| line.starts_with("curl ") && line.contains("--cacert /"));
-    let mut shell = command("sh");
+    let mut shell = command::new("sh");
     shell.arg("-c").arg(page.expect("a command to try"));
-    assert!(process::succeed(shell, LIMIT).unwrap().contains("A page from nginx."));
-    let second = process::run(run.demo(&["--quick", "--keep"]), LIMIT).unwrap();
+    assert!(command::succeed(shell, LIMIT).unwrap().contains("A page from nginx."));
+    let second = command::run(run.demo(&["--quick", "--keep"]), LIMIT).unwrap();
     assert!(!second.status.success() && second.stderr.contains("--stop"), "{}", second.stderr);
-    process::succeed(run.demo(&["--stop"]), LIMIT).unwrap();
+    command::succeed(run.demo(&["--stop"]), LIMIT).unwrap();
     run.left_nothing();
-    assert!(!process::run(run.demo(&["--stop"]), LIMIT).unwrap().status.success());
+    assert!(!command::run(run.demo(&["--stop"]), LIMIT).unwrap().status.success());
 }

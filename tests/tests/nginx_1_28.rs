@@ -11,9 +11,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use strongroom_demo::command;
 use strongroom_demo::nginx;
 use strongroom_demo::pki::{KeyKind, text};
-use strongroom_demo::process::{self, command};
 use strongroom_demo::server::Site;
 use strongroom_tests::{Bench, Place, traffic};
 
@@ -26,10 +26,10 @@ fn build(folder: &Path) -> PathBuf {
     let manifest = "[package]\nname = \"fetch\"\nedition = \"2021\"\n\n[workspace]\n\n\
                     [dependencies]\nnginx-src = \"=1.28.5\"\n";
     fs::write(folder.join("Cargo.toml"), manifest).unwrap();
-    let mut vendor = command("cargo");
+    let mut vendor = command::new("cargo");
     vendor.args(["vendor", "--quiet", "vendor"]).current_dir(folder);
-    process::succeed(vendor, BUILD).unwrap();
-    let mut make = command("sh");
+    command::succeed(vendor, BUILD).unwrap();
+    let mut make = command::new("sh");
     make.arg("-ec").arg(
         "cp -r vendor/nginx-src/nginx nginx && cd nginx && chmod +x configure auto/configure 2>/dev/null || :\n\
          configure=configure; [ -f $configure ] || configure=auto/configure\n\
@@ -37,7 +37,7 @@ fn build(folder: &Path) -> PathBuf {
          --without-http_gzip_module\nmake -j2",
     );
     make.current_dir(folder);
-    process::succeed(make, BUILD).unwrap();
+    command::succeed(make, BUILD).unwrap();
     folder.join("nginx/objs/nginx")
 }
 

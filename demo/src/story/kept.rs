@@ -79,8 +79,8 @@ pub fn leave(screen: &mut Screen, mut stage: Stage, servers: Servers, note: &Pat
     fs::write(note, serde_json::to_vec_pretty(&kept)?)
         .with_context(|| format!("cannot write {}", note.display()))?;
 
-    let curl_nginx = strongroom_demo::process::describe(&curl(&servers.nginx, &stage.authority));
-    let curl_apache = strongroom_demo::process::describe(&curl(&servers.apache, &stage.authority));
+    let curl_nginx = strongroom_demo::command::describe(&curl(&servers.nginx, &stage.authority));
+    let curl_apache = strongroom_demo::command::describe(&curl(&servers.apache, &stage.authority));
     let environment = stage.partition.environment().as_shell();
     let strongroom = text(&stage.programs.strongroom());
     let address = servers.nginx.address();

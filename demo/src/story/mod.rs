@@ -9,10 +9,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use strongroom_demo::command;
 use strongroom_demo::environment::Environment;
 use strongroom_demo::partition::Partition;
 use strongroom_demo::pki::{Authority, KeyKind, key_file, openssl, text};
-use strongroom_demo::process::{self, command};
+use strongroom_demo::process;
 use strongroom_demo::programs::Programs;
 use strongroom_demo::run_folder::{RunFolder, is_root};
 use strongroom_demo::server::{Server, Site};
@@ -132,7 +133,7 @@ fn pki_verify(authority: &Authority, certificate: &Path) -> Result<String> {
         "verify -CAfile {} {}",
         &[&text(&authority.certificate()), &text(certificate)],
     )?;
-    let said = process::succeed(verify, LIMIT)?;
+    let said = command::succeed(verify, LIMIT)?;
     Ok(said.rsplit(": ").next().unwrap_or_default().trim().to_owned())
 }
 
@@ -160,7 +161,7 @@ fn serve(screen: &mut Screen, stage: &Stage, web: &Web) -> Result<Servers> {
         let mut curl = curl(server, &stage.authority);
         screen.command(&curl, &path);
         curl.args(["--write-out", "\nverified: %{ssl_verify_result}"]);
-        let fetched = process::succeed(curl, LIMIT)?;
+        let fetched = command::succeed(curl, LIMIT)?;
         ensure!(fetched.contains(page), "curl fetched another page: {fetched}");
         ensure!(fetched.ends_with("verified: 0"), "curl did not verify the certificate: {fetched}");
         screen.good(page);
@@ -170,7 +171,7 @@ fn serve(screen: &mut Screen, stage: &Stage, web: &Web) -> Result<Servers> {
 
 /// The curl command that fetches the page of a server and verifies its certificate.
 pub fn curl(server: &Server, authority: &Authority) -> std::process::Command {
-    let mut curl = command("curl");
+    let mut curl = command::new("curl");
     curl.args(["--silent", "--show-error", "--fail", "--cacert"]).arg(authority.certificate());
     curl.arg(format!("https://{}/", server.address()));
     curl

@@ -3,10 +3,10 @@
 
 use anyhow::{Result, bail, ensure};
 use comfy_table::{ContentArrangement, Table, presets};
+use strongroom_demo::command;
 use strongroom_demo::memory::{Search, Secret, search, secrets_of};
 use strongroom_demo::nginx;
 use strongroom_demo::pki::KeyKind;
-use strongroom_demo::process;
 use strongroom_demo::server::{Server, Site};
 
 use super::screen::Screen;
@@ -73,7 +73,7 @@ fn verdict(result: &Search) -> String {
 fn one(stage: &Stage, site: &Site, secrets: &[Secret]) -> Result<Search> {
     let server: Server = nginx::start(site)?;
     for _ in 0..8 {
-        process::succeed(curl(&server, &stage.authority), LIMIT)?;
+        command::succeed(curl(&server, &stage.authority), LIMIT)?;
     }
     search(&server.processes()?, secrets)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use console::{Term, style};
 use indicatif::{ProgressBar, ProgressStyle};
-use strongroom_demo::process::describe;
+use strongroom_demo::command::describe;
 
 /// Numbered steps with what happens in them.
 #[derive(Debug)]
