@@ -42,20 +42,22 @@ pub struct Service {
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Connections that are open now.
-    pub connections: Connections,
+    pub connections: PerUid,
+    /// Passwords that are being checked now, or wait for it.
+    pub passwords: PerUid,
     /// Requests that arrived.
     pub requests: AtomicU64,
     /// Requests that were refused.
     pub errors: AtomicU64,
 }
 
-/// Counts open connections, all and by user id.
+/// Counts what is there at the same time, all and by user id, so that one user does not take all of it.
 #[derive(Debug, Default)]
-pub struct Connections(Mutex<HashMap<u32, usize>>);
+pub struct PerUid(Mutex<HashMap<u32, usize>>);
 
-impl Connections {
-    /// How many are open.
-    pub fn open(&self) -> usize {
+impl PerUid {
+    /// How many there are.
+    pub fn count(&self) -> usize {
         self.lock().values().sum()
     }
 
@@ -170,14 +172,14 @@ mod tests {
 
     #[test]
     fn one_user_cannot_take_all_connections() {
-        let connections = Connections::default();
+        let connections = PerUid::default();
         assert!(connections.enter(1, 4, 2) && connections.enter(1, 4, 2));
         assert!(!connections.enter(1, 4, 2));
         assert!(connections.enter(2, 4, 2) && connections.enter(3, 4, 2));
         assert!(!connections.enter(4, 4, 2));
         connections.leave(1);
         assert!(connections.enter(4, 4, 2));
-        assert_eq!(connections.open(), 4);
+        assert_eq!(connections.count(), 4);
         for uid in 1..=4 {
             connections.leave(uid);
         }

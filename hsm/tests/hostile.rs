@@ -261,3 +261,30 @@ fn a_promised_megabyte_takes_no_memory() {
     let after = resident();
     assert!(after < before + 50_000, "{before} KiB, then {after} KiB for {} connections", streams.len());
 }
+
+#[test]
+fn one_user_cannot_queue_passwords_without_end() {
+    let running = Running::with_partition();
+    let mut streams: Vec<UnixStream> = (0..3).map(|_| raw(&running)).collect();
+    for stream in &mut streams {
+        stream.write_all(&hello()).unwrap();
+        for id in 0..50 {
+            let login = Login {
+                role: Role::CryptoUser.into(),
+                user: "nobody".into(),
+                password: format!("wrong {id}"),
+                ..Login::default()
+            };
+            stream.write_all(&frame_of(10 + id, 1, Op::Login(login))).unwrap();
+        }
+    }
+    let mut codes = Vec::new();
+    for stream in &mut streams {
+        assert!(matches!(read_response(stream).unwrap().result, Some(response::Result::Hello(_))));
+        codes.extend((0..50).map(|_| error_of(read_response(stream))));
+    }
+    let count = |code| codes.iter().filter(|found| **found == code).count();
+    assert!(count(ErrorCode::Limit) > 0 && count(ErrorCode::PasswordWrong) >= 64, "{codes:?}");
+    assert_eq!(count(ErrorCode::Limit) + count(ErrorCode::PasswordWrong), 150);
+    running.user();
+}

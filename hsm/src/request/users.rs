@@ -10,7 +10,12 @@ use zeroize::Zeroizing;
 use super::{Context, blocking, done};
 use crate::failure::{Failure, refuse};
 use crate::partition::{Change, Partition};
+use crate::service::Service;
 use crate::users::{self, MAX_ATTEMPTS, MAX_UIDS, PasswordHash, User, Users, role_name};
+
+/// Passwords of one user id that are checked, or wait for it, at the same time. The workers of a web server
+/// may all log in at once.
+const MOST_PASSWORDS: usize = 64;
 
 pub(super) async fn login(
     context: &Context,
@@ -91,6 +96,7 @@ async fn check_password(
         // There is none; and such a name does not belong in the log.
         return refuse!(PasswordWrong, "wrong user name or password for partition \"{}\"", partition.label());
     }
+    let _waiting = Waiting::begin(context)?;
     let _turn = partition.login_turn(name).await;
     let counted = {
         let (partition, name) = (Arc::clone(partition), name.to_owned());
@@ -121,6 +127,25 @@ async fn check_password(
             );
             refuse!(PasswordWrong, "wrong user name or password for partition \"{}\"", partition.label())
         }
+    }
+}
+
+/// One of the password checks of a user id: each costs the disk and the processor something, and takes its turn.
+struct Waiting(Arc<Service>, u32);
+
+impl Waiting {
+    fn begin(context: &Context) -> Result<Self, Failure> {
+        let (service, uid) = (Arc::clone(&context.service), context.session.uid);
+        if service.counters.passwords.enter(uid, usize::MAX, MOST_PASSWORDS) {
+            return Ok(Self(service, uid));
+        }
+        refuse!(Limit, "user id {uid} has {MOST_PASSWORDS} passwords being checked: wait for an answer")
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.counters.passwords.leave(self.1);
     }
 }
 
