@@ -2,7 +2,8 @@
 //!
 //! A request's way: [`connection`] reads it, [`request`] checks it against [`policy`] and carries it out on a
 //! [`partition`], [`crypto`] computes; changes go sealed ([`seal`]) into the [`store`]. [`daemon`] starts all
-//! of it.
+//! of it. Secrets lie in protected memory ([`memory`]), and the process gives up what it does not need
+//! ([`confinement`]).
 
 pub mod config;
 pub mod confinement;

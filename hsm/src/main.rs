@@ -78,9 +78,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     config.socket_mode = arguments.socket_mode.unwrap_or(config.socket_mode);
     // Before the first thread: what is given up is given up by those that come after.
     strongroom_hsm::daemon::make_directories(&config)?;
-    if let Err(error) = strongroom_hsm::confinement::confine(&config) {
-        tracing::warn!("the daemon is not confined to its directories: {error}");
-    }
+    strongroom_hsm::confinement::confine(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;

@@ -1,7 +1,5 @@
-//! The daemon gives up what it does not need: a flaw in it does not open the rest of the machine.
-//!
-//! Landlock confines file access to the store, the socket's directory and the credentials, forbids TCP and
-//! signals to other processes. As much of it as the kernel knows (5.13 and newer).
+//! Files: Landlock leaves the store, the socket's directory and the credentials. It also forbids TCP and
+//! signals to other processes; all as far as the kernel knows it (5.13 and newer).
 
 use std::path::Path;
 
@@ -12,12 +10,12 @@ use landlock::{
 
 use crate::config::Config;
 
-/// Confines this thread and all that it starts, for good. The directories have to exist.
+/// Gives up all other files, for this thread and all that it starts. The directories have to exist.
 ///
 /// # Errors
 ///
 /// Landlock's; a kernel that does not know (all of) it is no error.
-pub fn confine(config: &Config) -> Result<(), RulesetError> {
+pub(super) fn give_up(config: &Config) -> Result<(), RulesetError> {
     let store = AccessFs::ReadFile
         | AccessFs::WriteFile
         | AccessFs::ReadDir
@@ -43,7 +41,7 @@ pub fn confine(config: &Config) -> Result<(), RulesetError> {
         rules = allow(rules, Path::new(directory), read)?;
     }
     let status = rules.restrict_self()?;
-    tracing::debug!(?status, "confined");
+    tracing::debug!(?status, "Landlock");
     Ok(())
 }
 
@@ -78,7 +76,7 @@ mod tests {
         crate::daemon::make_directories(&config).unwrap();
         // Only the thread that confines itself is confined.
         std::thread::spawn(move || {
-            confine(&config).unwrap();
+            give_up(&config).unwrap();
             fs::write(config.state_dir.join("file"), "x").unwrap();
             fs::rename(config.state_dir.join("file"), config.state_dir.join("renamed")).unwrap();
             std::os::unix::net::UnixListener::bind(&config.socket).unwrap();

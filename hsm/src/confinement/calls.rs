@@ -1,0 +1,98 @@
+//! System calls: a seccomp filter refuses (EPERM) those that the daemon never makes and that an intruder would.
+//!
+//! A list of what is refused, not of what is allowed: the C library and the runtime may use other calls in
+//! their next release, and a partition must not stop for that. The service's unit has the stricter list.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+/// Running programs, looking into other processes, changing the kernel or the file systems, and what has been
+/// the way in before.
+const REFUSED: [libc::c_long; 30] = [
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_personality,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_reboot,
+    libc::SYS_acct,
+];
+
+/// Sockets that are not made: the daemon speaks over Unix sockets only.
+const REFUSED_SOCKETS: [libc::c_int; 4] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
+
+/// Gives up these calls, for this thread and all that it starts.
+///
+/// # Errors
+///
+/// If the kernel has no seccomp, or the processor is one that the filter does not know.
+pub(super) fn give_up() -> Result<(), Error> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    let mut sockets = Vec::new();
+    for family in REFUSED_SOCKETS {
+        let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family as u64)?;
+        sockets.push(SeccompRule::new(vec![condition])?);
+    }
+    rules.insert(libc::SYS_socket, sockets);
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    seccompiler::apply_filter(&program)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn programs_and_networks_are_given_up() {
+        // Only the thread that gives up is confined.
+        std::thread::spawn(|| {
+            Command::new("/bin/true").status().unwrap();
+            TcpListener::bind("127.0.0.1:0").unwrap();
+            give_up().unwrap();
+            Command::new("/bin/true").status().unwrap_err();
+            TcpListener::bind("127.0.0.1:0").unwrap_err();
+            UnixStream::pair().unwrap();
+            std::thread::spawn(|| Command::new("/bin/true").status().unwrap_err()).join().unwrap();
+        })
+        .join()
+        .unwrap();
+        Command::new("/bin/true").status().unwrap();
+    }
+}
