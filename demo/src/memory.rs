@@ -10,6 +10,7 @@ use memchr::memmem;
 
 use crate::environment::Environment;
 use crate::pki::{run_openssl, text};
+use crate::stat;
 
 /// Memory is read in pieces of this many bytes. Pieces overlap, so that nothing is cut in two.
 const PIECE: usize = 1 << 20;
@@ -91,7 +92,7 @@ pub fn search(processes: &[u32], secrets: &[Secret]) -> Result<Search> {
     for id in processes {
         let memory = match File::open(format!("/proc/{id}/mem")) {
             // A worker may end at any time, after a reload for example.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) if stat::of(*id).is_none_or(|stat| stat.ended) => continue,
             opened => {
                 opened.with_context(|| format!("cannot read the memory of process {id}; run this as root"))?
             }
