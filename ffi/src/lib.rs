@@ -12,4 +12,4 @@ mod process;
 
 pub use fence::fence;
 pub use library::library_directory;
-pub use process::process_id;
+pub use process::process_generation;

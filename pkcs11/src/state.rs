@@ -10,7 +10,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use cryptoki_sys::*;
-use strongroom_ffi::process_id;
+use strongroom_ffi::process_generation;
 use strongroom_protocol::address;
 
 use crate::call::Outage;
@@ -23,7 +23,7 @@ use crate::token::Tokens;
 /// The state of one process. Never freed: other threads may be inside while `C_Finalize` runs.
 #[derive(Debug)]
 pub struct Process {
-    id: u32,
+    id: u64,
     initialized: AtomicBool,
     /// How this process calls itself in the daemon's log.
     pub client: String,
@@ -49,7 +49,7 @@ static STATE: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
 /// `C_Initialize` itself.
 pub fn current() -> Outcome<&'static Process> {
     match latest() {
-        Some(process) if process.id == process_id() && process.initialized.load(Ordering::Acquire) => {
+        Some(process) if process.id == process_generation() && process.initialized.load(Ordering::Acquire) => {
             Ok(process)
         }
         _ => Err(CKR_CRYPTOKI_NOT_INITIALIZED),
@@ -124,7 +124,7 @@ fn of_this_process() -> &'static Process {
     loop {
         let latest = latest();
         if let Some(process) = latest
-            && process.id == process_id()
+            && process.id == process_generation()
         {
             return process;
         }
@@ -146,7 +146,7 @@ impl Process {
     /// parent's ended, so that one from before the fork is invalid rather than something else.
     fn after(parent: Option<&Process>) -> Self {
         Process {
-            id: process_id(),
+            id: process_generation(),
             initialized: AtomicBool::new(false),
             client: client_name(),
             pool: Pool::default(),
@@ -161,5 +161,5 @@ impl Process {
 /// As in `pkcs11 nginx[1234]`.
 fn client_name() -> String {
     let program = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
-    format!("pkcs11 {}[{}]", program.trim_end(), process_id())
+    format!("pkcs11 {}[{}]", program.trim_end(), std::process::id())
 }
