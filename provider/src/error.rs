@@ -30,6 +30,8 @@ pub enum Error {
         uri: String,
         /// The tokens that are there.
         found: String,
+        /// It was there before, or none is: the module may find it again.
+        away: bool,
     },
     /// No object fits the URI.
     #[error("key {uri} not found: {found}")]
@@ -130,6 +132,11 @@ impl Error {
             Error::Token { rv, .. } => Some(rv.0),
             _ => None,
         }
+    }
+
+    /// Whether the token has gone away.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Error::NoToken { away: true, .. })
     }
 
     /// The reason code on OpenSSL's error queue; [`REASONS`] has the words.

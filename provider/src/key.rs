@@ -26,8 +26,13 @@ impl Key {
     }
 
     /// A key of a token.
-    pub fn from_token(provider: Arc<Provider>, private: PrivateKey, public: PublicKey) -> Self {
-        Key { provider, kind: private.kind, public: OnceLock::from(public), private: Some(private) }
+    pub fn from_token(provider: Arc<Provider>, private: PrivateKey) -> Self {
+        Key {
+            provider,
+            kind: private.kind,
+            public: OnceLock::from(private.public.clone()),
+            private: Some(private),
+        }
     }
 
     /// A public key of a token.

@@ -1,6 +1,7 @@
 //! OSSL_PARAM (OSSL_PARAM(3)): reading what a caller sets, answering what it asks for, and describing both.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::marker::PhantomData;
 use std::ptr;
 
 use strongroom_ffi::pointer;
@@ -32,9 +33,9 @@ pub const fn describe(key: &'static CStr, data_type: u32) -> OSSL_PARAM {
     OSSL_PARAM { key: key.as_ptr(), data_type, data: ptr::null_mut(), data_size: 0, return_size: usize::MAX }
 }
 
-/// The parameters that a caller passed in.
+/// The parameters that a caller passed in, for the duration of its call.
 #[derive(Clone, Copy)]
-pub struct Params(*const OSSL_PARAM);
+pub struct Params<'a>(*const OSSL_PARAM, PhantomData<&'a OSSL_PARAM>);
 
 /// One parameter's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub enum Value<'a> {
     Octets(&'a [u8]),
 }
 
-impl Params {
+impl<'a> Params<'a> {
     /// Wraps a list from libcrypto; null is the empty list.
     ///
     /// # Safety
@@ -55,10 +56,10 @@ impl Params {
     /// `list` is null or a list terminated by a null key, valid and unchanged while `Params` and what is read
     /// through it is used (the duration of the C call).
     pub unsafe fn new(list: *const OSSL_PARAM) -> Self {
-        Params(list)
+        Params(list, PhantomData)
     }
 
-    fn iter(&self) -> impl Iterator<Item = &OSSL_PARAM> {
+    fn iter(self) -> impl Iterator<Item = &'a OSSL_PARAM> {
         let mut next = self.0;
         std::iter::from_fn(move || {
             // SAFETY: by the contract of `new`, entries can be read up to the one with a null key.
@@ -70,17 +71,17 @@ impl Params {
     }
 
     /// Whether a parameter is in the list.
-    pub fn has(&self, key: &CStr) -> bool {
+    pub fn has(self, key: &CStr) -> bool {
         self.find(key).is_some()
     }
 
-    fn find(&self, key: &CStr) -> Option<&OSSL_PARAM> {
+    fn find(self, key: &CStr) -> Option<&'a OSSL_PARAM> {
         // SAFETY: keys are NUL-terminated strings (OSSL_PARAM(3)).
         self.iter().find(|param| unsafe { CStr::from_ptr(param.key) } == key)
     }
 
     /// The value of a parameter, if it is there and of a type that we read.
-    pub fn get(&self, key: &CStr) -> Option<Value<'_>> {
+    pub fn get(self, key: &CStr) -> Option<Value<'a>> {
         let param = self.find(key)?;
         // SAFETY: a parameter's data has data_size bytes of its type (OSSL_PARAM(3)); for the *_PTR types it holds
         // a pointer to such data.
@@ -101,16 +102,8 @@ impl Params {
         }
     }
 
-    /// A string parameter.
-    pub fn text(&self, key: &CStr) -> Option<&str> {
-        match self.get(key)? {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
     /// The raw list, for functions of libcrypto.
-    pub fn as_ptr(&self) -> *const OSSL_PARAM {
+    pub fn as_ptr(self) -> *const OSSL_PARAM {
         self.0
     }
 }
@@ -132,13 +125,18 @@ unsafe fn text<'a>(data: *const u8, size: usize) -> Option<&'a str> {
 unsafe fn integer(param: &OSSL_PARAM, signed: bool) -> Option<i64> {
     // SAFETY: by the contract. Integers are in native byte order, of any size (OSSL_PARAM(3)).
     let bytes = unsafe { pointer::slice(param.data.cast::<u8>(), param.data_size) }?;
-    match *bytes {
-        [a, b, c, d] if signed => Some(i32::from_ne_bytes([a, b, c, d]).into()),
-        [a, b, c, d] => Some(u32::from_ne_bytes([a, b, c, d]).into()),
-        [a, b, c, d, e, f, g, h] if signed => Some(i64::from_ne_bytes([a, b, c, d, e, f, g, h])),
-        [a, b, c, d, e, f, g, h] => i64::try_from(u64::from_ne_bytes([a, b, c, d, e, f, g, h])).ok(),
-        _ => None,
+    let little: Vec<u8> =
+        if cfg!(target_endian = "little") { bytes.to_vec() } else { bytes.iter().rev().copied().collect() };
+    let negative = signed && little.last().is_some_and(|byte| byte & 0x80 != 0);
+    let fill = if negative { 0xff } else { 0 };
+    let mut wide = [fill; 16];
+    // Longer integers are read as far as they are only sign.
+    let (low, high) = little.split_at_checked(little.len().min(16))?;
+    if low.is_empty() || high.iter().any(|byte| *byte != fill) {
+        return None;
     }
+    wide.get_mut(..low.len())?.copy_from_slice(low);
+    i64::try_from(i128::from_le_bytes(wide)).ok()
 }
 
 /// The parameters that a caller wants to have answered.
@@ -291,12 +289,31 @@ mod tests {
         let list = [utf8(c"digest", c"SHA256"), int(c"saltlen", &number), octets(c"bytes", &[1, 2]), END];
         // SAFETY: a terminated list of locals.
         let params = unsafe { Params::new(list.as_ptr()) };
-        assert_eq!(params.text(c"digest"), Some("SHA256"));
+        assert_eq!(params.get(c"digest"), Some(Value::Text("SHA256")));
         assert_eq!(params.get(c"saltlen"), Some(Value::Integer(-1)));
         assert_eq!(params.get(c"bytes"), Some(Value::Octets(&[1, 2])));
         assert_eq!(params.get(c"other"), None);
         // SAFETY: null is the empty list.
         assert!(!unsafe { Params::new(ptr::null()) }.has(c"digest"));
+    }
+
+    #[test]
+    fn integers_of_every_size() {
+        for (bytes, signed, value) in [
+            (&[6u8][..], true, Some(6)),
+            (&[0xff], true, Some(-1)),
+            (&[0xff], false, Some(255)),
+            (&[0xfe, 0xff], true, Some(-2)),
+            (&[0xff; 8], false, None),
+            (&[0xff; 8], true, Some(-1)),
+            (&[7, 0, 0, 0, 0, 0, 0, 0, 0], false, Some(7)),
+            (&[0xff; 20], true, Some(-1)),
+            (&[], true, None),
+        ] {
+            let param = OSSL_PARAM { data_size: bytes.len(), data: bytes.as_ptr().cast_mut().cast(), ..END };
+            // SAFETY: the data has its size.
+            assert_eq!(unsafe { integer(&param, signed) }, value, "{bytes:?} {signed}");
+        }
     }
 
     #[test]

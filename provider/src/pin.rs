@@ -58,6 +58,13 @@ pub fn from_uri(uri: &Uri) -> Result<Option<Secret>> {
 pub fn from_source(source: &str) -> Result<Secret> {
     let path = source.strip_prefix("file:").unwrap_or(source);
     let path = path.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+    if !path.starts_with('/') {
+        // It may be the PIN itself: it is not repeated.
+        return Err(Error::PinSource {
+            from: "(a relative path)".into(),
+            why: "give an absolute path".into(),
+        });
+    }
     let failed = |why: String| Error::PinSource { from: path.to_owned(), why };
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_PIN + 1));
     File::open(path)

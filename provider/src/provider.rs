@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::error::Result;
 use crate::openssl::Context;
 use crate::settings::Settings;
-use crate::token::{KeyKind, Object, Tokens};
+use crate::token::{Object, Tokens};
 
 /// The provider's state. It is shared by reference counts with every key and operation, so that what is left
 /// over at exit, when libcrypto has torn the provider down already, finds it still there.
@@ -19,8 +19,16 @@ pub struct Provider {
     pub openssl: Context,
     /// The tokens.
     pub tokens: Tokens,
-    /// A key on its way from the first stage of the decoders to the second, with the thread that found it.
-    found: Mutex<Option<(ThreadId, Object)>>,
+    /// A key on its way from the first stage of the decoders to the second.
+    found: Mutex<Option<Found>>,
+}
+
+/// What the first stage of the decoders found.
+struct Found {
+    thread: ThreadId,
+    /// The reference's DER.
+    reference: Vec<u8>,
+    key: Object,
 }
 
 impl Provider {
@@ -69,24 +77,19 @@ impl Provider {
     /// Keeps a key that the first stage of the decoders found for the second stage, which follows in the same
     /// call. If the place is taken (another thread is loading) or cannot be had (a fork came in between), the
     /// second stage asks the token again.
-    pub fn keep_found(&self, key: Object) {
+    pub fn keep_found(&self, reference: &[u8], key: Object) {
         if let Ok(mut found) = self.found.try_lock()
             && found.is_none()
         {
-            *found = Some((thread::current().id(), key));
+            *found = Some(Found { thread: thread::current().id(), reference: reference.to_vec(), key });
         }
     }
 
-    /// Takes what [`keep_found`](Self::keep_found) kept in this thread, if it is of type `kind` (`None`: of any).
-    pub fn take_found(&self, kind: Option<KeyKind>) -> Option<Object> {
+    /// Takes what [`keep_found`](Self::keep_found) kept in this thread for this reference.
+    pub fn take_found(&self, reference: &[u8]) -> Option<Object> {
         let mut found = self.found.try_lock().ok()?;
-        let fits = |(thread, key): &(ThreadId, Object)| {
-            *thread == thread::current().id()
-                && matches!(key, Object::Private(private, _) if kind.is_none_or(|kind| kind == private.kind))
-        };
-        if !found.as_ref().is_some_and(fits) {
-            return None;
-        }
-        found.take().map(|(_, key)| key)
+        found
+            .take_if(|found| found.thread == thread::current().id() && found.reference == reference)
+            .map(|found| found.key)
     }
 }

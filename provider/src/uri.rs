@@ -95,7 +95,8 @@ impl Uri {
                 // Which module is used is openssl.cnf's to say: a URI must not load code.
                 "module-name" | "module-path" => {}
                 _ if name.starts_with("x-") => {}
-                _ => return Err(bad(format!("unknown query attribute \"{name}\""))),
+                // Its name may be part of a PIN with an unescaped "&".
+                _ => return Err(bad("unknown query attribute (an & in a PIN is written %26)".into())),
             }
         }
         Ok(uri)

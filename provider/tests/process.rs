@@ -97,6 +97,12 @@ fn folder() -> &'static PathBuf {
     })
 }
 
+/// pkcs11-tool on the token, logged in: another program that changes what is there.
+fn tool(arguments: &[&str]) {
+    folder();
+    run("pkcs11-tool", &[&["--module", MODULE, "--login", "--pin", "1234"], arguments].concat());
+}
+
 fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -353,4 +359,57 @@ fn what_is_wrong_is_said_and_nothing_loops() {
         let said = context.key(uri).err().unwrap();
         assert!(said.contains(words), "{uri}: {said}");
     }
+}
+
+#[test]
+fn a_key_that_was_replaced_is_not_used_in_the_old_ones_place() {
+    let _alone = alone();
+    let pair = ["--keypairgen", "--key-type", "EC:prime256v1", "--label", "other", "--id", "09"];
+    tool(&pair);
+    let context = Context::new();
+    let key = context.key(&uri("other")).unwrap();
+    assert!(key.verify(b"message", &key.sign(b"message").unwrap()));
+    for kind in ["privkey", "pubkey"] {
+        tool(&["--delete-object", "--type", kind, "--label", "other"]);
+    }
+    tool(&pair);
+    let error = key.sign(b"message").unwrap_err();
+    assert!(error.contains("was replaced by another key"), "{error}");
+    let new = context.key(&uri("other")).unwrap();
+    assert!(new.verify(b"message", &new.sign(b"message").unwrap()));
+}
+
+#[test]
+fn a_key_without_a_public_half_does_not_hide_the_others() {
+    let _alone = alone();
+    tool(&["--keypairgen", "--key-type", "EC:secp384r1", "--label", "half", "--id", "08"]);
+    tool(&["--delete-object", "--type", "pubkey", "--label", "half"]);
+    let context = Context::new();
+    assert!(context.key("pkcs11:token=soft;type=private?pin-value=1234").is_ok());
+    let error = context.key(&uri("half")).err().unwrap();
+    assert!(error.contains("has no public half"), "{error}");
+    tool(&["--delete-object", "--type", "privkey", "--label", "half"]);
+}
+
+#[test]
+fn a_module_that_the_application_finalised_is_initialised_again() {
+    let _alone = alone();
+    let context = Context::new();
+    let key = context.key(&uri("rsa")).unwrap();
+    key.sign(b"before").unwrap();
+    let finalize = || unsafe {
+        let module = CString::new(MODULE).unwrap();
+        let handle = libc::dlopen(module.as_ptr(), libc::RTLD_NOW);
+        let function = libc::dlsym(handle, c"C_Finalize".as_ptr());
+        let function: extern "C" fn(*mut c_void) -> std::ffi::c_ulong = std::mem::transmute(function);
+        assert_eq!(function(ptr::null_mut()), 0);
+    };
+    // It is not initialised again within a second.
+    thread::sleep(std::time::Duration::from_millis(1100));
+    finalize();
+    let signature = key.sign(b"after").unwrap();
+    assert!(key.verify(b"after", &signature));
+    thread::sleep(std::time::Duration::from_millis(1100));
+    finalize();
+    assert!(context.key(&uri("ec")).is_ok());
 }

@@ -112,7 +112,7 @@ unsafe extern "C" fn decode_pem(
         // and not all, and once more there.
         let found = der.and_then(|der| Ok((find_key(&provider, &der, passphrase)?, der)));
         let Some((key, der)) = provider.report(found) else { return 0 };
-        let Object::Private(private, _) = &key else { return 0 };
+        let Object::Private(private) = &key else { return 0 };
         let kind = OSSL_OBJECT_PKEY as c_int;
         let list = [
             params::int(OSSL_OBJECT_PARAM_TYPE, &kind),
@@ -121,10 +121,10 @@ unsafe extern "C" fn decode_pem(
             params::octets(OSSL_OBJECT_PARAM_DATA, &der),
             END,
         ];
-        provider.keep_found(key);
+        provider.keep_found(&der, key);
         // SAFETY: libcrypto's callback with its argument; the list and what it points to live for the call.
         let done = callback.map_or(0, |callback| unsafe { callback(list.as_ptr(), argument) });
-        provider.take_found(None);
+        drop(provider.take_found(&der));
         done
     })
 }
@@ -151,14 +151,14 @@ unsafe extern "C" fn decode_der<K: Kind>(
             // Not ours: left to others.
             return 1;
         }
-        let key = match provider.take_found(Some(K::KIND)) {
+        let key = match provider.take_found(&der) {
             Some(key) => key,
             None => match provider.report(find_key(&provider, &der, passphrase)) {
                 Some(key) => key,
                 None => return 0,
             },
         };
-        if !matches!(&key, Object::Private(private, _) if private.kind == K::KIND) {
+        if !matches!(&key, Object::Private(private) if private.kind == K::KIND) {
             return 1;
         }
         // SAFETY: libcrypto's callback with its argument.

@@ -102,14 +102,24 @@ unsafe extern "C" fn load<K: Kind>(reference: *const c_void, size: usize) -> *mu
     })
 }
 
-/// Keys never change once they have content, so a copy is the same key.
-unsafe extern "C" fn dup(keydata: *const c_void, _selection: c_int) -> *mut c_void {
+/// Keys never change once they have content, so a copy of all of it is the same key; a copy of the public half does
+/// not sign.
+unsafe extern "C" fn dup(keydata: *const c_void, selection: c_int) -> *mut c_void {
     fence(ptr::null_mut(), || {
         // SAFETY: libcrypto's pointer to a key of ours.
-        match unsafe { share(keydata) } {
-            Some(key) => Arc::into_raw(key).cast_mut().cast(),
-            None => ptr::null_mut(),
-        }
+        let Some(key) = (unsafe { share(keydata) }) else { return ptr::null_mut() };
+        let copy = if selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) {
+            key
+        } else if selects(selection, OSSL_KEYMGMT_SELECT_PUBLIC_KEY) {
+            match key.public() {
+                Ok(public) => Arc::new(Key::from_public(key.provider.clone(), key.kind, public.clone())),
+                Err(_) => return ptr::null_mut(),
+            }
+        } else {
+            // Parameters without a key are nothing that we keep.
+            return ptr::null_mut();
+        };
+        Arc::into_raw(copy).cast_mut().cast()
     })
 }
 
@@ -128,12 +138,15 @@ unsafe extern "C" fn has(keydata: *const c_void, selection: c_int) -> c_int {
     })
 }
 
-unsafe extern "C" fn matches(one: *const c_void, other: *const c_void, _selection: c_int) -> c_int {
+unsafe extern "C" fn matches(one: *const c_void, other: *const c_void, selection: c_int) -> c_int {
     fence(0, || {
         // SAFETY: libcrypto's pointers to keys of ours.
         let (Some(one), Some(other)) = (unsafe { (key(one), key(other)) }) else { return 0 };
         match (one.public(), other.public()) {
-            (Ok(one), Ok(other)) => c_int::from(one.equals(other)),
+            (Ok(one), Ok(other)) if selects(selection, OSSL_KEYMGMT_SELECT_KEYPAIR) => {
+                c_int::from(one.equals(other))
+            }
+            (Ok(one), Ok(other)) => c_int::from(one.has_parameters_of(other)),
             _ => 0,
         }
     })

@@ -1,7 +1,7 @@
 //! How a signature is to be made: padding, hash, salt. From OpenSSL's parameters to a mechanism, and from the
 //! token's bytes to OpenSSL's.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use der::asn1::UintRef;
 use der::{Encode, Sequence};
@@ -15,6 +15,9 @@ use crate::token::{KeyKind, Mechanism};
 
 /// The largest signature, in bytes: RSA with 8,192 bits.
 pub const MAX_SIGNATURE: usize = 1024;
+
+/// The largest ECDSA signature as r || s, in bytes: a curve of 571 bits.
+const MAX_ECDSA: usize = 144;
 
 /// Padding of RSA (EVP_PKEY_CTX_set_rsa_padding(3)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,19 +63,20 @@ impl Default for Scheme {
 }
 
 impl Scheme {
-    /// Applies what an application sets.
+    /// Applies what an application sets for a key of type `kind`.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] for a padding, hash or salt length that is not offered.
-    pub fn set(&mut self, params: Params) -> Result<()> {
-        if let Some(name) = params.text(OSSL_SIGNATURE_PARAM_DIGEST) {
+    /// [`Error::Unsupported`] for a padding, hash, salt length or variant that is not offered, or a value that
+    /// cannot be read: what is not understood must not be left out of a signature.
+    pub fn set(&mut self, kind: KeyKind, params: Params) -> Result<()> {
+        if let Some(name) = text(params, OSSL_SIGNATURE_PARAM_DIGEST)? {
             self.hash = Some(Hash::from_name(name)?);
         }
-        if let Some(name) = params.text(OSSL_SIGNATURE_PARAM_MGF1_DIGEST) {
+        if let Some(name) = text(params, OSSL_SIGNATURE_PARAM_MGF1_DIGEST)? {
             self.mgf1 = Some(Hash::from_name(name)?);
         }
-        if let Some(value) = params.get(OSSL_SIGNATURE_PARAM_PAD_MODE) {
+        if let Some(value) = value(params, OSSL_SIGNATURE_PARAM_PAD_MODE)? {
             self.padding = match value {
                 Value::Integer(1) | Value::Text("pkcs1") => Padding::Pkcs1,
                 Value::Integer(6) | Value::Text("pss") => Padding::Pss,
@@ -83,7 +87,7 @@ impl Scheme {
                 }
             };
         }
-        if let Some(value) = params.get(OSSL_SIGNATURE_PARAM_PSS_SALTLEN) {
+        if let Some(value) = value(params, OSSL_SIGNATURE_PARAM_PSS_SALTLEN)? {
             let bad = || {
                 Error::Unsupported(
                     "a salt length that is none of digest, max, auto or a number of bytes".into(),
@@ -99,7 +103,24 @@ impl Scheme {
                 Value::Octets(_) => return Err(bad()),
             };
         }
-        Ok(())
+        // Variants that newer libcryptos know; their names are not in 3.0's headers.
+        match value(params, c"instance")? {
+            None => {}
+            Some(Value::Text(name)) if kind == KeyKind::Ed25519 && name.eq_ignore_ascii_case("Ed25519") => {}
+            Some(_) => {
+                return Err(Error::Unsupported(
+                    "a variant of the algorithm (instance) that tokens do not have".into(),
+                ));
+            }
+        }
+        match value(params, c"context-string")? {
+            None | Some(Value::Octets([])) => {}
+            Some(_) => return Err(Error::Unsupported("a context string".into())),
+        }
+        match value(params, c"nonce-type")? {
+            None | Some(Value::Integer(0)) => Ok(()),
+            Some(_) => Err(Error::Unsupported("deterministic nonces: the token chooses its nonces".into())),
+        }
     }
 
     /// The salt's length in bytes for a key of `bits` bits.
@@ -122,48 +143,49 @@ impl Scheme {
         if salt > most { Err(too_small()) } else { Ok(salt) }
     }
 
-    /// Signs a digest (or, for Ed25519, the message) with the key in its token, and returns the signature as OpenSSL wants
-    /// it: its bytes are the first of the array, their number beside it.
+    /// Signs a digest (or, for Ed25519, the message) with the key in its token, into `signature` as OpenSSL wants it.
+    /// Returns its size in bytes.
     ///
     /// # Errors
     ///
     /// [`Error::Unsupported`] for a digest of the wrong length, and whatever the token says.
-    pub fn sign(&self, key: &Key, data: &[u8]) -> Result<([u8; MAX_SIGNATURE], usize)> {
+    pub fn sign(&self, key: &Key, data: &[u8], signature: &mut [u8]) -> Result<usize> {
         let private = key.private()?;
-        let tokens = &key.provider.tokens;
-        let mut signature = [0; MAX_SIGNATURE];
         if let Some(hash) = self.hash
             && key.kind != KeyKind::Ed25519
             && data.len() != hash.size()
         {
             return Err(Error::Unsupported(format!("{} bytes are not a digest by {hash:?}", data.len())));
         }
-        let size = match (key.kind, self.padding) {
+        let provider = &key.provider;
+        let sign = |mechanism, data: &[u8], out: &mut [u8]| {
+            provider.tokens.sign(&provider.openssl, private, mechanism, data, out)
+        };
+        match (key.kind, self.padding) {
             (KeyKind::Rsa, Padding::Pkcs1) => {
                 let mut info = [0; 96];
                 let data = match self.hash.map(digest_info_prefix) {
                     None | Some([]) => data,
                     Some(prefix) => concatenate(&mut info, prefix, data)?,
                 };
-                tokens.sign(private, Mechanism::RsaPkcs, data, &mut signature)?
+                sign(Mechanism::RsaPkcs, data, signature)
             }
             (KeyKind::Rsa, Padding::Pss) => {
                 let hash = self.hash.ok_or_else(|| Error::Unsupported("RSA-PSS needs a digest".into()))?;
-                let salt = self.salt_bytes(hash, key.public()?.bits())?;
+                let salt = self.salt_bytes(hash, private.public.bits())?;
                 let mechanism = Mechanism::RsaPss { hash, mgf1: self.mgf1.unwrap_or(hash), salt };
-                tokens.sign(private, mechanism, data, &mut signature)?
+                sign(mechanism, data, signature)
             }
             (KeyKind::Ec, _) => {
                 // FIPS 186-5, 6.4.1: the leftmost bits of the digest. Some tokens refuse a longer one.
-                let order = key.public()?.bits().div_ceil(8);
+                let order = private.public.bits().div_ceil(8);
                 let data = data.get(..order).unwrap_or(data);
-                let mut raw = [0; MAX_SIGNATURE];
-                let size = tokens.sign(private, Mechanism::Ecdsa, data, &mut raw)?;
-                ecdsa_der(raw.get(..size).unwrap_or_default(), &mut signature)?
+                let mut raw = [0; MAX_ECDSA];
+                let size = sign(Mechanism::Ecdsa, data, &mut raw)?;
+                ecdsa_der(raw.get(..size).unwrap_or_default(), signature)
             }
-            (KeyKind::Ed25519, _) => tokens.sign(private, Mechanism::Eddsa, data, &mut signature)?,
-        };
-        Ok((signature, size))
+            (KeyKind::Ed25519, _) => sign(Mechanism::Eddsa, data, signature),
+        }
     }
 
     /// Verifies with OpenSSL's own provider.
@@ -202,6 +224,26 @@ impl Scheme {
             KeyKind::Rsa | KeyKind::Ec => Verification::Digest(data),
         };
         public.verify(context, params, over, signature)
+    }
+}
+
+/// The value of a parameter that is set.
+fn value<'a>(params: Params<'a>, key: &CStr) -> Result<Option<Value<'a>>> {
+    match params.get(key) {
+        None if params.has(key) => Err(Error::Unsupported(format!(
+            "parameter {} has a type that is not read",
+            key.to_string_lossy()
+        ))),
+        value => Ok(value),
+    }
+}
+
+/// The text of a parameter that is set.
+fn text<'a>(params: Params<'a>, key: &CStr) -> Result<Option<&'a str>> {
+    match value(params, key)? {
+        None => Ok(None),
+        Some(Value::Text(text)) => Ok(Some(text)),
+        Some(_) => Err(Error::Unsupported(format!("parameter {} is not a name", key.to_string_lossy()))),
     }
 }
 
@@ -289,7 +331,7 @@ mod tests {
         ];
         let mut scheme = Scheme::default();
         // SAFETY: a terminated list of locals.
-        scheme.set(unsafe { Params::new(list.as_ptr()) }).unwrap();
+        scheme.set(KeyKind::Rsa, unsafe { Params::new(list.as_ptr()) }).unwrap();
         assert_eq!(
             (scheme.hash, scheme.padding, scheme.salt),
             (Some(Hash::Sha384), Padding::Pss, Salt::Digest)
@@ -297,7 +339,7 @@ mod tests {
         let none = 3;
         let list = [params::int(OSSL_SIGNATURE_PARAM_PAD_MODE, &none), params::END];
         // SAFETY: as above.
-        assert!(scheme.set(unsafe { Params::new(list.as_ptr()) }).is_err());
+        assert!(scheme.set(KeyKind::Rsa, unsafe { Params::new(list.as_ptr()) }).is_err());
     }
 
     #[test]

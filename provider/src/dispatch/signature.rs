@@ -12,7 +12,7 @@ use strongroom_ffi::output::{self, Output};
 use strongroom_ffi::{fence, pointer};
 
 use super::algorithm_identifier::algorithm_identifier;
-use super::scheme::{Padding, Salt, Scheme};
+use super::scheme::{MAX_SIGNATURE, Padding, Salt, Scheme};
 use super::{Algorithms, Ec, Ed25519, Kind, LAST, Rsa, algorithm, share, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
@@ -101,6 +101,7 @@ impl Context {
         }
         self.key = Some(key);
         self.digest = None;
+        self.scheme = Scheme::default();
         match hash.filter(|name| !name.is_empty()) {
             Some(name) if self.kind == KeyKind::Ed25519 => {
                 return Err(Error::Unsupported(format!(
@@ -110,7 +111,7 @@ impl Context {
             Some(name) => self.scheme.hash = Some(Hash::from_name(name)?),
             None => {}
         }
-        self.scheme.set(params)
+        self.scheme.set(self.kind, params)
     }
 
     fn key(&self) -> Result<&Arc<Key>> {
@@ -249,7 +250,7 @@ unsafe extern "C" fn digest_verify_init(
     unsafe { init(context, hash, key, params, false) }
 }
 
-/// Answers a size query, or makes the signature with `make` and hands it over.
+/// Answers a size query, or has the signature made by `make` and hands it over.
 ///
 /// # Safety
 ///
@@ -259,7 +260,7 @@ unsafe fn produce(
     buffer: *mut c_uchar,
     length: *mut usize,
     size: usize,
-    make: impl FnOnce(&mut Context, &Key) -> Result<([u8; super::scheme::MAX_SIGNATURE], usize)>,
+    make: impl FnOnce(&mut Context, &Key, &mut [u8]) -> Result<usize>,
 ) -> c_int {
     // SAFETY: by the contract, for each.
     unsafe {
@@ -273,7 +274,12 @@ unsafe fn produce(
                 *length = most;
                 return Ok(());
             }
-            let (signature, made) = make(context, &key)?;
+            // Only ECDSA's signatures vary in size: the others need not be made to know that they do not fit.
+            if size < most && context.kind != KeyKind::Ec {
+                return Err(Error::Buffer { room: size, needed: most });
+            }
+            let mut signature = [0; MAX_SIGNATURE];
+            let made = make(context, &key, &mut signature)?;
             *length = size;
             match output::write(signature.get(..made).unwrap_or_default(), buffer, length) {
                 Some(Output::Written) => Ok(()),
@@ -303,8 +309,8 @@ unsafe extern "C" fn sign(
 ) -> c_int {
     // SAFETY: libcrypto's arguments, as provider-signature(7) describes them.
     unsafe {
-        produce(context, signature, length, size, |context, key| {
-            context.scheme.sign(key, bytes(data, data_length)?)
+        produce(context, signature, length, size, |context, key, out| {
+            context.scheme.sign(key, bytes(data, data_length)?, out)
         })
     }
 }
@@ -322,9 +328,9 @@ unsafe extern "C" fn digest_sign_final(
 ) -> c_int {
     // SAFETY: as above.
     unsafe {
-        produce(context, signature, length, size, |context, key| {
+        produce(context, signature, length, size, |context, key, out| {
             let (digest, digest_size) = context.finish()?;
-            context.scheme.sign(key, digest.get(..digest_size).unwrap_or_default())
+            context.scheme.sign(key, digest.get(..digest_size).unwrap_or_default(), out)
         })
     }
 }
@@ -339,14 +345,14 @@ unsafe extern "C" fn digest_sign(
 ) -> c_int {
     // SAFETY: as above.
     unsafe {
-        produce(context, signature, length, size, |context, key| {
+        produce(context, signature, length, size, |context, key, out| {
             let data = bytes(data, data_length)?;
             if context.kind == KeyKind::Ed25519 {
-                return context.scheme.sign(key, data);
+                return context.scheme.sign(key, data, out);
             }
             context.update(data)?;
             let (digest, digest_size) = context.finish()?;
-            context.scheme.sign(key, digest.get(..digest_size).unwrap_or_default())
+            context.scheme.sign(key, digest.get(..digest_size).unwrap_or_default(), out)
         })
     }
 }
@@ -408,7 +414,14 @@ unsafe extern "C" fn digest_verify(
 
 unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
     // SAFETY: as above.
-    unsafe { with(context, |context| context.scheme.set(Params::new(params))) }
+    unsafe {
+        with(context, |context| {
+            if context.digest.is_some() && Params::new(params).has(OSSL_SIGNATURE_PARAM_DIGEST) {
+                return Err(Error::Unsupported("another digest after the first data".into()));
+            }
+            context.scheme.set(context.kind, Params::new(params))
+        })
+    }
 }
 
 unsafe extern "C" fn settable_ctx_params<K: Kind>(

@@ -90,7 +90,6 @@ unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PA
             loader.wanted = match u32::try_from(expected).unwrap_or(0) {
                 0 => EVERYTHING,
                 OSSL_STORE_INFO_PKEY => Wanted { private: true, ..NOTHING },
-                // A private key has a public half, so it will do where there is no public key object.
                 OSSL_STORE_INFO_PUBKEY => Wanted { public: true, ..NOTHING },
                 OSSL_STORE_INFO_CERT => Wanted { certificates: true, ..NOTHING },
                 _ => NOTHING,
@@ -169,7 +168,7 @@ pub unsafe fn deliver(
             // SAFETY: by the contract; the list and what it points to live for the call.
             return unsafe { callback(list.as_ptr(), argument) };
         }
-        Object::Private(private, public) => Key::from_token(provider.clone(), private, public),
+        Object::Private(private) => Key::from_token(provider.clone(), private),
         Object::Public(kind, public) => Key::from_public(provider.clone(), kind, public),
     };
     let kind = OSSL_OBJECT_PKEY as c_int;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// A library context (OSSL_LIB_CTX(3)) with the default provider, and the digests fetched from it.
 pub struct Context {
     context: NonNull<ffi::OSSL_LIB_CTX>,
-    /// Fetched on first use; a pointer per [`Hash`], never freed before the context.
+    /// Fetched on first use; a pointer per [`enum@Hash`], never freed before the context.
     digests: [AtomicPtr<ffi::EVP_MD>; Hash::ALL.len()],
 }
 

@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::ptr::{self, NonNull};
 
 use openssl_sys as ffi;
+use strongroom_ffi::pointer;
 
 use super::Context;
 use crate::bindings::{self, OSSL_CALLBACK};
@@ -79,6 +80,37 @@ impl PublicKey {
     /// `key` is null or a key of OpenSSL's own provider, and the reference is the caller's to give.
     pub unsafe fn from_raw(key: *mut ffi::EVP_PKEY) -> Option<Self> {
         NonNull::new(key).map(PublicKey)
+    }
+
+    /// The DER SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if it cannot be encoded.
+    pub fn to_der(&self) -> Result<Vec<u8>> {
+        let mut der = ptr::null_mut();
+        // SAFETY: a valid key; the buffer is allocated by libcrypto with the length that it returns, copied, and freed with
+        // its allocator.
+        unsafe {
+            let length = ffi::i2d_PUBKEY(self.as_ptr(), &mut der);
+            let bytes =
+                usize::try_from(length).ok().and_then(|length| pointer::slice(der.cast_const(), length));
+            let bytes = bytes.filter(|bytes| !bytes.is_empty()).map(<[u8]>::to_vec);
+            ffi::CRYPTO_free(der.cast(), c"public_key.rs".as_ptr(), 0);
+            bytes.ok_or(Error::Libcrypto("i2d_PUBKEY"))
+        }
+    }
+
+    /// Whether it is of the type `name`.
+    pub fn is_a(&self, name: &CStr) -> bool {
+        // SAFETY: a valid key and a C string.
+        unsafe { ffi::EVP_PKEY_is_a(self.as_ptr(), name.as_ptr()) == 1 }
+    }
+
+    /// Whether both have the same domain parameters: for EC, the same curve.
+    pub fn has_parameters_of(&self, other: &Self) -> bool {
+        // SAFETY: both are valid and only read.
+        unsafe { ffi::EVP_PKEY_parameters_eq(self.as_ptr(), other.as_ptr()) == 1 }
     }
 
     /// Whether both are the same key.

@@ -6,13 +6,13 @@ use cryptoki_sys::*;
 
 use super::attribute::{Template, boolean};
 use super::module::Module;
-use super::process::{listing, next_key_number};
+use super::process::{is_stale, listing};
 use super::public::public_key;
 use super::session::Session;
 use super::slot::Slot;
-use super::{KeyKind, PrivateKey, Tokens};
+use super::{Fingerprint, KeyKind, PrivateKey, Tokens};
 use crate::error::{Error, Result};
-use crate::openssl::{Context, PublicKey};
+use crate::openssl::{Context, Digest, Hash, PublicKey};
 use crate::pin::{self, Prompt, Secret};
 use crate::uri::{ObjectType, Uri};
 
@@ -44,8 +44,8 @@ impl Wanted {
 
 /// An object that was found.
 pub enum Object {
-    /// A private key and its public half.
-    Private(PrivateKey, PublicKey),
+    /// A private key.
+    Private(PrivateKey),
     /// A public key.
     Public(KeyKind, PublicKey),
     /// A certificate, in DER.
@@ -62,72 +62,76 @@ impl Tokens {
     /// object by label or id and more than one private key fits.
     pub fn find(&self, context: &Context, uri: &Uri, wanted: Wanted, prompt: Prompt) -> Result<Vec<Object>> {
         let wanted = wanted.narrowed(uri);
-        let module = self.module()?;
-        self.check_library(module, uri)?;
-        let process = self.process()?;
-        let _initialised = process.operation();
-        let mut slots = self.slots(false)?;
-        if !slots.iter().any(|slot| slot.fits(uri)) {
-            slots = self.slots(true)?;
-        }
-        let fitting: Vec<_> = slots.iter().filter(|slot| slot.fits(uri)).cloned().collect();
-        if fitting.is_empty() {
-            return Err(Error::NoToken { uri: uri.to_string(), found: listing(&slots) });
-        }
-        let mut search =
-            Search { tokens: self, module, context, uri, prompt, alone: fitting.len() == 1, pin_error: None };
-        let mut objects = Vec::new();
-        for slot in &fitting {
-            match search.token(slot, wanted, &mut objects) {
-                // The token was restarted since its sessions were opened.
-                Err(error) if error.rv().is_some_and(super::sign::is_stale) => {
-                    search.token(slot, wanted, &mut objects)?
-                }
-                other => other?,
+        self.recovering(|operation| {
+            check_library(operation.module, uri)?;
+            let mut slots = operation.slots(false)?;
+            if !slots.iter().any(|slot| slot.fits(uri)) {
+                slots = operation.slots(true)?;
             }
-        }
-        let count = objects.iter().filter(|object| matches!(object, Object::Private(..))).count();
-        if count > 1 && (uri.object.is_some() || uri.id.is_some()) {
-            return Err(Error::Ambiguous { uri: uri.to_string(), count });
-        }
-        match search.pin_error {
-            // Without log-in a token shows part of its objects: saying "not found" would mislead.
-            Some(error) if wanted.private && count == 0 => Err(error),
-            _ if objects.is_empty() => Err(Error::NotFound {
-                uri: uri.to_string(),
-                found: format!(
-                    "{} no object that fits; list them with 'openssl storeutl' or pkcs11-tool -O",
-                    holders(&fitting)
-                ),
-            }),
-            _ => Ok(objects),
-        }
+            let fitting: Vec<_> = slots.iter().filter(|slot| slot.fits(uri)).cloned().collect();
+            if fitting.is_empty() {
+                let away = slots.is_empty();
+                return Err(Error::NoToken { uri: uri.to_string(), found: listing(&slots), away });
+            }
+            let mut search = Search {
+                tokens: self,
+                module: operation.module,
+                context,
+                uri,
+                prompt,
+                alone: fitting.len() == 1,
+                left_out: None,
+            };
+            let mut objects = Vec::new();
+            for slot in &fitting {
+                match search.token(slot, wanted, &mut objects) {
+                    // One token among several that fails does not hide the others.
+                    Err(error) if !search.alone => search.left_out = Some(error),
+                    other => other?,
+                }
+            }
+            let count = objects.iter().filter(|object| matches!(object, Object::Private(_))).count();
+            if count > 1 && (uri.object.is_some() || uri.id.is_some()) {
+                return Err(Error::Ambiguous { uri: uri.to_string(), count });
+            }
+            match search.left_out {
+                // Saying "not found" of what was left out would mislead.
+                Some(error) if wanted.private && count == 0 => Err(error),
+                _ if objects.is_empty() => Err(Error::NotFound {
+                    uri: uri.to_string(),
+                    found: format!(
+                        "{} no object that fits; list them with 'openssl storeutl' or pkcs11-tool -O",
+                        holders(&fitting)
+                    ),
+                }),
+                _ => Ok(objects),
+            }
+        })
     }
+}
 
-    /// The URI's library-* attributes must fit the module.
-    fn check_library(&self, module: &Module, uri: &Uri) -> Result<()> {
-        if uri.library_manufacturer.is_none()
-            && uri.library_description.is_none()
-            && uri.library_version.is_none()
-        {
-            return Ok(());
-        }
-        self.process()?;
-        let info = module.info().map_err(|rv| Error::token("C_GetInfo", "the module", rv))?;
-        let fits = |wanted: &Option<String>, field: &[u8]| {
-            wanted
-                .as_deref()
-                .is_none_or(|wanted| wanted == String::from_utf8_lossy(field).trim_end_matches([' ', '\0']))
-        };
-        let version = (info.libraryVersion.major, info.libraryVersion.minor);
-        if fits(&uri.library_manufacturer, &info.manufacturerID)
-            && fits(&uri.library_description, &info.libraryDescription)
-            && uri.library_version.is_none_or(|wanted| wanted == version)
-        {
-            return Ok(());
-        }
-        Err(Error::NoToken { uri: uri.to_string(), found: "the module is another library".into() })
+/// The URI's library-* attributes must fit the module.
+fn check_library(module: &Module, uri: &Uri) -> Result<()> {
+    if uri.library_manufacturer.is_none()
+        && uri.library_description.is_none()
+        && uri.library_version.is_none()
+    {
+        return Ok(());
     }
+    let info = module.info().map_err(|rv| Error::token("C_GetInfo", "the module", rv))?;
+    let fits = |wanted: &Option<String>, field: &[u8]| {
+        wanted
+            .as_deref()
+            .is_none_or(|wanted| wanted == String::from_utf8_lossy(field).trim_end_matches([' ', '\0']))
+    };
+    let version = (info.libraryVersion.major, info.libraryVersion.minor);
+    if fits(&uri.library_manufacturer, &info.manufacturerID)
+        && fits(&uri.library_description, &info.libraryDescription)
+        && uri.library_version.is_none_or(|wanted| wanted == version)
+    {
+        return Ok(());
+    }
+    Err(Error::NoToken { uri: uri.to_string(), found: "the module is another library".into(), away: false })
 }
 
 fn holders(slots: &[Arc<Slot>]) -> String {
@@ -142,11 +146,12 @@ struct Search<'a> {
     module: &'a Module,
     context: &'a Context,
     uri: &'a Uri,
-    prompt: Prompt<'a>,
-    /// Only one token fits: it is worth asking for its PIN.
+    prompt: &'a mut dyn FnMut() -> Option<Secret>,
+    /// Only one token fits: the PIN is meant for it.
     alone: bool,
-    /// Why a log-in was not made. An error only if nothing is found.
-    pin_error: Option<Error>,
+    /// Why something was left out: a log-in that was not made, a key that cannot be used. An error only if nothing
+    /// else is found.
+    left_out: Option<Error>,
 }
 
 impl Search<'_> {
@@ -156,7 +161,7 @@ impl Search<'_> {
         let found = self.objects(slot, &session, wanted, objects);
         if let Err(error) = &found {
             objects.truncate(before);
-            if error.rv().is_some_and(super::sign::is_stale) {
+            if error.rv().is_some_and(is_stale) {
                 let epoch = session.epoch;
                 session.discard();
                 slot.forget(self.module, epoch);
@@ -175,8 +180,12 @@ impl Search<'_> {
         if wanted.private {
             let pin = self.log_in(slot, session)?;
             for handle in self.handles(session, CKO_PRIVATE_KEY)? {
-                let (key, public) = self.private_key(slot, session, handle, pin.clone())?;
-                objects.push(Object::Private(key, public));
+                match self.private_key(slot, session, handle, pin.clone()) {
+                    Ok(key) => objects.push(Object::Private(key)),
+                    Err(error) if error.rv().is_some() => return Err(error),
+                    // A key of a type that is not ours does not hide the others.
+                    Err(error) => self.left_out = Some(error),
+                }
             }
         }
         if wanted.public {
@@ -226,48 +235,57 @@ impl Search<'_> {
         session: &Session,
         handle: CK_OBJECT_HANDLE,
         pin: Option<Secret>,
-    ) -> Result<(PrivateKey, PublicKey)> {
+    ) -> Result<PrivateKey> {
         let (kind, public) = public_key(self.module, session, handle, self.context)?;
         let values = self.attributes(session, handle, &[CKA_ID, CKA_LABEL, CKA_ALWAYS_AUTHENTICATE])?;
         let [id, label, always_authenticate] = values.as_slice() else {
             return Err(Error::Key(format!("{}: the token gave too few attributes", self.uri)));
         };
-        let key = PrivateKey {
+        let (id, label) = (id.clone().unwrap_or_default(), label.clone().unwrap_or_default());
+        Ok(PrivateKey {
+            fingerprint: self.fingerprint(kind, &id, &label, &public)?,
             token: slot.token.clone(),
-            id: id.clone().unwrap_or_default(),
-            label: label.clone().unwrap_or_default(),
+            id,
+            label,
             kind,
             always_authenticate: boolean(always_authenticate.as_ref()).unwrap_or(false),
             pin,
-            number: next_key_number(),
-        };
-        Ok((key, public))
+            public,
+        })
+    }
+
+    fn fingerprint(&self, kind: KeyKind, id: &[u8], label: &[u8], public: &PublicKey) -> Result<Fingerprint> {
+        let mut digest = Digest::new(self.context, Hash::Sha256)?;
+        let public = public.to_der()?;
+        for part in [kind.name().to_bytes(), id, label, &public] {
+            digest.update(&part.len().to_le_bytes())?;
+            digest.update(part)?;
+        }
+        let (bytes, _) = digest.finish()?;
+        bytes.first_chunk().copied().ok_or(Error::Libcrypto("SHA-256"))
     }
 
     /// Logs in where the token wants it. Returns the PIN that other processes will need, if there is one.
     fn log_in(&mut self, slot: &Slot, session: &Session) -> Result<Option<Secret>> {
+        if slot.login_required && !self.alone && slot.known_pin().is_none() {
+            // A PIN that is meant for one token must not count as a wrong one on the others.
+            self.left_out =
+                Some(Error::PinMissing { token: "that the URI means: several fit, add token=".into() });
+            return Ok(None);
+        }
         let mut pin = pin::from_uri(self.uri)?;
-        if pin.is_none() {
-            pin = self.tokens.settings.pin.clone()?;
-        }
-        if !slot.login_required {
-            return Ok(pin);
-        }
-        if pin.is_none() && self.alone {
-            pin = (self.prompt)();
+        if pin.is_none() && slot.login_required {
+            pin = self.tokens.settings.pin.clone()?.or_else(|| slot.known_pin()).or_else(|| (self.prompt)());
         }
         let Some(pin) = pin else {
-            self.pin_error = Some(Error::PinMissing { token: slot.token.label.clone() });
+            if slot.login_required {
+                self.left_out = Some(Error::PinMissing { token: slot.token.label.clone() });
+            }
             return Ok(None);
         };
-        match slot.login(self.module, session, &pin) {
-            Ok(()) => Ok(Some(pin)),
-            // With several tokens the PIN may be meant for another.
-            Err(error @ Error::PinRefused { .. }) if !self.alone => {
-                self.pin_error = Some(error);
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        if slot.login_required {
+            slot.login(self.module, session, &pin)?;
         }
+        Ok(Some(pin))
     }
 }

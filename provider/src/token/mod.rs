@@ -24,6 +24,7 @@ pub use sign::Mechanism;
 use std::sync::atomic::AtomicPtr;
 
 use crate::error::Result;
+use crate::openssl::PublicKey;
 use crate::pin::Secret;
 use crate::settings::Settings;
 use module::Module;
@@ -72,7 +73,6 @@ pub enum KeyKind {
 }
 
 /// The identity of a private key, with what using it takes.
-#[derive(Debug)]
 pub struct PrivateKey {
     /// Where it is.
     token: TokenIdentity,
@@ -86,9 +86,14 @@ pub struct PrivateKey {
     always_authenticate: bool,
     /// The PIN with which it was found, for the log-in of other processes.
     pin: Option<Secret>,
-    /// Names this key in the handle caches; unique in the process image.
-    number: u64,
+    /// The public half. A key object without it is not this key, whatever its name.
+    pub public: PublicKey,
+    /// Names this key in the handle caches.
+    fingerprint: Fingerprint,
 }
+
+/// SHA-256 over a key's type, id, label and public half.
+pub type Fingerprint = [u8; 32];
 
 impl PrivateKey {
     /// The key for people: its URI without a PIN.

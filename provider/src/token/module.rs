@@ -48,7 +48,7 @@ impl Module {
     ///
     /// # Errors
     ///
-    /// [`Error::Module`] if it cannot be loaded or is no PKCS#11 module of version 2.
+    /// [`Error::Module`] if it cannot be loaded or is no PKCS#11 module of version 2 or 3 (whose list begins like 2's).
     pub fn load(path: &Path) -> Result<Self> {
         let failed = |why: String| Error::Module { module: path.display().to_string(), why };
         // SAFETY: loading runs the module's initialisers. That the file is a sound module is for the owner of
@@ -73,8 +73,8 @@ impl Module {
         };
         std::mem::forget(library);
         match functions {
-            Some(functions) if functions.version.major == 2 => Ok(Module { functions }),
-            _ => Err(failed("its function list is not of version 2".into())),
+            Some(functions) if matches!(functions.version.major, 2 | 3) => Ok(Module { functions }),
+            _ => Err(failed("its function list is of another version than 2 or 3".into())),
         }
     }
 

@@ -41,8 +41,13 @@ pub fn public_key(
 ) -> Result<(KeyKind, PublicKey)> {
     let own = Attributes::read(module, session, object)?;
     let kind = own.kind()?;
+    let fits = |key: &PublicKey| key.is_a(kind.name());
     if let Some(der) = own.spki(kind) {
-        return PublicKey::from_der(context, &der).map(|key| (kind, key));
+        let key = PublicKey::from_der(context, &der)?;
+        if !fits(&key) {
+            return Err(Error::Key(format!("{} has a public half of another type", own.name())));
+        }
+        return Ok((kind, key));
     }
     // The object beside it that has the same id, or the same label where there is no id.
     let beside = |class| {
@@ -57,8 +62,9 @@ pub fn public_key(
         let attributes = Attributes::read(module, session, public)?;
         if attributes.kind().ok() == Some(kind)
             && let Some(der) = attributes.spki(kind)
+            && let Some(key) = PublicKey::from_der(context, &der).ok().filter(fits)
         {
-            return PublicKey::from_der(context, &der).map(|key| (kind, key));
+            return Ok((kind, key));
         }
     }
     for certificate in beside(CKO_CERTIFICATE)? {
@@ -66,7 +72,7 @@ pub fn public_key(
             .attributes(session.handle, certificate, &[CKA_VALUE])
             .map_err(|rv| Error::token("C_GetAttributeValue", own.name(), rv))?;
         if let Some(der) = value.first().and_then(Option::as_deref)
-            && let Ok(key) = certificate_public_key(context, der)
+            && let Some(key) = certificate_public_key(context, der).ok().filter(fits)
         {
             return Ok((kind, key));
         }

@@ -71,13 +71,13 @@ impl Sessions {
         }
     }
 
-    /// Forgets every session of `epoch`: the token was restarted, or they are known to be dead. Returns whether
-    /// this call did it (another thread may have been first).
-    pub fn forget(&self, module: &Module, epoch: u64) -> bool {
+    /// Forgets every session of `epoch`: the token was restarted, or they are known to be dead. Another thread may
+    /// have done it already.
+    pub fn forget(&self, module: &Module, epoch: u64) {
         let idle = {
             let mut pool = self.lock();
             if pool.epoch != epoch {
-                return false;
+                return;
             }
             pool.epoch += 1;
             std::mem::take(&mut pool.idle)
@@ -85,7 +85,6 @@ impl Sessions {
         for handle in idle {
             module.close_session(handle);
         }
-        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Pool> {

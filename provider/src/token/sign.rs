@@ -2,10 +2,13 @@
 
 use cryptoki_sys::*;
 
-use super::process::Process;
+use super::module::Module;
+use super::process::is_stale;
+use super::session::Session;
+use super::slot::Slot;
 use super::{PrivateKey, Tokens};
 use crate::error::{Error, Result};
-use crate::openssl::Hash;
+use crate::openssl::{Context, Hash};
 
 /// How a signature is made. One table from OpenSSL's names to these is in [`crate::dispatch::signature`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,135 +30,101 @@ pub enum Mechanism {
     Eddsa,
 }
 
-/// Errors after which sessions, handles or the log-in are looked up again and the operation is tried once more.
-pub(super) fn is_stale(rv: CK_RV) -> bool {
-    matches!(
-        rv,
-        CKR_SESSION_HANDLE_INVALID
-            | CKR_SESSION_CLOSED
-            | CKR_KEY_HANDLE_INVALID
-            | CKR_OBJECT_HANDLE_INVALID
-            | CKR_USER_NOT_LOGGED_IN
-            | CKR_OPERATION_ACTIVE
-            | CKR_OPERATION_NOT_INITIALIZED
-            | CKR_CRYPTOKI_NOT_INITIALIZED
-            | CKR_SLOT_ID_INVALID
-            | CKR_TOKEN_NOT_PRESENT
-            | CKR_TOKEN_NOT_RECOGNIZED
-            | CKR_DEVICE_REMOVED
-            | CKR_DEVICE_ERROR
-            | CKR_GENERAL_ERROR
-            | CKR_FUNCTION_FAILED
-    )
-}
-
-/// Errors that some modules recover from only by C_Finalize and C_Initialize.
-fn is_dead(rv: CK_RV) -> bool {
-    matches!(
-        rv,
-        CKR_TOKEN_NOT_PRESENT
-            | CKR_DEVICE_REMOVED
-            | CKR_DEVICE_ERROR
-            | CKR_GENERAL_ERROR
-            | CKR_SLOT_ID_INVALID
-    )
-}
-
 impl Tokens {
     /// Signs `data` with `key` into `signature`; returns the signature's size in bytes.
     ///
-    /// Stale state is renewed and the signature tried once more. There is no other way: a key that its token does
-    /// not use is not used.
+    /// Stale state is renewed and the signature tried again ([`Tokens::recovering`]). There is no other way: a key
+    /// that its token does not use is not used.
     ///
     /// # Errors
     ///
     /// [`Error::Token`] with the module's own error, [`Error::NoToken`] while the token is away,
-    /// [`Error::PinRefused`] and [`Error::PinMissing`] if it wants a log-in.
+    /// [`Error::PinRefused`] and [`Error::PinMissing`] if it wants a log-in, [`Error::NotFound`] if the key is gone.
     pub fn sign(
         &self,
+        context: &Context,
         key: &PrivateKey,
         mechanism: Mechanism,
         data: &[u8],
         signature: &mut [u8],
     ) -> Result<usize> {
-        let process = self.process()?;
-        let error = match self.sign_once(process, key, mechanism, data, signature) {
-            Err(error) => error,
-            signed => return signed,
-        };
-        match error.rv() {
-            Some(CKR_CRYPTOKI_NOT_INITIALIZED) => self.restart(process, false)?,
-            Some(rv) if is_stale(rv) => {}
-            _ => return Err(error),
-        }
-        let error = match self.sign_once(self.process()?, key, mechanism, data, signature) {
-            Err(error) => error,
-            signed => return signed,
-        };
-        match error.rv() {
-            Some(rv) if is_dead(rv) => self.restart(process, true)?,
-            _ => return Err(error),
-        }
-        let current = self.process()?;
-        if std::ptr::eq(current, process) {
-            return Err(error);
-        }
-        self.sign_once(current, key, mechanism, data, signature)
-    }
-
-    fn sign_once(
-        &self,
-        process: &Process,
-        key: &PrivateKey,
-        mechanism: Mechanism,
-        data: &[u8],
-        signature: &mut [u8],
-    ) -> Result<usize> {
-        let _initialised = process.operation();
-        let module = self.module()?;
-        let slot = self.slot_of(key)?;
-        let session = slot.session(module)?;
-        let signed = (|| {
-            if slot.login_required {
-                let pin =
-                    key.pin.as_ref().ok_or_else(|| Error::PinMissing { token: slot.token.label.clone() })?;
-                slot.login(module, &session, pin)?;
-            }
-            let handle = slot.handle(module, &session, key)?;
-            let failed = |function| move |rv| Error::token(function, key.name(), rv);
-            let init = match mechanism {
-                Mechanism::RsaPkcs => module.sign_init(session.handle, CKM_RSA_PKCS, &mut (), handle),
-                Mechanism::Ecdsa => module.sign_init(session.handle, CKM_ECDSA, &mut (), handle),
-                Mechanism::Eddsa => module.sign_init(session.handle, CKM_EDDSA, &mut (), handle),
-                Mechanism::RsaPss { hash, mgf1, salt } => {
-                    let mut parameter = pss_parameter(hash, mgf1, salt)?;
-                    module.sign_init(session.handle, CKM_RSA_PKCS_PSS, &mut parameter, handle)
+        self.recovering(|operation| {
+            let slot = operation.slot_of(key)?;
+            let session = slot.session(operation.module)?;
+            let attempt = Attempt { context, module: operation.module, slot: &slot, session: &session, key };
+            let mut begun = false;
+            let signed = attempt.sign(mechanism, data, signature, &mut begun);
+            if let Err(error) = &signed {
+                match error.rv() {
+                    Some(CKR_KEY_HANDLE_INVALID | CKR_OBJECT_HANDLE_INVALID) => {
+                        slot.forget_handle(&key.fingerprint);
+                        session.discard();
+                    }
+                    Some(rv) if is_stale(rv) => {
+                        let epoch = session.epoch;
+                        session.discard();
+                        slot.forget(operation.module, epoch);
+                    }
+                    // An operation may still be active on this session.
+                    _ if begun => session.discard(),
+                    _ => {}
                 }
-            };
-            init.map_err(failed("C_SignInit"))?;
-            if key.always_authenticate
-                && let Some(pin) = &key.pin
-            {
-                module.login(session.handle, CKU_CONTEXT_SPECIFIC, pin.bytes()).map_err(failed("C_Login"))?;
             }
-            module.sign(session.handle, data, signature).map_err(failed("C_Sign"))
-        })();
-        if let Err(error) = &signed
-            && let Some(rv) = error.rv()
+            signed
+        })
+    }
+}
+
+/// One attempt at a signature, on one session.
+struct Attempt<'a> {
+    context: &'a Context,
+    module: &'a Module,
+    slot: &'a Slot,
+    session: &'a Session<'a>,
+    key: &'a PrivateKey,
+}
+
+impl Attempt<'_> {
+    /// `begun` is set once C_SignInit has succeeded.
+    fn sign(
+        &self,
+        mechanism: Mechanism,
+        data: &[u8],
+        signature: &mut [u8],
+        begun: &mut bool,
+    ) -> Result<usize> {
+        let Attempt { context, module, slot, session, key } = *self;
+        let failed = |function| move |rv| Error::token(function, key.name(), rv);
+        if slot.login_required
+            && let Some(pin) = &key.pin
         {
-            if matches!(rv, CKR_KEY_HANDLE_INVALID | CKR_OBJECT_HANDLE_INVALID) {
-                slot.forget_handle(key.number);
-            }
-            let epoch = session.epoch;
-            if is_stale(rv) {
-                session.discard();
-                slot.forget(module, epoch);
-            } else if rv == CKR_BUFFER_TOO_SMALL {
-                // The operation is still active on this session.
-                session.discard();
-            }
+            slot.login(module, session, pin)?;
         }
-        signed
+        // Without a PIN the application may have logged in, or the key be a public object.
+        let missing = |error: Error| match error.rv() {
+            Some(CKR_USER_NOT_LOGGED_IN) if key.pin.is_none() => {
+                Error::PinMissing { token: slot.token.label.clone() }
+            }
+            _ => error,
+        };
+        let handle = slot.handle(module, session, key, context).map_err(missing)?;
+        let init = match mechanism {
+            Mechanism::RsaPkcs => module.sign_init(session.handle, CKM_RSA_PKCS, &mut (), handle),
+            Mechanism::Ecdsa => module.sign_init(session.handle, CKM_ECDSA, &mut (), handle),
+            Mechanism::Eddsa => module.sign_init(session.handle, CKM_EDDSA, &mut (), handle),
+            Mechanism::RsaPss { hash, mgf1, salt } => {
+                let mut parameter = pss_parameter(hash, mgf1, salt)?;
+                module.sign_init(session.handle, CKM_RSA_PKCS_PSS, &mut parameter, handle)
+            }
+        };
+        init.map_err(failed("C_SignInit")).map_err(missing)?;
+        *begun = true;
+        if key.always_authenticate
+            && let Some(pin) = &key.pin
+        {
+            slot.login_for_one_use(module, session, pin)?;
+        }
+        module.sign(session.handle, data, signature).map_err(failed("C_Sign")).map_err(missing)
     }
 }
 

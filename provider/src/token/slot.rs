@@ -7,11 +7,16 @@ use cryptoki_sys::*;
 
 use super::attribute::Template;
 use super::module::Module;
+use super::public::public_key;
 use super::session::{Session, Sessions};
-use super::{PrivateKey, TokenIdentity};
+use super::{Fingerprint, PrivateKey, TokenIdentity};
 use crate::error::{Error, Result, Rv};
+use crate::openssl::Context;
 use crate::pin::Secret;
 use crate::uri::Uri;
+
+/// The most keys of one id and label among which the right one is looked for.
+const MAX_CANDIDATES: usize = 64;
 
 /// A token that is there, with what this process has with it.
 pub struct Slot {
@@ -26,13 +31,16 @@ pub struct Slot {
     pub login_required: bool,
     sessions: Sessions,
     login: Mutex<Login>,
-    /// Handles of private keys, by [`PrivateKey::number`].
-    handles: RwLock<HashMap<u64, CK_OBJECT_HANDLE>>,
+    /// Handles of private keys, each with the epoch of the sessions in which it is valid.
+    handles: RwLock<HashMap<Fingerprint, (u64, CK_OBJECT_HANDLE)>>,
 }
 
 #[derive(Default)]
 struct Login {
-    done: bool,
+    /// The epoch of the sessions that are logged in.
+    epoch: Option<u64>,
+    /// The PIN that the token took.
+    pin: Option<Secret>,
     /// A PIN that the token refused, and how. It is not tried again in this process.
     refused: Option<(Secret, CK_RV)>,
 }
@@ -59,9 +67,9 @@ impl Slot {
         })
     }
 
-    /// The slot.
-    pub fn id(&self) -> CK_SLOT_ID {
-        self.id
+    /// Whether both are the same token in the same slot, used in the same way.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.token == other.token && self.login_required == other.login_required
     }
 
     /// Whether the token is one that the URI allows.
@@ -81,50 +89,88 @@ impl Slot {
         self.sessions.take(module, self.id).map_err(|rv| Error::token("C_OpenSession", self.name(), rv))
     }
 
-    /// Logs in, unless this process has done so.
+    /// Logs in, unless the session is logged in already.
     ///
     /// # Errors
     ///
-    /// [`Error::PinRefused`] for a wrong PIN, and for the same PIN without asking the token again.
+    /// [`Error::PinRefused`] for a wrong PIN, for the same wrong PIN again without asking the token, for another PIN than
+    /// the one that this process is logged in with, and if one more wrong PIN would lock the token.
     pub fn login(&self, module: &Module, session: &Session, pin: &Secret) -> Result<()> {
         let mut login = self.lock_login();
-        if login.done {
-            return Ok(());
+        let refused = |why: String| Error::PinRefused { token: self.token.label.clone(), why };
+        if login.epoch == Some(session.epoch) {
+            return match &login.pin {
+                Some(good) if good.bytes() != pin.bytes() => {
+                    Err(refused("it is not the one that this process is logged in with".into()))
+                }
+                _ => Ok(()),
+            };
         }
-        let refused = |rv| Error::PinRefused { token: self.token.label.clone(), why: Rv(rv).to_string() };
-        if let Some((refused_pin, rv)) = &login.refused
-            && refused_pin.bytes() == pin.bytes()
-        {
-            return Err(refused(*rv));
+        login.not_refused(pin).map_err(|rv| refused(Rv(rv).to_string()))?;
+        let flags = module.token_info(self.id).map_or(0, |info| info.flags);
+        if flags & CKF_USER_PIN_LOCKED != 0 {
+            return Err(refused("it is locked; unlock it first".into()));
+        }
+        if flags & CKF_USER_PIN_FINAL_TRY != 0 && login.pin.is_none() {
+            return Err(refused(
+                "one more wrong PIN would lock it; log in once by hand, as with pkcs11-tool --login".into(),
+            ));
         }
         match module.login(session.handle, CKU_USER, pin.bytes()) {
-            Ok(()) | Err(CKR_USER_ALREADY_LOGGED_IN) => {
-                login.done = true;
-                Ok(())
-            }
-            Err(
-                rv @ (CKR_PIN_INCORRECT
-                | CKR_PIN_INVALID
-                | CKR_PIN_LEN_RANGE
-                | CKR_PIN_EXPIRED
-                | CKR_PIN_LOCKED
-                | CKR_USER_PIN_NOT_INITIALIZED),
-            ) => {
+            Ok(()) => login.pin = Some(pin.clone()),
+            // By the application, or by a parent process whose module's state survived the fork.
+            Err(CKR_USER_ALREADY_LOGGED_IN) => {}
+            Err(rv) if is_refusal(rv) => {
                 login.refused = Some((pin.clone(), rv));
-                Err(refused(rv))
+                return Err(refused(Rv(rv).to_string()));
             }
-            Err(rv) => Err(Error::token("C_Login", self.name(), rv)),
+            Err(rv) => return Err(Error::token("C_Login", self.name(), rv)),
         }
+        login.epoch = Some(session.epoch);
+        Ok(())
     }
 
-    /// The handle of a key, looked up once in this process.
+    /// Logs in for one use of a key that wants it each time (CKA_ALWAYS_AUTHENTICATE).
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if the key is no longer there, [`Error::Ambiguous`] if there are several now.
-    pub fn handle(&self, module: &Module, session: &Session, key: &PrivateKey) -> Result<CK_OBJECT_HANDLE> {
-        let known = self.handles.read().unwrap_or_else(PoisonError::into_inner).get(&key.number).copied();
-        if let Some(handle) = known {
+    /// As [`login`](Self::login).
+    pub fn login_for_one_use(&self, module: &Module, session: &Session, pin: &Secret) -> Result<()> {
+        let mut login = self.lock_login();
+        let refused = |rv| Error::PinRefused { token: self.token.label.clone(), why: Rv(rv).to_string() };
+        login.not_refused(pin).map_err(refused)?;
+        module.login(session.handle, CKU_CONTEXT_SPECIFIC, pin.bytes()).map_err(|rv| {
+            if is_refusal(rv) {
+                login.refused = Some((pin.clone(), rv));
+                return refused(rv);
+            }
+            Error::token("C_Login", self.name(), rv)
+        })
+    }
+
+    /// The PIN that this process is logged in with, if it knows it.
+    pub fn known_pin(&self) -> Option<Secret> {
+        self.lock_login().pin.clone()
+    }
+
+    /// The handle of a key, looked up once for each life of the sessions. What is found must have the public half
+    /// that the key was loaded with: a key that was replaced under the same name is another key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if the key is no longer there.
+    pub fn handle(
+        &self,
+        module: &Module,
+        session: &Session,
+        key: &PrivateKey,
+        context: &Context,
+    ) -> Result<CK_OBJECT_HANDLE> {
+        let known =
+            self.handles.read().unwrap_or_else(PoisonError::into_inner).get(&key.fingerprint).copied();
+        if let Some((epoch, handle)) = known
+            && epoch == session.epoch
+        {
             return Ok(handle);
         }
         let mut template = Template::class(CKO_PRIVATE_KEY);
@@ -135,33 +181,37 @@ impl Slot {
             template = template.and(CKA_LABEL, &key.label);
         }
         let found = module
-            .find(session.handle, &template, 2)
+            .find(session.handle, &template, MAX_CANDIDATES)
             .map_err(|rv| Error::token("C_FindObjects", key.name(), rv))?;
-        match *found {
-            [handle] => {
-                self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(key.number, handle);
-                Ok(handle)
+        let replaced = !found.is_empty();
+        for handle in found {
+            match public_key(module, session, handle, context) {
+                Ok((kind, public)) if kind == key.kind && public.equals(&key.public) => {
+                    let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
+                    handles.insert(key.fingerprint, (session.epoch, handle));
+                    return Ok(handle);
+                }
+                Err(error) if error.rv().is_some() => return Err(error),
+                _ => {}
             }
-            [] => Err(Error::NotFound {
-                uri: key.name(),
-                found: "it was there when it was loaded, and is gone".into(),
-            }),
-            _ => Err(Error::Ambiguous { uri: key.name(), count: found.len() }),
         }
+        let what = if replaced {
+            "it was replaced by another key of this name since it was loaded; load it again (reload the server) with the new key's certificate"
+        } else {
+            "it was there when it was loaded, and is gone"
+        };
+        Err(Error::NotFound { uri: key.name(), found: what.into() })
     }
 
     /// Forgets a key's handle: the key object is gone.
-    pub fn forget_handle(&self, number: u64) {
-        self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    pub fn forget_handle(&self, fingerprint: &Fingerprint) {
+        self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(fingerprint);
     }
 
-    /// Forgets sessions, handles and log-in: they ended with the token's restart. `epoch` is that of the session on
-    /// which this showed; another thread may have forgotten them already.
+    /// Forgets the sessions of `epoch`, and with them handles and log-in, which are known by their epoch: they ended
+    /// with the token's restart.
     pub fn forget(&self, module: &Module, epoch: u64) {
-        if self.sessions.forget(module, epoch) {
-            self.lock_login().done = false;
-            self.handles.write().unwrap_or_else(PoisonError::into_inner).clear();
-        }
+        self.sessions.forget(module, epoch);
     }
 
     /// The token for people.
@@ -172,6 +222,29 @@ impl Slot {
     fn lock_login(&self) -> MutexGuard<'_, Login> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Login {
+    /// The error with which the token refused this PIN before.
+    fn not_refused(&self, pin: &Secret) -> std::result::Result<(), CK_RV> {
+        match &self.refused {
+            Some((refused, rv)) if refused.bytes() == pin.bytes() => Err(*rv),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Errors of C_Login that say that the PIN is wrong, or that none will do.
+fn is_refusal(rv: CK_RV) -> bool {
+    matches!(
+        rv,
+        CKR_PIN_INCORRECT
+            | CKR_PIN_INVALID
+            | CKR_PIN_LEN_RANGE
+            | CKR_PIN_EXPIRED
+            | CKR_PIN_LOCKED
+            | CKR_USER_PIN_NOT_INITIALIZED
+    )
 }
 
 /// A blank-padded field as text.
