@@ -211,6 +211,13 @@ mod tests {
             let mut other = command::new("sleep");
             other.arg("1000");
             let other = Process::spawn("sleep", other).unwrap();
+            // Between fork and exec a process has no memory of its own.
+            wait_for("sleep", Duration::from_secs(10), || {
+                let name = fs::read_to_string(format!("/proc/{}/comm", other.id()))?;
+                anyhow::ensure!(name.trim() == "sleep", "it is {name}");
+                Ok(())
+            })
+            .unwrap();
             let search_other = search(&[other.id()], &secrets).unwrap();
             assert!(search_other.found.is_empty() && search_other.bytes > 0, "{kind:?} {search_other:?}");
         }

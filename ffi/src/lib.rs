@@ -1,7 +1,7 @@
 //! The C boundary that Strongroom's two libraries share.
 //!
-//! Everything that crosses between C and Rust goes through here: [`fence`] around each entry point,
-//! [`pointer`] from raw pointers to references and slices, [`output`] for C's "ask for the size, then give a
+//! Everything that crosses between C and Rust goes through here: [`mod@fence`] around each entry point,
+//! [`mod@pointer`] from raw pointers to references and slices, [`output`] for C's "ask for the size, then give a
 //! buffer" calls.
 
 pub mod fence;

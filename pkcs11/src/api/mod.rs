@@ -73,7 +73,7 @@ unsafe fn has_room(size: usize, buffer: *mut CK_BYTE, length: *mut CK_ULONG) -> 
     if buffer.is_null() { Ok(false) } else { Err(CKR_BUFFER_TOO_SMALL) }
 }
 
-/// Writes numbers to the application's array, as [`write`] does bytes; `count` is in items.
+/// Writes numbers to the application's array, as [`write()`] does bytes; `count` is in items.
 unsafe fn write_list(items: &[CK_ULONG], array: *mut CK_ULONG, count: *mut CK_ULONG) -> Outcome {
     // SAFETY: by the module's contract.
     let count = unsafe { place(count) }?;
