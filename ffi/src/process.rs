@@ -82,7 +82,9 @@ mod tests {
                 let grandchild = libc::fork();
                 if grandchild == 0 {
                     let second = process_generation();
-                    libc::_exit(i32::from(second == first || second == own || second != process_generation()));
+                    libc::_exit(i32::from(
+                        second == first || second == own || second != process_generation(),
+                    ));
                 }
                 let mut status = -1;
                 libc::waitpid(grandchild, &mut status, 0);

@@ -49,7 +49,9 @@ static STATE: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
 /// `C_Initialize` itself.
 pub fn current() -> Outcome<&'static Process> {
     match latest() {
-        Some(process) if process.id == process_generation() && process.initialized.load(Ordering::Acquire) => {
+        Some(process)
+            if process.id == process_generation() && process.initialized.load(Ordering::Acquire) =>
+        {
             Ok(process)
         }
         _ => Err(CKR_CRYPTOKI_NOT_INITIALIZED),

@@ -36,8 +36,8 @@ impl Provider {
     ///
     /// # Errors
     ///
-    /// [`crate::error::Error::Libcrypto`] without memory. A bad setting or a missing module is reported when it is used: failing
-    /// here would take OpenSSL away from programs that use no key of ours.
+    /// [`Libcrypto`](crate::error::Error::Libcrypto) without memory. A bad setting or a missing module is reported
+    /// when it is used: failing here would take OpenSSL away from programs that use no key of ours.
     pub fn new(core: Core) -> Result<Arc<Self>> {
         Ok(Arc::new(Provider {
             core,
