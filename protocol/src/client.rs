@@ -19,6 +19,19 @@ use crate::frame::{self, FrameError, HEADER};
 use crate::v1::{ErrorCode, Hello, Request, Response, request, response};
 use crate::{VERSION, secret};
 
+/// The buffer of a connection, in bytes: enough for the reply to any signature.
+const BUFFER: usize = 1024;
+
+/// A larger buffer, in bytes, is not kept after the message that needed it.
+const KEPT: usize = 16 * 1024;
+
+/// The most that is handed to the kernel at once, in bytes. It waits anew for each of the blocks into which it
+/// cuts a larger message.
+const CHUNK: usize = 32 * 1024;
+
+/// By how much a system call may outlast a deadline, before the socket is told to wait for less.
+const SLACK: Duration = Duration::from_millis(20);
+
 /// How long a connection waits for the daemon.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
@@ -97,12 +110,33 @@ impl ClientError {
     }
 }
 
+/// When an exchange has to be over.
+#[derive(Debug, Clone, Copy)]
+struct Until {
+    at: Instant,
+    /// The whole time it was given, for the error.
+    whole: Duration,
+}
+
+impl Until {
+    fn after(whole: Duration) -> Self {
+        Until { at: Instant::now() + whole, whole }
+    }
+
+    /// What is left; `None` if it is over.
+    fn left(&self) -> Option<Duration> {
+        Some(self.at.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+}
+
 /// An open connection that has said Hello.
 #[derive(Debug)]
 pub struct Connection {
     socket: PathBuf,
     descriptor: OwnedFd,
     deadlines: Deadlines,
+    /// What the socket waits at most in one system call.
+    wait: Duration,
     next_id: u64,
     buffer: Vec<u8>,
     instance: Vec<u8>,
@@ -117,21 +151,23 @@ impl Connection {
     ///
     /// [`ClientError::NotRunning`] if nobody listens, and all that [`Connection::call`] may say.
     pub fn open(socket: &Path, client: &str, deadlines: Deadlines) -> Result<Self, ClientError> {
-        let descriptor = connect(socket, deadlines.connect)
+        let until = Until::after(deadlines.connect);
+        let descriptor = connect(socket, until)
             .map_err(|e| ClientError::NotRunning { socket: socket.to_owned(), source: e.into() })?;
         let mut connection = Connection {
             socket: socket.to_owned(),
             descriptor,
             deadlines,
+            wait: deadlines.connect,
             next_id: 1,
-            buffer: Vec::with_capacity(1024),
+            buffer: Vec::with_capacity(BUFFER),
             instance: Vec::new(),
             daemon: String::new(),
         };
         let mut client = client.to_owned();
         client.truncate(client.floor_char_boundary(64));
         let hello = request::Op::Hello(Hello { versions: vec![VERSION], client });
-        match connection.exchange(0, hello, deadlines.connect)? {
+        match connection.exchange(0, hello, until)? {
             response::Result::Hello(reply) if reply.version == VERSION => {
                 connection.instance = reply.instance;
                 connection.daemon = reply.daemon;
@@ -180,24 +216,28 @@ impl Connection {
     /// [`ClientError::Refused`] and [`ClientError::Frame`] leave the connection usable; after any other error
     /// it must be dropped (see [`ClientError::is_broken`]).
     pub fn call(&mut self, partition: u32, op: request::Op) -> Result<response::Result, ClientError> {
-        let deadline = self.deadlines.reply;
-        self.exchange(partition, op, deadline)
+        let until = Until::after(self.deadlines.reply);
+        let outcome = self.exchange(partition, op, until);
+        if self.wait != self.deadlines.reply && !outcome.as_ref().is_err_and(ClientError::is_broken) {
+            self.wait_at_most(self.deadlines.reply)?;
+        }
+        outcome
     }
 
     fn exchange(
         &mut self,
         partition: u32,
         op: request::Op,
-        deadline: Duration,
+        until: Until,
     ) -> Result<response::Result, ClientError> {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        let secret = secret::is_secret(&op);
+        let (secret, secret_reply) = (secret::is_secret(&op), secret::has_secret_reply(&op));
         let mut request = Request { id, partition, op: Some(op) };
         self.buffer.clear();
         let encoded = frame::encode(&request, &mut self.buffer);
         let sent = match &encoded {
-            Ok(()) => self.send(deadline),
+            Ok(()) => self.send(until),
             Err(_) => Ok(()),
         };
         if secret {
@@ -208,7 +248,14 @@ impl Connection {
         }
         encoded?;
         sent?;
-        let response = self.receive(deadline)?;
+        let response = self.receive(until);
+        if secret_reply {
+            self.buffer.zeroize();
+        }
+        if self.buffer.capacity() > KEPT {
+            self.buffer = Vec::with_capacity(BUFFER);
+        }
+        let response = response?;
         if response.id != id {
             return Err(self.protocol("an answer to another request"));
         }
@@ -221,34 +268,37 @@ impl Connection {
         }
     }
 
-    fn send(&self, deadline: Duration) -> Result<(), ClientError> {
-        let mut rest = self.buffer.as_slice();
-        while !rest.is_empty() {
+    fn send(&mut self, until: Until) -> Result<(), ClientError> {
+        let mut sent = 0;
+        while let Some(rest) = self.buffer.get(sent..).filter(|rest| !rest.is_empty()) {
+            let chunk = rest.get(..CHUNK).unwrap_or(rest);
             // NOSIGNAL: SIGPIPE would end a host process that does not expect it.
-            match net::send(&self.descriptor, rest, SendFlags::NOSIGNAL) {
+            match net::send(&self.descriptor, chunk, SendFlags::NOSIGNAL) {
                 Ok(0) => return Err(self.lost(io::ErrorKind::WriteZero.into())),
-                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+                Ok(taken) => sent += taken,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Err(self.deadline(deadline)),
+                Err(Errno::AGAIN) => return Err(self.deadline(until)),
                 Err(error) => return Err(self.lost(error.into())),
             }
+            // Each system call waits anew: a signal every second, or a daemon that takes a byte a second,
+            // would make it wait for ever.
+            self.keep_within(until)?;
         }
         Ok(())
     }
 
     /// Reads one frame. A small reply takes one system call.
-    fn receive(&mut self, deadline: Duration) -> Result<Response, ClientError> {
-        let until = Instant::now() + deadline;
+    fn receive(&mut self, until: Until) -> Result<Response, ClientError> {
         let mut needed = HEADER;
         let mut have = 0;
-        self.buffer.resize(self.buffer.capacity().max(1024), 0);
+        self.buffer.resize(BUFFER, 0);
         loop {
             let room = self.buffer.get_mut(have..).unwrap_or_default();
             match net::recv(&self.descriptor, room, RecvFlags::empty()) {
                 Ok((_, 0)) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
                 Ok((_, received)) => have += received,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Err(self.deadline(deadline)),
+                Err(Errno::AGAIN) => return Err(self.deadline(until)),
                 Err(error) => return Err(self.lost(error.into())),
             }
             if needed == HEADER
@@ -256,16 +306,12 @@ impl Connection {
                 && have >= HEADER
             {
                 needed = HEADER + frame::body_length(*header).map_err(|e| self.protocol(&e.to_string()))?;
-                if self.buffer.len() < needed {
-                    self.buffer.resize(needed, 0);
-                }
+                self.grow(needed);
             }
             if have > HEADER && have >= needed {
                 break;
             }
-            if Instant::now() >= until {
-                return Err(self.deadline(deadline));
-            }
+            self.keep_within(until)?;
         }
         if have > needed {
             return Err(self.protocol("more than one answer to one request"));
@@ -274,11 +320,29 @@ impl Connection {
         Response::decode(body).map_err(|e| self.protocol(&e.to_string()))
     }
 
-    fn wait_at_most(&self, deadline: Duration) -> Result<(), ClientError> {
-        for side in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
-            sockopt::set_socket_timeout(&self.descriptor, side, Some(deadline))
-                .map_err(|e| self.lost(e.into()))?;
+    /// Makes the buffer at least this long, and leaves nothing behind where it was.
+    fn grow(&mut self, length: usize) {
+        if self.buffer.len() < length {
+            let mut larger = Vec::with_capacity(length);
+            larger.extend_from_slice(&self.buffer);
+            larger.resize(length, 0);
+            self.buffer.zeroize();
+            self.buffer = larger;
         }
+    }
+
+    /// Between two system calls of an exchange: the next one waits only for what is left.
+    fn keep_within(&mut self, until: Until) -> Result<(), ClientError> {
+        let left = until.left().ok_or_else(|| self.deadline(until))?;
+        if left + SLACK < self.wait {
+            self.wait_at_most(left)?;
+        }
+        Ok(())
+    }
+
+    fn wait_at_most(&mut self, wait: Duration) -> Result<(), ClientError> {
+        set_timeouts(&self.descriptor, wait).map_err(|e| self.lost(e.into()))?;
+        self.wait = wait;
         Ok(())
     }
 
@@ -286,8 +350,8 @@ impl Connection {
         ClientError::Lost { socket: self.socket.clone(), source }
     }
 
-    fn deadline(&self, waited: Duration) -> ClientError {
-        ClientError::Deadline { socket: self.socket.clone(), waited }
+    fn deadline(&self, until: Until) -> ClientError {
+        ClientError::Deadline { socket: self.socket.clone(), waited: until.whole }
     }
 
     fn protocol(&self, what: &str) -> ClientError {
@@ -301,18 +365,31 @@ impl AsFd for Connection {
     }
 }
 
-/// A stream socket connected to `path`, close-on-exec, on which every system call ends within `deadline`.
-fn connect(path: &Path, deadline: Duration) -> Result<OwnedFd, Errno> {
+/// A stream socket connected to `path`, close-on-exec, on which every system call ends in the time that `until`
+/// was given as a whole.
+fn connect(path: &Path, until: Until) -> Result<OwnedFd, Errno> {
     let address = SocketAddrUnix::new(path)?;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // The send timeout also bounds connect(2), which waits when the daemon's backlog is full (unix(7)).
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(deadline))?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(deadline))?;
+    set_timeouts(&socket, until.whole)?;
+    let mut interrupted = false;
     loop {
         match net::connect(&socket, &address) {
-            Err(Errno::INTR) => {}
+            Err(Errno::INTR) => {
+                interrupted = true;
+                set_timeouts(&socket, until.left().ok_or(Errno::TIMEDOUT)?)?;
+            }
             Err(error) => return Err(error),
-            Ok(()) => return Ok(socket),
+            Ok(()) => break,
         }
     }
+    if interrupted {
+        set_timeouts(&socket, until.whole)?;
+    }
+    Ok(socket)
+}
+
+fn set_timeouts(socket: &OwnedFd, wait: Duration) -> Result<(), Errno> {
+    sockopt::set_socket_timeout(socket, sockopt::Timeout::Send, Some(wait))?;
+    sockopt::set_socket_timeout(socket, sockopt::Timeout::Recv, Some(wait))
 }

@@ -57,6 +57,11 @@ pub fn is_secret(op: &request::Op) -> bool {
     )
 }
 
+/// Whether the reply to a request carries a secret: a ticket, or random bytes that may become one.
+pub fn has_secret_reply(op: &request::Op) -> bool {
+    matches!(op, request::Op::Login(_) | request::Op::GenerateRandom(_))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
