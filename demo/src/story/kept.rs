@@ -103,7 +103,8 @@ pub fn leave(screen: &mut Screen, mut stage: Stage, servers: Servers, note: &Pat
         ("Load", format!("{} --ca {ca} --duration 10s {address}", text(&stage.programs.load()))),
         ("Stop everything", "./demo/run --stop".to_owned()),
     ] {
-        screen.say(&format!("\n{}", style(what).italic()));
+        screen.gap();
+        screen.say(&style(what).italic().to_string());
         screen.say(&line);
     }
     stage.folder.keep();

@@ -75,7 +75,7 @@ pub fn side_by_side(screen: &mut Screen, stage: &Stage, effort: Effort, markdown
         }
     }
     bar.finish_and_clear();
-    screen.say("");
+    screen.gap();
     screen.say(&table(&contests, markdown).to_string());
     screen.say(
         "CPU: server and strongroomd together, µs a handshake. A rate above ×1 and a CPU time below ×1 are for the\n\

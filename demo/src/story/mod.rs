@@ -73,7 +73,7 @@ pub fn tell(effort: Effort, keep: Option<&Path>, markdown: bool) -> Result<()> {
     } else {
         drop(servers);
         drop(stage);
-        screen.say("");
+        screen.gap();
         screen.say("Everything is stopped. `./demo/run --keep` leaves it running for you to try.");
         Ok(())
     }

@@ -51,7 +51,7 @@ pub fn search_memory(screen: &mut Screen, stage: &Stage) -> Result<()> {
             bail!("the {} key IS in nginx's memory although it is in the partition", kind.title());
         }
     }
-    screen.say("");
+    screen.gap();
     screen.say(&table.to_string());
     screen.good("With the partition, whoever reads all of nginx's memory does not have the key.");
     Ok(())

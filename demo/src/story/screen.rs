@@ -40,6 +40,11 @@ impl Screen {
         }
     }
 
+    /// Leaves a line free.
+    pub fn gap(&self) {
+        self.line("");
+    }
+
     /// Says that something is as it should be.
     pub fn good(&self, text: &str) {
         self.line(&format!("   {} {text}", style("✓").green().bold()));
