@@ -15,9 +15,7 @@ mod password;
 mod pem_file;
 mod private_key;
 mod progress;
-mod reference;
 mod session;
-mod uri;
 
 use std::env;
 use std::process::ExitCode;

@@ -31,7 +31,7 @@ pub fn pkcs8(
     let malformed = |message: String| Failure::new(Exit::Failed, "key_malformed", message);
     let labels = blocks.iter().map(|b| b.label.as_str()).collect::<Vec<_>>().join(", ");
     let is_key = |b: &Block| b.label.ends_with("PRIVATE KEY");
-    let reference = blocks.iter().any(|b| b.label == crate::reference::LABEL);
+    let reference = blocks.iter().any(|b| b.label == strongroom_uri::reference::LABEL);
     let Some(block) = blocks.into_iter().find(is_key) else {
         return Err(malformed(if reference {
             format!("{path} is a reference to a key that already is in a token: there is nothing to import")

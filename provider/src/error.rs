@@ -4,17 +4,19 @@ use std::ffi::CStr;
 
 use cryptoki_sys as ck;
 use cryptoki_sys::CK_RV;
+use strongroom_uri::UriError;
+use strongroom_uri::reference::ReferenceError;
 
 /// A failure of the provider. Its text is what nginx, Apache and the openssl command print: it names the object
 /// and the remedy, and never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The URI does not follow RFC 7512.
-    #[error("not a pkcs11: URI: {0}")]
-    Uri(String),
+    #[error(transparent)]
+    Uri(#[from] UriError),
     /// The PEM reference file's content is not the structure that it should be.
     #[error("malformed PEM reference: {0}; make a new one with 'strongroom key reference'")]
-    Reference(String),
+    Reference(#[from] ReferenceError),
     /// The PKCS#11 module cannot be used at all.
     #[error("PKCS#11 module {module}: {why}; set pkcs11-module-path in openssl.cnf")]
     Module {

@@ -16,7 +16,5 @@ mod openssl;
 mod params;
 mod pin;
 mod provider;
-mod reference;
 mod settings;
 mod token;
-mod uri;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::uri::Uri;
+use strongroom_uri::Uri;
 
 /// The longest PIN, in bytes.
 const MAX_PIN: usize = 1024;
@@ -45,7 +45,7 @@ pub type Prompt<'a> = &'a mut dyn FnMut() -> Option<Secret>;
 /// [`Error::PinSource`] if the file cannot be read or is no PIN.
 pub fn from_uri(uri: &Uri) -> Result<Option<Secret>> {
     if let Some(pin) = &uri.pin_value {
-        return Ok(Some(pin.clone()));
+        return Ok(Some(Secret::new(pin.to_vec())));
     }
     uri.pin_source.as_deref().map(from_source).transpose()
 }

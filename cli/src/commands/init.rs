@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::output::{Output, Page, Report};
 use crate::password::{self, Password};
 use crate::session::{self, Session, answer};
-use crate::uri;
+use strongroom_uri::Uri;
 
 /// What `strongroom init --help` says.
 pub const ABOUT: &str = "\
@@ -92,7 +92,7 @@ impl Report for Made {
 
 /// The next steps, as commands to copy. `option` chooses the partition where there are several.
 fn hint(label: &str, option: &str, login: &str) -> String {
-    let uri = uri::private_key(label, "web", b"");
+    let uri = Uri::of_private_key(label, "web", b"");
     let command = format!("strongroom{option}{login}");
     format!(
         "  {command} key generate web --type p256        make a key\n  \

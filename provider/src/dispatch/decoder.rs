@@ -9,7 +9,6 @@ use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 
-use der::pem;
 use strongroom_ffi::fence;
 
 use super::passphrase::Passphrase;
@@ -19,9 +18,8 @@ use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::params::{self, Descriptions, END};
 use crate::provider::Provider;
-use crate::reference;
 use crate::token::{Object, Wanted};
-use crate::uri::Uri;
+use strongroom_uri::{Uri, reference};
 
 /// The first stage, and one of the second for each key type.
 pub static ALGORITHMS: Algorithms<5> = Algorithms([
@@ -189,13 +187,10 @@ fn read_reference(provider: &Provider, input: *mut OSSL_CORE_BIO) -> Option<Resu
             Some(text) => {
                 text.push(b'\n');
                 text.extend_from_slice(trimmed);
-                if trimmed.starts_with(b"-----END ") {
+                // One that is longer than any reference is refused for want of its end.
+                if trimmed.starts_with(b"-----END ") || text.len() > MAX_PEM {
                     text.push(b'\n');
-                    let decoded = pem::decode_vec(text).map(|(_, der)| der);
-                    return Some(decoded.map_err(|error| Error::Reference(error.to_string())));
-                }
-                if text.len() > MAX_PEM {
-                    return Some(Err(Error::Reference(format!("it is longer than {MAX_PEM} bytes"))));
+                    return Some(reference::der_from_pem(text).map_err(Error::from));
                 }
             }
         }

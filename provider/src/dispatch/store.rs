@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::params::{self, Descriptions, END, Params, Value, describe};
 use crate::provider::Provider;
 use crate::token::{Object, Wanted};
-use crate::uri::{SCHEME, Uri};
+use strongroom_uri::{SCHEME, Uri};
 
 /// The loader, by the URIs' scheme.
 pub static ALGORITHMS: Algorithms<2> = Algorithms([
@@ -57,7 +57,7 @@ unsafe extern "C" fn open(provider: *mut c_void, uri: *const c_char) -> *mut c_v
         if !uri.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME)) {
             return ptr::null_mut();
         }
-        match provider.report(Uri::parse(uri)) {
+        match provider.report(Uri::parse(uri).map_err(Error::from)) {
             Some(uri) => {
                 Box::into_raw(Box::new(Loader { provider, uri, wanted: EVERYTHING, objects: None })).cast()
             }

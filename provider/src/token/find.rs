@@ -14,7 +14,7 @@ use super::{Fingerprint, KeyKind, PrivateKey, Tokens};
 use crate::error::{Error, Result};
 use crate::openssl::{Context, Digest, Hash, PublicKey};
 use crate::pin::{self, Prompt, Secret};
-use crate::uri::{ObjectType, Uri};
+use strongroom_uri::{ObjectType, Uri};
 
 /// The most objects that one URI lists.
 const MAX_LISTED: usize = 10_000;

@@ -98,11 +98,13 @@ pub type Fingerprint = [u8; 32];
 impl PrivateKey {
     /// The key for people: its URI without a PIN.
     pub fn name(&self) -> String {
-        let uri = crate::uri::Uri {
-            token: Some(self.token.label.clone()),
-            object: Some(String::from_utf8_lossy(&self.label).into_owned()).filter(|label| !label.is_empty()),
-            id: Some(self.id.clone()).filter(|id| !id.is_empty()),
-            ..Default::default()
+        let uri = strongroom_uri::Uri {
+            kind: None,
+            ..strongroom_uri::Uri::of_private_key(
+                &self.token.label,
+                &String::from_utf8_lossy(&self.label),
+                &self.id,
+            )
         };
         uri.to_string()
     }

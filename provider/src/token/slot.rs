@@ -13,7 +13,7 @@ use super::{Fingerprint, PrivateKey, TokenIdentity};
 use crate::error::{Error, Result, Rv};
 use crate::openssl::Context;
 use crate::pin::Secret;
-use crate::uri::Uri;
+use strongroom_uri::Uri;
 
 /// The most keys of one id and label among which the right one is looked for.
 const MAX_CANDIDATES: usize = 64;

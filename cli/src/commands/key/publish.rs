@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::objects::Key;
 use crate::output::{Output, Page, Report};
 use crate::session::Session;
-use crate::{reference, uri};
+use strongroom_uri::reference;
 
 pub(super) const REFERENCE: &str = "\
 Write the PEM reference file: the key's URI in a file that a program loads where it expects a key. It holds no \
@@ -90,7 +90,7 @@ impl To {
 }
 
 fn uri_of(session: &Session, key: &Key) -> String {
-    uri::private_key(&session.partition().label, key.label(), key.id())
+    strongroom_uri::Uri::of_private_key(&session.partition().label, key.label(), key.id()).to_string()
 }
 
 /// `strongroom key show`.
@@ -130,7 +130,8 @@ impl Reference {
     pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
         let key = session.key(&self.named.name)?;
         let uri = uri_of(session, &key);
-        let mut pem = reference::pem(&uri)?;
+        let mut pem = reference::pem_from_uri(&uri)
+            .map_err(|e| Failure::new(Exit::Failed, "reference", format!("no reference for {uri}: {e}")))?;
         if self.cert {
             let certificates = cert::stored(session)?;
             let Some(leaf) = cert::newest_of(&certificates, key.public_key()) else {

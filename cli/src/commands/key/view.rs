@@ -8,7 +8,7 @@ use crate::commands::moment;
 use crate::key_type;
 use crate::objects::{Key, hex};
 use crate::output::{Cell, Page, Report, Tone};
-use crate::uri;
+use strongroom_uri::Uri;
 
 /// A key's facts: the JSON of every command about keys.
 #[derive(Debug, Serialize)]
@@ -76,7 +76,7 @@ impl KeyView {
             id: hex(key.id()),
             key_type: key_type::name(key.key_type()),
             title: key_type::title(key.key_type()),
-            uri: uri::private_key(token, key.label(), key.id()),
+            uri: Uri::of_private_key(token, key.label(), key.id()).to_string(),
             fingerprint: key.fingerprint(),
             public_key: public_pem(key.public_key()),
             has_private_key: if sees_private { Some(key.private.is_some()) } else { None },

@@ -1,11 +1,19 @@
-//! pkcs11: URIs (RFC 7512).
+//! pkcs11: URIs (RFC 7512), the names of keys for every program outside, and the PEM files that carry them.
+#![forbid(unsafe_code)]
+
+pub mod reference;
 
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
-use crate::pin::Secret;
+/// Why a text is not a URI that is understood. It says nothing of a PIN in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a pkcs11: URI: {0}")]
+pub struct UriError(String);
+
+type Result<T> = std::result::Result<T, UriError>;
 
 /// The scheme, with its colon.
 pub const SCHEME: &str = "pkcs11:";
@@ -58,20 +66,32 @@ pub struct Uri {
     /// The object's class, `type`.
     pub kind: Option<ObjectType>,
     /// `pin-value`
-    pub pin_value: Option<Secret>,
+    pub pin_value: Option<Zeroizing<Vec<u8>>>,
     /// `pin-source`: a path or file: URI.
     pub pin_source: Option<String>,
 }
 
 impl Uri {
+    /// The URI of a private key in the token (partition) `token`, by its label (CKA_LABEL) and CKA_ID. An empty one
+    /// is left out.
+    pub fn of_private_key(token: &str, label: &str, id: &[u8]) -> Self {
+        Uri {
+            token: Some(token.to_owned()),
+            object: Some(label.to_owned()).filter(|label| !label.is_empty()),
+            id: Some(id.to_vec()).filter(|id| !id.is_empty()),
+            kind: Some(ObjectType::Private),
+            ..Default::default()
+        }
+    }
+
     /// Reads a URI.
     ///
     /// # Errors
     ///
-    /// [`Error::Uri`] if it is not a pkcs11: URI, is longer than 4,096 bytes, or has an unknown, repeated or
+    /// [`UriError`] if it is not a pkcs11: URI, is longer than 4,096 bytes, or has an unknown, repeated or
     /// malformed attribute. A URI that says more than we understand must not match by what is left of it.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |what: String| Error::Uri(what);
+        let bad = |what: String| UriError(what);
         if text.len() > MAX_URI {
             return Err(bad(format!("it is longer than {MAX_URI} bytes")));
         }
@@ -90,7 +110,7 @@ impl Uri {
         for attribute in query.split('&').filter(|attribute| !attribute.is_empty()) {
             let (name, value) = split(attribute)?;
             match name {
-                "pin-value" => set(&mut uri.pin_value, name, Secret::new(decode(name, value)?.into_bytes()))?,
+                "pin-value" => set(&mut uri.pin_value, name, Zeroizing::new(decode_bytes(name, value)?))?,
                 "pin-source" => set(&mut uri.pin_source, name, decode(name, value)?)?,
                 // Which module is used is openssl.cnf's to say: a URI must not load code.
                 "module-name" | "module-path" => {}
@@ -103,7 +123,7 @@ impl Uri {
     }
 
     fn path_attribute(&mut self, name: &str, value: &str) -> Result<()> {
-        let bad = || Error::Uri(format!("\"{name}\" has no valid value"));
+        let bad = || UriError(format!("\"{name}\" has no valid value"));
         match name {
             "token" => set(&mut self.token, name, decode(name, value)?),
             "manufacturer" => set(&mut self.manufacturer, name, decode(name, value)?),
@@ -133,7 +153,7 @@ impl Uri {
                 set(&mut self.kind, name, kind)
             }
             _ if name.starts_with("x-") => Ok(()),
-            _ => Err(Error::Uri(format!("unknown attribute \"{name}\""))),
+            _ => Err(UriError(format!("unknown attribute \"{name}\""))),
         }
     }
 }
@@ -143,8 +163,8 @@ impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         f.write_str(SCHEME)?;
-        let mut attribute = |name: &str, value: &[u8]| {
-            write!(f, "{separator}{name}={}", Encoded(value))?;
+        let mut attribute = |name: &str, value: &dyn fmt::Display| {
+            write!(f, "{separator}{name}={value}")?;
             separator = ";";
             Ok(())
         };
@@ -157,14 +177,14 @@ impl fmt::Display for Uri {
             ("object", &self.object),
         ] {
             if let Some(value) = value {
-                attribute(name, value.as_bytes())?;
+                attribute(name, &Encoded(value.as_bytes()))?;
             }
         }
         if let Some(slot) = self.slot_id {
-            attribute("slot-id", slot.to_string().as_bytes())?;
+            attribute("slot-id", &slot)?;
         }
         if let Some(id) = &self.id {
-            attribute("id", id)?;
+            attribute("id", &FullyEncoded(id))?;
         }
         if let Some(kind) = self.kind {
             let name = match kind {
@@ -174,7 +194,7 @@ impl fmt::Display for Uri {
                 ObjectType::SecretKey => "secret-key",
                 ObjectType::Data => "data",
             };
-            attribute("type", name.as_bytes())?;
+            attribute("type", &name)?;
         }
         Ok(())
     }
@@ -186,7 +206,8 @@ impl fmt::Debug for Uri {
     }
 }
 
-/// Bytes, percent-encoded where RFC 7512 wants it.
+/// Bytes, percent-encoded but for RFC 3986's unreserved characters. RFC 7512 would let a few more stand, but these
+/// also pass through shells and configuration files unharmed.
 struct Encoded<'a>(&'a [u8]);
 
 impl fmt::Display for Encoded<'_> {
@@ -202,21 +223,30 @@ impl fmt::Display for Encoded<'_> {
     }
 }
 
+/// Bytes, all percent-encoded, as RFC 7512, 2.3, recommends for an id.
+struct FullyEncoded<'a>(&'a [u8]);
+
+impl fmt::Display for FullyEncoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "%{byte:02X}"))
+    }
+}
+
 fn split(attribute: &str) -> Result<(&str, &str)> {
     // The attribute may be a PIN: its text stays out of the message.
-    attribute.split_once('=').ok_or_else(|| Error::Uri("an attribute without \"=\"".into()))
+    attribute.split_once('=').ok_or_else(|| UriError("an attribute without \"=\"".into()))
 }
 
 fn set<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<()> {
     if slot.is_some() {
-        return Err(Error::Uri(format!("\"{name}\" is there twice")));
+        return Err(UriError(format!("\"{name}\" is there twice")));
     }
     *slot = Some(value);
     Ok(())
 }
 
 fn decode(name: &str, value: &str) -> Result<String> {
-    String::from_utf8(decode_bytes(name, value)?).map_err(|_| Error::Uri(format!("\"{name}\" is not UTF-8")))
+    String::from_utf8(decode_bytes(name, value)?).map_err(|_| UriError(format!("\"{name}\" is not UTF-8")))
 }
 
 fn decode_bytes(name: &str, value: &str) -> Result<Vec<u8>> {
@@ -225,7 +255,7 @@ fn decode_bytes(name: &str, value: &str) -> Result<Vec<u8>> {
     while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
         match rest.get(at + 1..at + 3) {
             Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => {}
-            _ => return Err(Error::Uri(format!("\"{name}\" has a % without two hexadecimal digits"))),
+            _ => return Err(UriError(format!("\"{name}\" has a % without two hexadecimal digits"))),
         }
         rest = rest.get(at + 3..).unwrap_or_default();
     }
@@ -251,6 +281,45 @@ mod tests {
         assert_eq!(uri.pin_source.as_deref(), Some("file:/etc/token_pin"));
         assert!(Uri::parse("pkcs11:").is_ok());
         assert_eq!(Uri::parse("pkcs11:library-version=3").unwrap().library_version, Some((3, 0)));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for (token, label, id, text) in [
+            (
+                "The Software PKCS#11 Softtoken",
+                "my-sign-key",
+                &b""[..],
+                "pkcs11:token=The%20Software%20PKCS%2311%20Softtoken;object=my-sign-key;type=private",
+            ),
+            (
+                "Software PKCS#11 softtoken",
+                "",
+                &[0x69, 0x95, 0x3e, 0x5c],
+                "pkcs11:token=Software%20PKCS%2311%20softtoken;id=%69%95%3E%5C;type=private",
+            ),
+            (
+                "Name with a small A with acute: \u{e1}",
+                "Dupin's %;",
+                b"",
+                "pkcs11:token=Name%20with%20a%20small%20A%20with%20acute%3A%20%C3%A1;object=Dupin%27s%20%25%3B;type=private",
+            ),
+        ] {
+            let uri = Uri::of_private_key(token, label, id);
+            assert_eq!(uri.to_string(), text);
+            let again = Uri::parse(text).unwrap();
+            assert_eq!((again.token, again.object.unwrap_or_default()), (Some(token.into()), label.into()));
+            assert_eq!((again.id.unwrap_or_default(), again.kind), (id.to_vec(), Some(ObjectType::Private)));
+        }
+    }
+
+    /// Nothing that ends an attribute, a path or a quoted word may pass unescaped.
+    #[test]
+    fn reserved_characters_are_escaped() {
+        let uri = Uri::of_private_key("a;b?c/d&e\"f'g$h`i\\j k", "l=m%n", b"").to_string();
+        let rest = uri.strip_prefix("pkcs11:token=").unwrap();
+        assert_eq!(rest.matches(';').count(), 2, "{uri}");
+        assert!(!rest.contains(['?', '/', '&', '"', '\'', '$', '`', '\\', ' ']), "{uri}");
     }
 
     #[test]
