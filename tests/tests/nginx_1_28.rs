@@ -1,8 +1,8 @@
 //! A newer nginx than Debian's, built from the source that the crate nginx-src carries.
 //!
 //! That is 1.28.3, the last line that knows no `store:` URIs. nginx 1.29, for which nginx-conf/nginx-1.29.conf
-//! is written, comes with no crate and no package of Debian 12: that file is only compared with the one for
-//! nginx 1.22 (tests/servers.rs), not run.
+//! is written, comes with no crate and no package of Debian 12: that file is compared with the one for nginx
+//! 1.22 (tests/servers.rs), and its syntax is checked here, with a reference file in the place of the URI.
 
 // A panic is a test's report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -47,7 +47,8 @@ fn build(folder: &Path) -> PathBuf {
 fn nginx_1_28_serves_with_a_reference_file() {
     let bench = Bench::new().unwrap();
     let program = build(&bench.run.folder("nginx-src").unwrap());
-    for key in bench.keys(Place::Partition, &KeyKind::ALL).unwrap() {
+    let keys = bench.keys(Place::Partition, &KeyKind::ALL).unwrap();
+    for key in &keys {
         let certificate = key.certify(&bench).unwrap();
         let reference = text(&bench.partition.reference(key.kind.name()).unwrap());
         let folder = bench.run.folder(key.kind.name()).unwrap();
@@ -66,4 +67,18 @@ fn nginx_1_28_serves_with_a_reference_file() {
         })
         .unwrap();
     }
+    let key = keys.first().unwrap();
+    let reference = text(&bench.partition.reference(key.kind.name()).unwrap());
+    let folder = bench.run.folder("new").unwrap();
+    let (file, _) =
+        nginx::configure(&Site::new(folder, &key.certify(&bench).unwrap(), &key.uri, &key.environment))
+            .unwrap();
+    let configured = fs::read_to_string(&file).unwrap();
+    let named = format!("\"store:{}\"", key.uri);
+    assert!(configured.contains(&named) && configured.contains("http2 on;"), "{configured}");
+    fs::write(&file, configured.replace(&named, &reference)).unwrap();
+    let mut check = command::new(&program);
+    key.environment.apply(&mut check);
+    check.arg("-t").arg("-c").arg(&file);
+    command::succeed(check, BUILD).unwrap();
 }
