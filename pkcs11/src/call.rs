@@ -9,7 +9,7 @@ use strongroom_protocol::client::{ClientError, Connection, Deadlines};
 use strongroom_protocol::v1::{ErrorCode, request::Op, response};
 
 use crate::error::{self, AWAY, Failure, Outcome};
-use crate::pool::{ANONYMOUS, Lease, Pooled};
+use crate::pool::{self, ANONYMOUS, Lease, Pooled};
 use crate::state::{self, Process};
 use crate::token::Token;
 
@@ -84,14 +84,23 @@ impl Process {
     ) -> Outcome<T> {
         let mut retries = Retries::default();
         let mut logged_in_again = false;
+        // Until when to wait for another call's connection, because no further one can be opened.
+        let mut scarce = None;
         loop {
             let epoch = access.epoch();
-            let mut lease = self.pool.lease(epoch)?;
+            let mut lease = match scarce {
+                None => self.pool.lease(epoch)?,
+                Some(until) => self.pool.lease_open(epoch, until)?,
+            };
             let pooled = match self.connected(&mut lease, access, epoch, repeat) {
                 Ok(pooled) => pooled,
                 Err(Failure::Code(code)) => return Err(code),
                 Err(Failure::Daemon(error)) => {
                     drop(lease);
+                    if error::is_out_of_descriptors(&error) {
+                        scarce.get_or_insert_with(|| Instant::now() + pool::WAIT);
+                        continue;
+                    }
                     if error::is_absence(&error) && retries.may_reconnect(&self.outage) {
                         continue;
                     }
@@ -101,8 +110,7 @@ impl Process {
             let error = match action(pooled) {
                 Ok(value) => {
                     // Not if somebody logged out meanwhile.
-                    let reuse = access.token.is_none() || pooled.epoch == access.epoch();
-                    lease.keep(reuse);
+                    lease.keep(|pooled| access.token.is_none() || pooled.epoch == access.epoch());
                     return Ok(value);
                 }
                 Err(error) => error,
@@ -127,11 +135,11 @@ impl Process {
                     }
                 }
                 Some(code) => {
-                    lease.keep(true);
+                    lease.keep(|_| true);
                     return Err(error::of_code(code));
                 }
                 None if !error.is_broken() => {
-                    lease.keep(true);
+                    lease.keep(|_| true);
                     return Err(error::of_client(&error));
                 }
                 None => {

@@ -57,7 +57,7 @@ pub fn of_code(code: ErrorCode) -> CK_RV {
 /// The `CKR_` code for a failed call to the daemon.
 pub fn of_client(error: &ClientError) -> CK_RV {
     match error {
-        ClientError::NotRunning { source, .. } if is_out_of_descriptors(source) => CKR_HOST_MEMORY,
+        error if is_out_of_descriptors(error) => CKR_HOST_MEMORY,
         ClientError::NotRunning { .. } => AWAY,
         ClientError::Lost { .. } | ClientError::Deadline { .. } | ClientError::Protocol { .. } => {
             CKR_DEVICE_ERROR
@@ -70,17 +70,22 @@ pub fn of_client(error: &ClientError) -> CK_RV {
 /// Whether connecting failed in a way that ends by itself when a daemon (re)starts.
 pub fn is_absence(error: &ClientError) -> bool {
     match error {
-        ClientError::NotRunning { source, .. } => {
-            !is_out_of_descriptors(source) && source.kind() != ErrorKind::PermissionDenied
-        }
+        error if is_out_of_descriptors(error) => false,
+        ClientError::NotRunning { source, .. } => source.kind() != ErrorKind::PermissionDenied,
         ClientError::Lost { .. } => true,
         ClientError::Refused { code, .. } => *code == ErrorCode::Unavailable,
         _ => false,
     }
 }
 
-fn is_out_of_descriptors(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+/// Whether connecting failed because the process or the machine has too many files open.
+pub fn is_out_of_descriptors(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotRunning { source, .. } => {
+            matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+        }
+        _ => false,
+    }
 }
 
 /// In functions about slots an absent daemon is an absent token.

@@ -17,10 +17,13 @@ use crate::state::Process;
 use crate::token::Token;
 
 /// The most handles of a process.
-const MAX_HANDLES: usize = 1 << 20;
+pub const MAX_HANDLES: usize = 1 << 20;
 
-/// The most objects (of 1 to 3 KiB each) that are kept; of others only the identity is.
+/// The most objects that are kept; of others only the identity is.
 const MAX_KEPT: usize = 1 << 14;
+
+/// The largest object that is kept, in bytes. Keys and certificates have 1 to 3 KiB.
+const MAX_SIZE: usize = 8 * 1024;
 
 /// The handles of a process.
 #[derive(Debug)]
@@ -71,8 +74,9 @@ impl Handles {
         let room = table.kept < MAX_KEPT;
         if let Some(known) = table.by_handle.get_mut(&handle) {
             let had = known.object.is_some();
-            known.object = (had || room).then_some(object);
-            table.kept += usize::from(!had && room);
+            let keep = (had || room) && object.size() <= MAX_SIZE;
+            known.object = keep.then_some(object);
+            table.kept = table.kept + usize::from(keep) - usize::from(had);
         }
         Ok(handle)
     }
@@ -160,6 +164,20 @@ mod tests {
         let again = handles.remember(1, object(7, "d", true)).unwrap();
         assert_ne!(again, first, "a handle is never used again");
         assert!(Handles::after(Some(&handles)).remember(1, object(7, "e", true)).unwrap() > again);
+    }
+
+    #[test]
+    fn large_objects_are_not_kept() {
+        let handles = Handles::after(None);
+        let with_value = |size| {
+            let info = ObjectInfo { object: vec![1; 16], value: vec![7; size], ..ObjectInfo::default() };
+            Arc::new(Object::new(info).unwrap())
+        };
+        for (size, kept) in [(100, 1), (100_000, 0), (200, 1)] {
+            let handle = handles.remember(1, with_value(size)).unwrap();
+            assert_eq!(handles.known(1, handle).unwrap().1.is_some(), kept == 1);
+            assert_eq!(read(&handles.table).kept, kept);
+        }
     }
 
     #[test]

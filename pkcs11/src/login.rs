@@ -2,23 +2,28 @@
 //!
 //! PKCS#11 logs a process in, the protocol a connection. `C_Login` logs one connection in with the password
 //! and gets a ticket; every further connection uses the ticket. Tickets end with the daemon: then one thread
-//! logs in with the password again, which is kept for that, and the others wait for the new ticket.
+//! logs in with the password again, which is kept for that, and the others wait for the new ticket, or for the
+//! failure, which is theirs too.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
-use strongroom_protocol::client::{ClientError, Connection};
+use strongroom_protocol::client::{ClientError, Connection, Deadlines};
 use strongroom_protocol::v1::{self, ErrorCode, LoginReply, Role, request::Op, response};
 use zeroize::Zeroizing;
 
-use crate::error::{Failure, Outcome, lock};
+use crate::error::{self, Failure, Outcome, lock};
 use crate::pool::ANONYMOUS;
 use crate::secret::Secret;
 
 /// Numbers the log-ins of a process, over all tokens: a connection carries the number of its log-in.
 static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
+
+/// How long a thread waits for another one that sends the password.
+const WAIT: Duration = Deadlines::DEFAULT.reply;
 
 /// The log-in to one token.
 #[derive(Debug, Default)]
@@ -26,8 +31,36 @@ pub struct Login {
     /// [`ANONYMOUS`] when nobody is logged in. Read for every call, without the lock.
     epoch: AtomicU64,
     known: Mutex<Option<Known>>,
-    /// Held while the password is sent again.
-    renewing: Mutex<()>,
+    renewal: Mutex<Renewal>,
+    renewed: Condvar,
+}
+
+/// The sending of the password again, which one thread does for all.
+#[derive(Debug, Default)]
+struct Renewal {
+    under_way: bool,
+    /// How many have ended.
+    ended: u64,
+    /// How the last one ended: with a new ticket, or with the code that all get who waited for it. `None` if
+    /// the password was not sent after all.
+    outcome: Option<Outcome>,
+}
+
+/// The right to send the password again. Its end is the end of the renewal.
+struct Turn<'a> {
+    login: &'a Login,
+    outcome: Option<Outcome>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut renewal = lock(&self.login.renewal);
+        renewal.under_way = false;
+        renewal.ended += 1;
+        renewal.outcome = self.outcome;
+        drop(renewal);
+        self.login.renewed.notify_all();
+    }
 }
 
 #[derive(Clone)]
@@ -35,8 +68,8 @@ struct Known {
     role: Role,
     user: String,
     password: Arc<Secret>,
-    /// Empty when there is none that is worth trying.
-    ticket: Zeroizing<Vec<u8>>,
+    /// `None` when there is none that is worth trying.
+    ticket: Option<Arc<Secret>>,
     /// The start of the daemon that gave the ticket.
     instance: Vec<u8>,
 }
@@ -72,8 +105,8 @@ impl Login {
         let known = Known {
             role: reply.role(),
             user: reply.user,
-            password: Arc::new(Secret::new(password).ok_or(CKR_HOST_MEMORY)?),
-            ticket: Zeroizing::new(reply.ticket),
+            password: Arc::new(Secret::new(password.as_bytes()).ok_or(CKR_HOST_MEMORY)?),
+            ticket: keep_ticket(reply.ticket),
             instance: connection.instance().to_vec(),
         };
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
@@ -104,10 +137,10 @@ impl Login {
     ///
     /// `CKR_HOST_MEMORY` if it cannot be kept.
     pub fn change_password(&self, password: &str) -> Outcome {
-        let password = Arc::new(Secret::new(password).ok_or(CKR_HOST_MEMORY)?);
+        let password = Arc::new(Secret::new(password.as_bytes()).ok_or(CKR_HOST_MEMORY)?);
         if let Some(known) = lock(&self.known).as_mut() {
             known.password = password;
-            known.ticket = Zeroizing::default();
+            known.ticket = None;
         }
         Ok(())
     }
@@ -118,7 +151,7 @@ impl Login {
         if epoch == self.epoch()
             && let Some(known) = known.as_mut()
         {
-            known.ticket = Zeroizing::default();
+            known.ticket = None;
         }
     }
 
@@ -129,40 +162,78 @@ impl Login {
     /// `CKR_USER_NOT_LOGGED_IN` if that log-in has ended, or ends here because the daemon no longer takes its
     /// password (which is tried once, so that no user is locked out by repetition).
     pub fn attach(&self, connection: &mut Connection, partition: u32, epoch: u64) -> Result<(), Failure> {
-        if self.attach_by_ticket(connection, partition, epoch)? {
-            return Ok(());
+        let until = Instant::now() + WAIT;
+        loop {
+            if self.attach_by_ticket(connection, partition, epoch)? {
+                return Ok(());
+            }
+            let Some(mut turn) = self.take_turn(until).map_err(Failure::Code)? else { continue };
+            // Meanwhile another thread may have got a new ticket.
+            if self.attach_by_ticket(connection, partition, epoch)? {
+                return Ok(());
+            }
+            let attached = self.attach_by_password(connection, partition, epoch);
+            turn.outcome = match attached {
+                Ok(()) => Some(Ok(())),
+                Err(Failure::Code(code)) => Some(Err(code)),
+                Err(Failure::Daemon(_)) => None,
+            };
+            return attached;
         }
-        let _renewing = lock(&self.renewing);
-        // Meanwhile another thread may have got a new ticket.
-        if self.attach_by_ticket(connection, partition, epoch)? {
-            return Ok(());
+    }
+
+    /// Waits while another thread sends the password. `None` if there may be a new ticket now.
+    fn take_turn(&self, until: Instant) -> Outcome<Option<Turn<'_>>> {
+        let mut renewal = lock(&self.renewal);
+        if !renewal.under_way {
+            renewal.under_way = true;
+            return Ok(Some(Turn { login: self, outcome: None }));
         }
+        let ended = renewal.ended;
+        while renewal.ended == ended {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(CKR_DEVICE_ERROR);
+            }
+            renewal = self.renewed.wait_timeout(renewal, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        renewal.outcome.unwrap_or(Ok(())).map(|()| None)
+    }
+
+    /// A failure after which the password may have reached the daemon is final: sent again, it would count as
+    /// another attempt.
+    fn attach_by_password(
+        &self,
+        connection: &mut Connection,
+        partition: u32,
+        epoch: u64,
+    ) -> Result<(), Failure> {
         let known = self.known(epoch)?;
         let login = v1::Login {
             role: known.role.into(),
             user: known.user.clone(),
-            password: known.password.expose().to_owned(),
+            password: known.password.expose_text().to_owned(),
             ticket: Vec::new(),
         };
         match connection.call(partition, Op::Login(login)) {
             Ok(response::Result::Login(reply)) => {
+                let ticket = keep_ticket(reply.ticket);
                 let mut current = lock(&self.known);
                 if epoch == self.epoch()
                     && let Some(known) = current.as_mut()
                 {
-                    known.ticket = Zeroizing::new(reply.ticket);
+                    known.ticket = ticket;
                     known.instance = connection.instance().to_vec();
                 }
                 Ok(())
             }
             Ok(_) => Err(Failure::Code(CKR_DEVICE_ERROR)),
-            Err(error) => {
-                if is_final(&error) {
-                    self.end(epoch);
-                    return Err(Failure::Code(CKR_USER_NOT_LOGGED_IN));
-                }
-                Err(Failure::Daemon(error))
+            Err(error) if error.code() == Some(ErrorCode::Unavailable) => Err(Failure::Daemon(error)),
+            Err(error) if is_final(&error) => {
+                self.end(epoch);
+                Err(Failure::Code(CKR_USER_NOT_LOGGED_IN))
             }
+            Err(error) => Err(Failure::Code(error::of_client(&error))),
         }
     }
 
@@ -174,14 +245,14 @@ impl Login {
         epoch: u64,
     ) -> Result<bool, Failure> {
         let known = self.known(epoch)?;
-        if known.ticket.is_empty() || known.instance != connection.instance() {
+        let Some(ticket) = known.ticket.filter(|_| known.instance == connection.instance()) else {
             return Ok(false);
-        }
+        };
         let login = v1::Login {
             role: known.role.into(),
             user: known.user,
             password: String::new(),
-            ticket: known.ticket.to_vec(),
+            ticket: ticket.expose().to_vec(),
         };
         match connection.call(partition, Op::Login(login)) {
             Ok(_) => Ok(true),
@@ -200,6 +271,14 @@ impl Login {
             _ => Err(Failure::Code(CKR_USER_NOT_LOGGED_IN)),
         }
     }
+}
+
+fn keep_ticket(ticket: Vec<u8>) -> Option<Arc<Secret>> {
+    let ticket = Zeroizing::new(ticket);
+    if ticket.is_empty() {
+        return None;
+    }
+    Secret::new(&ticket).map(Arc::new)
 }
 
 /// Whether the daemon will not take this password later either.

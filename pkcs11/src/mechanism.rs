@@ -180,8 +180,8 @@ pub fn raw_input(wire: Mechanism, pss: Option<&PssParameters>, signature: usize)
             let size = pss.map_or(0, |pss| hash::size(pss.hash()));
             (size, Some(size))
         }
-        // What is beyond the curve's size is ignored anyway (FIPS 186-5, 6.4).
-        Ecdsa => (1024, None),
+        // A digest: the partition takes none that is longer than SHA-512's.
+        Ecdsa => (64, None),
         Eddsa | Mechanism::Unspecified => (512 * 1024, None),
     }
 }

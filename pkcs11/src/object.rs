@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{Hash, KeyPolicy, ObjectClass, ObjectInfo};
+use zeroize::Zeroize;
 
 use crate::certificate::Certificate;
 use crate::error::Outcome;
@@ -25,6 +26,15 @@ pub struct Object {
     pub key: Option<&'static KeyFacts>,
     public: Option<PublicKey>,
     certificate: Option<Certificate>,
+}
+
+impl Drop for Object {
+    /// A private data object is not to be found in memory after log-out.
+    fn drop(&mut self) {
+        if self.info.private {
+            self.info.value.zeroize();
+        }
+    }
 }
 
 /// What an object has under an attribute's name.
@@ -89,7 +99,9 @@ impl Object {
 
     /// About how many bytes it takes in the partition: `C_GetObjectSize`.
     pub fn size(&self) -> usize {
-        self.info.public_key.len() + self.info.value.len() + self.info.label.len() + self.info.id.len() + 128
+        let attributes: usize = self.info.attributes.iter().map(|stored| stored.value.len() + 16).sum();
+        let info = &self.info;
+        info.public_key.len() + info.value.len() + info.label.len() + info.id.len() + attributes + 128
     }
 
     fn common(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {

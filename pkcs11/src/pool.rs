@@ -1,13 +1,14 @@
 //! The process's connections to the daemon: one for each call that is under way, kept warm between calls.
 
-use std::array;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
-use rustix::net::sockopt;
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown, sockopt};
 use strongroom_protocol::client::Connection;
 
 use crate::error::{Outcome, lock};
@@ -16,7 +17,10 @@ use crate::error::{Outcome, lock};
 pub const MAX_CONNECTIONS: usize = 256;
 
 /// How long a call waits for one of them to become free.
-const WAIT: Duration = Duration::from_secs(10);
+pub const WAIT: Duration = Duration::from_secs(10);
+
+/// A connection that was idle for this long is closed when another one is given back.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// A connection that nobody logged in on.
 pub const ANONYMOUS: u64 = 0;
@@ -47,12 +51,31 @@ struct Inner {
 /// An open connection.
 #[derive(Debug)]
 pub struct Pooled {
-    // Dropped first: the descriptor's number is forgotten before it is closed and may become another file's.
-    _registration: Registration,
+    /// Taken by the drop.
+    registration: Option<Registration>,
     /// The connection.
-    pub connection: Connection,
+    pub connection: ManuallyDrop<Connection>,
     /// Which log-in it carries (see [`crate::login`]), or [`ANONYMOUS`], or [`RETIRED`].
     pub epoch: u64,
+    /// When it was given back last.
+    used: Instant,
+}
+
+impl Drop for Pooled {
+    /// Closes the connection, in children that were forked meanwhile too.
+    fn drop(&mut self) {
+        let Some(registration) = self.registration.take() else { return };
+        // An application that closes descriptors of others may have a file of its own under this number now.
+        if registration.is_still(self.connection.as_fd()) {
+            // A child has a copy, with which the daemon would keep the connection; this ends it for all. The
+            // parent's connections are never dropped in a child (see `crate::state`).
+            let _ = shutdown(self.connection.as_fd(), Shutdown::Both);
+            // First the number is forgotten, then closed: it may become another file's.
+            drop(registration);
+            // SAFETY: here only, and the value is not used again.
+            unsafe { ManuallyDrop::drop(&mut self.connection) };
+        }
+    }
 }
 
 /// The right to one connection: to one that is open, or to open one.
@@ -75,22 +98,43 @@ impl Pool {
     ///
     /// `CKR_DEVICE_ERROR` if all connections stay in use for ten seconds.
     pub fn lease(&'static self, epoch: u64) -> Outcome<Lease> {
-        let mut until = None;
+        self.take(epoch, MAX_CONNECTIONS, None)
+    }
+
+    /// As [`Pool::lease`], when the process has no descriptor left for a further connection: waits, until `until`,
+    /// for one of those that are open.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_DEVICE_ERROR` if they all stay in use; `CKR_HOST_MEMORY` if there are none.
+    pub fn lease_open(&'static self, epoch: u64, until: Instant) -> Outcome<Lease> {
+        self.take(epoch, 0, Some(until))
+    }
+
+    /// Takes one, as long as there are no more than `limit`.
+    fn take(&'static self, epoch: u64, limit: usize, mut until: Option<Instant>) -> Outcome<Lease> {
         let mut inner = lock(&self.inner);
         loop {
             if let Some(index) = inner.idle.iter().rposition(|idle| idle.epoch == epoch) {
                 let pooled = inner.idle.remove(index);
                 return Ok(Lease { pool: self, pooled: Some(pooled) });
             }
-            if inner.open < MAX_CONNECTIONS {
+            if inner.open < limit {
                 inner.open += 1;
                 return Ok(Lease { pool: self, pooled: None });
             }
-            if let Some(other) = inner.idle.pop() {
-                // It carries another log-in: its place is taken.
+            if !inner.idle.is_empty() {
+                // The one that was idle the longest. It carries another log-in: its place is taken.
+                let other = inner.idle.remove(0);
                 drop(inner);
                 drop(other);
                 return Ok(Lease { pool: self, pooled: None });
+            }
+            if inner.open == 0 {
+                drop(inner);
+                // Who else waits for one waits in vain.
+                self.freed.notify_all();
+                return Err(CKR_HOST_MEMORY);
             }
             let now = Instant::now();
             let left = until.get_or_insert(now + WAIT).saturating_duration_since(now);
@@ -159,9 +203,10 @@ impl Lease {
     /// Puts a newly opened connection in. It is given up if its descriptor cannot be remembered.
     pub fn fill(&mut self, connection: Connection) {
         self.pooled = self.pool.descriptors.register(connection.as_fd()).map(|registration| Pooled {
-            _registration: registration,
-            connection,
+            registration: Some(registration),
+            connection: ManuallyDrop::new(connection),
             epoch: ANONYMOUS,
+            used: Instant::now(),
         });
     }
 
@@ -170,15 +215,28 @@ impl Lease {
         self.pooled = None;
     }
 
-    /// Gives the connection back for the next call, or closes it if it is not to be `reused`.
-    pub fn keep(mut self, reuse: bool) {
+    /// Gives the connection back for the next call, or closes it if it is not to be reused. `reuse` is asked
+    /// while nobody else can close connections: what it found out still holds.
+    pub fn keep(mut self, reuse: impl FnOnce(&Pooled) -> bool) {
+        let now = Instant::now();
         let mut inner = lock(&self.pool.inner);
-        if reuse && !inner.closed && self.pooled.as_ref().is_some_and(|pooled| pooled.epoch != RETIRED) {
-            inner.idle.extend(self.pooled.take());
-            self.pool.wake_one(inner);
-            // The place stays taken: by the idle connection.
-            std::mem::forget(self);
-        }
+        let closed = inner.closed;
+        let Some(mut pooled) =
+            self.pooled.take_if(|pooled| !closed && pooled.epoch != RETIRED && reuse(pooled))
+        else {
+            // The lock is given back before the lease is dropped, which takes it again.
+            drop(inner);
+            return;
+        };
+        pooled.used = now;
+        let stale = inner.idle.iter().take_while(|idle| now.duration_since(idle.used) > IDLE).count();
+        let gone: Vec<_> = inner.idle.drain(..stale).collect();
+        inner.open -= stale;
+        inner.idle.push(pooled);
+        self.pool.wake_one(inner);
+        drop(gone);
+        // The place stays taken: by the idle connection.
+        std::mem::forget(self);
     }
 }
 
@@ -194,16 +252,16 @@ impl Drop for Lease {
 /// The numbers of all open descriptors, readable by a child without a lock.
 #[derive(Debug)]
 struct Descriptors {
-    slots: [Descriptor; MAX_CONNECTIONS],
+    /// [`MAX_CONNECTIONS`], not on the stack: some applications have little of it.
+    slots: Box<[Descriptor]>,
 }
 
 #[derive(Debug)]
 struct Descriptor {
     /// [`FREE`], [`TAKEN`] (its number is not known yet), or the number.
     number: AtomicI32,
-    /// What the kernel calls this socket, uniquely since the machine's start: tells whether the number is
-    /// still the same file.
-    cookie: AtomicU64,
+    /// See [`identity`].
+    identity: AtomicU64,
 }
 
 const FREE: RawFd = -1;
@@ -215,15 +273,15 @@ struct Registration(&'static Descriptor);
 
 impl Descriptors {
     fn new() -> Self {
-        let free = |_| Descriptor { number: AtomicI32::new(FREE), cookie: AtomicU64::new(0) };
-        Descriptors { slots: array::from_fn(free) }
+        let free = |_| Descriptor { number: AtomicI32::new(FREE), identity: AtomicU64::new(0) };
+        Descriptors { slots: (0..MAX_CONNECTIONS).map(free).collect() }
     }
 
     fn register(&'static self, descriptor: BorrowedFd<'_>) -> Option<Registration> {
-        let cookie = sockopt::socket_cookie(descriptor).ok()?;
-        for slot in &self.slots {
+        let identity = identity(descriptor)?;
+        for slot in &*self.slots {
             if slot.number.compare_exchange(FREE, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                slot.cookie.store(cookie, Ordering::Release);
+                slot.identity.store(identity, Ordering::Release);
                 slot.number.store(descriptor.as_raw_fd(), Ordering::Release);
                 return Some(Registration(slot));
             }
@@ -232,21 +290,36 @@ impl Descriptors {
     }
 
     fn close_inherited(&self) {
-        for slot in &self.slots {
+        for slot in &*self.slots {
             let number = slot.number.swap(FREE, Ordering::AcqRel);
             if number < 0 {
                 continue;
             }
             // SAFETY: only asks about the number; if it is no open descriptor, the kernel says so.
             let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-            let is_ours = sockopt::socket_cookie(borrowed)
-                .is_ok_and(|cookie| cookie == slot.cookie.load(Ordering::Acquire));
-            if is_ours {
+            if identity(borrowed) == Some(slot.identity.load(Ordering::Acquire)) {
                 // SAFETY: this process's copy of our socket, whose owner (a Connection in the abandoned state)
                 // is never used or dropped in this process.
                 unsafe { libc::close(number) };
             }
         }
+    }
+}
+
+/// Tells whether a number is still the same file: what the kernel calls this socket, uniquely since the machine's
+/// start. Some kernels and sandboxes do not say; there it is the socket's inode.
+fn identity(descriptor: BorrowedFd<'_>) -> Option<u64> {
+    match sockopt::socket_cookie(descriptor) {
+        Ok(cookie) => Some(cookie),
+        Err(Errno::BADF | Errno::NOTSOCK) => None,
+        Err(_) => rustix::fs::fstat(descriptor).ok().map(|stat| stat.st_dev.rotate_left(32) ^ stat.st_ino),
+    }
+}
+
+impl Registration {
+    /// Whether the descriptor is the file that was registered.
+    fn is_still(&self, descriptor: BorrowedFd<'_>) -> bool {
+        identity(descriptor) == Some(self.0.identity.load(Ordering::Acquire))
     }
 }
 

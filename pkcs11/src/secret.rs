@@ -1,11 +1,11 @@
-//! A PIN kept for logging in again: in memory that is not swapped, dumped, or handed to a child.
+//! A PIN and a ticket kept for logging in again: in memory that is not swapped, dumped, or handed to a child.
 
 use std::fmt;
 use std::ptr::NonNull;
 
 use zeroize::Zeroize;
 
-/// A secret string in pages of its own, wiped when it is dropped.
+/// A secret in pages of its own, wiped when it is dropped.
 pub struct Secret {
     start: NonNull<u8>,
     length: usize,
@@ -18,10 +18,10 @@ unsafe impl Send for Secret {}
 unsafe impl Sync for Secret {}
 
 impl Secret {
-    /// Copies `text`; `None` if the kernel gives no memory. Locking the pages is tried (the limit of locked
+    /// Copies `secret`; `None` if the kernel gives no memory. Locking the pages is tried (the limit of locked
     /// memory may be 0), keeping them out of core dumps and of children is too.
-    pub fn new(text: &str) -> Option<Self> {
-        let mapped = text.len().max(1).next_multiple_of(4096);
+    pub fn new(secret: &[u8]) -> Option<Self> {
+        let mapped = secret.len().max(1).next_multiple_of(4096);
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists; what
         // follows is advice about that mapping only, whose failure changes nothing but the protection.
         let start = unsafe {
@@ -42,16 +42,20 @@ impl Secret {
             start.cast::<u8>()
         };
         let start = NonNull::new(start)?;
-        // SAFETY: the mapping has at least this size, is ours alone, and cannot overlap `text`.
-        unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), start.as_ptr(), text.len()) };
-        Some(Secret { start, length: text.len(), mapped })
+        // SAFETY: the mapping has at least this size, is ours alone, and cannot overlap `secret`.
+        unsafe { std::ptr::copy_nonoverlapping(secret.as_ptr(), start.as_ptr(), secret.len()) };
+        Some(Secret { start, length: secret.len(), mapped })
     }
 
     /// The secret. Whoever copies it wipes the copy.
-    pub fn expose(&self) -> &str {
+    pub fn expose(&self) -> &[u8] {
         // SAFETY: `length` bytes were written by `new` and are not written again before the drop.
-        let bytes = unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) };
-        std::str::from_utf8(bytes).unwrap_or_default()
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+
+    /// The secret, if it is text. Whoever copies it wipes the copy.
+    pub fn expose_text(&self) -> &str {
+        std::str::from_utf8(self.expose()).unwrap_or_default()
     }
 }
 
@@ -77,26 +81,26 @@ mod tests {
 
     #[test]
     fn kept_and_not_shown() {
-        let secret = Secret::new("user:hunter22").unwrap();
-        assert_eq!(secret.expose(), "user:hunter22");
+        let secret = Secret::new(b"user:hunter22").unwrap();
+        assert_eq!(secret.expose_text(), "user:hunter22");
         assert_eq!(format!("{secret:?}"), "Secret(..)");
-        assert_eq!(Secret::new("").unwrap().expose(), "");
+        assert_eq!(Secret::new(b"").unwrap().expose(), b"");
     }
 
     #[test]
     fn a_child_does_not_inherit_it() {
-        let secret = Secret::new("hunter22").unwrap();
+        let secret = Secret::new(b"hunter22").unwrap();
         // SAFETY: the child reads memory and calls _exit, which take no lock.
         unsafe {
             let child = libc::fork();
             if child == 0 {
-                let wiped = secret.expose().bytes().all(|byte| byte == 0);
+                let wiped = secret.expose().iter().all(|byte| *byte == 0);
                 libc::_exit(if wiped { 0 } else { 1 });
             }
             let mut status = 0;
             assert_eq!(libc::waitpid(child, &mut status, 0), child);
             assert_eq!(status, 0);
         }
-        assert_eq!(secret.expose(), "hunter22");
+        assert_eq!(secret.expose(), b"hunter22");
     }
 }

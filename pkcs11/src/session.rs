@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{Logout, Role, request::Op};
@@ -17,6 +18,9 @@ use crate::token::Token;
 
 /// The most sessions of a process.
 pub const MAX_SESSIONS: usize = 16_384;
+
+/// How long a log-out waits for the daemon.
+const LOGOUT: Duration = Duration::from_millis(500);
 
 /// An open session.
 #[derive(Debug)]
@@ -155,7 +159,8 @@ impl Process {
         if let Some(mut lease) = self.pool.lease_idle(epoch)
             && let Some(pooled) = lease.pooled()
         {
-            // Best effort: the log-in has ended here in any case.
+            // Best effort: the log-in has ended here in any case, and nobody waits long for a daemon that hangs.
+            let _ = pooled.connection.set_reply_deadline(LOGOUT);
             let _ = pooled.connection.call(token.partition, Op::Logout(Logout {}));
         }
         self.pool.close_idle(|idle| idle.epoch == epoch);

@@ -6,15 +6,15 @@
 //! child's copies of its sockets are closed.
 
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Mutex, RwLock};
 
 use cryptoki_sys::*;
 use strongroom_ffi::process_generation;
 use strongroom_protocol::address;
 
 use crate::call::Outage;
-use crate::error::{Outcome, write};
+use crate::error::{Outcome, lock, write};
 use crate::handles::Handles;
 use crate::pool::{ANONYMOUS, Pool};
 use crate::session::Sessions;
@@ -25,6 +25,8 @@ use crate::token::Tokens;
 pub struct Process {
     id: u64,
     initialized: AtomicBool,
+    /// Held while the process is initialised or finalised.
+    lifecycle: Mutex<()>,
     /// How this process calls itself in the daemon's log.
     pub client: String,
     /// Connections.
@@ -65,6 +67,7 @@ pub fn current() -> Outcome<&'static Process> {
 /// `CKR_CRYPTOKI_ALREADY_INITIALIZED`.
 pub fn initialize() -> Outcome {
     let process = of_this_process();
+    let _lifecycle = lock(&process.lifecycle);
     match process.initialized.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
             process.pool.reopen();
@@ -81,6 +84,7 @@ pub fn initialize() -> Outcome {
 /// `CKR_CRYPTOKI_NOT_INITIALIZED`.
 pub fn finalize() -> Outcome {
     let process = current()?;
+    let _lifecycle = lock(&process.lifecycle);
     if process.initialized.compare_exchange(true, false, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return Err(CKR_CRYPTOKI_NOT_INITIALIZED);
     }
@@ -96,13 +100,19 @@ pub fn finalize() -> Outcome {
 }
 
 /// The daemon's socket: looked up at the first call, in the process in which the library was loaded, and the
-/// same in all its children. nginx clears its workers' environment.
+/// same in all its children. nginx clears its workers' environment. A program that was started with more rights
+/// than its user (set-uid) uses the system's: the user's environment must not choose who gets its PIN.
 pub fn socket() -> &'static Path {
     // Not a OnceLock: a fork while another thread initialises it would leave it locked in the child.
     static SOCKET: AtomicPtr<PathBuf> = AtomicPtr::new(std::ptr::null_mut());
     let mut socket = SOCKET.load(Ordering::Acquire);
     if socket.is_null() {
-        let found = Box::into_raw(Box::new(address::client_socket(rustix::process::getuid().as_raw())));
+        // SAFETY: reads a value that the kernel gave the process.
+        let path = match unsafe { libc::getauxval(libc::AT_SECURE) } {
+            0 => address::client_socket(rustix::process::getuid().as_raw()),
+            _ => PathBuf::from(address::SYSTEM_SOCKET),
+        };
+        let found = Box::into_raw(Box::new(path));
         socket =
             match SOCKET.compare_exchange(std::ptr::null_mut(), found, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => found,
@@ -150,6 +160,7 @@ impl Process {
         Process {
             id: process_generation(),
             initialized: AtomicBool::new(false),
+            lifecycle: Mutex::default(),
             client: client_name(),
             pool: Pool::default(),
             outage: parent.map_or_else(Outage::default, |parent| parent.outage.inherit()),

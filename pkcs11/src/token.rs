@@ -9,6 +9,7 @@ use strongroom_protocol::v1::{ListPartitions, PartitionInfo, Role, request::Op, 
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, read, write};
 use crate::login::Login;
+use crate::pool::ANONYMOUS;
 use crate::state::Process;
 
 /// A partition. Its slot has the partition's number.
@@ -49,7 +50,8 @@ impl Process {
         };
         let mut tokens = write(&self.tokens);
         let mut listed = BTreeMap::new();
-        for info in list.partitions {
+        // The number 0 stands for the whole daemon.
+        for info in list.partitions.into_iter().filter(|info| info.number != 0) {
             let token = match tokens.get(&info.number) {
                 Some(token) => {
                     *write(&token.info) = info;
@@ -63,8 +65,14 @@ impl Process {
             };
             listed.insert(token.partition, token);
         }
+        let found = listed.values().cloned().collect();
+        // One that is gone, but in use, is remembered for its sessions and its log-in to be ended.
+        let is_used = |token: &Token| token.login.epoch() != ANONYMOUS || self.sessions.count(token).0 > 0;
+        let used = tokens.iter().filter(|(number, token)| !listed.contains_key(number) && is_used(token));
+        let used: Vec<_> = used.map(|(number, token)| (*number, Arc::clone(token))).collect();
+        listed.extend(used);
         *tokens = listed;
-        Ok(tokens.values().cloned().collect())
+        Ok(found)
     }
 
     /// The tokens that were seen last, without asking.

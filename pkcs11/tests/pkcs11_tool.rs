@@ -294,5 +294,5 @@ fn an_admitted_user_id_needs_no_pin() {
 fn without_a_daemon_the_error_is_clear_and_quick() {
     let mut token = Token::new();
     token.daemon.kill();
-    token.refused(&["-L"], "CKR_DEVICE_ERROR");
+    token.refused(&["-L"], "No slots");
 }

@@ -41,9 +41,14 @@ pub struct Deadlines {
     pub reply: Duration,
 }
 
+impl Deadlines {
+    /// 2 seconds to connect, 10 for a reply.
+    pub const DEFAULT: Self = Deadlines { connect: Duration::from_secs(2), reply: Duration::from_secs(10) };
+}
+
 impl Default for Deadlines {
     fn default() -> Self {
-        Deadlines { connect: Duration::from_secs(2), reply: Duration::from_secs(10) }
+        Deadlines::DEFAULT
     }
 }
 

@@ -1,5 +1,7 @@
 //! Searching for objects (PKCS#11 3.0, 5.7).
 
+use std::time::{Duration, Instant};
+
 use cryptoki_sys::*;
 use strongroom_ffi::output::Length;
 use strongroom_ffi::pointer;
@@ -8,11 +10,18 @@ use strongroom_protocol::v1::{FindObjects, request::Op, response};
 use super::place;
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
+use crate::handles::MAX_HANDLES;
 use crate::key::Family;
 use crate::object::{self, Object};
 use crate::state::Process;
 use crate::template::Template;
 use crate::token::Token;
+
+/// The most answers, of up to 1 MiB each, that a search takes.
+const MAX_PAGES: usize = 1 << 14;
+
+/// How long a search may take in all.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The results of a search that have not been handed out, the next one last.
 #[derive(Debug)]
@@ -72,7 +81,9 @@ fn search(
     mut filter: FindObjects,
 ) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
     let mut found = Vec::new();
-    loop {
+    let until = Instant::now() + DEADLINE;
+    // What the daemon lists is a partition, which is not endless.
+    for _ in 0..MAX_PAGES {
         let find = || Op::FindObjects(filter.clone());
         let response::Result::Objects(page) = process.call(Access::of(token), Repeat::Safe, find)? else {
             return Err(CKR_DEVICE_ERROR);
@@ -88,7 +99,11 @@ fn search(
             Some(last) if page.more && last != filter.after => filter.after = last,
             _ => return Ok(found),
         }
+        if found.len() >= MAX_HANDLES || Instant::now() >= until {
+            break;
+        }
     }
+    Err(CKR_DEVICE_ERROR)
 }
 
 /// `C_FindObjects`.

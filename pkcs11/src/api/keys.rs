@@ -1,6 +1,9 @@
 //! Key management functions (PKCS#11 3.0, 5.15).
 
+use std::time::Duration;
+
 use cryptoki_sys::*;
+use strongroom_protocol::client::Deadlines;
 use strongroom_protocol::v1::{GenerateKeyPair, ObjectClass, request::Op};
 
 use super::{argument, object, place};
@@ -8,8 +11,12 @@ use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::key::{self, Family, KeyFacts};
 use crate::mechanism::{self, Purpose};
+use crate::pool::RETIRED;
 use crate::state::Process;
 use crate::template::{self, Template};
+
+/// How long the partition may take to make a pair: primes are found by chance.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The only public exponent: 65537.
 const EXPONENT: [u8; 3] = [1, 0, 1];
@@ -63,7 +70,15 @@ pub unsafe fn generate_key_pair(
             public_key: Some(public.clone()),
         })
     };
-    let reply = process.call(Access::of(&session.token), Repeat::Never, generate)?;
+    let token = &session.token;
+    let reply = process.on_connection(Access::of(token), Repeat::Never, |pooled| {
+        pooled.connection.set_reply_deadline(DEADLINE)?;
+        let reply = pooled.connection.call(token.partition, generate());
+        if pooled.connection.set_reply_deadline(Deadlines::DEFAULT.reply).is_err() {
+            pooled.epoch = RETIRED;
+        }
+        reply
+    })?;
     let [private, public] = object::remember_all(process, &session, reply)?[..] else {
         return Err(CKR_DEVICE_ERROR);
     };

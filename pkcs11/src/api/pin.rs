@@ -36,6 +36,15 @@ impl<'a> Pin<'a> {
         let (user, password) = pin.split_once(':').unwrap_or(("", pin));
         Ok(Pin { user, password })
     }
+
+    /// As [`Pin::read`], of a PIN that is to be set.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_PIN_INVALID` if it is not UTF-8.
+    fn read_new(pin: &'a [u8]) -> Outcome<Self> {
+        Pin::read(pin).map_err(|_| CKR_PIN_INVALID)
+    }
 }
 
 /// `C_InitPIN`: the crypto officer sets a crypto user's password, and makes the user if there is none.
@@ -46,7 +55,7 @@ pub unsafe fn init_pin(
     length: CK_ULONG,
 ) -> Outcome {
     // SAFETY: by the module's contract.
-    let pin = Pin::read(unsafe { input(pin, length) }?)?;
+    let pin = Pin::read_new(unsafe { input(pin, length) }?)?;
     let session = process.sessions.get(session)?;
     let token = &session.token;
     // The daemon would take it for a user who has none.
@@ -61,13 +70,15 @@ pub unsafe fn init_pin(
     let response::Result::Users(list) = process.call(Access::of(token), Repeat::Safe, list)? else {
         return Err(CKR_DEVICE_ERROR);
     };
-    let users: Vec<UserInfo> =
-        list.users.into_iter().filter(|user| user.role() == Role::CryptoUser).collect();
+    let (users, others): (Vec<UserInfo>, Vec<_>) =
+        list.users.into_iter().partition(|user| user.role() == Role::CryptoUser);
     let name = match (pin.user, users.as_slice()) {
         ("", []) => DEFAULT_USER.to_owned(),
         ("", [only]) => only.name.clone(),
         // Whose PIN it is to be, it must say.
         ("", _) => return Err(CKR_PIN_INVALID),
+        // An officer's: officers set their own, by C_SetPIN.
+        (name, _) if others.iter().any(|other| other.name == name) => return Err(CKR_PIN_INVALID),
         (name, _) => name.to_owned(),
     };
     let exists = users.iter().any(|user| user.name == name);
@@ -99,7 +110,7 @@ pub unsafe fn set_pin(
 ) -> Outcome {
     // SAFETY: by the module's contract.
     let (old, new) = unsafe { (input(old, old_length)?, input(new, new_length)?) };
-    let (old, new) = (Pin::read(old)?, Pin::read(new)?);
+    let (old, new) = (Pin::read(old)?, Pin::read_new(new)?);
     let session = process.sessions.get(session)?;
     session.writable()?;
     let token = &session.token;
@@ -166,5 +177,6 @@ mod tests {
         let pin = Pin::read(b"secret").unwrap();
         assert_eq!((pin.user, pin.password), ("", "secret"));
         assert_eq!(Pin::read(&[0xff]).err(), Some(CKR_PIN_INCORRECT));
+        assert_eq!(Pin::read_new(&[0xff]).err(), Some(CKR_PIN_INVALID));
     }
 }

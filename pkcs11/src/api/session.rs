@@ -137,8 +137,9 @@ fn log_in(
         return Err(CKR_PIN_INCORRECT);
     }
     let token = &session.token;
-    // On a connection of its own kind: one that is logged in already would stay so.
-    process.on_connection(Access::anonymous(), Repeat::Safe, |pooled| {
+    // On a connection of its own kind: one that is logged in already would stay so. Not repeated: each time may
+    // count as another wrong password.
+    process.on_connection(Access::anonymous(), Repeat::Never, |pooled| {
         let login = v1::Login {
             role: role.into(),
             user: pin.user.to_owned(),
@@ -154,7 +155,13 @@ fn log_in(
             }
             _ => Err(CKR_DEVICE_ERROR),
         })
-    })?
+    })??;
+    if process.sessions.count(token).0 == 0 {
+        // Meanwhile the last session was closed, which found nobody to log out.
+        process.log_out(token);
+        return Err(CKR_SESSION_HANDLE_INVALID);
+    }
+    Ok(())
 }
 
 fn check_log_in(process: &Process, session: &Session, role: Role) -> Outcome {

@@ -4,13 +4,13 @@ use cryptoki_sys::*;
 
 use super::general::{MANUFACTURER, VERSION};
 use super::{padded, place, write_list};
-use crate::error::{AWAY, Outcome, as_slot};
+use crate::error::{Outcome, as_slot};
 use crate::mechanism;
 use crate::session::MAX_SESSIONS;
 use crate::state::Process;
 
-/// `C_GetSlotList`. While the daemon is away these are the slots that were seen last; if none was ever seen,
-/// the call fails, so that a program that starts before the daemon says so.
+/// `C_GetSlotList`. While the daemon is away these are the slots that were seen last, and none if none was ever
+/// seen. Not an error: p11-kit would take it for the failure of all modules.
 pub unsafe fn get_slot_list(
     process: &'static Process,
     _with_token: CK_BBOOL,
@@ -19,16 +19,7 @@ pub unsafe fn get_slot_list(
 ) -> Outcome {
     // SAFETY: by the module's contract.
     unsafe { place(count) }?;
-    let tokens = match process.list_tokens() {
-        Ok(tokens) => tokens,
-        Err(code) => {
-            let remembered = process.remembered_tokens();
-            if remembered.is_empty() {
-                return Err(if code == AWAY { CKR_DEVICE_ERROR } else { code });
-            }
-            remembered
-        }
-    };
+    let tokens = process.list_tokens().unwrap_or_else(|_| process.remembered_tokens());
     // Every slot has a token: a partition.
     let slots: Vec<CK_SLOT_ID> = tokens.iter().map(|token| token.partition.into()).collect();
     // SAFETY: by the module's contract.

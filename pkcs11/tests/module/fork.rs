@@ -2,14 +2,15 @@
 
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{fs, thread};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
 
 use crate::call;
 use crate::logged_in;
 use crate::support::application::{attribute, number};
-use crate::support::{Daemon, USER};
+use crate::support::{Daemon, USER, open_sockets};
 
 /// Runs `child` in a forked process, which has 20 seconds; the parent waits for its success.
 fn in_child(child: impl FnOnce() -> bool) {
@@ -26,13 +27,6 @@ fn in_child(child: impl FnOnce() -> bool) {
         assert_eq!(libc::waitpid(id, &mut status, 0), id);
         assert_eq!(status, 0, "the child failed, or was stuck");
     }
-}
-
-/// How many sockets this process has open.
-fn open_sockets() -> usize {
-    let links =
-        fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
 pub fn fork(daemon: &Daemon) {
@@ -104,4 +98,33 @@ pub fn fork_while_busy(daemon: &Daemon) {
         }
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+pub fn fork_without_module(daemon: &Daemon) {
+    let (application, _, session) = logged_in(daemon);
+    application.generate(session, "web").unwrap();
+    let before = daemon.connections();
+    // SAFETY: the child only waits for its end, which comes after 20 seconds if this test fails.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: as above.
+        unsafe {
+            libc::alarm(20);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    application.finalize();
+    // The child has copies of what the parent closed, and will never know.
+    let until = Instant::now() + Duration::from_secs(5);
+    while daemon.connections() >= before {
+        assert!(Instant::now() < until, "the daemon still sees the parent's connection");
+        thread::sleep(Duration::from_millis(10));
+    }
+    // SAFETY: our own child.
+    unsafe {
+        assert_eq!(libc::kill(child, libc::SIGKILL), 0);
+        assert_eq!(libc::waitpid(child, null_mut(), 0), child);
+    }
 }

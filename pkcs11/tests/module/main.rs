@@ -9,6 +9,7 @@ mod support;
 
 mod arguments;
 mod fork;
+mod hostile;
 mod objects;
 mod outage;
 mod sessions;
@@ -29,6 +30,14 @@ fn scenario() {
         "objects" => objects::objects(&daemon),
         "templates" => objects::templates(&daemon),
         "signatures" => signatures::signatures(&daemon),
+        "closed while logging in" => sessions::closed_while_logging_in(&daemon),
+        "initialized while finalized" => sessions::initialized_while_finalized(&daemon),
+        "fork without module" => fork::fork_without_module(&daemon),
+        "hung" => outage::hung(daemon),
+        "out of descriptors" => outage::out_of_descriptors(&daemon),
+        "endless pages" => hostile::endless_pages(daemon),
+        "broken log-in" => hostile::broken_log_in(daemon),
+        "hung log-in" => hostile::hung_log_in(daemon),
         "fork" => fork::fork(&daemon),
         "fork while busy" => fork::fork_while_busy(&daemon),
         "restart" => outage::restart(daemon),
@@ -54,6 +63,14 @@ scenarios! {
     wrong_templates_are_refused: "templates";
     signatures_are_made_in_parts_and_verified: "signatures";
     a_child_starts_anew_and_leaves_its_parent_alone: "fork";
+    a_log_in_ends_with_the_last_session_even_if_it_comes_later: "closed while logging in";
+    a_process_initializes_while_another_thread_finalizes: "initialized while finalized";
+    what_is_closed_is_closed_in_children_too: "fork without module";
+    nobody_waits_long_to_log_out: "hung";
+    calls_share_connections_when_descriptors_are_scarce: "out of descriptors";
+    a_search_ends_whatever_the_daemon_says: "endless pages";
+    a_password_is_sent_once_for_each_log_in: "broken log-in";
+    a_hung_log_in_holds_up_all_threads_once: "hung log-in";
     a_fork_while_other_threads_sign_blocks_nobody: "fork while busy";
     a_restart_of_the_daemon_is_not_noticed: "restart";
     a_password_that_no_longer_fits_is_tried_once: "password changed";

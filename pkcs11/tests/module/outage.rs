@@ -1,7 +1,9 @@
 //! The daemon comes and goes.
 
+use std::fs::File;
 use std::ptr::null_mut;
-use std::thread;
+use std::time::{Duration, Instant};
+use std::{iter, thread};
 
 use cryptoki_sys::*;
 
@@ -73,9 +75,10 @@ pub fn away(mut daemon: Daemon) {
     let application = Application::load();
     daemon.kill();
     application.initialize();
-    // Never seen: an error at once, and no empty list of slots.
-    let mut count = 0;
-    assert_eq!(call!(application, C_GetSlotList, CK_TRUE, null_mut(), &mut count), CKR_DEVICE_ERROR);
+    // Never seen: no slots, at once. An error would make p11-kit drop all modules.
+    let mut count = 7;
+    assert_eq!(call!(application, C_GetSlotList, CK_TRUE, null_mut(), &mut count), CKR_OK);
+    assert_eq!(count, 0);
     assert_eq!(application.open(slot, 0), Err(CKR_TOKEN_NOT_PRESENT));
     daemon.run();
     let session = application.open_writable(slot);
@@ -95,4 +98,47 @@ pub fn away(mut daemon: Daemon) {
 
     daemon.run();
     assert!(application.sign(session, key, b"data").is_ok(), "the session and the key are what they were");
+}
+
+pub fn hung(daemon: Daemon) {
+    let (application, slot, session) = logged_in(&daemon);
+    let second = daemon.create_partition("mail");
+    let other = application.open_writable(second);
+    assert_eq!(application.login(other, CKU_USER, USER.1), CKR_OK);
+    daemon.pause();
+    let start = Instant::now();
+    // Nobody waits for a log-out that can just as well be forgotten: otherwise it takes 10 seconds each.
+    assert_eq!(call!(application, C_Logout, session), CKR_OK);
+    assert_eq!(application.state(session), CKS_RW_PUBLIC_SESSION);
+    application.finalize();
+    assert!(start.elapsed() < Duration::from_secs(8));
+    daemon.resume();
+    application.initialize();
+    assert!(application.open(slot, 0).is_ok());
+}
+
+pub fn out_of_descriptors(daemon: &Daemon) {
+    let (application, slot, session) = logged_in(daemon);
+    let (key, _) = application.generate(session, "web").unwrap();
+    let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+    // SAFETY: a plain system call.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    let files: Vec<_> = iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    // One connection is open, and serves all.
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let session = application.open(slot, 0).unwrap();
+                for _ in 0..20 {
+                    application.sign(session, key, b"data").unwrap();
+                }
+            });
+        }
+    });
+    application.finalize();
+    application.initialize();
+    let taken: Vec<_> = iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    assert_eq!(application.open(slot, 0), Err(CKR_HOST_MEMORY), "there is none to wait for");
+    drop((files, taken));
+    assert!(application.open(slot, 0).is_ok());
 }

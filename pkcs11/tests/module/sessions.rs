@@ -1,12 +1,14 @@
 //! Slots, sessions and log-in.
 
 use std::ptr::null_mut;
+use std::thread;
+use std::time::Duration;
 
 use cryptoki_sys::*;
 
 use crate::call;
 use crate::support::application::{Application, attribute, number};
-use crate::support::{Daemon, OFFICER, USER};
+use crate::support::{Daemon, OFFICER, USER, open_sockets};
 
 pub fn sessions(daemon: &Daemon) {
     let slot = daemon.create_partition("tls");
@@ -83,4 +85,47 @@ pub fn sessions(daemon: &Daemon) {
     application.initialize();
     let mut info = CK_SESSION_INFO { slotID: 0, state: 0, flags: 0, ulDeviceError: 0 };
     assert_eq!(call!(application, C_GetSessionInfo, writer, &mut info), CKR_SESSION_HANDLE_INVALID);
+}
+
+pub fn closed_while_logging_in(daemon: &Daemon) {
+    let slot = daemon.create_partition("tls");
+    let application = Application::load();
+    application.initialize();
+    for _ in 0..2 {
+        let session = application.open_writable(slot);
+        thread::scope(|scope| {
+            let login = scope.spawn(|| application.login(session, CKU_USER, USER.1));
+            // The daemon takes its time for a password. If this is too late, the log-in is there, and ends.
+            thread::sleep(Duration::from_millis(30));
+            assert_eq!(call!(application, C_CloseSession, session), CKR_OK);
+            assert!([CKR_OK, CKR_SESSION_HANDLE_INVALID].contains(&login.join().unwrap()));
+        });
+        let session = application.open_writable(slot);
+        assert_eq!(application.state(session), CKS_RW_PUBLIC_SESSION, "logged in by nobody");
+        assert_eq!(call!(application, C_CloseSession, session), CKR_OK);
+    }
+}
+
+/// C_Finalize in one thread, C_Initialize in another as soon as it can: then the module has to work.
+pub fn initialized_while_finalized(daemon: &Daemon) {
+    let slot = daemon.create_partition("tls");
+    let application = Application::load();
+    application.initialize();
+    for _ in 0..200 {
+        for _ in 0..200 {
+            application.open(slot, 0).unwrap();
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| application.finalize());
+            let session = scope.spawn(|| {
+                while call!(application, C_Initialize, null_mut()) != CKR_OK {}
+                application.open(slot, 0).unwrap()
+            });
+            let session = session.join().unwrap();
+            application.state(session);
+        });
+        let before = open_sockets();
+        application.find(application.open(slot, 0).unwrap(), &mut []);
+        assert!(before > 0 || open_sockets() > 0, "connections are kept");
+    }
 }

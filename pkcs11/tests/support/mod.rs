@@ -14,7 +14,8 @@ use std::{env, fs, thread};
 
 use strongroom_protocol::client::{Connection, Deadlines};
 use strongroom_protocol::v1::{
-    AdmitUid, ChangePassword, CreatePartition, CreateUser, Login, Role, Status, request::Op, response,
+    AdmitUid, ChangePassword, CreatePartition, CreateUser, Login, Role, Status, StatusReply, request::Op,
+    response,
 };
 use tempfile::TempDir;
 
@@ -119,6 +120,22 @@ impl Daemon {
         }
     }
 
+    /// Stops it in its tracks: it keeps its connections and answers nobody.
+    pub fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on after [`Daemon::pause`].
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        let id = self.child.as_ref().unwrap().id();
+        // SAFETY: our own child, which has not been waited for.
+        assert_eq!(unsafe { libc::kill(id as libc::pid_t, signal) }, 0);
+    }
+
     /// Makes a partition with [`OFFICER`] and [`USER`]; returns its number.
     pub fn create_partition(&self, label: &str) -> u32 {
         let mut connection = self.connect();
@@ -159,8 +176,17 @@ impl Daemon {
 
     /// How many requests the daemon has answered.
     pub fn requests(&self) -> u64 {
+        self.status().requests
+    }
+
+    /// How many connections it has, this question's among them.
+    pub fn connections(&self) -> u32 {
+        self.status().connections
+    }
+
+    fn status(&self) -> StatusReply {
         match self.connect().call(0, Op::Status(Status {})).unwrap() {
-            response::Result::Status(status) => status.requests,
+            response::Result::Status(status) => status,
             other => panic!("Status's answer: {other:?}"),
         }
     }
@@ -187,6 +213,13 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// How many sockets this process has open.
+pub fn open_sockets() -> usize {
+    let links =
+        fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
 /// The path as text, for a command line.
