@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
 use crate::connection;
@@ -140,13 +141,29 @@ async fn bounded<T: Send + 'static>(
     permits: &Arc<Semaphore>,
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let permit = Arc::clone(permits).acquire_owned().await;
-    blocking(move || {
-        let result = work();
-        drop(permit);
-        result
+    let permits = Arc::clone(permits);
+    detached(async move {
+        let permit = permits.acquire_owned().await;
+        blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        })
+        .await
     })
     .await
+}
+
+/// Carries `work` out to its end, also while its caller is not polled: the requests of a connection rest while
+/// its client does not take a reply, and what they hold that others wait for must not rest with them.
+///
+/// # Errors
+///
+/// Those of the work, and INTERNAL if it panics.
+pub async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    joined(tokio::spawn(work).await)
 }
 
 /// Runs what waits for the disk or computes for long on a thread made for that.
@@ -157,13 +174,14 @@ async fn bounded<T: Send + 'static>(
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => {
-            tracing::error!("a request failed inside: {error}");
-            refuse!(Internal, "strongroomd failed inside; its log says more")
-        }
-    }
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+fn joined<T>(result: Result<Result<T, Failure>, JoinError>) -> Result<T, Failure> {
+    result.unwrap_or_else(|error| {
+        tracing::error!("a request failed inside: {error}");
+        refuse!(Internal, "strongroomd failed inside; its log says more")
+    })
 }
 
 #[cfg(test)]

@@ -288,3 +288,30 @@ fn one_user_cannot_queue_passwords_without_end() {
     assert_eq!(count(ErrorCode::Limit) + count(ErrorCode::PasswordWrong), 150);
     running.user();
 }
+
+/// A connection whose client asks `first` and then for more than it reads: its requests rest, begun.
+fn stalled(running: &Running, first: &[u8]) -> UnixStream {
+    let mut stream = raw(running);
+    stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+    let random = frame_of(3, 1, Op::GenerateRandom(GenerateRandom { length: 65_536 }));
+    stream.write_all(&[&hello(), first, &random.repeat(300)].concat()).unwrap();
+    stream
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_no_log_in() {
+    let running = Running::with_partition();
+    let wrong = |user: &str| {
+        let login = Login {
+            role: Role::CryptoUser.into(),
+            user: user.into(),
+            password: "wrong password".into(),
+            ..Login::default()
+        };
+        frame_of(2, 1, Op::Login(login))
+    };
+    let _stalled = [stalled(&running, &wrong(USER)), stalled(&running, &wrong("nobody").repeat(8))];
+    std::thread::sleep(Duration::from_millis(200));
+    // The client waits for 10 s, the daemon for a slow reader for 30 s.
+    running.user();
+}

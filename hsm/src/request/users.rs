@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{Context, blocking, done};
 use crate::failure::{Failure, refuse};
 use crate::partition::{Change, Partition};
-use crate::service::Service;
+use crate::service::{Service, detached};
 use crate::users::{self, MAX_ATTEMPTS, MAX_UIDS, PasswordHash, User, Users, role_name};
 
 /// Passwords of one user id that are checked, or wait for it, at the same time. The workers of a web server
@@ -94,40 +94,49 @@ async fn check_password(
 ) -> Result<Arc<User>, Failure> {
     if users::check_name(name).is_err() {
         // There is none; and such a name does not belong in the log.
-        return refuse!(PasswordWrong, "wrong user name or password for partition \"{}\"", partition.label());
+        return password_wrong(partition);
     }
-    let _waiting = Waiting::begin(context)?;
-    let _turn = partition.login_turn(name).await;
-    let counted = {
-        let (partition, name) = (Arc::clone(partition), name.to_owned());
-        blocking(move || partition.change(|change| count_attempt(change, &name, role))).await?
-    };
-    let hash = counted.as_ref().and_then(|user| user.password.clone());
-    let right =
-        context.service.verify_password(hash.unwrap_or_else(PasswordHash::of_nobody), password).await?;
-    match counted {
-        Some(user) if right => {
-            let partition = Arc::clone(partition);
-            blocking(move || {
-                partition.change(|change| {
-                    edit(change, &user.name, |user| {
-                        user.attempts = 0;
-                        Ok(())
+    let waiting = Waiting::begin(context)?;
+    let (service, uid) = (Arc::clone(&context.service), context.session.uid);
+    let (partition, name) = (Arc::clone(partition), name.to_owned());
+    detached(async move {
+        let _waiting = waiting;
+        let _turn = partition.login_turn(&name).await;
+        let counted = {
+            let (partition, name) = (Arc::clone(&partition), name.clone());
+            blocking(move || partition.change(|change| count_attempt(change, &name, role))).await?
+        };
+        let hash = counted.as_ref().and_then(|user| user.password.clone());
+        let right = service.verify_password(hash.unwrap_or_else(PasswordHash::of_nobody), password).await?;
+        match counted {
+            Some(user) if right => {
+                let partition = Arc::clone(&partition);
+                blocking(move || {
+                    partition.change(|change| {
+                        edit(change, &user.name, |user| {
+                            user.attempts = 0;
+                            Ok(())
+                        })
                     })
                 })
-            })
-            .await
+                .await
+            }
+            _ => {
+                tracing::warn!(
+                    uid,
+                    partition = partition.label(),
+                    user = name,
+                    "wrong user name or password"
+                );
+                password_wrong(&partition)
+            }
         }
-        _ => {
-            tracing::warn!(
-                uid = context.session.uid,
-                partition = partition.label(),
-                user = name,
-                "wrong user name or password"
-            );
-            refuse!(PasswordWrong, "wrong user name or password for partition \"{}\"", partition.label())
-        }
-    }
+    })
+    .await
+}
+
+fn password_wrong<T>(partition: &Partition) -> Result<T, Failure> {
+    refuse!(PasswordWrong, "wrong user name or password for partition \"{}\"", partition.label())
 }
 
 /// One of the password checks of a user id: each costs the disk and the processor something, and takes its turn.
