@@ -47,7 +47,16 @@ pub fn needs(op: &Op) -> Needs {
 ///
 /// NOT_LOGGED_IN if a log-in would help, NOT_PERMITTED if those who act may not do this.
 pub fn authorize(op: &Op, acting: &Acting) -> Result<(), Failure> {
-    let (permitted, wanted) = match needs(op) {
+    permit(needs(op), acting)
+}
+
+/// As [`authorize`], for a request whose needs are known.
+///
+/// # Errors
+///
+/// As for [`authorize`].
+pub fn permit(needs: Needs, acting: &Acting) -> Result<(), Failure> {
+    let (permitted, wanted) = match needs {
         Needs::Anyone | Needs::OfficerOrOldPassword => return Ok(()),
         Needs::Owner if acting.owner => return Ok(()),
         Needs::Owner => {
@@ -64,6 +73,22 @@ pub fn authorize(op: &Op, acting: &Acting) -> Result<(), Failure> {
     match acting.anyone() {
         Some(user) => refuse!(NotPermitted, "{user} may not do this: it takes a {wanted}"),
         None => refuse!(NotLoggedIn, "this takes a {wanted}: log in first"),
+    }
+}
+
+/// Who does what needs this, for the log. The one who gives the right is named: a connection may act as a
+/// crypto officer and a crypto user at once.
+pub fn responsible(needs: Needs, acting: &Acting) -> String {
+    let user = match needs {
+        Needs::Officer | Needs::OfficerOrOwner | Needs::OfficerOrOldPassword => acting.officer.as_ref(),
+        Needs::CryptoUser => acting.crypto_user.as_ref(),
+        Needs::Owner => None,
+        Needs::Anyone => acting.shown(),
+    };
+    match user {
+        Some(user) => user.title(),
+        None if acting.owner => "owner".to_owned(),
+        None => String::new(),
     }
 }
 
@@ -99,6 +124,14 @@ mod tests {
             }
         }
         assert!(authorize(&unlock, &acting(true, false, false)).is_ok());
+    }
+
+    #[test]
+    fn the_one_who_gives_the_right_is_responsible() {
+        let both = acting(true, true, true);
+        assert_eq!(responsible(Needs::Officer, &both), "crypto officer \"admin\"");
+        assert_eq!(responsible(Needs::CryptoUser, &both), "crypto user \"web\"");
+        assert_eq!(responsible(Needs::OfficerOrOwner, &acting(true, false, true)), "owner");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use strongroom_protocol::v1::Role;
 
 use crate::partition::Partition;
 use crate::tickets::LoginSession;
-use crate::users::User;
+use crate::users::{User, Users};
 
 /// One connection's identity: the kernel's peer credentials, and its log-ins.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Acting {
 
     /// For messages: `crypto user "web"`.
     pub fn anyone(&self) -> Option<String> {
-        self.shown().map(|user| format!("{} \"{}\"", crate::users::role_name(user.role), user.name))
+        self.shown().map(|user| user.title())
     }
 }
 
@@ -51,18 +51,21 @@ impl Session {
 
     /// As whom the connection acts in a partition now. A log-in replaces what its user id is admitted to.
     pub fn acting(&self, partition: &Partition) -> Acting {
-        let login = self.logins().get(&partition.number()).map(Arc::clone);
-        let contents = partition.contents();
+        self.acting_among(partition.number(), &partition.contents().users)
+    }
+
+    /// As [`Session::acting`], for who holds the users already.
+    pub fn acting_among(&self, partition: u32, users: &Users) -> Acting {
+        let login = self.logins().get(&partition).map(Arc::clone);
         let mut acting = Acting { owner: self.owner, ..Acting::default() };
-        let valid = login.and_then(|login| {
-            contents.users.get(&login.user).filter(|user| login.is_valid_for(user)).map(Arc::clone)
-        });
+        let valid = login
+            .and_then(|login| users.get(&login.user).filter(|user| login.is_valid_for(user)).map(Arc::clone));
         match valid {
             Some(user) if user.role == Role::CryptoOfficer => acting.officer = Some(user),
             Some(user) => acting.crypto_user = Some(user),
             None => {
-                acting.officer = contents.users.admitted(self.uid, Role::CryptoOfficer).map(Arc::clone);
-                acting.crypto_user = contents.users.admitted(self.uid, Role::CryptoUser).map(Arc::clone);
+                acting.officer = users.admitted(self.uid, Role::CryptoOfficer).map(Arc::clone);
+                acting.crypto_user = users.admitted(self.uid, Role::CryptoUser).map(Arc::clone);
             }
         }
         acting

@@ -60,6 +60,11 @@ impl User {
         self.attempts >= MAX_ATTEMPTS
     }
 
+    /// How messages and the log name it: `crypto user "web"`.
+    pub fn title(&self) -> String {
+        format!("{} \"{}\"", role_name(self.role), self.name)
+    }
+
     /// What clients see.
     pub fn info(&self) -> UserInfo {
         UserInfo {
@@ -70,6 +75,11 @@ impl User {
             locked: self.is_locked(),
             failed_attempts: self.attempts,
         }
+    }
+
+    /// Whether this is `other` with the password and the role that it had: not a new user of the same name.
+    pub fn is_still(&self, other: &User) -> bool {
+        self.name == other.name && self.epoch == other.epoch && self.role == other.role
     }
 
     /// What lies in the store.

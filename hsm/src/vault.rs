@@ -15,7 +15,7 @@ use crate::partition::Partition;
 use crate::records::{self, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, RedbStore, Store, StoreError};
-use crate::users::{PasswordHash, User};
+use crate::users::{PasswordHash, User, Users};
 
 /// Partitions that a daemon has at most.
 pub const MAX_PARTITIONS: usize = 100;
@@ -212,17 +212,21 @@ impl Vault {
         Ok(partition)
     }
 
-    /// Deletes a partition with all that is in it. Blocks.
+    /// Deletes a partition with all that is in it, if `permitted` says so of its users. Blocks.
     ///
     /// # Errors
     ///
-    /// STORE.
-    pub fn delete(&self, partition: &Partition) -> Result<(), Failure> {
+    /// Those of `permitted`, and STORE.
+    pub fn delete(
+        &self,
+        partition: &Partition,
+        permitted: impl FnOnce(&Users) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut root = self.root();
         let mut new_root = root.clone();
         new_root.partitions.retain(|p| p.number != partition.number());
         let sealed_root = seal_root(&self.node_key, &new_root)?;
-        partition.delete_all(|batch| batch.put(ROOT.to_owned(), sealed_root))?;
+        partition.delete_all(permitted, |batch| batch.put(ROOT.to_owned(), sealed_root))?;
         *root = new_root;
         self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&partition.number());
         Ok(())

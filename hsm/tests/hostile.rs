@@ -315,3 +315,64 @@ fn a_client_that_does_not_read_holds_up_no_log_in() {
     // The client waits for 10 s, the daemon for a slow reader for 30 s.
     running.user();
 }
+
+/// The reply to the first request of a [`stalled`] connection, once it is read on.
+fn resumed(mut stream: UnixStream) -> Option<Response> {
+    loop {
+        let response = read_response(&mut stream)?;
+        if response.id == 2 {
+            return Some(response);
+        }
+    }
+}
+
+#[test]
+fn what_waited_is_not_done_for_one_who_may_no_longer() {
+    let running = Running::with_partition();
+    let mut officer = running.officer();
+    officer.create_user("leaving", Role::CryptoOfficer, PASSWORD).unwrap();
+    let login = |role: Role, user: &str| Login {
+        role: role.into(),
+        user: user.into(),
+        password: PASSWORD.into(),
+        ..Login::default()
+    };
+    let create = CreateUser { name: "back-door".into(), role: 1, password: PASSWORD.into(), uids: vec![] };
+    let mut leaving = raw(&running);
+    leaving
+        .write_all(&[hello(), frame_of(9, 1, Op::Login(login(Role::CryptoOfficer, "leaving")))].concat())
+        .unwrap();
+    assert!(read_response(&mut leaving).is_some() && read_response(&mut leaving).is_some());
+    let random = frame_of(3, 1, Op::GenerateRandom(GenerateRandom { length: 65_536 }));
+    leaving.write_all(&[frame_of(2, 1, Op::CreateUser(create)), random.repeat(60)].concat()).unwrap();
+    // Its owner resets the password while the old one has been found right.
+    let change = ChangePassword {
+        name: USER.into(),
+        old_password: PASSWORD.into(),
+        new_password: "the thief's own".into(),
+    };
+    let thief = stalled(&running, &frame_of(2, 1, Op::ChangePassword(change)));
+    let old = stalled(&running, &frame_of(2, 1, Op::Login(login(Role::CryptoUser, USER))));
+    std::thread::sleep(Duration::from_millis(700));
+    officer.call(Op::DeleteUser(DeleteUser { name: "leaving".into() })).unwrap();
+    let reset = "chosen by the officer";
+    officer
+        .call(Op::ChangePassword(ChangePassword {
+            name: USER.into(),
+            old_password: String::new(),
+            new_password: reset.into(),
+        }))
+        .unwrap();
+    assert_eq!(error_of(resumed(leaving)), ErrorCode::NotLoggedIn);
+    assert_eq!(error_of(resumed(thief)), ErrorCode::PasswordWrong);
+    // The log-in was right when it was checked; its ticket is of that time.
+    let ticket = match resumed(old).unwrap().result {
+        Some(response::Result::Login(reply)) => reply.ticket,
+        other => panic!("{other:?}"),
+    };
+    let mut client = running.client();
+    let redeem = Login { role: Role::CryptoUser.into(), ticket, ..Login::default() };
+    assert_eq!(code(client.call(Op::Login(redeem))), ErrorCode::TicketInvalid);
+    client.login(Role::CryptoUser, USER, reset).unwrap();
+    assert_eq!(code(client.login(Role::CryptoOfficer, "back-door", PASSWORD)), ErrorCode::PasswordWrong);
+}

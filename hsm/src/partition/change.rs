@@ -1,6 +1,6 @@
 //! Changes of a partition: gathered, sealed, committed, then visible.
 
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 
 use prost::Message;
 use strongroom_protocol::v1::ObjectInfo;
@@ -13,7 +13,7 @@ use crate::memory::SecretBytes;
 use crate::object::{Object, ObjectId, Search};
 use crate::records::{self, HeaderRecord, ObjectRecord};
 use crate::store::Batch;
-use crate::users::User;
+use crate::users::{User, Users};
 
 /// Changes that are made together, in memory and in the store.
 pub struct Change<'a> {
@@ -39,10 +39,7 @@ impl Partition {
     ///
     /// What `plan` says, or STORE; nothing was changed then.
     pub fn change<T>(&self, plan: impl FnOnce(&mut Change<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let mut header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
-        if header.deleted {
-            return refuse!(NoSuchPartition, "partition {} \"{}\" was deleted", self.number, self.label);
-        }
+        let mut header = self.lock_header()?;
         // A failed commit leaves a gap, so that no two records ever have the same revision.
         header.revision += 1;
         let contents = self.contents();
@@ -71,15 +68,22 @@ impl Partition {
         Ok(value)
     }
 
-    /// Deletes all records of the partition, together with what `also` adds to the batch. Blocks.
+    /// Deletes all records of the partition, together with what `also` adds to the batch, if `permitted` says
+    /// so of its users. Blocks.
     ///
     /// # Errors
     ///
-    /// STORE; nothing was changed then.
-    pub fn delete_all(&self, also: impl FnOnce(&mut Batch)) -> Result<(), Failure> {
-        let mut header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Those of `permitted`, NO_SUCH_PARTITION, STORE; nothing was changed then.
+    pub fn delete_all(
+        &self,
+        permitted: impl FnOnce(&Users) -> Result<(), Failure>,
+        also: impl FnOnce(&mut Batch),
+    ) -> Result<(), Failure> {
+        let mut header = self.lock_header()?;
         let mut batch = Batch::default();
-        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        // Nothing changes while the header is locked. Readers go on while the store commits.
+        let contents = self.contents();
+        permitted(&contents.users)?;
         for object in contents.objects.find(Search::default()) {
             batch.delete(self.names.object(&object.id));
         }
@@ -89,10 +93,23 @@ impl Partition {
         batch.delete(self.names.key());
         batch.delete(self.names.header());
         also(&mut batch);
+        drop(contents);
         self.store.commit(&batch)?;
         header.deleted = true;
-        *contents = Contents::default();
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        let deleted = std::mem::take(&mut *contents);
+        drop(contents);
+        // Many objects take a while, and nobody waits for it.
+        drop(deleted);
         Ok(())
+    }
+
+    fn lock_header(&self) -> Result<MutexGuard<'_, Header>, Failure> {
+        let header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
+        match header.deleted {
+            true => refuse!(NoSuchPartition, "partition {} \"{}\" was deleted", self.number, self.label),
+            false => Ok(header),
+        }
     }
 
     fn seal_header(&self, header: &Header) -> Result<Vec<u8>, Failure> {

@@ -15,15 +15,44 @@ use strongroom_protocol::{VERSION, secret};
 
 use crate::failure::{Failure, refuse};
 use crate::partition::Partition;
-use crate::policy;
+use crate::policy::{self, Needs};
 use crate::service::{Service, blocking};
 use crate::session::{Acting, Session};
+use crate::users::Users;
 
 /// What a request works on.
 struct Context {
     service: Arc<Service>,
     session: Arc<Session>,
     acting: Acting,
+    needs: Needs,
+}
+
+impl Context {
+    fn asker(&self) -> Asker {
+        Asker {
+            session: Arc::clone(&self.session),
+            needs: self.needs,
+            by: policy::responsible(self.needs, &self.acting),
+        }
+    }
+}
+
+/// Those who ask for a change, when it is made: much may have happened since their request began.
+struct Asker {
+    session: Arc<Session>,
+    needs: Needs,
+    /// For the log.
+    by: String,
+}
+
+impl Asker {
+    /// As whom they act now, if they still may do what they ask for.
+    fn still_may(&self, partition: &Partition, users: &Users) -> Result<Acting, Failure> {
+        let acting = self.session.acting_among(partition.number(), users);
+        policy::permit(self.needs, &acting)?;
+        Ok(acting)
+    }
 }
 
 /// Carries a request out. Its secrets are wiped. What a reply says may be secret: wipe its bytes too if
@@ -52,7 +81,7 @@ async fn dispatch(
 ) -> Result<response::Result, Failure> {
     // Requests about the whole daemon.
     let acting = Acting { owner: session.owner, ..Acting::default() };
-    let whole = Context { service, session, acting };
+    let whole = Context { service, session, acting, needs: policy::needs(&op) };
     let result = match &mut op {
         Op::Hello(m) => return status::hello(&whole.service, m),
         Op::Status(_) => return status::status(&whole.service).await,

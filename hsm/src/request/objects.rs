@@ -146,12 +146,12 @@ async fn store_pair(
         Some(public) => Some(templates::key_info(context, public, Half::Public { generated }, kind, &spki)?),
         None => None,
     };
-    let partition = Arc::clone(partition);
+    let (partition, asker) = (Arc::clone(partition), context.asker());
     let what = if generated { "key pair generated" } else { "key pair imported" };
-    let (uid, by) = (context.session.uid, context.acting.anyone());
     blocking(move || {
         let key = Arc::new(key);
         let objects = partition.change(|change| {
+            asker.still_may(&partition, &change.before().users)?;
             let mut made = vec![change.add_object(private, Some(kind), Some(&key))?];
             if let Some(public) = public {
                 made.push(change.add_object(public, Some(kind), None)?);
@@ -159,6 +159,7 @@ async fn store_pair(
             Ok(made)
         })?;
         let title = objects.first().map(|object| object.title());
+        let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = partition.label(), object = title, %kind, "{what}");
         Ok(listed(&objects))
     })
@@ -200,10 +201,13 @@ pub(super) async fn create(
         }
     }
     let info = templates::object_info(context, asked, kind)?;
-    let partition = Arc::clone(partition);
-    let (uid, by) = (context.session.uid, context.acting.anyone());
+    let (partition, asker) = (Arc::clone(partition), context.asker());
     blocking(move || {
-        let object = partition.change(|change| change.add_object(info, kind, None))?;
+        let object = partition.change(|change| {
+            asker.still_may(&partition, &change.before().users)?;
+            change.add_object(info, kind, None)
+        })?;
+        let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = partition.label(), object = object.title(), "object created");
         Ok(listed(&[object]))
     })
@@ -231,10 +235,10 @@ pub(super) async fn set_attributes(
     if asked_for.info.not_modifiable {
         return refuse!(AttributeReadOnly, "{} is not modifiable", asked_for.title());
     }
-    let partition = Arc::clone(partition);
-    let (uid, by) = (context.session.uid, context.acting.anyone());
+    let (partition, asker) = (Arc::clone(partition), context.asker());
     blocking(move || {
         let object = partition.change(|change| {
+            asker.still_may(&partition, &change.before().users)?;
             let Some(object) = change.before().objects.get(&asked_for.id).map(Arc::clone) else {
                 return gone(&asked_for.info);
             };
@@ -248,6 +252,7 @@ pub(super) async fn set_attributes(
             templates::check_sizes(&info.label, &info.id, &info.attributes)?;
             change.replace_object(&object, info)
         })?;
+        let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = partition.label(), object = object.title(), "object changed");
         Ok(listed(&[object]))
     })
@@ -263,16 +268,17 @@ pub(super) async fn destroy(
     if object.info.not_destroyable {
         return refuse!(AttributeReadOnly, "{} is not destroyable", object.title());
     }
-    let partition = Arc::clone(partition);
-    let (uid, by) = (context.session.uid, context.acting.anyone());
+    let (partition, asker) = (Arc::clone(partition), context.asker());
     blocking(move || {
         partition.change(|change| {
+            asker.still_may(&partition, &change.before().users)?;
             let Some(object) = change.before().objects.get(&object.id).map(Arc::clone) else {
                 return gone(&object.info);
             };
             change.delete_object(&object);
             Ok(())
         })?;
+        let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = partition.label(), object = object.title(), "object destroyed");
         Ok(done())
     })

@@ -61,10 +61,10 @@ pub(super) async fn create(context: &Context, request: CreatePartition) -> Resul
     users::check_new_password(&password)?;
     let hash = context.service.hash_password(password).await?;
     let service = Arc::clone(&context.service);
-    let uid = context.session.uid;
+    let (uid, by) = (context.session.uid, context.asker().by);
     let partition = blocking(move || {
         let partition = service.vault.create(&label, &officer, hash)?;
-        tracing::info!(uid, partition = label, user = officer, "partition created");
+        tracing::info!(uid, by, partition = label, user = officer, "partition created");
         Ok(partition)
     })
     .await?;
@@ -85,10 +85,10 @@ pub(super) async fn delete(
             request.label
         );
     }
-    let (service, partition) = (Arc::clone(&context.service), Arc::clone(partition));
-    let (uid, by) = (context.session.uid, context.acting.anyone());
+    let (service, partition, asker) = (Arc::clone(&context.service), Arc::clone(partition), context.asker());
     blocking(move || {
-        service.vault.delete(&partition)?;
+        service.vault.delete(&partition, |users| asker.still_may(&partition, users).map(drop))?;
+        let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = partition.label(), "partition deleted");
         Ok(done())
     })

@@ -7,10 +7,11 @@ use strongroom_protocol::v1::{
 };
 use zeroize::Zeroizing;
 
-use super::{Context, blocking, done};
+use super::{Asker, Context, blocking, done};
 use crate::failure::{Failure, refuse};
 use crate::partition::{Change, Partition};
 use crate::service::{Service, detached};
+use crate::session::Acting;
 use crate::users::{self, MAX_ATTEMPTS, MAX_UIDS, PasswordHash, User, Users, role_name};
 
 /// Passwords of one user id that are checked, or wait for it, at the same time. The workers of a web server
@@ -76,10 +77,9 @@ fn only_user(users: &Users, role: Role, label: &str) -> Result<String, Failure> 
             "partition \"{label}\" has no {} with a password; make one with 'strongroom user create'",
             role_name(role)
         ),
-        (Some(_), Some(_)) => refuse!(
-            NoSuchUser,
-            "partition \"{label}\" has several users of this role: write the PIN as name:password"
-        ),
+        (Some(_), Some(_)) => {
+            refuse!(NoSuchUser, "partition \"{label}\" has several users of this role: name the user")
+        }
     }
 }
 
@@ -113,6 +113,10 @@ async fn check_password(
                 let partition = Arc::clone(&partition);
                 blocking(move || {
                     partition.change(|change| {
+                        let now = change.before().users.get(&user.name);
+                        if !now.is_some_and(|now| now.is_still(&user)) {
+                            return password_wrong(&partition);
+                        }
                         edit(change, &user.name, |user| {
                             user.attempts = 0;
                             Ok(())
@@ -236,7 +240,7 @@ pub(super) async fn create(
             Some(context.service.hash_password(password).await?)
         }
     };
-    let user = administer(context, partition, "user created", name, move |change, name| {
+    let user = administer(context.asker(), partition, "user created", name, move |change, _, name| {
         if change.before().users.get(name).is_some() {
             return refuse!(Exists, "a user \"{name}\" is there already");
         }
@@ -255,7 +259,7 @@ pub(super) async fn delete(
     partition: &Arc<Partition>,
     request: DeleteUser,
 ) -> Result<response::Result, Failure> {
-    administer(context, partition, "user deleted", request.name, |change, name| {
+    administer(context.asker(), partition, "user deleted", request.name, |change, _, name| {
         let Some(user) = change.before().users.get(name).map(Arc::clone) else {
             return no_such_user(name);
         };
@@ -280,20 +284,39 @@ pub(super) async fn change_password(
     users::check_new_password(&new_password)?;
     let role = partition.contents().users.get(&name).map(|user| user.role);
     let by_officer = context.acting.officer.is_some() && role == Some(Role::CryptoUser);
-    if !(by_officer && old_password.is_empty()) {
-        check_password(context, partition, &name, None, old_password).await?;
+    let mut asker = context.asker();
+    let checked = match by_officer && old_password.is_empty() {
+        true => None,
+        false => Some(check_password(context, partition, &name, None, old_password).await?),
+    };
+    if let Some(user) = &checked {
+        asker.by = user.title();
     }
     let hash = context.service.hash_password(new_password).await?;
-    let user = administer(context, partition, "password changed", name, move |change, name| {
+    let plan = move |change: &mut Change<'_>, acting: &Acting, name: &str| {
         let epoch = change.revision();
         edit(change, name, |user| {
+            match &checked {
+                Some(checked) if user.is_still(checked) => {}
+                Some(_) => {
+                    return refuse!(PasswordWrong, "the password of \"{}\" was changed meanwhile", user.name);
+                }
+                None if acting.officer.is_some() && user.role == Role::CryptoUser => {}
+                None => {
+                    return refuse!(
+                        NotPermitted,
+                        "this takes the old password of \"{}\", or a crypto officer if it is a crypto user",
+                        user.name
+                    );
+                }
+            }
             user.password = Some(hash);
             user.attempts = 0;
             user.epoch = epoch;
             Ok(())
         })
-    })
-    .await?;
+    };
+    let user = administer(asker, partition, "password changed", name, plan).await?;
     // Log-ins with the old password are over, but for the one that changed it.
     if let Some(login) = context.session.log_out(partition.number()) {
         let own = login.user == user.name && login.role == user.role;
@@ -310,7 +333,7 @@ pub(super) async fn admit_uid(
 ) -> Result<response::Result, Failure> {
     let AdmitUid { name, uid, withdraw } = request;
     let what = if withdraw { "user id withdrawn" } else { "user id admitted" };
-    let user = administer(context, partition, what, name, move |change, name| {
+    let user = administer(context.asker(), partition, what, name, move |change, _, name| {
         if !withdraw && let Some(user) = change.before().users.get(name) {
             check_free(&change.before().users, uid, user.role, name)?;
         }
@@ -347,7 +370,7 @@ pub(super) async fn unlock(
     partition: &Arc<Partition>,
     request: UnlockUser,
 ) -> Result<response::Result, Failure> {
-    let user = administer(context, partition, "user unlocked", request.name, |change, name| {
+    let user = administer(context.asker(), partition, "user unlocked", request.name, |change, _, name| {
         edit(change, name, |user| {
             user.attempts = 0;
             Ok(())
@@ -357,18 +380,21 @@ pub(super) async fn unlock(
     Ok(response::Result::User(user.info()))
 }
 
-/// Makes a change of a user, and logs it with who did it.
+/// Makes a change of a user if those who ask still may, and logs it with who did it.
 async fn administer<T: Send + 'static>(
-    context: &Context,
+    asker: Asker,
     partition: &Arc<Partition>,
     what: &'static str,
     name: String,
-    plan: impl FnOnce(&mut Change<'_>, &str) -> Result<T, Failure> + Send + 'static,
+    plan: impl FnOnce(&mut Change<'_>, &Acting, &str) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let partition = Arc::clone(partition);
-    let (uid, by) = (context.session.uid, context.acting.anyone().unwrap_or_default());
     blocking(move || {
-        let value = partition.change(|change| plan(change, &name))?;
+        let value = partition.change(|change| {
+            let acting = asker.still_may(&partition, &change.before().users)?;
+            plan(change, &acting, &name)
+        })?;
+        let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = partition.label(), user = name, "{what}");
         Ok(value)
     })
