@@ -58,10 +58,14 @@ pub fn public_key(
         };
         module.find(session.handle, &template, 8).map_err(|rv| Error::token("C_FindObjects", own.name(), rv))
     };
+    let mut public_keys = Vec::new();
     for public in beside(CKO_PUBLIC_KEY)? {
-        let attributes = Attributes::read(module, session, public)?;
-        if attributes.kind().ok() == Some(kind)
-            && let Some(der) = attributes.spki(kind)
+        public_keys.push(Attributes::read(module, session, public)?);
+    }
+    // Several pairs may share an id: those of the same label come first.
+    public_keys.sort_by_key(|public| public.label != own.label);
+    for public in public_keys.iter().filter(|public| public.may_belong_to(&own)) {
+        if let Some(der) = public.spki(kind)
             && let Some(key) = PublicKey::from_der(context, &der).ok().filter(fits)
         {
             return Ok((kind, key));
@@ -129,6 +133,15 @@ impl Attributes {
         }
     }
 
+    /// Whether these, of a public key, can be the other half of a private key: what both tell is the same.
+    fn may_belong_to(&self, private: &Self) -> bool {
+        let agree =
+            |one: &Option<Vec<u8>>, other: &Option<Vec<u8>>| one.is_none() || other.is_none() || one == other;
+        self.key_type == private.key_type
+            && agree(&self.modulus, &private.modulus)
+            && agree(&self.ec_params, &private.ec_params)
+    }
+
     /// The DER SubjectPublicKeyInfo, if the attributes suffice.
     fn spki(&self, kind: KeyKind) -> Option<Vec<u8>> {
         if let Some(spki) = &self.spki
@@ -188,6 +201,23 @@ mod tests {
         assert_eq!(point(&[4, 2, 7, 8]), [7, 8]);
         let raw = [4u8, 65, 66, 67, 68];
         assert_eq!(point(&raw), raw);
+    }
+
+    #[test]
+    fn a_public_key_of_another_curve_does_not_belong() {
+        let on = |curve: &[u8]| Attributes {
+            key_type: Some(CKK_EC),
+            ec_params: Some(curve.to_vec()),
+            modulus: None,
+            exponent: None,
+            ec_point: None,
+            spki: None,
+            id: None,
+            label: None,
+        };
+        assert!(on(&[6, 1, 1]).may_belong_to(&on(&[6, 1, 1])));
+        assert!(!on(&[6, 1, 1]).may_belong_to(&on(&[6, 1, 2])));
+        assert!(Attributes { ec_params: None, ..on(&[]) }.may_belong_to(&on(&[6, 1, 2])));
     }
 
     #[test]
