@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use strongroom_protocol::address;
 
 use crate::connection::Deadlines;
+use crate::places::Limits;
 
 /// The daemon's configuration.
 #[derive(Debug, Clone)]
@@ -17,10 +18,8 @@ pub struct Config {
     pub socket_mode: u32,
     /// systemd's $CREDENTIALS_DIRECTORY.
     pub credentials: Option<PathBuf>,
-    /// Connections at the same time.
-    pub max_connections: usize,
-    /// Connections at the same time from one user id other than root.
-    pub max_connections_of_one: usize,
+    /// Connections at the same time. Fewer if the process may not have as many file descriptors.
+    pub connections: Limits,
     /// How long a connection may keep the daemon waiting.
     pub deadlines: Deadlines,
 }
@@ -34,8 +33,7 @@ impl Config {
             socket: address::listen_socket(uid),
             socket_mode: if uid == 0 { 0o666 } else { 0o600 },
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
-            max_connections: 4096,
-            max_connections_of_one: 2048,
+            connections: Limits { all: 4096, of_one: 2048, strangers: 1024, strangers_of_one: 256 },
             deadlines: Deadlines::default(),
         }
     }

@@ -2,13 +2,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use strongroom_protocol::v1::ErrorCode;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -17,8 +16,8 @@ use tokio::time::{sleep, timeout};
 use crate::config::Config;
 use crate::connection;
 use crate::crypto::engine::Engine;
-use crate::failure::Failure;
 use crate::memory::arena;
+use crate::places::Who;
 use crate::service::Service;
 use crate::session::Session;
 use crate::vault::{Slot, Vault, VaultError};
@@ -28,6 +27,9 @@ const STOP: Duration = Duration::from_secs(10);
 
 /// Connections above the limit that are told so at the same time; others are just closed.
 const TURNING_AWAY: usize = 64;
+
+/// File descriptors that are not connections being served: the store, the runtime, and [`TURNING_AWAY`].
+const OTHER_DESCRIPTORS: usize = 64 + TURNING_AWAY;
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,19 @@ pub enum StartError {
         /// Its permissions.
         mode: u32,
     },
+    /// The state directory is somebody else's.
+    #[error(
+        "{} belongs to user id {owner}, and strongroomd runs as {own}: 'chown -R {own}' it, or choose another directory with --state-dir",
+        path.display()
+    )]
+    NotOurs {
+        /// The state directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// As whom the daemon runs.
+        own: u32,
+    },
     /// Opening the store.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -62,6 +77,14 @@ pub enum StartError {
     },
 }
 
+/// How many connections fit into the files that the process may have open; strongroomd has raised that limit
+/// as far as it may.
+fn room_for_connections() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    files.saturating_sub(OTHER_DESCRIPTORS).max(files / 4)
+}
+
 fn io_error(what: String) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::Io { what, source }
 }
@@ -73,8 +96,8 @@ pub struct Daemon {
     service: Arc<Service>,
     listener: UnixListener,
     own_uid: u32,
-    /// Whether the socket is the daemon's to remove.
-    made_socket: bool,
+    /// The socket that the daemon made and has to remove: its device and inode.
+    made_socket: Option<(u64, u64)>,
     /// Locked as long as the daemon runs.
     _lock: File,
 }
@@ -87,20 +110,20 @@ impl Daemon {
     ///
     /// [`StartError`].
     pub fn start(
-        config: Config,
+        mut config: Config,
         inherited: Option<std::os::unix::net::UnixListener>,
     ) -> Result<Self, StartError> {
         crate::crypto::aws_lc::prepare();
+        config.connections = config.connections.within(room_for_connections());
         make_directories(&config)?;
         let lock = lock(&config.state_dir)?;
         let vault = Vault::open(&config.state_dir, config.credentials.as_deref())?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = Engine::start(cores).map_err(io_error("starting signing threads".to_owned()))?;
         let service = Arc::new(Service::new(vault, engine, cores));
-        let made_socket = inherited.is_none();
-        let listener = match inherited {
-            Some(listener) => listener,
-            None => listen(&config.socket, config.socket_mode)?,
+        let (listener, made_socket) = match inherited {
+            Some(listener) => (listener, None),
+            None => (listen(&config.socket, config.socket_mode)?, identity(&config.socket)),
         };
         let listener = listener
             .set_nonblocking(true)
@@ -141,8 +164,9 @@ impl Daemon {
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
             }
         }
-        if self.made_socket {
-            // Before the last answers: who comes now is told at once that nobody listens.
+        if self.made_socket.is_some() && self.made_socket == identity(&self.config.socket) {
+            // Before the last answers: who comes now is told at once that nobody listens. A socket that somebody
+            // else has put there meanwhile stays.
             let _ = fs::remove_file(&self.config.socket);
         }
         drop(self.listener);
@@ -168,37 +192,32 @@ impl Daemon {
             Ok(credentials) => credentials.uid(),
             Err(error) => return tracing::warn!("a connection without credentials was closed: {error}"),
         };
-        let most = self.config.max_connections;
-        let most_of_one = if uid == 0 { most } else { self.config.max_connections_of_one };
-        if !self.service.counters.connections.enter(uid, most, most_of_one) {
-            tracing::warn!(uid, "a connection was turned away: too many are open");
-            if let Ok(permit) = Arc::clone(turning_away).try_acquire_owned() {
-                let message =
-                    format!("strongroomd has {most} connections, its limit: close some, or try later");
-                tokio::spawn(async move {
-                    connection::turn_away(stream, Failure::new(ErrorCode::Limit, message)).await;
-                    drop(permit);
-                });
+        let owner = uid == 0 || uid == self.own_uid;
+        let who = match owner {
+            true => Who::Owner,
+            false if self.service.vault.admits(uid) => Who::Admitted,
+            false => Who::Stranger,
+        };
+        let place = match self.service.counters.connections.take(uid, who, self.config.connections) {
+            Ok(place) => place,
+            Err(failure) => {
+                tracing::warn!(uid, "a connection was turned away: {failure}");
+                if let Ok(permit) = Arc::clone(turning_away).try_acquire_owned() {
+                    tokio::spawn(async move {
+                        connection::turn_away(stream, failure).await;
+                        drop(permit);
+                    });
+                }
+                return;
             }
-            return;
-        }
-        let session = Arc::new(Session::new(uid, uid == 0 || uid == self.own_uid));
+        };
+        let session = Arc::new(Session::new(uid, owner));
         let (service, deadlines, stopped) =
             (Arc::clone(&self.service), self.config.deadlines, stopped.clone());
         connections.spawn(async move {
-            let counted = Counted(Arc::clone(&service), uid);
             connection::serve(service, session, stream, deadlines, stopped).await;
-            drop(counted);
+            drop(place);
         });
-    }
-}
-
-/// Takes a connection out of the count when its task ends, however it ends.
-struct Counted(Arc<Service>, u32);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.counters.connections.leave(self.1);
     }
 }
 
@@ -226,9 +245,21 @@ pub fn make_directories(config: &Config) -> Result<(), StartError> {
 }
 
 fn private_directory(path: &Path) -> Result<(), StartError> {
+    let new: Vec<&Path> = path.ancestors().take_while(|directory| !directory.exists()).collect();
     make_directory(path, 0o700)?;
+    // The store syncs what is in the directory; this makes the directory itself last.
+    for above in new.into_iter().filter_map(Path::parent) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        File::open(above)
+            .and_then(|directory| directory.sync_all())
+            .map_err(io_error(format!("syncing the directory {}", above.display())))?;
+    }
     let metadata = fs::metadata(path).map_err(io_error(format!("looking at {}", path.display())))?;
     let mode = metadata.permissions().mode() & 0o777;
+    let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != own {
+        return Err(StartError::NotOurs { path: path.to_owned(), owner, own });
+    }
     if mode & 0o077 != 0 {
         return Err(StartError::Exposed { path: path.to_owned(), mode });
     }
@@ -264,6 +295,11 @@ fn lock(directory: &Path) -> Result<File, StartError> {
             Err(StartError::Io { what: format!("locking {}", path.display()), source })
         }
     }
+}
+
+/// Device and inode of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn listen(path: &Path, mode: u32) -> Result<std::os::unix::net::UnixListener, StartError> {

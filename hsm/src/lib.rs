@@ -15,6 +15,7 @@ pub mod memory;
 pub mod node_key;
 pub mod object;
 pub mod partition;
+pub mod places;
 pub mod policy;
 pub mod records;
 pub mod request;

@@ -14,6 +14,7 @@ use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::engine::Engine;
 use crate::failure::{Failure, refuse};
+use crate::places::Places;
 use crate::users::PasswordHash;
 use crate::vault::Vault;
 
@@ -43,7 +44,7 @@ pub struct Service {
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Connections that are open now.
-    pub connections: PerUid,
+    pub connections: Arc<Places>,
     /// Passwords that are being checked now, or wait for it.
     pub passwords: PerUid,
     /// Requests that arrived.

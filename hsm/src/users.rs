@@ -276,6 +276,11 @@ impl Users {
         self.by_name.is_empty()
     }
 
+    /// Whether a local user id acts as any of the users.
+    pub fn admits(&self, uid: u32) -> bool {
+        [Role::CryptoOfficer, Role::CryptoUser].iter().any(|role| self.by_uid.contains_key(&(uid, *role)))
+    }
+
     /// The user of this role as whom a local user id acts: there is at most one.
     pub fn admitted(&self, uid: u32, role: Role) -> Option<&Arc<User>> {
         self.by_name.get(self.by_uid.get(&(uid, role))?)

@@ -163,6 +163,15 @@ impl Vault {
         }
     }
 
+    /// Whether a user of any partition has this local user id admitted.
+    pub fn admits(&self, uid: u32) -> bool {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.values().any(|slot| match slot {
+            Slot::Sound(partition) => partition.contents().users.admits(uid),
+            Slot::Damaged { .. } => false,
+        })
+    }
+
     /// Makes a partition with its first crypto officer. Blocks.
     ///
     /// # Errors

@@ -286,3 +286,29 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
     assert!(message[..length].starts_with(b"STOPPING=1"));
     assert!(process.child.wait().unwrap().success());
 }
+
+#[test]
+fn a_socket_that_somebody_else_has_made_meanwhile_stays() {
+    let running = Running::start();
+    std::fs::remove_file(running.socket()).unwrap();
+    let other = std::os::unix::net::UnixListener::bind(running.socket()).unwrap();
+    let directory = running.stop();
+    assert!(std::os::unix::net::UnixStream::connect(directory.path().join("socket")).is_ok());
+    drop(other);
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_not_taken() {
+    use std::os::unix::fs::PermissionsExt;
+
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&state, Some(65_534), None).unwrap();
+    let error = Running::try_start_in(directory, |_| {}).err().unwrap();
+    assert!(error.contains("belongs to user id 65534"), "{error}");
+}

@@ -229,7 +229,7 @@ fn two_hundred_connections_sign_at_once() {
 #[test]
 fn connections_above_the_limit_are_told_so() {
     let running =
-        Running::try_start_in(tempfile::tempdir().unwrap(), |config| config.max_connections = 3).unwrap();
+        Running::try_start_in(tempfile::tempdir().unwrap(), |config| config.connections.all = 3).unwrap();
     let clients: Vec<_> = (0..3).map(|_| running.client()).collect();
     let refused = Connection::open(&running.socket(), "test", Default::default());
     assert_eq!(code(refused), ErrorCode::Limit);

@@ -42,7 +42,7 @@ pub(super) async fn status(service: &Service) -> Result<response::Result, Failur
         uptime_seconds: service.started.elapsed().as_secs(),
         partitions: slots.len() as u32,
         objects,
-        connections: service.counters.connections.count() as u32,
+        connections: service.counters.connections.taken() as u32,
         requests: service.counters.requests.load(Ordering::Relaxed),
         signatures: service.engine.made(),
         errors: service.counters.errors.load(Ordering::Relaxed),
