@@ -18,7 +18,7 @@ use strongroom_protocol::secret;
 use strongroom_protocol::v1::{ErrorCode, Request, Response, request::Op, response};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use zeroize::Zeroize;
 
 use self::frames::FrameBuffer;
@@ -250,12 +250,15 @@ impl Connection {
     /// Writes the replies that are ready.
     async fn flush(&mut self) -> Result<(), End> {
         let mut written = 0;
+        // One deadline for all of it: who takes a byte now and then has no longer than who takes none.
+        let mut deadline = None;
         while let Some(rest) = self.out.get(written..).filter(|rest| !rest.is_empty()) {
             match self.stream.try_write(rest) {
                 Ok(0) => return Err(End::Closed),
                 Ok(more) => written += more,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match timeout(self.deadlines.frame, self.stream.writable()).await {
+                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.deadlines.frame);
+                    match timeout_at(deadline, self.stream.writable()).await {
                         Ok(ready) => ready?,
                         Err(_) => return Err(End::Deadline),
                     }

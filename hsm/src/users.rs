@@ -60,6 +60,11 @@ impl User {
         self.attempts >= MAX_ATTEMPTS
     }
 
+    /// Whether this is a crypto officer whom somebody can act as: locked ones are unlocked by the owner.
+    pub fn can_administer(&self) -> bool {
+        self.role == Role::CryptoOfficer && (self.password.is_some() || !self.uids.is_empty())
+    }
+
     /// How messages and the log name it: `crypto user "web"`.
     pub fn title(&self) -> String {
         format!("{} \"{}\"", role_name(self.role), self.name)

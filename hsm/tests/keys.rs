@@ -205,6 +205,10 @@ fn what_is_not_a_sound_key_is_not_imported() {
     let half = one.len() - 65;
     let mixed = [&one[..half], &other[half..]].concat();
     assert_eq!(code(import(&mut user, &mixed, "mixed")), ErrorCode::KeyMalformed);
+    // A sound key, which FIPS 186-5 does not allow.
+    let three = [&RSA[..], &["-pkeyopt", "rsa_keygen_bits:2048", "-pkeyopt", "rsa_keygen_pubexp:3"]].concat();
+    let refused = import(&mut user, &openssl_key(&three), "e = 3").unwrap_err();
+    assert!(refused.to_string().contains("exponent is 3: keys with 65537"), "{refused}");
     import(&mut user, &sound, "sound").unwrap();
 }
 
@@ -272,7 +276,7 @@ fn objects_are_found_page_by_page_in_the_order_of_creation() {
             class: ObjectClass::Data.into(),
             label: format!("number {}", number % 3),
             id: number.to_be_bytes().to_vec(),
-            value: vec![1; 50_000],
+            value: vec![1; 5_000],
             ..ObjectInfo::default()
         };
         user.objects(Op::CreateObject(CreateObject { object: Some(object) })).unwrap().remove(0)

@@ -305,7 +305,28 @@ fn the_last_officer_stays() {
     let mut officer = running.officer();
     let delete = || Op::DeleteUser(DeleteUser { name: OFFICER.into() });
     assert_eq!(code(officer.call(delete())), ErrorCode::NotPermitted);
-    officer.create_user("admin2", Role::CryptoOfficer, PASSWORD).unwrap();
+    // An officer as whom nobody can act is none.
+    officer.create_user("admin2", Role::CryptoOfficer, "").unwrap();
+    assert_eq!(code(officer.call(delete())), ErrorCode::NotPermitted);
+    let admit = |uid, withdraw| Op::AdmitUid(AdmitUid { name: "admin2".into(), uid, withdraw });
+    officer.call(admit(70_001, false)).unwrap();
+    officer.call(admit(70_002, false)).unwrap();
+    let mut other = running.officer();
     officer.call(delete()).unwrap();
-    assert_eq!(code(officer.call(Op::ListUsers(ListUsers {}))), ErrorCode::NotLoggedIn);
+    assert_eq!(code(other.call(Op::ListUsers(ListUsers {}))), ErrorCode::NotLoggedIn);
+}
+
+#[test]
+fn the_last_officer_keeps_a_user_id() {
+    let running = Running::with_partition();
+    let uid = rustix::process::geteuid().as_raw();
+    let mut client = running.officer();
+    client.create_user("admin2", Role::CryptoOfficer, "").unwrap();
+    let admit = |uid, withdraw| Op::AdmitUid(AdmitUid { name: "admin2".into(), uid, withdraw });
+    client.call(admit(uid, false)).unwrap();
+    client.call(admit(uid + 1, false)).unwrap();
+    client.call(Op::DeleteUser(DeleteUser { name: OFFICER.into() })).unwrap();
+    client.call(admit(uid + 1, true)).unwrap();
+    assert_eq!(code(client.call(admit(uid, true))), ErrorCode::NotPermitted);
+    client.call(Op::ListUsers(ListUsers {})).unwrap();
 }

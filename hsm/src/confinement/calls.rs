@@ -12,7 +12,7 @@ use seccompiler::{
 
 /// Running programs, looking into other processes, changing the kernel or the file systems, and what has been
 /// the way in before.
-const REFUSED: [libc::c_long; 30] = [
+const REFUSED: [libc::c_long; 34] = [
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_ptrace,
@@ -30,6 +30,10 @@ const REFUSED: [libc::c_long; 30] = [
     libc::SYS_kexec_load,
     libc::SYS_mount,
     libc::SYS_umount2,
+    libc::SYS_fsopen,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_mount_setattr,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
     libc::SYS_setns,
@@ -45,9 +49,6 @@ const REFUSED: [libc::c_long; 30] = [
     libc::SYS_acct,
 ];
 
-/// Sockets that are not made: the daemon speaks over Unix sockets only.
-const REFUSED_SOCKETS: [libc::c_int; 4] = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
-
 /// Gives up these calls, for this thread and all that it starts.
 ///
 /// # Errors
@@ -55,12 +56,9 @@ const REFUSED_SOCKETS: [libc::c_int; 4] = [libc::AF_INET, libc::AF_INET6, libc::
 /// If the kernel has no seccomp, or the processor is one that the filter does not know.
 pub(super) fn give_up() -> Result<(), Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    let mut sockets = Vec::new();
-    for family in REFUSED_SOCKETS {
-        let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family as u64)?;
-        sockets.push(SeccompRule::new(vec![condition])?);
-    }
-    rules.insert(libc::SYS_socket, sockets);
+    // The daemon speaks over Unix sockets only.
+    let not_unix = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, libc::AF_UNIX as u64)?;
+    rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![not_unix])?]);
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,
@@ -74,7 +72,7 @@ pub(super) fn give_up() -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::os::unix::net::UnixStream;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
     use std::process::Command;
 
     use super::*;
@@ -89,6 +87,11 @@ mod tests {
             Command::new("/bin/true").status().unwrap_err();
             TcpListener::bind("127.0.0.1:0").unwrap_err();
             UnixStream::pair().unwrap();
+            UnixDatagram::unbound().unwrap();
+            // The kernel's crypto: a family that nobody thinks of.
+            let alg = rustix::net::AddressFamily::from_raw(libc::AF_ALG as u16);
+            let made = rustix::net::socket(alg, rustix::net::SocketType::SEQPACKET, None);
+            assert_eq!(made.unwrap_err(), rustix::io::Errno::PERM);
             std::thread::spawn(|| Command::new("/bin/true").status().unwrap_err()).join().unwrap();
         })
         .join()

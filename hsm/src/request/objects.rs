@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
-use strongroom_protocol::frame::MAX_FRAME;
 use strongroom_protocol::v1::{
     CreateObject, DestroyObject, FindObjects, GenerateKeyPair, ImportKeyPair, KeyTemplate, ObjectClass,
     ObjectInfo, ObjectList, SetAttributes, response,
@@ -21,8 +20,8 @@ use crate::partition::Partition;
 
 /// Objects in one reply.
 const MAX_PAGE: usize = 256;
-/// Bytes of objects in one reply; the rest of the frame is for its envelope.
-const MAX_PAGE_BYTES: usize = MAX_FRAME - 1024;
+/// Bytes of objects in one reply, which waits in memory for its reader; a larger object comes alone.
+const MAX_PAGE_BYTES: usize = 64 * 1024;
 /// The longest certificate or data object, in bytes.
 const MAX_VALUE: usize = 256 * 1024;
 

@@ -263,15 +263,25 @@ pub(super) async fn delete(
         let Some(user) = change.before().users.get(name).map(Arc::clone) else {
             return no_such_user(name);
         };
-        let officers = change.before().users.iter().filter(|u| u.role == Role::CryptoOfficer).count();
-        if user.role == Role::CryptoOfficer && officers == 1 {
-            return refuse!(NotPermitted, "\"{name}\" is the only crypto officer: make another one first");
+        if user.can_administer() {
+            check_other_officer(&change.before().users, name)?;
         }
         change.delete_user(&user);
         Ok(())
     })
     .await?;
     Ok(done())
+}
+
+/// A partition without crypto officer could never be administered again.
+fn check_other_officer(users: &Users, name: &str) -> Result<(), Failure> {
+    match users.iter().any(|user| user.name != name && user.can_administer()) {
+        true => Ok(()),
+        false => refuse!(
+            NotPermitted,
+            "\"{name}\" is the only crypto officer with a password or an admitted user id: make another one first"
+        ),
+    }
 }
 
 pub(super) async fn change_password(
@@ -337,8 +347,13 @@ pub(super) async fn admit_uid(
         if !withdraw && let Some(user) = change.before().users.get(name) {
             check_free(&change.before().users, uid, user.role, name)?;
         }
+        let other_officer = check_other_officer(&change.before().users, name);
         edit(change, name, |user| {
+            let could_administer = user.can_administer();
             user.uids.retain(|admitted| *admitted != uid);
+            if withdraw && could_administer && !user.can_administer() {
+                other_officer?;
+            }
             if !withdraw {
                 if user.uids.len() >= MAX_UIDS {
                     return refuse!(Limit, "\"{}\" has {MAX_UIDS} admitted user ids already", user.name);

@@ -107,6 +107,7 @@ impl PrivateKey {
         let unsound = |what: &str| CryptoError::KeyMalformed(format!("{what}: {}", library_reason()));
         match self.kind {
             KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => {
+                self.check_exponent()?;
                 // SAFETY: the kind says that this is an RSA key; the pointer is borrowed from the key.
                 let sound = unsafe { c::RSA_check_fips(c::EVP_PKEY_get0_RSA(self.pkey.as_ptr())) == 1 };
                 if !sound {
@@ -131,6 +132,21 @@ impl PrivateKey {
             }
         }
         Ok(())
+    }
+
+    /// FIPS 186-5 (A.1.1) has exponents above 2^16.
+    fn check_exponent(&self) -> Result<(), CryptoError> {
+        // SAFETY: called for RSA keys only; the pointers are borrowed from the key.
+        let (bits, word) = unsafe {
+            let e = c::RSA_get0_e(c::EVP_PKEY_get0_RSA(self.pkey.as_ptr()));
+            (c::BN_num_bits(e), c::BN_get_word(e))
+        };
+        match bits > 16 {
+            true => Ok(()),
+            false => Err(CryptoError::KeyMalformed(format!(
+                "the RSA key's public exponent is {word}: keys with 65537 or a larger exponent are kept"
+            ))),
+        }
     }
 }
 
