@@ -38,6 +38,7 @@ pub struct Service {
     pub large_frames: Arc<Semaphore>,
     hashing: Arc<Semaphore>,
     generating: Arc<Semaphore>,
+    verifying: Arc<Semaphore>,
 }
 
 /// What Status counts, since the start.
@@ -101,6 +102,7 @@ impl Service {
             large_frames: connection::large_frames(),
             hashing: Arc::new(Semaphore::new(HASHING)),
             generating: Arc::new(Semaphore::new(cores.max(1))),
+            verifying: Arc::new(Semaphore::new(cores.max(1))),
         }
     }
 
@@ -133,6 +135,18 @@ impl Service {
     /// INTERNAL.
     pub async fn generate(&self, kind: KeyKind) -> Result<PrivateKey, Failure> {
         bounded(&self.generating, move || Ok(PrivateKey::generate(kind)?)).await
+    }
+
+    /// Verifies a signature that takes longer than an I/O thread should.
+    ///
+    /// # Errors
+    ///
+    /// Those of the work, INTERNAL.
+    pub async fn verify(
+        &self,
+        work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        bounded(&self.verifying, work).await
     }
 }
 

@@ -5,7 +5,7 @@
 //! key type. A signing thread takes the request whose arrival plus its kind's patience is earliest: short
 //! operations overtake long ones, and no long one waits for ever.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -19,6 +19,12 @@ use super::{CryptoError, KeyKind, Mechanism};
 
 /// Requests that may wait, over all kinds. Above it a caller is told to try again.
 const MOST_WAITING: usize = 32_768;
+
+/// Requests of one user id that may wait: the others' wait behind so many at most.
+const MOST_WAITING_OF_ONE: usize = 4_096;
+
+/// Messages above this many bytes are hashed on a signing thread, whatever the key.
+const LONG: usize = 16 * 1024;
 
 /// Makes signatures.
 pub struct Engine {
@@ -42,10 +48,12 @@ struct Shared {
 struct Queue {
     waiting: [VecDeque<Job>; KeyKind::ALL.len()],
     length: usize,
+    by_uid: HashMap<u32, usize>,
     stopping: bool,
 }
 
 struct Job {
+    uid: u32,
     key: Arc<PrivateKey>,
     mechanism: Mechanism,
     data: Vec<u8>,
@@ -71,23 +79,24 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Signs `data` with `key`.
+    /// Signs `data` with `key`, for a client of user id `uid`.
     ///
     /// # Errors
     ///
     /// What the key and mechanism say, and [`CryptoError::Busy`].
     pub async fn sign(
         &self,
+        uid: u32,
         key: Arc<PrivateKey>,
         mechanism: Mechanism,
         data: Vec<u8>,
     ) -> Result<Vec<u8>, CryptoError> {
-        let signature = if patience(key.kind()).is_zero() {
+        let signature = if patience(key.kind()).is_zero() && data.len() <= LONG {
             key.sign(mechanism, &data)
         } else {
             mechanism.check(key.kind(), data.len())?;
             let (reply, signature) = oneshot::channel();
-            self.shared.enqueue(Job { key, mechanism, data, arrived: Instant::now(), reply })?;
+            self.shared.enqueue(Job { uid, key, mechanism, data, arrived: Instant::now(), reply })?;
             signature.await.unwrap_or_else(|_| Err(CryptoError::Library("a signing thread failed".into())))
         };
         if signature.is_ok() {
@@ -132,10 +141,7 @@ impl Shared {
 
     fn enqueue(&self, job: Job) -> Result<(), CryptoError> {
         let mut queue = self.lock();
-        if queue.length >= MOST_WAITING {
-            return Err(CryptoError::Busy(queue.length));
-        }
-        queue.push(job);
+        queue.push(job)?;
         drop(queue);
         self.arrived.notify_one();
         Ok(())
@@ -158,11 +164,17 @@ impl Shared {
 }
 
 impl Queue {
-    fn push(&mut self, job: Job) {
+    fn push(&mut self, job: Job) -> Result<(), CryptoError> {
+        let own = self.by_uid.get(&job.uid).copied().unwrap_or_default();
+        if self.length >= MOST_WAITING || own >= MOST_WAITING_OF_ONE {
+            return Err(CryptoError::Busy(own));
+        }
         if let Some(waiting) = self.waiting.get_mut(job.key.kind() as usize) {
+            self.by_uid.insert(job.uid, own + 1);
             waiting.push_back(job);
             self.length += 1;
         }
+        Ok(())
     }
 
     fn pop(&mut self) -> Option<Job> {
@@ -173,6 +185,10 @@ impl Queue {
             .min_by_key(|waiting| waiting.front().map(|job| job.arrived + patience(job.key.kind())))?;
         let job = next.pop_front()?;
         self.length -= 1;
+        match self.by_uid.get_mut(&job.uid) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(self.by_uid.remove(&job.uid)),
+        }
         Some(job)
     }
 }
@@ -204,7 +220,7 @@ mod tests {
 
     fn job(key: &Arc<PrivateKey>, arrived: Instant) -> Job {
         let (reply, _) = oneshot::channel();
-        Job { key: Arc::clone(key), mechanism: Mechanism::Ecdsa, data: vec![0; 32], arrived, reply }
+        Job { uid: 33, key: Arc::clone(key), mechanism: Mechanism::Ecdsa, data: vec![0; 32], arrived, reply }
     }
 
     #[test]
@@ -213,12 +229,24 @@ mod tests {
         let short = Arc::new(PrivateKey::generate(KeyKind::P384).unwrap());
         let start = Instant::now();
         let mut queue = Queue::default();
-        queue.push(job(&long, start));
-        queue.push(job(&short, start + Duration::from_millis(1)));
-        queue.push(job(&short, start + Duration::from_millis(2)));
+        queue.push(job(&long, start)).unwrap();
+        queue.push(job(&short, start + Duration::from_millis(1))).unwrap();
+        queue.push(job(&short, start + Duration::from_millis(2))).unwrap();
         let order: Vec<KeyKind> = std::iter::from_fn(|| queue.pop()).map(|job| job.key.kind()).collect();
         assert_eq!(order, [KeyKind::P384, KeyKind::Rsa2048, KeyKind::P384]);
         assert_eq!(queue.length, 0);
+    }
+
+    #[test]
+    fn one_user_does_not_fill_the_queue_for_the_others() {
+        let key = Arc::new(PrivateKey::generate(KeyKind::P384).unwrap());
+        let mut queue = Queue::default();
+        let start = Instant::now();
+        while queue.push(job(&key, start)).is_ok() {}
+        assert_eq!(queue.length, MOST_WAITING_OF_ONE);
+        queue.push(Job { uid: 34, ..job(&key, start) }).unwrap();
+        while queue.pop().is_some() {}
+        assert!(queue.by_uid.is_empty());
     }
 
     #[tokio::test]
@@ -226,7 +254,7 @@ mod tests {
         let engine = Engine::start(2).unwrap();
         for kind in [KeyKind::P256, KeyKind::P384, KeyKind::P521] {
             let key = Arc::new(PrivateKey::generate(kind).unwrap());
-            let signature = engine.sign(key, Mechanism::Ecdsa, vec![1; 32]).await.unwrap();
+            let signature = engine.sign(33, key, Mechanism::Ecdsa, vec![1; 32]).await.unwrap();
             assert_eq!(signature.len(), 2 * kind.ec_scalar().unwrap());
         }
         assert_eq!(engine.made(), 3);

@@ -111,7 +111,7 @@ async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<respon
     let p = &partition;
     match op {
         Op::Sign(m) => sign::sign(&context, p, std::mem::take(m)).await,
-        Op::Verify(m) => sign::verify(&context, p, m),
+        Op::Verify(m) => sign::verify(&context, p, std::mem::take(m)).await,
         Op::GenerateRandom(m) => sign::random(m),
         Op::FindObjects(m) => objects::find(&context, p, m),
         Op::GenerateKeyPair(m) => objects::generate(&context, p, std::mem::take(m)).await,

@@ -8,7 +8,7 @@ use strongroom_protocol::v1::{
 
 use super::{Context, done, objects};
 use crate::crypto::aws_lc::{self, PublicKey};
-use crate::crypto::{Hash, Mechanism};
+use crate::crypto::{Hash, KeyKind, Mechanism};
 use crate::failure::{Failure, refuse};
 use crate::object::Object;
 use crate::partition::Partition;
@@ -16,6 +16,8 @@ use crate::service::blocking;
 
 /// Random bytes that one request may ask for.
 const MAX_RANDOM: usize = 65_536;
+/// Messages above this many bytes are not verified on an I/O thread.
+const LONG: usize = 16 * 1024;
 
 pub(super) async fn sign(
     context: &Context,
@@ -34,17 +36,17 @@ pub(super) async fn sign(
             blocking(move || partition.private_key(&object)).await?
         }
     };
-    let signature = context.service.engine.sign(key, mechanism, request.data).await.map_err(|error| {
+    let signature = context.service.engine.sign(context.session.uid, key, mechanism, request.data).await.map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(failure.code, format!("{}: {}", object.title(), failure.message))
     })?;
     Ok(response::Result::Signature(Signature { signature }))
 }
 
-pub(super) fn verify(
+pub(super) async fn verify(
     context: &Context,
     partition: &Partition,
-    request: &Verify,
+    request: Verify,
 ) -> Result<response::Result, Failure> {
     let object = objects::visible(context, partition, &request.key)?;
     let mechanism = mechanism(request.mechanism(), request.pss.as_ref())?;
@@ -54,7 +56,16 @@ pub(super) fn verify(
     if object.info.public_key.is_empty() {
         return refuse!(KeyMayNot, "{} is not a key: it cannot verify", object.title());
     }
-    PublicKey::from_spki(&object.info.public_key)?.verify(mechanism, &request.data, &request.signature)?;
+    let is_short = match object.kind {
+        Some(KeyKind::P384 | KeyKind::P521) | None => false,
+        Some(_) => request.data.len() <= LONG,
+    };
+    let work = move || {
+        let key = PublicKey::from_spki(&object.info.public_key)?;
+        Ok(key.verify(mechanism, &request.data, &request.signature)?)
+    };
+    // As for signatures: what takes no longer than waking another thread is done at once.
+    if is_short { work()? } else { context.service.verify(work).await? }
     Ok(done())
 }
 
