@@ -1,8 +1,11 @@
 //! Objects of a partition, and the indexes that find them.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 
+use prost::Message;
 use strongroom_protocol::v1::{ObjectClass, ObjectInfo};
 
 use crate::crypto::KeyKind;
@@ -50,13 +53,16 @@ pub fn title(info: &ObjectInfo) -> String {
     format!("{class} \"{}\" (object {})", info.label, records::hex(&info.object))
 }
 
-/// All objects of a partition: found by identity, label or id without looking at the others.
+/// All objects of a partition: found by identity, label, id or class without looking at the others.
 #[derive(Debug, Default)]
 pub struct Objects {
     by_sequence: BTreeMap<u64, Arc<Object>>,
     by_identity: HashMap<ObjectId, u64>,
     by_label: HashMap<String, BTreeSet<u64>>,
     by_id: HashMap<Vec<u8>, BTreeSet<u64>>,
+    by_scope: HashMap<Scope, BTreeSet<u64>>,
+    /// Of all descriptions together.
+    bytes: usize,
 }
 
 /// What [`Objects::find`] looks for. `None`: any.
@@ -66,6 +72,10 @@ pub struct Search<'a> {
     pub label: Option<&'a str>,
     /// CKA_ID.
     pub id: Option<&'a [u8]>,
+    /// CKA_CLASS.
+    pub class: Option<i32>,
+    /// Leaves private objects out.
+    pub public: bool,
     /// Only objects made after the one with this sequence number.
     pub after: Option<u64>,
 }
@@ -74,6 +84,11 @@ impl Objects {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_sequence.len()
+    }
+
+    /// The encoded size of all descriptions together, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether there are none.
@@ -94,6 +109,10 @@ impl Objects {
         self.by_identity.insert(object.id, sequence);
         self.by_label.entry(object.info.label.clone()).or_default().insert(sequence);
         self.by_id.entry(object.info.id.clone()).or_default().insert(sequence);
+        for scope in scopes(&object.info) {
+            self.by_scope.entry(scope).or_default().insert(sequence);
+        }
+        self.bytes += object.info.encoded_len();
         self.by_sequence.insert(sequence, object);
     }
 
@@ -101,38 +120,61 @@ impl Objects {
     pub fn remove(&mut self, identity: &ObjectId) -> Option<Arc<Object>> {
         let sequence = self.by_identity.remove(identity)?;
         let object = self.by_sequence.remove(&sequence)?;
-        if let Some(same) = self.by_label.get_mut(&object.info.label) {
-            same.remove(&sequence);
-            if same.is_empty() {
-                self.by_label.remove(&object.info.label);
-            }
+        let info = &object.info;
+        take_out(&mut self.by_label, &info.label, sequence);
+        take_out(&mut self.by_id, &info.id, sequence);
+        for scope in scopes(info) {
+            take_out(&mut self.by_scope, &scope, sequence);
         }
-        if let Some(same) = self.by_id.get_mut(&object.info.id) {
-            same.remove(&sequence);
-            if same.is_empty() {
-                self.by_id.remove(&object.info.id);
-            }
-        }
+        self.bytes -= info.encoded_len();
         Some(object)
     }
 
-    /// Objects that fit label and id, in the order of creation.
+    /// Objects that fit, in the order of creation.
     pub fn find<'a>(&'a self, search: Search<'a>) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
         let from = search.after.map_or(0, |after| after.saturating_add(1));
-        let labelled = search.label.map(|label| self.by_label.get(label));
-        let with_id = search.id.map(|id| self.by_id.get(id));
-        match (labelled, with_id) {
-            (Some(None), _) | (_, Some(None)) => Box::new(std::iter::empty()),
-            (Some(Some(one)), Some(Some(other))) => {
-                let (few, many) = if one.len() <= other.len() { (one, other) } else { (other, one) };
-                Box::new(
-                    few.range(from..).filter(|s| many.contains(s)).filter_map(|s| self.by_sequence.get(s)),
-                )
+        let fits = move |object: &&Arc<Object>| {
+            let info = &object.info;
+            search.label.is_none_or(|label| label == info.label)
+                && search.id.is_none_or(|id| id == info.id)
+                && search.class.is_none_or(|class| class == info.class)
+                && !(search.public && info.private)
+        };
+        let scope = (search.class, search.public);
+        let indexes = [
+            search.label.map(|label| self.by_label.get(label)),
+            search.id.map(|id| self.by_id.get(id)),
+            (scope != (None, false)).then(|| self.by_scope.get(&scope)),
+        ];
+        match indexes.into_iter().flatten().min_by_key(|index| index.map_or(0, BTreeSet::len)) {
+            Some(None) => Box::new(std::iter::empty()),
+            Some(Some(fewest)) => {
+                Box::new(fewest.range(from..).filter_map(|s| self.by_sequence.get(s)).filter(fits))
             }
-            (Some(Some(one)), None) | (None, Some(Some(one))) => {
-                Box::new(one.range(from..).filter_map(|s| self.by_sequence.get(s)))
-            }
-            (None, None) => Box::new(self.by_sequence.range(from..).map(|(_, object)| object)),
+            None => Box::new(self.by_sequence.range(from..).map(|(_, object)| object)),
+        }
+    }
+}
+
+/// A class or all of them, and whether only public objects count.
+type Scope = (Option<i32>, bool);
+
+/// The scopes that an object is in; that of all objects needs no index.
+fn scopes(info: &ObjectInfo) -> impl Iterator<Item = Scope> + use<> {
+    let public = (!info.private).then_some([(None, true), (Some(info.class), true)]);
+    public.into_iter().flatten().chain([(Some(info.class), false)])
+}
+
+/// Takes a sequence number out of an index, and leaves no empty set behind.
+fn take_out<Q, K>(index: &mut HashMap<K, BTreeSet<u64>>, of: &Q, sequence: u64)
+where
+    K: Borrow<Q> + Eq + Hash,
+    Q: Eq + Hash + ?Sized,
+{
+    if let Some(same) = index.get_mut(of) {
+        same.remove(&sequence);
+        if same.is_empty() {
+            index.remove(of);
         }
     }
 }
@@ -180,6 +222,25 @@ mod tests {
     }
 
     #[test]
+    fn finds_by_class_and_for_everybody() {
+        let mut objects = Objects::default();
+        for (sequence, class, private) in [(1, 1, true), (2, 2, false), (3, 3, false), (4, 2, true)] {
+            let mut one = Arc::into_inner(object(sequence, "a", b"1")).unwrap();
+            (one.info.class, one.info.private) = (class, private);
+            objects.put(Arc::new(one));
+        }
+        let (any, public) = (Search::default(), Search { public: true, ..Search::default() });
+        assert_eq!(found(&objects, public), [2, 3]);
+        assert_eq!(found(&objects, Search { class: Some(2), ..any }), [2, 4]);
+        assert_eq!(found(&objects, Search { class: Some(2), ..public }), [2]);
+        assert_eq!(found(&objects, Search { class: Some(1), ..public }), [0u64; 0]);
+        assert_eq!(found(&objects, Search { label: Some("a"), ..public }), [2, 3]);
+        assert_eq!(found(&objects, Search { label: Some("a"), class: Some(2), after: Some(2), ..any }), [4]);
+        // What nobody else may see is not looked at for them.
+        assert!(!objects.by_scope.contains_key(&(Some(1), true)));
+    }
+
+    #[test]
     fn a_changed_object_is_no_longer_found_by_its_old_label() {
         let mut objects = Objects::default();
         let one = object(1, "old", b"1");
@@ -199,5 +260,6 @@ mod tests {
         assert_eq!(found(&objects, Search { label: Some("new"), ..Search::default() }), [1]);
         assert!(objects.remove(&one.id).is_some());
         assert!(objects.is_empty() && objects.by_label.is_empty() && objects.by_id.is_empty());
+        assert!(objects.by_scope.is_empty() && objects.bytes() == 0);
     }
 }

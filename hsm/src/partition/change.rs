@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use prost::Message;
 use strongroom_protocol::v1::ObjectInfo;
 
-use super::{Contents, Header, MAX_OBJECTS, MAX_USERS, Partition};
+use super::{Contents, Header, MAX_OBJECT_BYTES, MAX_OBJECTS, MAX_USERS, Partition};
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::failure::{Failure, refuse};
@@ -190,6 +190,16 @@ impl Change<'_> {
         let Ok(id) = ObjectId::try_from(info.object.as_slice()) else {
             return refuse!(Internal, "an object without an identity");
         };
+        let replaced = self.before.objects.get(&id).map_or(0, |object| object.info.encoded_len());
+        let (size, bytes) = (info.encoded_len(), self.before.objects.bytes());
+        if size > replaced && bytes - replaced + size > MAX_OBJECT_BYTES {
+            return refuse!(
+                Limit,
+                "partition \"{}\" is full: its objects have {MAX_OBJECT_BYTES} bytes; delete some or use \
+                 another partition",
+                self.partition.label
+            );
+        }
         let name = self.partition.names.object(&id);
         let record = ObjectRecord { sequence, info: Some(info) };
         let plain = records::join_object(&record, pkcs8.unwrap_or_default());

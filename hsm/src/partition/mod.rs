@@ -23,6 +23,8 @@ use crate::users::Users;
 
 /// Objects that a partition holds at most.
 pub const MAX_OBJECTS: usize = 100_000;
+/// The descriptions of a partition's objects together, in bytes: they lie in memory.
+pub const MAX_OBJECT_BYTES: usize = 256 * 1024 * 1024;
 /// Users that a partition has at most.
 pub const MAX_USERS: usize = 1_000;
 

@@ -23,7 +23,7 @@ const MAX_PAGE: usize = 256;
 /// Bytes of objects in one reply, which waits in memory for its reader; a larger object comes alone.
 const MAX_PAGE_BYTES: usize = 64 * 1024;
 /// The longest certificate or data object, in bytes.
-const MAX_VALUE: usize = 256 * 1024;
+const MAX_VALUE: usize = 32 * 1024;
 
 /// The object of this identity, if those who ask may know of it.
 pub(super) fn visible(
@@ -63,6 +63,8 @@ pub(super) fn find(
     let search = Search {
         label: (request.label_given || !request.label.is_empty()).then_some(request.label.as_str()),
         id: (request.id_given || !request.id.is_empty()).then_some(request.id.as_slice()),
+        class: (request.class != 0).then_some(request.class),
+        public: context.acting.crypto_user.is_none(),
         after,
     };
     let fits = |object: &Object| {
@@ -118,6 +120,10 @@ pub(super) async fn import(
 ) -> Result<response::Result, Failure> {
     let ImportKeyPair { pkcs8, private_key, public_key, private_only } = request;
     let pkcs8 = Zeroizing::new(pkcs8);
+    // Before anything waits with them in memory.
+    for template in private_key.iter().chain(&public_key) {
+        templates::check_sizes(&template.label, &template.id, &template.attributes)?;
+    }
     let key = blocking(move || Ok(PrivateKey::import(&pkcs8)?)).await?;
     let public = (!private_only).then(|| public_key.unwrap_or_default());
     store_pair(context, partition, key, private_key.unwrap_or_default(), public, false).await

@@ -36,10 +36,13 @@ pub(super) async fn sign(
             blocking(move || partition.private_key(&object)).await?
         }
     };
-    let signature = context.service.engine.sign(context.session.uid, key, mechanism, request.data).await.map_err(|error| {
-        let failure = Failure::from(error);
-        Failure::new(failure.code, format!("{}: {}", object.title(), failure.message))
-    })?;
+    let signature =
+        context.service.engine.sign(context.session.uid, key, mechanism, request.data).await.map_err(
+            |error| {
+                let failure = Failure::from(error);
+                Failure::new(failure.code, format!("{}: {}", object.title(), failure.message))
+            },
+        )?;
     Ok(response::Result::Signature(Signature { signature }))
 }
 
@@ -65,7 +68,11 @@ pub(super) async fn verify(
         Ok(key.verify(mechanism, &request.data, &request.signature)?)
     };
     // As for signatures: what takes no longer than waking another thread is done at once.
-    if is_short { work()? } else { context.service.verify(work).await? }
+    if is_short {
+        work()?
+    } else {
+        context.service.verify(work).await?
+    }
     Ok(done())
 }
 
