@@ -4,6 +4,7 @@
 //! signature) is answered without any other task or thread taking part.
 
 mod frames;
+mod large;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,11 +18,13 @@ use strongroom_protocol::frame::{self, HEADER};
 use strongroom_protocol::secret;
 use strongroom_protocol::v1::{ErrorCode, Request, Response, request::Op, response};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use zeroize::Zeroize;
 
 use self::frames::FrameBuffer;
+pub use self::large::LargeFrames;
+use self::large::{Permit, Share};
 use crate::failure::Failure;
 use crate::request;
 use crate::service::Service;
@@ -76,7 +79,7 @@ pub async fn serve(
     deadlines: Deadlines,
     stop: watch::Receiver<bool>,
 ) {
-    let frames = FrameBuffer::new(Arc::clone(&service.large_frames));
+    let frames = FrameBuffer::new(service.large_frames.of(session.uid));
     let mut connection = Connection {
         service,
         session,
@@ -100,19 +103,14 @@ pub async fn serve(
     tracing::debug!(uid = connection.session.uid, "connection ended: {end}");
 }
 
-/// The permits for large frames that all connections of a daemon share.
-pub fn large_frames() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(frames::MOST_LARGE))
-}
-
 /// Answers a connection's Hello with a refusal and closes it.
 pub async fn turn_away(stream: UnixStream, failure: Failure) {
     // A Hello is small.
-    let mut frames = FrameBuffer::new(Arc::new(Semaphore::new(0)));
+    let mut frames = FrameBuffer::new(Share::none());
     let first = async {
         loop {
             match frames.next() {
-                Ok(Some(frame)) => return Request::decode(frame).map_or(0, |request| request.id),
+                Ok(Some((frame, _))) => return Request::decode(frame).map_or(0, |request| request.id),
                 Ok(None) => {}
                 Err(_) => return 0,
             }
@@ -184,13 +182,13 @@ impl Connection {
     /// Begins all requests that have arrived completely.
     async fn take_frames(&mut self) -> Result<(), End> {
         while self.in_flight.len() < MOST_IN_FLIGHT {
-            let decoded = match self.frames.next() {
+            let (decoded, permit) = match self.frames.next() {
                 Ok(None) => return Ok(()),
-                Ok(Some(frame)) => Request::decode(frame),
+                Ok(Some((frame, permit))) => (Request::decode(frame), permit),
                 Err(error) => return Err(malformed(&error.to_string())),
             };
             let request = decoded.map_err(|error| malformed(&error.to_string()))?;
-            self.begin(request)?;
+            self.begin(request, permit)?;
             if self.out.len() > WRITE_SIZE {
                 self.flush().await?;
             }
@@ -200,7 +198,7 @@ impl Connection {
         Ok(())
     }
 
-    fn begin(&mut self, request: Request) -> Result<(), End> {
+    fn begin(&mut self, request: Request, permit: Option<Arc<Permit>>) -> Result<(), End> {
         let is_first = !self.greeted;
         if is_first && !matches!(request.op, Some(Op::Hello(_))) {
             return Err(malformed("the first request is not Hello"));
@@ -208,8 +206,10 @@ impl Connection {
         self.greeted = true;
         let is_secret = request.op.as_ref().is_some_and(secret::is_secret);
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
-        let mut work: Pin<Box<dyn Future<Output = Reply> + Send>> =
-            Box::pin(async move { (request::answer(service, session, request).await, is_secret) });
+        let mut work: Pin<Box<dyn Future<Output = Reply> + Send>> = Box::pin(async move {
+            let _permit = permit;
+            (request::answer(service, session, request).await, is_secret)
+        });
         // What is not ready is polled again, with a real waker, as soon as it is among those in flight.
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(reply) => {

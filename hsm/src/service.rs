@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
-use crate::connection;
+use crate::connection::LargeFrames;
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::engine::Engine;
@@ -34,8 +34,8 @@ pub struct Service {
     pub started: Instant,
     /// For Status.
     pub counters: Counters,
-    /// See [`connection::large_frames`].
-    pub large_frames: Arc<Semaphore>,
+    /// The permits for large frames.
+    pub large_frames: LargeFrames,
     hashing: Arc<Semaphore>,
     generating: Arc<Semaphore>,
     verifying: Arc<Semaphore>,
@@ -99,7 +99,7 @@ impl Service {
             instance: crate::crypto::aws_lc::random_array(),
             started: Instant::now(),
             counters: Counters::default(),
-            large_frames: connection::large_frames(),
+            large_frames: LargeFrames::default(),
             hashing: Arc::new(Semaphore::new(HASHING)),
             generating: Arc::new(Semaphore::new(cores.max(1))),
             verifying: Arc::new(Semaphore::new(cores.max(1))),

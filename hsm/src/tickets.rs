@@ -16,6 +16,9 @@ use crate::users::User;
 /// Tickets that a partition keeps; the oldest makes room for a new one.
 const MAX_TICKETS: usize = 4_096;
 
+/// Tickets of one user: the workers of a web server may each have one.
+const MAX_TICKETS_OF_ONE: usize = 1_024;
+
 /// The size of a ticket, in bytes.
 pub const TICKET: usize = 32;
 
@@ -47,7 +50,7 @@ impl LoginSession {
 #[derive(Debug, Default)]
 pub struct Tickets {
     sessions: HashMap<[u8; 32], Arc<LoginSession>>,
-    in_order: VecDeque<[u8; 32]>,
+    in_order: VecDeque<([u8; 32], Arc<LoginSession>)>,
 }
 
 impl Tickets {
@@ -60,14 +63,15 @@ impl Tickets {
             epoch: user.epoch,
             ended: AtomicBool::new(false),
         });
-        while self.in_order.len() >= MAX_TICKETS {
-            if let Some(oldest) = self.in_order.pop_front() {
-                self.sessions.remove(&oldest);
-            }
+        let mut own = (0..).zip(&self.in_order).filter(|(_, (_, session))| session.user == user.name);
+        let oldest_own = own.next().map(|(at, _)| at).filter(|_| own.count() + 1 >= MAX_TICKETS_OF_ONE);
+        let leaves = oldest_own.or_else(|| (self.in_order.len() >= MAX_TICKETS).then_some(0));
+        if let Some((oldest, _)) = leaves.and_then(|at| self.in_order.remove(at)) {
+            self.sessions.remove(&oldest);
         }
         let hash = hash(&ticket);
         self.sessions.insert(hash, Arc::clone(&session));
-        self.in_order.push_back(hash);
+        self.in_order.push_back((hash, Arc::clone(&session)));
         (ticket, session)
     }
 
@@ -84,4 +88,30 @@ fn hash(ticket: &[u8]) -> [u8; 32] {
         *to = *from;
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_takes_the_place_of_their_own_tickets() {
+        let user = |name: &str| User::new(name, Role::CryptoUser, None, Vec::new(), 1);
+        let (web, mail) = (user("web"), user("mail"));
+        let mut tickets = Tickets::default();
+        let (of_mail, _) = tickets.issue(&mail);
+        let (first, _) = tickets.issue(&web);
+        let (second, _) = tickets.issue(&web);
+        for _ in 0..MAX_TICKETS_OF_ONE - 1 {
+            tickets.issue(&web);
+        }
+        assert!(tickets.redeem(&first).is_none());
+        assert!(tickets.redeem(&second).is_some() && tickets.redeem(&of_mail).is_some());
+        for number in 0..4 {
+            let other = user(&format!("other-{number}"));
+            (0..MAX_TICKETS_OF_ONE).for_each(|_| drop(tickets.issue(&other)));
+        }
+        assert!(tickets.sessions.len() == MAX_TICKETS && tickets.in_order.len() == MAX_TICKETS);
+        assert!(tickets.redeem(&of_mail).is_none());
+    }
 }

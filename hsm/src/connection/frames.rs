@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use strongroom_protocol::frame::{self, FrameError, HEADER};
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::{Zeroize, Zeroizing};
+
+use super::large::{Permit, Share};
 
 /// The size of the buffer that every connection has, in bytes; most requests fit.
 const USUAL: usize = 4 * 1024;
@@ -15,8 +16,8 @@ const USUAL: usize = 4 * 1024;
 /// Above this many bytes a buffer is large: only so many connections may have one at the same time.
 const LARGE: usize = 64 * 1024;
 
-/// Large buffers at the same time, over all connections. Nobody else's memory pays for a flood of them.
-pub(super) const MOST_LARGE: usize = 64;
+/// A frame's body. With a large one comes its permit, for as long as what it asks for takes memory.
+type Frame = (Bytes, Option<Arc<Permit>>);
 
 /// What was read and not yet taken. It grows with what has arrived, not with what a length promises, and
 /// every byte is wiped after its frame was taken.
@@ -25,14 +26,14 @@ pub(super) struct FrameBuffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    large: Arc<Semaphore>,
-    permit: Option<OwnedSemaphorePermit>,
+    share: Share,
+    permit: Option<Arc<Permit>>,
 }
 
 impl FrameBuffer {
-    /// `large` has [`MOST_LARGE`] permits and is the same for all connections.
-    pub(super) fn new(large: Arc<Semaphore>) -> Self {
-        Self { bytes: vec![0; USUAL], start: 0, end: 0, large, permit: None }
+    /// `share`: for large frames.
+    pub(super) fn new(share: Share) -> Self {
+        Self { bytes: vec![0; USUAL], start: 0, end: 0, share, permit: None }
     }
 
     /// Whether a frame has begun and is not complete.
@@ -42,7 +43,7 @@ impl FrameBuffer {
 
     /// Takes the next complete frame's body, if there is one. The bytes are wiped when the last part of them
     /// is dropped: the decoder takes parts, where it would copy a borrowed slice to memory that nobody wipes.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+    pub(super) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         let have = self.bytes.get_mut(self.start..self.end).unwrap_or_default();
         let Some(header) = have.first_chunk::<HEADER>() else {
             return Ok(None);
@@ -54,14 +55,15 @@ impl FrameBuffer {
         let body = Zeroizing::new(frame.get(HEADER..).unwrap_or_default().to_vec());
         frame.zeroize();
         self.start += length;
+        let permit = self.permit.clone().filter(|_| length > LARGE);
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
             if self.bytes.len() > USUAL {
-                *self = Self::new(Arc::clone(&self.large));
+                *self = Self::new(self.share.clone());
             }
         }
-        Ok(Some(Bytes::from_owner(body)))
+        Ok(Some((Bytes::from_owner(body), permit)))
     }
 
     /// Reads what the socket has; 0 is its end. Nothing is lost if the future is dropped.
@@ -91,8 +93,8 @@ impl FrameBuffer {
         // A complete frame is taken before more is read, so that this ends at twice the largest frame.
         let size = if kept > self.bytes.len() / 2 { self.bytes.len() * 2 } else { self.bytes.len() };
         if size > LARGE && self.permit.is_none() {
-            // The frame's deadline ends a wait that takes too long. The semaphore is never closed.
-            self.permit = Arc::clone(&self.large).acquire_owned().await.ok();
+            // The frame's deadline ends a wait that takes too long.
+            self.permit = Some(Arc::new(self.share.acquire().await));
         }
         let mut bytes = vec![0; size];
         for (to, from) in bytes.iter_mut().zip(self.bytes.get(self.start..self.end).unwrap_or_default()) {
@@ -113,6 +115,7 @@ impl Drop for FrameBuffer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::large::LargeFrames;
     use super::*;
     use std::io::Write;
 
@@ -127,18 +130,18 @@ mod tests {
         let ours = UnixStream::from_std(ours).unwrap();
         let mut theirs = theirs;
         let frame = [&[6, 0, 0, 0][..], b"secret"].concat();
-        let mut buffer = FrameBuffer::new(Arc::new(Semaphore::new(MOST_LARGE)));
+        let mut buffer = FrameBuffer::new(LargeFrames::default().of(1));
         theirs.write_all(&[&frame[..], &frame, &frame[..7]].concat()).unwrap();
         buffer.fill(&ours).await.unwrap();
         for _ in 0..2 {
-            assert_eq!(buffer.next().unwrap().unwrap(), &b"secret"[..]);
+            assert_eq!(buffer.next().unwrap().unwrap().0, &b"secret"[..]);
         }
-        assert_eq!(buffer.next().unwrap(), None);
+        assert!(buffer.next().unwrap().is_none());
         assert!(buffer.is_partial() && !holds(&buffer, b"secret"));
         theirs.write_all(&frame[7..]).unwrap();
         buffer.fill(&ours).await.unwrap();
         assert!(holds(&buffer, b"secret"));
-        assert_eq!(buffer.next().unwrap().unwrap(), &b"secret"[..]);
+        assert_eq!(buffer.next().unwrap().unwrap().0, &b"secret"[..]);
         assert!(!buffer.is_partial() && !holds(&buffer, b"secret"));
     }
 
@@ -148,15 +151,15 @@ mod tests {
         ours.set_nonblocking(true).unwrap();
         let ours = UnixStream::from_std(ours).unwrap();
         let body = vec![7u8; 100_000];
-        let mut buffer = FrameBuffer::new(Arc::new(Semaphore::new(MOST_LARGE)));
+        let mut buffer = FrameBuffer::new(LargeFrames::default().of(1));
         theirs.write_all(&(body.len() as u32).to_le_bytes()).unwrap();
         buffer.fill(&ours).await.unwrap();
-        assert_eq!((buffer.next().unwrap(), buffer.bytes.len()), (None, USUAL));
+        assert!(buffer.next().unwrap().is_none() && buffer.bytes.len() == USUAL);
         let writer = {
             let body = body.clone();
             std::thread::spawn(move || theirs.write_all(&body).unwrap())
         };
-        let taken = loop {
+        let (taken, permit) = loop {
             buffer.fill(&ours).await.unwrap();
             if let Some(taken) = buffer.next().unwrap() {
                 break taken;
@@ -164,12 +167,13 @@ mod tests {
         };
         writer.join().unwrap();
         assert!(taken == body && buffer.bytes.len() == USUAL);
-        assert_eq!(buffer.large.available_permits(), MOST_LARGE);
+        // The frame keeps its permit; the buffer has none left.
+        assert!(permit.is_some_and(|permit| Arc::into_inner(permit).is_some()));
     }
 
     #[tokio::test]
     async fn only_so_many_buffers_are_large() {
-        let large = Arc::new(Semaphore::new(1));
+        let share = Share::of_one();
         let body = vec![7u8; 3 * LARGE];
         let frame = [&(body.len() as u32).to_le_bytes()[..], &body].concat();
         let (mut connections, mut writers) = (Vec::new(), Vec::new());
@@ -178,7 +182,7 @@ mod tests {
             ours.set_nonblocking(true).unwrap();
             let frame = frame.clone();
             writers.push(std::thread::spawn(move || theirs.write_all(&frame).unwrap()));
-            connections.push((UnixStream::from_std(ours).unwrap(), FrameBuffer::new(Arc::clone(&large))));
+            connections.push((UnixStream::from_std(ours).unwrap(), FrameBuffer::new(share.clone())));
         }
         let whole = async |stream: &UnixStream, buffer: &mut FrameBuffer| {
             while buffer.next().unwrap().is_none() {
