@@ -22,6 +22,8 @@ struct Pool {
     idle: Vec<CK_SESSION_HANDLE>,
     /// Sessions that are out.
     busy: usize,
+    /// Operations that wait for one. Waking nobody would still be a system call for each signature.
+    waiting: usize,
     /// Grows when all sessions are forgotten; one taken before is not returned after.
     epoch: u64,
 }
@@ -63,8 +65,10 @@ impl Sessions {
                         return Err(rv);
                     }
                     if pool.idle.is_empty() {
+                        pool.waiting += 1;
                         pool =
                             self.returned.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
+                        pool.waiting = pool.waiting.saturating_sub(1);
                     }
                 }
             }
@@ -105,12 +109,16 @@ impl Drop for Session<'_> {
     fn drop(&mut self) {
         let mut pool = self.sessions.lock();
         pool.busy = pool.busy.saturating_sub(1);
+        let is_awaited = pool.waiting > 0;
         if self.keep && pool.epoch == self.epoch {
             pool.idle.push(self.handle);
+            drop(pool);
         } else {
             drop(pool);
             self.module.close_session(self.handle);
         }
-        self.sessions.returned.notify_one();
+        if is_awaited {
+            self.sessions.returned.notify_one();
+        }
     }
 }
