@@ -81,6 +81,15 @@ impl KeyKind {
             _ => None,
         }
     }
+
+    /// The size of a signature, in bytes.
+    pub fn signature_length(self) -> usize {
+        match (self.rsa_bits(), self.ec_scalar()) {
+            (Some(bits), _) => bits as usize / 8,
+            (_, Some(scalar)) => 2 * scalar,
+            _ => 64,
+        }
+    }
 }
 
 impl fmt::Display for KeyKind {

@@ -7,9 +7,11 @@ pub mod aws_lc;
 pub mod engine;
 mod kind;
 mod mechanism;
+pub mod signers;
 
 pub use kind::KeyKind;
 pub use mechanism::{Hash, Mechanism};
+pub use signers::{Choices, LANES, Order, Signature, Signer};
 
 /// Why an operation on a key failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -125,7 +125,8 @@ impl PrivateKey {
             KeyKind::Ed25519 => {
                 let public = PublicKey::from_spki(&self.public_spki()?)?;
                 let message = b"pairwise consistency";
-                let signature = self.sign_ed25519(message)?;
+                let mut signature = [0; 64];
+                self.sign_ed25519(message, &mut signature)?;
                 public.verify_ed25519(message, &signature).map_err(|_| {
                     CryptoError::KeyMalformed("the Ed25519 key's halves do not belong together".to_owned())
                 })?;

@@ -20,9 +20,29 @@ impl PrivateKey {
     ///
     /// What [`Mechanism::check`] says, and [`CryptoError::Library`].
     pub fn sign(&self, mechanism: Mechanism, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let mut signature = vec![0; self.kind().signature_length()];
+        self.sign_into(mechanism, data, &mut signature)?;
+        Ok(signature)
+    }
+
+    /// Signs like [`PrivateKey::sign`], into a buffer of [`KeyKind::signature_length`] bytes. After an error the
+    /// buffer is zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`PrivateKey::sign`].
+    pub fn sign_into(
+        &self,
+        mechanism: Mechanism,
+        data: &[u8],
+        signature: &mut [u8],
+    ) -> Result<(), CryptoError> {
         mechanism.check(self.kind(), data.len())?;
-        match mechanism {
-            Mechanism::RsaPkcs => self.sign_rsa(|rsa, out, out_length, room| {
+        if signature.len() != self.kind().signature_length() {
+            return Err(CryptoError::Library("a signature's buffer has another length".to_owned()));
+        }
+        let made = match mechanism {
+            Mechanism::RsaPkcs => self.sign_rsa(signature, |rsa, out, out_length, room| {
                 // SAFETY: `rsa` is this key's, `out` has `room` bytes, and `data` is a valid slice.
                 unsafe {
                     c::RSA_sign_raw(
@@ -38,7 +58,7 @@ impl PrivateKey {
             }),
             Mechanism::RsaPss { hash, mgf1_hash, salt_length } => {
                 let salt_length = pss_salt(salt_length)?;
-                self.sign_rsa(|rsa, out, out_length, room| {
+                self.sign_rsa(signature, |rsa, out, out_length, room| {
                     // SAFETY: as above; the digest functions are static.
                     unsafe {
                         c::RSA_sign_pss_mgf1(
@@ -55,33 +75,32 @@ impl PrivateKey {
                     }
                 })
             }
-            Mechanism::Ecdsa => self.sign_ecdsa(data),
-            Mechanism::EdDsa => self.sign_ed25519(data),
+            Mechanism::Ecdsa => self.sign_ecdsa(data, signature),
+            Mechanism::EdDsa => self.sign_ed25519(data, signature),
+        };
+        if made.is_err() {
+            // What was computed may be faulty and reveal the key.
+            zeroize::Zeroize::zeroize(signature);
         }
+        made
     }
 
     fn sign_rsa(
         &self,
+        signature: &mut [u8],
         sign: impl FnOnce(*mut c::RSA, *mut u8, *mut usize, usize) -> std::ffi::c_int,
-    ) -> Result<Vec<u8>, CryptoError> {
+    ) -> Result<(), CryptoError> {
         // SAFETY: the mechanism fits the key, so that this is an RSA key; the pointer is borrowed from it.
-        let (rsa, size) = unsafe {
-            let rsa = c::EVP_PKEY_get0_RSA(self.pkey.as_ptr());
-            (rsa, c::RSA_size(rsa) as usize)
-        };
-        let mut signature = vec![0; size];
-        let mut length = 0;
+        let rsa = unsafe { c::EVP_PKEY_get0_RSA(self.pkey.as_ptr()) };
+        let (size, mut length) = (signature.len(), 0);
         if sign(rsa, signature.as_mut_ptr(), &mut length, size) != 1 || length != size {
-            // What was computed may be faulty and reveal the key.
-            zeroize::Zeroize::zeroize(&mut signature);
             return Err(library_error("signing with an RSA key"));
         }
-        Ok(signature)
+        Ok(())
     }
 
-    fn sign_ecdsa(&self, digest: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        let size = self.kind().ec_scalar().unwrap_or_default();
-        let mut signature = vec![0; 2 * size];
+    fn sign_ecdsa(&self, digest: &[u8], signature: &mut [u8]) -> Result<(), CryptoError> {
+        let size = signature.len() / 2;
         let (r_bytes, s_bytes) = signature.split_at_mut(size);
         // SAFETY: the mechanism fits the key, so that this is an EC key, borrowed from `pkey`; r and s are
         // borrowed from the signature object; the halves of the buffer have `size` bytes each.
@@ -94,17 +113,18 @@ impl PrivateKey {
             c::BN_bn2bin_padded(r_bytes.as_mut_ptr(), size, r) == 1
                 && c::BN_bn2bin_padded(s_bytes.as_mut_ptr(), size, s) == 1
         };
-        if written { Ok(signature) } else { Err(library_error("writing an ECDSA signature")) }
+        if written { Ok(()) } else { Err(library_error("writing an ECDSA signature")) }
     }
 
-    pub(super) fn sign_ed25519(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        let pair = self.ed25519.as_ref().ok_or_else(|| CryptoError::Library("no Ed25519 key".to_owned()))?;
-        let mut signature = vec![0; ED25519_SIGNATURE];
+    pub(super) fn sign_ed25519(&self, message: &[u8], signature: &mut [u8]) -> Result<(), CryptoError> {
+        let (Some(pair), ED25519_SIGNATURE) = (self.ed25519.as_ref(), signature.len()) else {
+            return Err(CryptoError::Library("no Ed25519 key, or no room for its signature".to_owned()));
+        };
         // SAFETY: the output has 64 bytes, the key 64 (see keys.rs), the message is a valid slice.
         let result = unsafe {
             c::ED25519_sign(signature.as_mut_ptr(), message.as_ptr(), message.len(), pair.as_ptr())
         };
-        if result == 1 { Ok(signature) } else { Err(library_error("signing with an Ed25519 key")) }
+        if result == 1 { Ok(()) } else { Err(library_error("signing with an Ed25519 key")) }
     }
 }
 
