@@ -30,7 +30,7 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
         .replace_path("/var/log/apache2", &site.folder)?
         .replace_path("/var/www/html", &pages)?
         .replace_path("/etc/strongroom/web.crt", &site.certificate)?
-        .replace("pkcs11:token=tls;object=web;type=private", &site.key)?;
+        .replace("pkcs11:token=tls;object=web;type=private", engine_uri(site).unwrap_or(&site.key))?;
     if site.verbose {
         configuration = configuration.replace("#LogLevel warn ssl:info", "LogLevel warn ssl:info")?;
     }
@@ -50,7 +50,17 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
         text.push_str(&format!("IncludeOptional mods-available/{module}.load\n"));
         text.push_str(&format!("IncludeOptional mods-available/{module}.conf\n"));
     }
+    if engine_uri(site).is_some() {
+        text.push_str("SSLCryptoDevice pkcs11\n");
+    }
     text.push_str(&format!("Include {}\n", site_file.display()));
+    if let Some(workers) = site.workers {
+        // What is said last counts. One process: nothing is divided between more than there are.
+        text.push_str(&format!(
+            "StartServers 1\nServerLimit 1\nThreadsPerChild {workers}\nThreadLimit {workers}\n\
+             MaxRequestWorkers {workers}\nMinSpareThreads 1\nMaxSpareThreads {workers}\n"
+        ));
+    }
     let file = site.folder.join("apache2.conf");
     fs::write(&file, text)?;
     Ok((file, port))
@@ -68,5 +78,16 @@ pub fn start(site: &Site) -> Result<Server> {
         Start::Foreground => (Start::Foreground, &["-DFOREGROUND"]),
         Start::Daemon => (Start::Daemon, &["-k", "start"]),
     };
-    Server::start("apache2", system("apache2")?, arguments, how, site, port)
+    let mut site = site.clone();
+    if engine_uri(&site).is_none() {
+        // Debian's Apache gives a pkcs11: URI to libp11's engine first, where that is installed.
+        let nothing = site.folder.join("no-engines");
+        site.environment = site.environment.with("OPENSSL_ENGINES", nothing);
+    }
+    Server::start("apache2", system("apache2")?, arguments, how, &site, port)
+}
+
+/// The URI of a key that OpenSSL's engine `pkcs11` is to open; nginx's notation says so.
+fn engine_uri(site: &Site) -> Option<&str> {
+    site.key.strip_prefix("engine:pkcs11:")
 }

@@ -40,6 +40,36 @@ impl Configuration {
         Ok(self)
     }
 
+    /// Gives a directive that stands on a line of its own, as in `worker_processes auto;`, another value.
+    ///
+    /// # Errors
+    ///
+    /// When no line has it.
+    pub fn set(mut self, directive: &str, value: &str) -> Result<Self> {
+        let mut found = false;
+        let mut text = String::with_capacity(self.text.len());
+        for line in self.text.lines() {
+            let indent = line.len() - line.trim_start().len();
+            match line.trim_start().strip_prefix(directive) {
+                Some(rest) if rest.starts_with(' ') => {
+                    found = true;
+                    let end = if rest.trim_end().ends_with(';') { ";" } else { "" };
+                    text.extend(std::iter::repeat_n(' ', indent));
+                    text.push_str(&format!("{directive} {value}{end}\n"));
+                }
+                _ => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+        if !found {
+            bail!("{} no longer has a line with {directive:?}", self.source.display());
+        }
+        self.text = text;
+        Ok(self)
+    }
+
     /// Replaces a path.
     ///
     /// # Errors
@@ -70,5 +100,15 @@ mod tests {
         assert_eq!(configuration.text, "listen 20443;");
         let error = configuration.replace("listen 443", "listen 1").unwrap_err();
         assert!(error.to_string().contains("a.conf no longer has the text"), "{error}");
+    }
+
+    #[test]
+    fn a_directive_gets_another_value() {
+        let text = "# worker_processes is\nworker_processes auto;\n  nbthread 4\n".into();
+        let configuration = Configuration { source: "a.conf".into(), text };
+        let configuration =
+            configuration.set("worker_processes", "16").unwrap().set("nbthread", "2").unwrap();
+        assert_eq!(configuration.text, "# worker_processes is\nworker_processes 16;\n  nbthread 2\n");
+        assert!(configuration.set("worker", "1").is_err());
     }
 }

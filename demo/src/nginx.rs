@@ -36,6 +36,13 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
             &format!("ssl_certificate_key {}", site.key),
         )?
     };
+    if site.key.starts_with("engine:") {
+        // A URI has semicolons, which would end the directive.
+        configuration = configuration.replace(&site.key, &format!("\"{}\"", site.key))?;
+    }
+    if let Some(workers) = site.workers {
+        configuration = configuration.set("worker_processes", &workers.to_string())?;
+    }
     if !is_root() {
         configuration =
             configuration.replace("user www-data;", "# Without root the workers keep the user.")?;

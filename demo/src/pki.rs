@@ -19,6 +19,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub enum KeyKind {
     /// RSA with 2048 bits.
     Rsa2048,
+    /// RSA with 3072 bits.
+    Rsa3072,
+    /// RSA with 4096 bits.
+    Rsa4096,
     /// NIST P-256.
     P256,
     /// NIST P-384.
@@ -29,12 +33,24 @@ pub enum KeyKind {
 
 impl KeyKind {
     /// All of them.
-    pub const ALL: [KeyKind; 4] = [KeyKind::Rsa2048, KeyKind::P256, KeyKind::P384, KeyKind::Ed25519];
+    pub const ALL: [KeyKind; 6] = [
+        KeyKind::Rsa2048,
+        KeyKind::Rsa3072,
+        KeyKind::Rsa4096,
+        KeyKind::P256,
+        KeyKind::P384,
+        KeyKind::Ed25519,
+    ];
+
+    /// One of each type: RSA keys of different sizes take the same way.
+    pub const TYPES: [KeyKind; 4] = [KeyKind::Rsa2048, KeyKind::P256, KeyKind::P384, KeyKind::Ed25519];
 
     /// The name that `strongroom key generate --type` takes.
     pub fn name(self) -> &'static str {
         match self {
             KeyKind::Rsa2048 => "rsa-2048",
+            KeyKind::Rsa3072 => "rsa-3072",
+            KeyKind::Rsa4096 => "rsa-4096",
             KeyKind::P256 => "p256",
             KeyKind::P384 => "p384",
             KeyKind::Ed25519 => "ed25519",
@@ -45,6 +61,8 @@ impl KeyKind {
     pub fn title(self) -> &'static str {
         match self {
             KeyKind::Rsa2048 => "RSA-2048",
+            KeyKind::Rsa3072 => "RSA-3072",
+            KeyKind::Rsa4096 => "RSA-4096",
             KeyKind::P256 => "P-256",
             KeyKind::P384 => "P-384",
             KeyKind::Ed25519 => "Ed25519",
@@ -54,6 +72,8 @@ impl KeyKind {
     fn genpkey(self) -> &'static [&'static str] {
         match self {
             KeyKind::Rsa2048 => &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+            KeyKind::Rsa3072 => &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"],
+            KeyKind::Rsa4096 => &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096"],
             KeyKind::P256 => &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
             KeyKind::P384 => &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"],
             KeyKind::Ed25519 => &["-algorithm", "ED25519"],

@@ -30,6 +30,8 @@ pub struct Site {
     pub environment: Environment,
     /// How the server's processes are started.
     pub start: Start,
+    /// Other workers (nginx) or threads (Apache, HAProxy) than the configuration in the repository says.
+    pub workers: Option<u32>,
     /// Whether Apache logs why a handshake failed, and with it every connection. nginx always does.
     pub verbose: bool,
 }
@@ -52,6 +54,7 @@ impl Site {
             key: key.into(),
             environment: environment.clone(),
             start: Start::Foreground,
+            workers: None,
             verbose: false,
         }
     }
@@ -60,6 +63,13 @@ impl Site {
     #[must_use]
     pub fn as_daemon(mut self) -> Self {
         self.start = Start::Daemon;
+        self
+    }
+
+    /// The same site with other workers or threads than the repository's configuration has, if any are given.
+    #[must_use]
+    pub fn with_workers(mut self, workers: Option<u32>) -> Self {
+        self.workers = workers;
         self
     }
 

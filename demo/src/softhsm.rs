@@ -57,6 +57,8 @@ impl SoftHsm {
     pub fn generate(&self, kind: KeyKind, label: &str, id: u8) -> Result<()> {
         let kind = match kind {
             KeyKind::Rsa2048 => "rsa:2048",
+            KeyKind::Rsa3072 => "rsa:3072",
+            KeyKind::Rsa4096 => "rsa:4096",
             KeyKind::P256 => "EC:prime256v1",
             KeyKind::P384 => "EC:secp384r1",
             KeyKind::Ed25519 => "EC:edwards25519",
@@ -66,6 +68,20 @@ impl SoftHsm {
         command.arg("--module").arg(&self.module);
         command.args(["--token-label", &self.label, "--login", "--pin", PIN, "--keypairgen"]);
         command.args(["--key-type", kind, "--label", label, "--id", &format!("{id:02x}")]);
+        command::succeed(command, LIMIT)?;
+        self.share()
+    }
+
+    /// Takes in a private key from a PEM file of the kind that `openssl genpkey` writes (PKCS#8).
+    ///
+    /// # Errors
+    ///
+    /// With what softhsm2-util said.
+    pub fn import(&self, file: &Path, label: &str, id: u8) -> Result<()> {
+        let mut command = command::new(system("softhsm2-util")?);
+        self.plain_environment().apply(&mut command);
+        command.arg("--import").arg(file).args(["--token", &self.label, "--pin", PIN]);
+        command.args(["--label", label, "--id", &format!("{id:02x}")]);
         command::succeed(command, LIMIT)?;
         self.share()
     }
@@ -85,7 +101,8 @@ impl SoftHsm {
         format!("pkcs11:token={};object={label};type=private", self.label)
     }
 
-    fn plain_environment(&self) -> Environment {
+    /// What a program needs to use this token through its PKCS#11 module.
+    pub fn plain_environment(&self) -> Environment {
         Environment::plain().with("SOFTHSM2_CONF", self.folder.join("softhsm2.conf"))
     }
 
@@ -106,6 +123,35 @@ impl SoftHsm {
     pub fn environment_with_pin(&self, programs: &Programs, pin: &str, file: &str) -> Result<Environment> {
         let file = openssl_configuration(programs, &self.module, Some(pin), &self.folder.join(file))?;
         Ok(self.plain_environment().with("OPENSSL_CONF", file))
+    }
+
+    /// What a program needs to use this token through OpenSSL's engine `pkcs11` (libp11), which is how it was
+    /// done before OpenSSL 3.
+    ///
+    /// # Errors
+    ///
+    /// When OpenSSL's configuration cannot be written.
+    pub fn environment_of_engine(&self) -> Result<Environment> {
+        let file = self.folder.join("engine.cnf");
+        fs::write(
+            &file,
+            format!(
+                "openssl_conf = openssl_init\n[openssl_init]\nengines = engines\n[engines]\npkcs11 = pkcs11\n\
+                 [pkcs11]\nengine_id = pkcs11\nMODULE_PATH = {}\nPIN = {PIN}\ninit = 0\n",
+                self.module.display()
+            ),
+        )?;
+        Ok(self.plain_environment().with("OPENSSL_CONF", file))
+    }
+
+    /// The PKCS#11 module.
+    pub fn module(&self) -> &Path {
+        &self.module
+    }
+
+    /// The token's label.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 }
 

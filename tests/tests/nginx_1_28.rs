@@ -47,7 +47,7 @@ fn build(folder: &Path) -> PathBuf {
 fn nginx_1_28_serves_with_a_reference_file() {
     let bench = Bench::new().unwrap();
     let program = build(&bench.run.folder("nginx-src").unwrap());
-    let keys = bench.keys(Place::Partition, &KeyKind::ALL).unwrap();
+    let keys = bench.keys(Place::Partition, &KeyKind::TYPES).unwrap();
     for key in &keys {
         let certificate = key.certify(&bench).unwrap();
         let reference = text(&bench.partition.reference(key.kind.name()).unwrap());
