@@ -1,0 +1,343 @@
+//! The client's side: no thread, no allocation and no lock on the way of a request.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use rustix::thread::futex::{self, Timespec};
+
+use crate::layout::{self, MAX_PAYLOAD, MAX_TEXT, SLOTS, slot, slot_at};
+use crate::memory::{Access, Mapping};
+
+/// In [`Client::taken`]: no further exchange begins.
+const CLOSED: u64 = 1 << SLOTS;
+
+/// How long a client sleeps before it asks whether the daemon is still there.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// What comes with the reply to OpenChannel.
+#[derive(Debug)]
+pub struct Descriptors {
+    /// The shared memory.
+    pub region: OwnedFd,
+    /// Wakes the daemon.
+    pub bell: OwnedFd,
+    /// Whether the daemon is awake.
+    pub state: OwnedFd,
+}
+
+/// A request.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What is asked for.
+    pub operation: Operation<'a>,
+    /// The partition's number.
+    pub partition: u32,
+    /// The key's identity (`ObjectInfo.object`).
+    pub key: [u8; 16],
+    /// What is signed, encrypted or decrypted; ciphertexts end with their tag.
+    pub data: &'a [u8],
+}
+
+/// What is asked for. Numbers are those of strongroom.proto's enums.
+#[derive(Debug, Clone, Copy)]
+pub enum Operation<'a> {
+    /// A signature.
+    Sign {
+        /// `Mechanism`.
+        mechanism: u32,
+        /// `PssParameters.hash`, or 0.
+        hash: u32,
+        /// `PssParameters.mgf1_hash`, or 0.
+        mgf1_hash: u32,
+        /// `PssParameters.salt_length`, in bytes.
+        salt_length: u32,
+    },
+    /// AES-GCM encryption; the reply is the ciphertext and the tag.
+    Encrypt {
+        /// The initialisation vector.
+        iv: &'a [u8],
+        /// Authenticated, not encrypted.
+        aad: &'a [u8],
+        /// The tag's length in bits.
+        tag_bits: u32,
+    },
+    /// AES-GCM decryption of a ciphertext and its tag.
+    Decrypt {
+        /// The initialisation vector.
+        iv: &'a [u8],
+        /// Authenticated, not encrypted.
+        aad: &'a [u8],
+        /// The tag's length in bits.
+        tag_bits: u32,
+    },
+}
+
+/// Why an exchange did not succeed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// All slots are in use. Nothing was sent: the socket serves.
+    #[error("{SLOTS} exchanges are under way on this channel")]
+    Full,
+    /// The request does not fit into a slot. Nothing was sent: the socket serves.
+    #[error("the request is larger than a slot")]
+    TooLarge,
+    /// The channel was closed. Nothing was sent.
+    #[error("the channel is closed")]
+    Closed,
+    /// The caller gave the wait up. The request may have been carried out.
+    #[error("the daemon did not answer")]
+    Abandoned,
+    /// The reply is not one that the daemon writes, or larger than the caller expects.
+    #[error("the reply does not follow the channel's layout")]
+    Malformed,
+    /// The daemon refused.
+    #[error("{message}")]
+    Refused {
+        /// `ErrorCode`.
+        code: u32,
+        /// For people.
+        message: String,
+    },
+}
+
+/// A channel, used by all threads of the process that opened it, and by no other process: a child does not have the
+/// memory.
+#[derive(Debug)]
+pub struct Client {
+    /// The slots in use, and [`CLOSED`].
+    taken: AtomicU64,
+    /// Dropped by whoever makes `taken` equal [`CLOSED`], which happens once.
+    parts: UnsafeCell<Option<Parts>>,
+    bell: RawFd,
+}
+
+// SAFETY: `parts` is read only by those who hold a slot in `taken`, and taken out once, when no slot is held and none
+// can be taken any more (see release and close).
+unsafe impl Sync for Client {}
+// SAFETY: nothing in it belongs to a thread.
+unsafe impl Send for Client {}
+
+#[derive(Debug)]
+struct Parts {
+    region: Mapping,
+    state: Mapping,
+    bell: OwnedFd,
+}
+
+/// A slot in use. As long as there is one, the parts are there.
+struct Held<'a> {
+    client: &'a Client,
+    parts: &'a Parts,
+    number: usize,
+}
+
+/// The bell of a channel, by number, for those who close what a child has inherited.
+pub type Bell = RawFd;
+
+impl Client {
+    /// Maps the memory. The two memory descriptors are closed at once.
+    ///
+    /// # Errors
+    ///
+    /// The system's, and `InvalidData` if the memory is not what this release shares.
+    pub fn new(descriptors: Descriptors) -> io::Result<Self> {
+        let Descriptors { region, bell, state } = descriptors;
+        let parts = Parts {
+            region: Mapping::of(&region, layout::REGION, Access::ReadWrite)?,
+            state: Mapping::of(&state, layout::STATE, Access::ReadOnly)?,
+            bell,
+        };
+        let bell = parts.bell.as_raw_fd();
+        Ok(Client { taken: AtomicU64::new(0), parts: UnsafeCell::new(Some(parts)), bell })
+    }
+
+    /// The number of the bell's descriptor, close-on-exec; closed with the channel.
+    pub fn bell(&self) -> Bell {
+        self.bell
+    }
+
+    /// Sends a request and waits for the reply, which is written to `reply`; returns its length in bytes. About
+    /// every 50 ms of waiting `worth_waiting` is asked, and ends it by saying no.
+    ///
+    /// # Errors
+    ///
+    /// [`ChannelError`]. After [`ChannelError::Abandoned`] and [`ChannelError::Malformed`] the channel is closed:
+    /// the daemon may yet write to the slot.
+    pub fn exchange(
+        &self,
+        request: &Request<'_>,
+        reply: &mut [u8],
+        worth_waiting: &mut dyn FnMut() -> bool,
+    ) -> Result<usize, ChannelError> {
+        let held = self.hold()?;
+        held.post(request)?;
+        let answered = held.wait(worth_waiting).and_then(|()| held.take(reply));
+        if let Err(ChannelError::Abandoned | ChannelError::Malformed) = answered {
+            self.close();
+        }
+        answered
+    }
+
+    /// Begins no further exchange, and gives the memory and the bell back when the last one is over.
+    pub fn close(&self) {
+        if self.taken.fetch_or(CLOSED, Ordering::AcqRel) == 0 {
+            self.give_back();
+        }
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.taken.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    fn hold(&self) -> Result<Held<'_>, ChannelError> {
+        let mut taken = self.taken.load(Ordering::Relaxed);
+        loop {
+            if taken & CLOSED != 0 {
+                return Err(ChannelError::Closed);
+            }
+            let number = taken.trailing_ones() as usize;
+            if number >= SLOTS {
+                return Err(ChannelError::Full);
+            }
+            let with = taken | 1 << number;
+            match self.taken.compare_exchange_weak(taken, with, Ordering::AcqRel, Ordering::Relaxed) {
+                Err(now) => taken = now,
+                Ok(_) => {
+                    // SAFETY: a slot is held and the channel was not closed: the parts stay until it is released.
+                    let parts = unsafe { &*self.parts.get() };
+                    let Some(parts) = parts.as_ref() else {
+                        // Cannot happen: they are taken out only after CLOSED was set.
+                        return Err(ChannelError::Closed);
+                    };
+                    return Ok(Held { client: self, parts, number });
+                }
+            }
+        }
+    }
+
+    fn release(&self, number: usize) {
+        let bit = 1 << number;
+        if self.taken.fetch_and(!bit, Ordering::AcqRel) & !bit == CLOSED {
+            self.give_back();
+        }
+    }
+
+    /// Called once: by close if no slot is held then, else by the release of the last one.
+    fn give_back(&self) {
+        // SAFETY: closed and no slot held: nobody has a reference to the parts, nor will.
+        drop(unsafe { (*self.parts.get()).take() });
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.client.release(self.number);
+    }
+}
+
+impl Held<'_> {
+    fn number(&self, offset: usize) -> Result<&AtomicU32, ChannelError> {
+        self.parts.region.number(slot_at(self.number) + offset).ok_or(ChannelError::Malformed)
+    }
+
+    fn post(&self, request: &Request<'_>) -> Result<(), ChannelError> {
+        let (operation, mechanism, numbers, iv, aad): (_, _, _, &[u8], &[u8]) = match request.operation {
+            Operation::Sign { mechanism, hash, mgf1_hash, salt_length } => {
+                (layout::SIGN, mechanism, [hash, mgf1_hash, salt_length], &[], &[])
+            }
+            Operation::Encrypt { iv, aad, tag_bits } => {
+                (layout::ENCRYPT, 0, [iv.len() as u32, aad.len() as u32, tag_bits], iv, aad)
+            }
+            Operation::Decrypt { iv, aad, tag_bits } => {
+                (layout::DECRYPT, 0, [iv.len() as u32, aad.len() as u32, tag_bits], iv, aad)
+            }
+        };
+        let length = iv.len().saturating_add(aad.len()).saturating_add(request.data.len());
+        // A cipher's reply is longer than the request by the tag.
+        if length > MAX_PAYLOAD - 16 {
+            return Err(ChannelError::TooLarge);
+        }
+        let mut fields = [0u8; layout::PAYLOAD];
+        let mut put = |at: usize, value: &[u8]| {
+            fields.iter_mut().skip(at).zip(value).for_each(|(to, from)| *to = *from);
+        };
+        put(slot::OPERATION, &operation.to_le_bytes());
+        put(slot::PARTITION, &request.partition.to_le_bytes());
+        put(slot::MECHANISM, &mechanism.to_le_bytes());
+        put(slot::KEY, &request.key);
+        for (place, number) in numbers.iter().enumerate() {
+            put(slot::NUMBERS + 4 * place, &number.to_le_bytes());
+        }
+        put(slot::LENGTH, &(length as u32).to_le_bytes());
+        put(slot::STATE, &layout::STATE_POSTED.to_le_bytes());
+        let Parts { region, state, bell } = self.parts;
+        let start = slot_at(self.number);
+        let written = region.copy_in_all(start + layout::PAYLOAD, &[iv, aad, request.data])
+            && region.copy_in(start, &fields);
+        let (Some(posted), Some(watched), Some(awake)) =
+            (region.word(layout::POSTED), region.number(layout::WATCHED), state.number(layout::AWAKE))
+        else {
+            return Err(ChannelError::Malformed);
+        };
+        if !written {
+            return Err(ChannelError::Malformed);
+        }
+        posted.fetch_or(1 << self.number, Ordering::SeqCst);
+        if watched.load(Ordering::SeqCst) == 0 || awake.load(Ordering::SeqCst) == 0 {
+            // It fails only when nobody has listened for 2^64 rings; then somebody will look at the connection.
+            let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+        }
+        Ok(())
+    }
+
+    fn wait(&self, worth_waiting: &mut dyn FnMut() -> bool) -> Result<(), ChannelError> {
+        let state = self.number(slot::STATE)?;
+        let slept = state.compare_exchange(
+            layout::STATE_POSTED,
+            layout::STATE_SLEEPING,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if slept.is_err() {
+            return Ok(());
+        }
+        loop {
+            // Not private: the waker is another process.
+            let woken = futex::wait(state, futex::Flags::empty(), layout::STATE_SLEEPING, Some(&LOOK));
+            if state.load(Ordering::Acquire) != layout::STATE_SLEEPING {
+                return Ok(());
+            }
+            if woken == Err(rustix::io::Errno::TIMEDOUT) && !worth_waiting() {
+                return Err(ChannelError::Abandoned);
+            }
+        }
+    }
+
+    fn take(&self, reply: &mut [u8]) -> Result<usize, ChannelError> {
+        let region = &self.parts.region;
+        let state = self.number(slot::STATE)?.load(Ordering::Acquire);
+        let status = self.number(slot::REPLY_STATUS)?.load(Ordering::Relaxed);
+        let length = self.number(slot::REPLY_LENGTH)?.load(Ordering::Relaxed) as usize;
+        let payload = slot_at(self.number) + layout::PAYLOAD;
+        if state != layout::STATE_DONE {
+            return Err(ChannelError::Malformed);
+        }
+        if status != 0 {
+            let mut text = [0u8; MAX_TEXT];
+            let text = text.get_mut(..length).ok_or(ChannelError::Malformed)?;
+            if !region.copy_out(payload, text) {
+                return Err(ChannelError::Malformed);
+            }
+            let message = String::from_utf8_lossy(text).into_owned();
+            return Err(ChannelError::Refused { code: status, message });
+        }
+        let reply = reply.get_mut(..length).ok_or(ChannelError::Malformed)?;
+        match length <= MAX_PAYLOAD && region.copy_out(payload, reply) {
+            true => Ok(length),
+            false => Err(ChannelError::Malformed),
+        }
+    }
+}
