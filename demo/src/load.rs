@@ -27,8 +27,20 @@ pub enum Amount {
 /// The load generator's command line: full handshakes at [`CONNECTIONS`] connections, trusting the
 /// authority whose certificate is in `ca`. `extra` are further arguments.
 pub fn command(programs: &Programs, server: &Server, ca: &Path, amount: Amount, extra: &[&str]) -> Command {
+    command_at(programs, server, ca, amount, CONNECTIONS, extra)
+}
+
+/// The same at another number of connections.
+pub fn command_at(
+    programs: &Programs,
+    server: &Server,
+    ca: &Path,
+    amount: Amount,
+    connections: u32,
+    extra: &[&str],
+) -> Command {
     let mut command = command::new(programs.load());
-    command.args(["--concurrency", &CONNECTIONS.to_string(), "--ca", &text(ca), "--json"]);
+    command.args(["--concurrency", &connections.to_string(), "--ca", &text(ca), "--json"]);
     match amount {
         Amount::Count(count) => command.args(["--count", &count.to_string()]),
         Amount::Time(time) => command.args(["--duration", &format!("{}ms", time.as_millis())]),

@@ -1,0 +1,112 @@
+//! The benchmark: `./demo/bench` builds and starts it.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use clap::Parser as _;
+use strongroom_bench::machine::Machine;
+use strongroom_bench::options::{Effort, Options, Part};
+use strongroom_bench::progress::{Progress, rounded};
+use strongroom_bench::results::Results;
+use strongroom_bench::stage::Stage;
+use strongroom_bench::{handshakes, markdown};
+use strongroom_demo::process;
+use strongroom_demo::programs::repository;
+
+fn main() -> ExitCode {
+    // Wrong options end the process in here, with code 2.
+    let options = Options::parse();
+    let result = process::stop_on_signals().and_then(|()| run(&options));
+    // The thread that received the signal is still cleaning up; it ends the program when all is stopped.
+    while process::is_interrupted() {
+        std::thread::park();
+    }
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "demo/bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let effort = options.effort();
+    let results = measure(&effort)?;
+    write(options, &results)?;
+    let failures = results.failures();
+    anyhow::ensure!(failures == 0.0, "{failures} operations failed");
+    Ok(())
+}
+
+fn measure(effort: &Effort) -> Result<Results> {
+    let expected = expected(effort);
+    let started = Instant::now();
+    let mut results = Results {
+        started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        command: command(),
+        rounds: effort.rounds,
+        round_s: effort.load.as_secs_f64(),
+        machine: Machine::look(),
+        ..Results::default()
+    };
+    let mut progress = Progress::start(expected);
+    progress.say(&format!("This takes about {}; ctrl-C stops all of it.", rounded(expected)));
+    let stage = Stage::prepare()?;
+    if effort.parts.contains(&Part::Handshakes) {
+        handshakes::measure(&stage, effort, &mut progress, &mut results)?;
+    }
+    progress.finish();
+    results.took_s = started.elapsed().as_secs_f64();
+    Ok(results)
+}
+
+fn expected(effort: &Effort) -> Duration {
+    let mut total = Duration::from_secs(2);
+    if effort.parts.contains(&Part::Handshakes) {
+        total += handshakes::expected(effort);
+    }
+    total
+}
+
+/// The command as a person typed it.
+fn command() -> String {
+    let words = std::env::args().skip(1);
+    std::iter::once("./demo/bench".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// Writes the tables to the terminal, and everything to where the options say.
+fn write(options: &Options, results: &Results) -> Result<()> {
+    let text = markdown::of(results);
+    let mut out = std::io::stdout();
+    // A reader that has gone away is no error: the files are still to be written.
+    let _ = out.write_all(text.as_bytes());
+    let folder = match (&options.document, &options.json) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(file)) => return write_json(results, file),
+        (None, None) => repository("demo/.run").join("bench"),
+    };
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(folder.join("results.md"), text)?;
+    write_json(results, &folder.join("results.json"))?;
+    if let Some(file) = &options.json {
+        write_json(results, file)?;
+    }
+    let _ = writeln!(std::io::stderr(), "\nWritten: {}", shown(&folder));
+    Ok(())
+}
+
+fn write_json(results: &Results, file: &Path) -> Result<()> {
+    let json = serde_json::to_string_pretty(results)? + "\n";
+    fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,148 @@
+//! The tokens, keys and certificates of a run, and the sites that use them.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use strongroom_demo::daemon::Daemon;
+use strongroom_demo::environment::Environment;
+use strongroom_demo::partition::Partition;
+use strongroom_demo::pki::{Authority, key_file, text};
+use strongroom_demo::programs::Programs;
+use strongroom_demo::run_folder::RunFolder;
+use strongroom_demo::server::{Server, Site};
+use strongroom_demo::softhsm::SoftHsm;
+use strongroom_demo::{apache, nginx};
+
+use crate::options::{Key, Program, Source};
+
+/// The name of the partition and of SoftHSM2's token.
+const LABEL: &str = "bench";
+
+/// Everything that is measured, but for the servers.
+///
+/// A key is made once, in a file, and taken in by both tokens: so all sources have the same key and the same
+/// certificate, and nothing differs but the place where the signature is made.
+#[derive(Debug)]
+pub struct Stage {
+    /// The programs that were built.
+    pub programs: Programs,
+    /// Our partition.
+    pub partition: Partition,
+    softhsm: SoftHsm,
+    authority: Authority,
+    made: RefCell<Vec<Made>>,
+    // Declared after the processes that use it: they are stopped first.
+    folder: RunFolder,
+}
+
+/// A key that was made, and where.
+#[derive(Debug, Clone)]
+struct Made {
+    key: Key,
+    file: PathBuf,
+    certificate: PathBuf,
+    reference: PathBuf,
+}
+
+impl Stage {
+    /// Starts the daemon and makes both tokens and an authority.
+    ///
+    /// # Errors
+    ///
+    /// At the first thing that does not work.
+    pub fn prepare() -> Result<Self> {
+        let programs = Programs::find()?;
+        let folder = RunFolder::new()?;
+        let authority = Authority::in_file(&folder.folder("authority")?)?;
+        let partition = Partition::create(&programs, &folder.folder("partition")?, LABEL)?;
+        let softhsm = SoftHsm::create(&folder.folder("softhsm")?, LABEL)?;
+        Ok(Stage { programs, partition, softhsm, authority, made: RefCell::default(), folder })
+    }
+
+    /// The certificate that clients trust.
+    pub fn ca(&self) -> PathBuf {
+        self.authority.certificate()
+    }
+
+    /// The daemon that serves the partition.
+    pub fn daemon(&self) -> &Daemon {
+        &self.partition.daemon
+    }
+
+    fn key(&self, key: Key) -> Result<Made> {
+        if let Some(made) = self.made.borrow().iter().find(|made| made.key == key) {
+            return Ok(made.clone());
+        }
+        let name = key.kind().name();
+        let folder = self.folder.folder("keys")?;
+        let file = folder.join(format!("{name}.key"));
+        key_file(key.kind(), &file)?;
+        let certificate = self.authority.certify(&Environment::plain(), &text(&file), name)?;
+        self.partition.import(&file, name)?;
+        let reference = self.partition.reference(name)?;
+        let made = Made { key, file, certificate, reference };
+        self.made.borrow_mut().push(made.clone());
+        Ok(made)
+    }
+
+    /// The site of `program` with the key `key` in `source`.
+    ///
+    /// # Errors
+    ///
+    /// When the key cannot be made or the token refuses it.
+    pub fn site(&self, program: Program, key: Key, source: Source) -> Result<Site> {
+        let made = self.key(key)?;
+        let name = key.kind().name();
+        let takes_uris = program == Program::Apache;
+        let (named, environment) = match source {
+            Source::File => (text(&made.file), Environment::plain()),
+            Source::Partition if takes_uris => (self.partition.short_uri(name), self.partition.environment()),
+            Source::Partition => (text(&made.reference), self.partition.environment()),
+            Source::Softhsm => {
+                let uri = self.in_softhsm(&made, name)?;
+                let named = if takes_uris { uri } else { text(&self.reference_to_softhsm(&uri, name)?) };
+                (named, self.softhsm.environment(&self.programs)?)
+            }
+            Source::Engine => {
+                let uri = self.in_softhsm(&made, name)?;
+                (format!("engine:pkcs11:{uri}"), self.softhsm.environment_of_engine()?)
+            }
+        };
+        let folder = format!("{}-{name}-{source:?}", program.title()).to_lowercase();
+        Ok(Site::new(self.folder.folder(&folder)?, &made.certificate, &named, &environment))
+    }
+
+    /// Takes the key into SoftHSM2, unless it is there, and returns its URI.
+    fn in_softhsm(&self, made: &Made, name: &str) -> Result<String> {
+        let mark = self.folder.path().join(format!("keys/{name}.in-softhsm"));
+        if !mark.exists() {
+            let id =
+                Key::ALL.iter().position(|key| *key == made.key).and_then(|id| u8::try_from(id + 1).ok());
+            self.softhsm.import(&made.file, name, id.context("no such key")?)?;
+            fs::write(&mark, "")?;
+        }
+        Ok(self.softhsm.uri(name))
+    }
+
+    fn reference_to_softhsm(&self, uri: &str, name: &str) -> Result<PathBuf> {
+        let file = self.folder.path().join(format!("softhsm/{name}.ref.pem"));
+        fs::write(&file, strongroom_uri::reference::pem_from_uri(uri)?)?;
+        Ok(file)
+    }
+}
+
+impl Program {
+    /// Starts it for a site.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start: with what it said.
+    pub fn start(self, site: &Site) -> Result<Server> {
+        match self {
+            Program::Nginx => nginx::start(site),
+            Program::Apache => apache::start(site),
+        }
+    }
+}
