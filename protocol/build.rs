@@ -4,7 +4,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=strongroom.proto");
     let files = protox::compile(["strongroom.proto"], ["."])?;
     prost_build::Config::new()
-        // These carry passwords, tickets or private keys: Debug is written by hand in secret.rs.
+        // These carry passwords, tickets, keys or plaintexts: Debug is written by hand in secret.rs.
         .skip_debug([
             "strongroom.v1.Login",
             "strongroom.v1.LoginReply",
@@ -12,6 +12,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "strongroom.v1.CreateUser",
             "strongroom.v1.ChangePassword",
             "strongroom.v1.ImportKeyPair",
+            "strongroom.v1.ImportKey",
+            "strongroom.v1.Encrypt",
+            "strongroom.v1.Plaintext",
         ])
         .compile_fds(files)?;
     Ok(())

@@ -120,6 +120,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         ErrorCode::Unavailable => Exit::Unreachable,
         ErrorCode::Unspecified
         | ErrorCode::Internal
+        | ErrorCode::CiphertextWrong
         | ErrorCode::Malformed
         | ErrorCode::Unsupported
         | ErrorCode::PasswordTooShort

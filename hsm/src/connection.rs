@@ -204,7 +204,7 @@ impl Connection {
             return Err(malformed("the first request is not Hello"));
         }
         self.greeted = true;
-        let is_secret = request.op.as_ref().is_some_and(secret::is_secret);
+        let is_secret = request.op.as_ref().is_some_and(secret::has_secret_reply);
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
         let mut work: Pin<Box<dyn Future<Output = Reply> + Send>> = Box::pin(async move {
             let _permit = permit;
@@ -242,8 +242,8 @@ impl Connection {
             // An error of this size always fits.
             let _ = frame::encode(&error_response(id, failure), &mut self.out);
         }
-        if let Some(response::Result::Login(login)) = &mut response.result {
-            login.ticket.zeroize();
+        if let Some(result) = &mut response.result {
+            secret::wipe_reply(result);
         }
     }
 

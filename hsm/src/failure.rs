@@ -47,6 +47,7 @@ impl From<CryptoError> for Failure {
             CryptoError::ParameterWrong(_) => ErrorCode::MechanismParameterWrong,
             CryptoError::DataLength { .. } => ErrorCode::DataLength,
             CryptoError::SignatureWrong => ErrorCode::SignatureWrong,
+            CryptoError::CiphertextWrong => ErrorCode::CiphertextWrong,
             CryptoError::KeyMalformed(_) => ErrorCode::KeyMalformed,
             CryptoError::Busy(_) => ErrorCode::Limit,
             CryptoError::Library(_) => ErrorCode::Internal,

@@ -8,8 +8,10 @@ use std::sync::{Arc, OnceLock};
 use prost::Message;
 use strongroom_protocol::v1::{ObjectClass, ObjectInfo};
 
-use crate::crypto::KeyKind;
+use crate::crypto::aes::AesKey;
 use crate::crypto::aws_lc::PrivateKey;
+use crate::crypto::{CryptoError, KeyKind};
+use crate::memory::SecretBytes;
 use crate::records;
 use crate::seal::Element;
 
@@ -25,12 +27,12 @@ pub struct Object {
     pub sequence: u64,
     /// What clients see.
     pub info: ObjectInfo,
-    /// Of keys.
+    /// Of private and public keys.
     pub kind: Option<KeyKind>,
-    /// The sealed record, of private keys: the key is opened when it is first used.
+    /// The sealed record, of private and secret keys: the key is opened when it is first used.
     pub sealed: Option<Vec<u8>>,
-    /// The private key, once opened.
-    pub key: OnceLock<Arc<PrivateKey>>,
+    /// The private or secret key, once opened.
+    pub key: OnceLock<Key>,
     /// The record's part of the partition's set hash.
     pub element: Element,
 }
@@ -42,11 +44,40 @@ impl Object {
     }
 }
 
+/// A key that never leaves the partition, opened.
+#[derive(Debug, Clone)]
+pub enum Key {
+    /// Of an object of class PRIVATE_KEY.
+    Private(Arc<PrivateKey>),
+    /// Of an object of class SECRET_KEY.
+    Secret(Arc<AesKey>),
+}
+
+impl Key {
+    /// The key as it stands in its record, see [`crate::records`].
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::Library`].
+    pub fn to_bytes(&self) -> Result<SecretBytes, CryptoError> {
+        match self {
+            Key::Private(key) => key.to_pkcs8(),
+            Key::Secret(key) => Ok(SecretBytes::from(key.value())),
+        }
+    }
+}
+
+/// Whether objects of this class hold a key that never leaves the partition.
+pub fn holds_key(class: ObjectClass) -> bool {
+    matches!(class, ObjectClass::PrivateKey | ObjectClass::SecretKey)
+}
+
 /// How messages and the log name an object.
 pub fn title(info: &ObjectInfo) -> String {
     let class = match info.class() {
         ObjectClass::PrivateKey => "private key",
         ObjectClass::PublicKey => "public key",
+        ObjectClass::SecretKey => "secret key",
         ObjectClass::Certificate => "certificate",
         _ => "object",
     };
@@ -183,7 +214,6 @@ where
 mod tests {
     use super::*;
     use crate::crypto::aws_lc;
-    use crate::memory::SecretBytes;
     use crate::seal::SealingKey;
 
     fn object(sequence: u64, label: &str, id: &[u8]) -> Arc<Object> {

@@ -27,7 +27,7 @@ pub enum Needs {
 pub fn needs(op: &Op) -> Needs {
     match op {
         Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) => Needs::Anyone,
-        Op::Login(_) | Op::Logout(_) | Op::GenerateRandom(_) => Needs::Anyone,
+        Op::Login(_) | Op::Logout(_) | Op::GenerateRandom(_) | Op::OpenChannel(_) => Needs::Anyone,
         // Private objects are shown to, and used by, crypto users only: see request::objects.
         Op::FindObjects(_) | Op::Verify(_) => Needs::Anyone,
         Op::CreatePartition(_) => Needs::Owner,
@@ -37,7 +37,8 @@ pub fn needs(op: &Op) -> Needs {
         Op::ChangePassword(_) => Needs::OfficerOrOldPassword,
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => Needs::CryptoUser,
         Op::SetAttributes(_) | Op::DestroyObject(_) => Needs::CryptoUser,
-        Op::Sign(_) => Needs::CryptoUser,
+        Op::GenerateKey(_) | Op::ImportKey(_) => Needs::CryptoUser,
+        Op::Sign(_) | Op::Encrypt(_) | Op::Decrypt(_) => Needs::CryptoUser,
     }
 }
 

@@ -5,8 +5,10 @@
 //! partition/00000001/key            sealed by the node key: the partition's key, 32 bytes
 //! partition/00000001/header         sealed by the partition's key: HeaderRecord
 //! partition/00000001/user/alice     UserRecord
-//! partition/00000001/object/<hex>   length of the ObjectRecord (4, little-endian) ‖ ObjectRecord ‖ PKCS#8
+//! partition/00000001/object/<hex>   length of the ObjectRecord (4, little-endian) ‖ ObjectRecord ‖ key
 //! ```
+//!
+//! The key is PKCS#8 of private keys, the value of secret keys, and nothing of other objects.
 
 use prost::Message;
 use strongroom_protocol::v1::ObjectInfo;
@@ -87,7 +89,7 @@ pub struct UserRecord {
     pub epoch: u64,
 }
 
-/// An object, apart from private key material.
+/// An object, apart from the key in it.
 #[derive(Clone, PartialEq, Message)]
 pub struct ObjectRecord {
     /// Its place in the order of creation.
@@ -141,13 +143,13 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An object's record as bytes: `private` (PKCS#8) only ever lies in secret memory.
-pub fn join_object(record: &ObjectRecord, private: &[u8]) -> SecretBytes {
+/// An object's record as bytes: `key` only ever lies in secret memory.
+pub fn join_object(record: &ObjectRecord, key: &[u8]) -> SecretBytes {
     let public = record.encode_to_vec();
     // Public parts are bounded by the protocol's frames, far below 32 bits.
     let length = (public.len() as u32).to_le_bytes();
-    let mut bytes = SecretBytes::zeroed(length.len() + public.len() + private.len());
-    for (to, from) in bytes.iter_mut().zip(length.iter().chain(&public).chain(private)) {
+    let mut bytes = SecretBytes::zeroed(length.len() + public.len() + key.len());
+    for (to, from) in bytes.iter_mut().zip(length.iter().chain(&public).chain(key)) {
         *to = *from;
     }
     bytes
@@ -156,6 +158,6 @@ pub fn join_object(record: &ObjectRecord, private: &[u8]) -> SecretBytes {
 /// The parts that [`join_object`] joined; `None` if the bytes are not such a record.
 pub fn split_object(bytes: &[u8]) -> Option<(ObjectRecord, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (public, private) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    Some((ObjectRecord::decode(public).ok()?, private))
+    let (public, key) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    Some((ObjectRecord::decode(public).ok()?, key))
 }

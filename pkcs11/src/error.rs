@@ -51,6 +51,7 @@ pub fn of_code(code: ErrorCode) -> CK_RV {
         ErrorCode::Store => CKR_DEVICE_MEMORY,
         ErrorCode::Limit => CKR_TOKEN_RESOURCE_EXCEEDED,
         ErrorCode::Unavailable => AWAY,
+        ErrorCode::CiphertextWrong => CKR_ENCRYPTED_DATA_INVALID,
     }
 }
 

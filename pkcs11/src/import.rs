@@ -53,6 +53,8 @@ pub fn pkcs8(family: Family, template: &Template<'_>) -> Outcome<Zeroizing<Vec<u
             let facts = key::of_curve(family, template.required(CKA_EC_PARAMS)?)?;
             curve(facts, template.required(CKA_VALUE)?)
         }
+        // No pair.
+        Family::Aes => Err(CKR_ATTRIBUTE_VALUE_INVALID),
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Family {
     Ec,
     /// `CKK_EC_EDWARDS`.
     Edwards,
+    /// `CKK_AES`.
+    Aes,
 }
 
 impl Family {
@@ -26,20 +28,28 @@ impl Family {
             Family::Rsa => CKK_RSA,
             Family::Ec => CKK_EC,
             Family::Edwards => CKK_EC_EDWARDS,
+            Family::Aes => CKK_AES,
         }
     }
 
     /// The family of a `CKA_KEY_TYPE`, if the partition has such keys.
     pub fn of_key_type(key_type: CK_KEY_TYPE) -> Option<Self> {
-        [Family::Rsa, Family::Ec, Family::Edwards].into_iter().find(|family| family.key_type() == key_type)
+        let all = [Family::Rsa, Family::Ec, Family::Edwards, Family::Aes];
+        all.into_iter().find(|family| family.key_type() == key_type)
     }
 
-    /// The mechanism that makes such pairs: `CKA_KEY_GEN_MECHANISM`.
+    /// Whether such keys are pairs.
+    pub fn is_pair(self) -> bool {
+        self != Family::Aes
+    }
+
+    /// The mechanism that makes such keys: `CKA_KEY_GEN_MECHANISM`.
     pub fn generator(self) -> CK_MECHANISM_TYPE {
         match self {
             Family::Rsa => CKM_RSA_PKCS_KEY_PAIR_GEN,
             Family::Ec => CKM_EC_KEY_PAIR_GEN,
             Family::Edwards => CKM_EC_EDWARDS_KEY_PAIR_GEN,
+            Family::Aes => CKM_AES_KEY_GEN,
         }
     }
 }
@@ -51,9 +61,9 @@ pub struct KeyFacts {
     pub key_type: KeyType,
     /// Its family.
     pub family: Family,
-    /// The size of the modulus or of the curve's field, in bits.
+    /// The size of the modulus, of the curve's field, or of the secret key, in bits.
     pub bits: usize,
-    /// The size of its signatures in bytes (ECDSA: r and s together).
+    /// The size of its signatures in bytes (ECDSA: r and s together); 0 of secret keys.
     pub signature: usize,
     /// The curve.
     pub curve: Option<ObjectIdentifier>,
@@ -79,7 +89,7 @@ const ED25519_GNU: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.
 const ED25519_NAME: &str = "edwards25519";
 
 /// All key types of the partition.
-pub static KEYS: [KeyFacts; 7] = [
+pub static KEYS: [KeyFacts; 10] = [
     KeyFacts { key_type: KeyType::Rsa2048, family: Family::Rsa, bits: 2048, signature: 256, curve: None },
     KeyFacts { key_type: KeyType::Rsa3072, family: Family::Rsa, bits: 3072, signature: 384, curve: None },
     KeyFacts { key_type: KeyType::Rsa4096, family: Family::Rsa, bits: 4096, signature: 512, curve: None },
@@ -93,6 +103,9 @@ pub static KEYS: [KeyFacts; 7] = [
         signature: 64,
         curve: Some(ED25519),
     },
+    KeyFacts { key_type: KeyType::Aes128, family: Family::Aes, bits: 128, signature: 0, curve: None },
+    KeyFacts { key_type: KeyType::Aes192, family: Family::Aes, bits: 192, signature: 0, curve: None },
+    KeyFacts { key_type: KeyType::Aes256, family: Family::Aes, bits: 256, signature: 0, curve: None },
 ];
 
 /// The facts of a key type; `None` for one that this release does not know.
@@ -103,6 +116,11 @@ pub fn facts(key_type: KeyType) -> Option<&'static KeyFacts> {
 /// The RSA key of this many bits.
 pub fn rsa(bits: usize) -> Option<&'static KeyFacts> {
     KEYS.iter().find(|facts| facts.family == Family::Rsa && facts.bits == bits)
+}
+
+/// The AES key of this many bytes.
+pub fn aes(length: usize) -> Option<&'static KeyFacts> {
+    KEYS.iter().find(|facts| facts.family == Family::Aes && facts.bits / 8 == length)
 }
 
 /// The key type on the curve that `CKA_EC_PARAMS` names, by identifier or, of Edwards curves, by name.
@@ -160,6 +178,7 @@ impl PublicKey {
         let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
         let bits = info.subject_public_key.as_bytes()?;
         match facts.curve {
+            None if facts.family != Family::Rsa => None,
             None => {
                 let key = RsaPublicKey::from_der(bits).ok()?;
                 Some(PublicKey::Rsa {

@@ -11,11 +11,13 @@ use crate::key::Family;
 /// What a mechanism does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Makes key pairs of a family.
+    /// Makes key pairs, or secret keys, of a family.
     Generate(Family),
     /// Signs with keys of a family: as a request of the protocol over data that has been hashed here, or, of
     /// [`Hash::Unspecified`], over the application's data as they are.
     Sign(Family, Mechanism, Hash),
+    /// Encrypts and decrypts with keys of a family.
+    Cipher(Family, Mechanism),
     /// Hashes, in the application's process.
     Digest(Hash),
 }
@@ -36,10 +38,10 @@ macro_rules! table {
     };
 }
 
-use Family::{Ec, Edwards, Rsa};
+use Family::{Aes, Ec, Edwards, Rsa};
 use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Unspecified};
-use Mechanism::{Ecdsa, Eddsa, RsaPkcs, RsaPkcsPss};
-use Purpose::{Digest, Generate, Sign};
+use Mechanism::{AesGcm, Ecdsa, Eddsa, RsaPkcs, RsaPkcsPss};
+use Purpose::{Cipher, Digest, Generate, Sign};
 
 table! {
     CKM_RSA_PKCS_KEY_PAIR_GEN => Generate(Rsa),
@@ -64,6 +66,8 @@ table! {
     CKM_ECDSA_SHA512 => Sign(Ec, Ecdsa, Sha512),
     CKM_EC_EDWARDS_KEY_PAIR_GEN => Generate(Edwards),
     CKM_EDDSA => Sign(Edwards, Eddsa, Unspecified),
+    CKM_AES_KEY_GEN => Generate(Aes),
+    CKM_AES_GCM => Cipher(Aes, AesGcm),
     CKM_SHA_1 => Digest(Sha1),
     CKM_SHA224 => Digest(Sha224),
     CKM_SHA256 => Digest(Sha256),
@@ -87,10 +91,14 @@ impl Entry {
             Rsa => (2048, 4096, 0),
             Ec => (256, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS),
             Edwards => (255, 255, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME),
+            // In bytes, as the standard has it for AES.
+            Aes => (16, 32, 0),
         };
         let ((min, max, curve), flags) = match self.purpose {
             // CKF_HW: the partition does it, not the application's process.
-            Generate(family) => (sizes(family), CKF_HW | CKF_GENERATE_KEY_PAIR),
+            Generate(family) if family.is_pair() => (sizes(family), CKF_HW | CKF_GENERATE_KEY_PAIR),
+            Generate(family) => (sizes(family), CKF_HW | CKF_GENERATE),
+            Cipher(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
             Sign(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
             Digest(_) => ((0, 0, 0), CKF_DIGEST),
         };
@@ -182,7 +190,7 @@ pub fn raw_input(wire: Mechanism, pss: Option<&PssParameters>, signature: usize)
         }
         // A digest: the partition takes none that is longer than SHA-512's.
         Ecdsa => (64, None),
-        Eddsa | Mechanism::Unspecified => (512 * 1024, None),
+        Eddsa | AesGcm | Mechanism::Unspecified => (512 * 1024, None),
     }
 }
 

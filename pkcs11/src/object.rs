@@ -74,6 +74,7 @@ impl Object {
         }
         let own = match self.info.class() {
             ObjectClass::PrivateKey => self.private_key(attribute),
+            ObjectClass::SecretKey => self.secret_key(attribute),
             ObjectClass::PublicKey => self.public_key(attribute),
             ObjectClass::Certificate => self.certificate(attribute),
             ObjectClass::Data => self.data(attribute),
@@ -117,7 +118,7 @@ impl Object {
         }
     }
 
-    /// What private and public keys share.
+    /// What all keys share.
     fn key(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
         let Some(facts) = self.key else { return Value::Absent };
         match (attribute, &self.public) {
@@ -167,6 +168,32 @@ impl Object {
         }
     }
 
+    fn secret_key(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
+        let policy = self.policy();
+        match attribute {
+            // As of private keys.
+            CKA_SENSITIVE => boolean(true),
+            CKA_VALUE => Value::Sensitive,
+            CKA_EXTRACTABLE => boolean(policy.extractable),
+            CKA_ALWAYS_SENSITIVE => boolean(policy.always_sensitive),
+            CKA_NEVER_EXTRACTABLE => boolean(policy.never_extractable),
+            CKA_ENCRYPT => boolean(policy.encrypt),
+            CKA_DECRYPT => boolean(policy.decrypt),
+            CKA_SIGN => boolean(policy.sign),
+            CKA_VERIFY => boolean(policy.verify),
+            CKA_WRAP => boolean(policy.wrap),
+            CKA_UNWRAP => boolean(policy.unwrap),
+            CKA_WRAP_WITH_TRUSTED | CKA_TRUSTED => boolean(false),
+            CKA_VALUE_LEN => match self.key {
+                Some(facts) => number((facts.bits / 8) as CK_ULONG),
+                None => Value::Absent,
+            },
+            // There is no public half.
+            CKA_PUBLIC_KEY_INFO => Value::Absent,
+            _ => self.key(attribute),
+        }
+    }
+
     fn certificate(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
         match (attribute, &self.certificate) {
             (CKA_CERTIFICATE_TYPE, _) => number(CKC_X_509),
@@ -192,10 +219,11 @@ impl Object {
     /// Attributes that an object of this class has even if nobody gave them.
     fn default_of(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'static> {
         let class = self.info.class();
-        let is_key = matches!(class, ObjectClass::PrivateKey | ObjectClass::PublicKey);
+        let is_pair = matches!(class, ObjectClass::PrivateKey | ObjectClass::PublicKey);
+        let is_key = is_pair || class == ObjectClass::SecretKey;
         let is_certificate = class == ObjectClass::Certificate;
         match attribute {
-            CKA_SUBJECT if is_key => bytes(&[]),
+            CKA_SUBJECT if is_pair => bytes(&[]),
             CKA_START_DATE | CKA_END_DATE if is_key || is_certificate => bytes(&[]),
             CKA_CERTIFICATE_CATEGORY if is_certificate => number(CK_CERTIFICATE_CATEGORY_UNSPECIFIED),
             CKA_JAVA_MIDP_SECURITY_DOMAIN if is_certificate => number(CK_SECURITY_DOMAIN_UNSPECIFIED),
@@ -215,6 +243,7 @@ pub fn is_kept(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> bool {
         ObjectClass::PrivateKey | ObjectClass::PublicKey => {
             matches!(attribute, CKA_SUBJECT | CKA_START_DATE | CKA_END_DATE)
         }
+        ObjectClass::SecretKey => matches!(attribute, CKA_START_DATE | CKA_END_DATE),
         ObjectClass::Certificate => matches!(
             attribute,
             CKA_START_DATE
@@ -270,6 +299,24 @@ pub fn may_be_given(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> Outcome
             of_keys
                 || matches!(attribute, CKA_VERIFY | CKA_VERIFY_RECOVER | CKA_ENCRYPT | CKA_WRAP | CKA_TRUSTED)
         }
+        ObjectClass::SecretKey => matches!(
+            attribute,
+            CKA_KEY_TYPE
+                | CKA_ID
+                | CKA_VALUE
+                | CKA_VALUE_LEN
+                | CKA_SENSITIVE
+                | CKA_EXTRACTABLE
+                | CKA_ENCRYPT
+                | CKA_DECRYPT
+                | CKA_SIGN
+                | CKA_VERIFY
+                | CKA_WRAP
+                | CKA_UNWRAP
+                | CKA_DERIVE
+                | CKA_TRUSTED
+                | CKA_WRAP_WITH_TRUSTED
+        ),
         ObjectClass::Certificate => matches!(
             attribute,
             CKA_CERTIFICATE_TYPE
@@ -306,6 +353,7 @@ pub fn class_from(class: CK_OBJECT_CLASS) -> Outcome<ObjectClass> {
     Ok(match class {
         CKO_PRIVATE_KEY => ObjectClass::PrivateKey,
         CKO_PUBLIC_KEY => ObjectClass::PublicKey,
+        CKO_SECRET_KEY => ObjectClass::SecretKey,
         CKO_CERTIFICATE => ObjectClass::Certificate,
         CKO_DATA => ObjectClass::Data,
         _ => return Err(CKR_ATTRIBUTE_VALUE_INVALID),
@@ -316,6 +364,7 @@ fn class_of(class: ObjectClass) -> CK_OBJECT_CLASS {
     match class {
         ObjectClass::PrivateKey => CKO_PRIVATE_KEY,
         ObjectClass::PublicKey => CKO_PUBLIC_KEY,
+        ObjectClass::SecretKey => CKO_SECRET_KEY,
         ObjectClass::Certificate => CKO_CERTIFICATE,
         ObjectClass::Data => CKO_DATA,
         ObjectClass::Unspecified => CKO_VENDOR_DEFINED,

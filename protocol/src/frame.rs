@@ -5,6 +5,10 @@ use prost::Message;
 /// The largest message, in bytes, in both directions.
 pub const MAX_FRAME: usize = 1 << 20;
 
+/// The most that one Encrypt or Decrypt takes, in bytes: data and parameters together. What else stands in the
+/// request and the reply fits in the rest of a frame.
+pub const MAX_CIPHER: usize = MAX_FRAME - 1024;
+
 /// The size of the length before a message, in bytes.
 pub const HEADER: usize = 4;
 

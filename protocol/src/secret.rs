@@ -4,7 +4,10 @@ use std::fmt;
 
 use zeroize::Zeroize;
 
-use crate::v1::{ChangePassword, CreatePartition, CreateUser, ImportKeyPair, Login, LoginReply, request};
+use crate::v1::{
+    ChangePassword, CreatePartition, CreateUser, Encrypt, ImportKey, ImportKeyPair, Login, LoginReply,
+    Plaintext, request, response,
+};
 
 /// Writes a message's name and its harmless fields, and `..` for the rest.
 macro_rules! redacted_debug {
@@ -24,9 +27,12 @@ redacted_debug! {
     CreateUser { name, role, uids }
     ChangePassword { name }
     ImportKeyPair { private_key, public_key }
+    ImportKey { key_type, key }
+    Encrypt { key, mechanism }
+    Plaintext { }
 }
 
-/// Wipes the secrets of a request: passwords, tickets, private keys. Call it when the request is done.
+/// Wipes the secrets of a request: passwords, tickets, keys, plaintexts. Call it when the request is done.
 pub fn wipe(op: &mut request::Op) {
     match op {
         request::Op::Login(m) => {
@@ -40,6 +46,18 @@ pub fn wipe(op: &mut request::Op) {
             m.new_password.zeroize();
         }
         request::Op::ImportKeyPair(m) => m.pkcs8.zeroize(),
+        request::Op::ImportKey(m) => m.value.zeroize(),
+        request::Op::Encrypt(m) => m.data.zeroize(),
+        _ => {}
+    }
+}
+
+/// Wipes the secrets of a reply: tickets, random bytes, plaintexts. Call it when the reply is sent.
+pub fn wipe_reply(result: &mut response::Result) {
+    match result {
+        response::Result::Login(m) => m.ticket.zeroize(),
+        response::Result::Random(m) => m.random.zeroize(),
+        response::Result::Plaintext(m) => m.plaintext.zeroize(),
         _ => {}
     }
 }
@@ -54,12 +72,15 @@ pub fn is_secret(op: &request::Op) -> bool {
             | Op::CreateUser(_)
             | Op::ChangePassword(_)
             | Op::ImportKeyPair(_)
+            | Op::ImportKey(_)
+            | Op::Encrypt(_)
     )
 }
 
-/// Whether the reply to a request carries a secret: a ticket, or random bytes that may become one.
+/// Whether the reply to a request carries a secret: a ticket, a plaintext, or random bytes that may become one.
 pub fn has_secret_reply(op: &request::Op) -> bool {
-    matches!(op, request::Op::Login(_) | request::Op::GenerateRandom(_))
+    use request::Op;
+    matches!(op, Op::Login(_) | Op::GenerateRandom(_) | Op::Decrypt(_))
 }
 
 #[cfg(test)]
@@ -71,5 +92,20 @@ mod tests {
         let login = Login { role: 1, user: "co".into(), password: "hunter22".into(), ticket: vec![77; 4] };
         let text = format!("{login:?}");
         assert!(text.contains("co") && !text.contains("hunter22") && !text.contains("77"), "{text}");
+        let import = ImportKey { value: vec![77; 32], ..ImportKey::default() };
+        let encrypt = Encrypt { data: vec![77; 3], ..Encrypt::default() };
+        let text = format!("{import:?} {encrypt:?} {:?}", Plaintext { plaintext: vec![77; 3] });
+        assert!(text.contains("ImportKey") && !text.contains("77"), "{text}");
+    }
+
+    #[test]
+    fn what_is_secret_is_wiped() {
+        let mut encrypt = request::Op::Encrypt(Encrypt { data: vec![77; 3], ..Encrypt::default() });
+        assert!(is_secret(&encrypt));
+        wipe(&mut encrypt);
+        assert!(matches!(encrypt, request::Op::Encrypt(m) if m.data.is_empty()));
+        let mut reply = response::Result::Plaintext(Plaintext { plaintext: vec![77; 3] });
+        wipe_reply(&mut reply);
+        assert!(matches!(reply, response::Result::Plaintext(m) if m.plaintext.is_empty()));
     }
 }

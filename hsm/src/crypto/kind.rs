@@ -1,10 +1,10 @@
-//! The types of keys that a partition keeps.
+//! The types of key pairs that a partition keeps.
 
 use std::fmt;
 
 use strongroom_protocol::v1::KeyType;
 
-/// A key's type and size.
+/// The type and size of a key pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyKind {
     /// RSA with a modulus of 2048 bits.
@@ -35,10 +35,10 @@ impl KeyKind {
         KeyKind::Ed25519,
     ];
 
-    /// The kind that a message names; `None` if it names none that this release knows.
+    /// The kind that a message names; `None` if it names no type of key pairs that this release knows.
     pub fn from_wire(key_type: KeyType) -> Option<Self> {
         Some(match key_type {
-            KeyType::Unspecified => return None,
+            KeyType::Unspecified | KeyType::Aes128 | KeyType::Aes192 | KeyType::Aes256 => return None,
             KeyType::Rsa2048 => KeyKind::Rsa2048,
             KeyType::Rsa3072 => KeyKind::Rsa3072,
             KeyType::Rsa4096 => KeyKind::Rsa4096,

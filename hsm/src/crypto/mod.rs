@@ -1,8 +1,9 @@
 //! Keys and what is computed with them.
 //!
 //! [`aws_lc`] is the only module that calls the crypto library's C functions, [`engine`] the only way to a
-//! signature.
+//! signature, [`aes`] what is done with secret keys.
 
+pub mod aes;
 pub mod aws_lc;
 pub mod engine;
 mod kind;
@@ -40,6 +41,9 @@ pub enum CryptoError {
     /// The signature does not belong to the data and the key.
     #[error("the signature is wrong")]
     SignatureWrong,
+    /// The ciphertext was not made with the key, the IV and the associated data.
+    #[error("the ciphertext, its tag, the IV or the associated data was changed, or the key is another")]
+    CiphertextWrong,
     /// The encoded key does not parse, is of a kind that the partition does not keep, or is unsound.
     #[error("{0}")]
     KeyMalformed(String),

@@ -7,10 +7,9 @@ use strongroom_protocol::v1::ObjectInfo;
 
 use super::{Contents, Header, MAX_OBJECT_BYTES, MAX_OBJECTS, MAX_USERS, Partition};
 use crate::crypto::KeyKind;
-use crate::crypto::aws_lc::PrivateKey;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
-use crate::object::{Object, ObjectId, Search};
+use crate::object::{Key, Object, ObjectId, Search};
 use crate::records::{self, HeaderRecord, ObjectRecord};
 use crate::store::Batch;
 use crate::users::{User, Users};
@@ -139,7 +138,7 @@ impl Change<'_> {
         self.batch.put(name, sealed);
     }
 
-    /// Adds an object with its private key, if it has one.
+    /// Adds an object with the key in it, if it is to hold one.
     ///
     /// # Errors
     ///
@@ -148,7 +147,7 @@ impl Change<'_> {
         &mut self,
         info: ObjectInfo,
         kind: Option<KeyKind>,
-        private: Option<&Arc<PrivateKey>>,
+        key: Option<&Key>,
     ) -> Result<Arc<Object>, Failure> {
         let added = self.edits.iter().filter(|edit| matches!(edit, Edit::PutObject(_))).count();
         if self.before.objects.len() + added >= MAX_OBJECTS {
@@ -160,8 +159,7 @@ impl Change<'_> {
         }
         let sequence = self.header.next_sequence;
         self.header.next_sequence += 1;
-        let pkcs8 = private.map(|key| key.to_pkcs8()).transpose()?;
-        self.put_object(sequence, info, kind, private, pkcs8.as_deref())
+        self.put_object(sequence, info, kind, key)
     }
 
     /// Puts a changed description in the place of an object's.
@@ -170,13 +168,9 @@ impl Change<'_> {
     ///
     /// INTERNAL if the object's record does not open.
     pub fn replace_object(&mut self, object: &Object, info: ObjectInfo) -> Result<Arc<Object>, Failure> {
-        let private = match &object.sealed {
-            Some(_) => Some(self.partition.private_key(object)?),
-            None => None,
-        };
-        let pkcs8 = private.as_ref().map(|key| key.to_pkcs8()).transpose()?;
+        let key = self.partition.key(object)?;
         self.header.set_hash.toggle(object.element);
-        self.put_object(object.sequence, info, object.kind, private.as_ref(), pkcs8.as_deref())
+        self.put_object(object.sequence, info, object.kind, key.as_ref())
     }
 
     fn put_object(
@@ -184,8 +178,7 @@ impl Change<'_> {
         sequence: u64,
         info: ObjectInfo,
         kind: Option<KeyKind>,
-        private: Option<&Arc<PrivateKey>>,
-        pkcs8: Option<&[u8]>,
+        key: Option<&Key>,
     ) -> Result<Arc<Object>, Failure> {
         let Ok(id) = ObjectId::try_from(info.object.as_slice()) else {
             return refuse!(Internal, "an object without an identity");
@@ -202,21 +195,18 @@ impl Change<'_> {
         }
         let name = self.partition.names.object(&id);
         let record = ObjectRecord { sequence, info: Some(info) };
-        let plain = records::join_object(&record, pkcs8.unwrap_or_default());
+        let bytes = key.map(Key::to_bytes).transpose()?;
+        let plain = records::join_object(&record, bytes.as_deref().unwrap_or_default());
         let sealed = self.partition.key.seal(&name, self.header.revision, plain)?;
         let element = self.partition.set_key.element(&name, &sealed);
         self.header.set_hash.toggle(element);
-        let key = OnceLock::new();
-        if let Some(private) = private {
-            let _ = key.set(Arc::clone(private));
-        }
         let object = Arc::new(Object {
             id,
             sequence,
             info: record.info.unwrap_or_default(),
             kind,
-            sealed: private.is_some().then(|| sealed.clone()),
-            key,
+            sealed: key.is_some().then(|| sealed.clone()),
+            key: key.map_or_else(OnceLock::new, |key| OnceLock::from(key.clone())),
             element,
         });
         self.batch.put(name, sealed);

@@ -3,11 +3,10 @@
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use prost::Message;
-use strongroom_protocol::v1::ObjectClass;
 
 use super::{Contents, Header, Partition};
 use crate::crypto::KeyKind;
-use crate::object::{Object, ObjectId};
+use crate::object::{self, Object, ObjectId};
 use crate::records::{self, HeaderRecord, Names, PartitionRecord, UserRecord};
 use crate::seal::{SealError, SealingKey, SetHash};
 use crate::store::Store;
@@ -108,14 +107,14 @@ impl Partition {
             if let Ok(user) = user_of(&names, &name, &plain, element) {
                 contents.users.put(Arc::new(user));
             } else {
-                let (record, private) = records::split_object(&plain).ok_or_else(form)?;
+                let (record, key) = records::split_object(&plain).ok_or_else(form)?;
                 let info = record.info.ok_or_else(form)?;
                 let id = ObjectId::try_from(info.object.as_slice()).map_err(|_| form())?;
                 if name != names.object(&id) {
                     return Err(form());
                 }
-                let is_private = info.class() == ObjectClass::PrivateKey;
-                if is_private == private.is_empty() {
+                let holds_key = object::holds_key(info.class());
+                if holds_key == key.is_empty() {
                     return Err(form());
                 }
                 contents.objects.put(Arc::new(Object {
@@ -123,7 +122,7 @@ impl Partition {
                     sequence: record.sequence,
                     kind: KeyKind::from_wire(info.key_type()),
                     info,
-                    sealed: is_private.then_some(bytes),
+                    sealed: holds_key.then_some(bytes),
                     key: OnceLock::new(),
                     element,
                 }));

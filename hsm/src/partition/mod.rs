@@ -12,9 +12,11 @@ pub use load::LoadError;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use crate::crypto::aes::{AesKey, AesKind};
 use crate::crypto::aws_lc::PrivateKey;
 use crate::failure::{Failure, refuse};
-use crate::object::{Object, Objects};
+use crate::memory::SecretBytes;
+use crate::object::{Key, Object, Objects};
 use crate::records::{self, Names};
 use crate::seal::{SealingKey, SetHash, SetKey};
 use crate::store::Store;
@@ -114,20 +116,43 @@ impl Partition {
     ///
     /// KEY_MAY_NOT if the object is no private key, INTERNAL if it does not open.
     pub fn private_key(&self, object: &Object) -> Result<Arc<PrivateKey>, Failure> {
-        if let Some(key) = object.key.get() {
-            return Ok(Arc::clone(key));
+        match self.key(object)? {
+            Some(Key::Private(key)) => Ok(key),
+            _ => refuse!(KeyMayNot, "{} is not a private key: it cannot sign", object.title()),
         }
-        let Some(sealed) = &object.sealed else {
-            return refuse!(KeyMayNot, "{} is not a private key: it cannot sign", object.title());
-        };
+    }
+
+    /// The secret key of an object, opened if this is its first use; that takes some microseconds.
+    ///
+    /// # Errors
+    ///
+    /// KEY_MAY_NOT if the object is no secret key, INTERNAL if it does not open.
+    pub fn secret_key(&self, object: &Object) -> Result<Arc<AesKey>, Failure> {
+        match self.key(object)? {
+            Some(Key::Secret(key)) => Ok(key),
+            _ => refuse!(KeyMayNot, "{} is not a secret key: it cannot encrypt or decrypt", object.title()),
+        }
+    }
+
+    /// The key in an object, opened if this is its first use; `None` if there is none in it.
+    fn key(&self, object: &Object) -> Result<Option<Key>, Failure> {
+        if let Some(key) = object.key.get() {
+            return Ok(Some(key.clone()));
+        }
+        let Some(sealed) = &object.sealed else { return Ok(None) };
         let opened = self.key.open(&self.names.object(&object.id), sealed).ok();
-        let parsed = opened
-            .as_ref()
-            .and_then(|(_, plain)| records::split_object(plain))
-            .and_then(|(_, pkcs8)| PrivateKey::from_pkcs8(pkcs8).ok());
-        match parsed {
-            Some(key) => Ok(Arc::clone(object.key.get_or_init(|| Arc::new(key)))),
+        let bytes = opened.as_ref().and_then(|(_, plain)| records::split_object(plain));
+        match bytes.and_then(|(_, bytes)| parse(object, bytes)) {
+            Some(key) => Ok(Some(object.key.get_or_init(|| key).clone())),
             None => refuse!(Internal, "{} cannot be opened", object.title()),
         }
+    }
+}
+
+/// The key that an object's record holds.
+fn parse(object: &Object, bytes: &[u8]) -> Option<Key> {
+    match AesKind::from_wire(object.info.key_type()) {
+        Some(kind) => Some(Key::Secret(Arc::new(AesKey::new(kind, SecretBytes::from(bytes)).ok()?))),
+        None => Some(Key::Private(Arc::new(PrivateKey::from_pkcs8(bytes).ok()?))),
     }
 }

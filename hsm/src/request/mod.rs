@@ -1,7 +1,9 @@
 //! Requests: checked against the policy, then carried out by the group that they belong to.
 
+mod encrypt;
 mod objects;
 mod partitions;
+mod secret_keys;
 mod sign;
 mod status;
 mod templates;
@@ -56,7 +58,7 @@ impl Asker {
 }
 
 /// Carries a request out. Its secrets are wiped. What a reply says may be secret: wipe its bytes too if
-/// [`secret::is_secret`] holds for the request.
+/// [`secret::has_secret_reply`] holds for the request.
 pub async fn answer(service: Arc<Service>, session: Arc<Session>, request: Request) -> Response {
     service.counters.requests.fetch_add(1, Ordering::Relaxed);
     let Request { id, partition, op } = request;
@@ -112,10 +114,14 @@ async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<respon
     match op {
         Op::Sign(m) => sign::sign(&context, p, std::mem::take(m)).await,
         Op::Verify(m) => sign::verify(&context, p, std::mem::take(m)).await,
+        Op::Encrypt(m) => encrypt::encrypt(&context, p, m),
+        Op::Decrypt(m) => encrypt::decrypt(&context, p, m),
         Op::GenerateRandom(m) => sign::random(m),
         Op::FindObjects(m) => objects::find(&context, p, m),
         Op::GenerateKeyPair(m) => objects::generate(&context, p, std::mem::take(m)).await,
         Op::ImportKeyPair(m) => objects::import(&context, p, std::mem::take(m)).await,
+        Op::GenerateKey(m) => secret_keys::generate(&context, p, std::mem::take(m)).await,
+        Op::ImportKey(m) => secret_keys::import(&context, p, std::mem::take(m)).await,
         Op::CreateObject(m) => objects::create(&context, p, std::mem::take(m)).await,
         Op::SetAttributes(m) => objects::set_attributes(&context, p, std::mem::take(m)).await,
         Op::DestroyObject(m) => objects::destroy(&context, p, std::mem::take(m)).await,
@@ -128,6 +134,7 @@ async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<respon
         Op::AdmitUid(m) => users::admit_uid(&context, p, std::mem::take(m)).await,
         Op::UnlockUser(m) => users::unlock(&context, p, std::mem::take(m)).await,
         Op::DeletePartition(m) => partitions::delete(&context, p, m).await,
+        Op::OpenChannel(_) => refuse!(Unsupported, "this strongroomd has no channels"),
         // Answered above.
         Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::CreatePartition(_) => {
             refuse!(Malformed, "a request about the whole daemon was sent to a partition")

@@ -15,7 +15,7 @@ use super::{Context, blocking, done};
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::{PrivateKey, PublicKey};
 use crate::failure::{Failure, refuse};
-use crate::object::{self, Object, Search};
+use crate::object::{self, Key, Object, Search};
 use crate::partition::Partition;
 
 /// Objects in one reply.
@@ -154,7 +154,7 @@ async fn store_pair(
     let (partition, asker) = (Arc::clone(partition), context.asker());
     let what = if generated { "key pair generated" } else { "key pair imported" };
     blocking(move || {
-        let key = Arc::new(key);
+        let key = Key::Private(Arc::new(key));
         let objects = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             let mut made = vec![change.add_object(private, Some(kind), Some(&key))?];
@@ -196,6 +196,9 @@ pub(super) async fn create(
         ObjectClass::Data => None,
         ObjectClass::PrivateKey => {
             return refuse!(AttributeWrong, "a private key is imported (ImportKeyPair), not created");
+        }
+        ObjectClass::SecretKey => {
+            return refuse!(AttributeWrong, "a secret key is imported (ImportKey), not created");
         }
         ObjectClass::Unspecified => return refuse!(AttributeWrong, "an object needs a class"),
     };
@@ -294,7 +297,7 @@ fn gone<T>(info: &ObjectInfo) -> Result<T, Failure> {
     refuse!(NoSuchObject, "{} was destroyed meanwhile", object::title(info))
 }
 
-fn listed(objects: &[Arc<Object>]) -> response::Result {
+pub(super) fn listed(objects: &[Arc<Object>]) -> response::Result {
     let objects = objects.iter().map(|object| object.info.clone()).collect();
     response::Result::Objects(ObjectList { objects, more: false })
 }

@@ -10,7 +10,7 @@ use super::{Context, done, objects};
 use crate::crypto::aws_lc::{self, PublicKey};
 use crate::crypto::{Hash, KeyKind, Mechanism};
 use crate::failure::{Failure, refuse};
-use crate::object::Object;
+use crate::object::{Key, Object};
 use crate::partition::Partition;
 use crate::service::blocking;
 
@@ -30,8 +30,8 @@ pub(super) async fn sign(
         return refuse!(KeyMayNot, "{} may not sign: its policy (CKA_SIGN) forbids it", object.title());
     }
     let key = match object.key.get() {
-        Some(key) => Arc::clone(key),
-        None => {
+        Some(Key::Private(key)) => Arc::clone(key),
+        _ => {
             let (partition, object) = (Arc::clone(partition), Arc::clone(&object));
             blocking(move || partition.private_key(&object)).await?
         }
@@ -105,6 +105,9 @@ fn mechanism(mechanism: v1::Mechanism, pss: Option<&PssParameters>) -> Result<Me
                 MechanismParameterWrong,
                 "RSA-PSS needs its parameters: hash, mask hash, salt length"
             );
+        }
+        (v1::Mechanism::AesGcm, _) => {
+            return refuse!(MechanismDoesNotFit, "AES-GCM encrypts and decrypts: it does not sign");
         }
         (v1::Mechanism::Unspecified, _) => {
             return refuse!(Unsupported, "this strongroomd does not know the mechanism");

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass, ObjectInfo};
 
 use super::Context;
+use crate::crypto::aes::AesKind;
 use crate::crypto::{KeyKind, aws_lc};
 use crate::failure::{Failure, refuse};
 
@@ -65,6 +66,41 @@ pub(super) fn key_info(
         owner: owner(context),
         created: now(),
         attributes: template.attributes,
+    })
+}
+
+/// Describes a secret key. Without an id of the client's it is found by its identity.
+pub(super) fn secret_key_info(
+    context: &Context,
+    template: KeyTemplate,
+    kind: AesKind,
+    generated: bool,
+) -> Result<ObjectInfo, Failure> {
+    check_sizes(&template.label, &template.id, &template.attributes)?;
+    let both = KeyPolicy { encrypt: true, decrypt: true, ..KeyPolicy::default() };
+    let asked = template.policy.unwrap_or(both);
+    let policy = KeyPolicy {
+        local: generated,
+        // As of private keys.
+        always_sensitive: generated,
+        never_extractable: generated && !asked.extractable,
+        ..asked
+    };
+    let object = aws_lc::random_array::<16>().to_vec();
+    Ok(ObjectInfo {
+        class: ObjectClass::SecretKey.into(),
+        label: template.label,
+        id: if template.id.is_empty() { object.clone() } else { template.id },
+        object,
+        key_type: kind.to_wire().into(),
+        policy: Some(policy),
+        not_modifiable: template.not_modifiable,
+        not_destroyable: template.not_destroyable,
+        private: true,
+        owner: owner(context),
+        created: now(),
+        attributes: template.attributes,
+        ..ObjectInfo::default()
     })
 }
 

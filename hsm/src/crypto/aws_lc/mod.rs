@@ -4,11 +4,13 @@
 //! keys are used through the C functions here: keys.rs makes, parses and writes keys, sign.rs uses them,
 //! allocation.rs gives the library its memory.
 
+mod aead;
 mod allocation;
 mod keys;
 mod owned;
 mod sign;
 
+pub use aead::AesGcm;
 pub use allocation::prepare;
 pub use keys::{PrivateKey, PublicKey};
 

@@ -1,0 +1,63 @@
+//! GenerateKey and ImportKey.
+
+use std::sync::Arc;
+
+use strongroom_protocol::v1::{GenerateKey, ImportKey, KeyTemplate, KeyType, response};
+use zeroize::Zeroizing;
+
+use super::{Context, blocking, objects, templates};
+use crate::crypto::aes::{AesKey, AesKind};
+use crate::failure::{Failure, refuse};
+use crate::memory::SecretBytes;
+use crate::object::Key;
+use crate::partition::Partition;
+
+pub(super) async fn generate(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: GenerateKey,
+) -> Result<response::Result, Failure> {
+    let kind = kind(request.key_type())?;
+    store(context, partition, AesKey::generate(kind), request.key.unwrap_or_default(), true).await
+}
+
+pub(super) async fn import(
+    context: &Context,
+    partition: &Arc<Partition>,
+    mut request: ImportKey,
+) -> Result<response::Result, Failure> {
+    let value = Zeroizing::new(std::mem::take(&mut request.value));
+    let key = AesKey::new(kind(request.key_type())?, SecretBytes::from(value.as_slice()))?;
+    store(context, partition, key, request.key.unwrap_or_default(), false).await
+}
+
+fn kind(key_type: KeyType) -> Result<AesKind, Failure> {
+    match AesKind::from_wire(key_type) {
+        Some(kind) => Ok(kind),
+        None => refuse!(Unsupported, "this strongroomd knows no secret keys of that type"),
+    }
+}
+
+async fn store(
+    context: &Context,
+    partition: &Arc<Partition>,
+    key: AesKey,
+    template: KeyTemplate,
+    generated: bool,
+) -> Result<response::Result, Failure> {
+    let kind = key.kind();
+    let info = templates::secret_key_info(context, template, kind, generated)?;
+    let (partition, asker) = (Arc::clone(partition), context.asker());
+    let what = if generated { "secret key generated" } else { "secret key imported" };
+    blocking(move || {
+        let key = Key::Secret(Arc::new(key));
+        let object = partition.change(|change| {
+            asker.still_may(&partition, &change.before().users)?;
+            change.add_object(info, None, Some(&key))
+        })?;
+        let (uid, by) = (asker.session.uid, &asker.by);
+        tracing::info!(uid, by, partition = partition.label(), object = object.title(), %kind, "{what}");
+        Ok(objects::listed(&[object]))
+    })
+    .await
+}
