@@ -26,8 +26,8 @@ pub enum Needs {
 /// The table. A request that is not here does not compile.
 pub fn needs(op: &Op) -> Needs {
     match op {
-        Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) => Needs::Anyone,
-        Op::Login(_) | Op::Logout(_) | Op::GenerateRandom(_) | Op::OpenChannel(_) => Needs::Anyone,
+        Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::OpenChannel(_) => Needs::Anyone,
+        Op::Login(_) | Op::Logout(_) | Op::GenerateRandom(_) => Needs::Anyone,
         // Private objects are shown to, and used by, crypto users only: see request::objects.
         Op::FindObjects(_) | Op::Verify(_) => Needs::Anyone,
         Op::CreatePartition(_) => Needs::Owner,

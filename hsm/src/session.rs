@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strongroom_protocol::v1::Role;
 
+use crate::changes;
 use crate::partition::Partition;
 use crate::tickets::LoginSession;
 use crate::users::{User, Users};
@@ -74,11 +75,14 @@ impl Session {
     /// Logs in, in place of an earlier log-in.
     pub fn log_in(&self, partition: u32, login: Arc<LoginSession>) {
         self.logins().insert(partition, login);
+        changes::announce();
     }
 
     /// Logs out; the log-in that ends, if there was one.
     pub fn log_out(&self, partition: u32) -> Option<Arc<LoginSession>> {
-        self.logins().remove(&partition)
+        let ended = self.logins().remove(&partition);
+        changes::announce();
+        ended
     }
 
     fn logins(&self) -> MutexGuard<'_, HashMap<u32, Arc<LoginSession>>> {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_lc_rs::digest::{SHA256, digest};
 use strongroom_protocol::v1::Role;
 
+use crate::changes;
 use crate::crypto::aws_lc;
 use crate::users::User;
 
@@ -43,6 +44,7 @@ impl LoginSession {
     /// Ends it on every connection.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
+        changes::announce();
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use prost::Message;
 use strongroom_protocol::v1::Role;
 
+use crate::changes;
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
@@ -238,6 +239,7 @@ impl Vault {
         partition.delete_all(permitted, |batch| batch.put(ROOT.to_owned(), sealed_root))?;
         *root = new_root;
         self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&partition.number());
+        changes::announce();
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 //! It starts no thread and keeps no global state. A connection must not be used by two processes: after a
 //! fork the child opens its own and drops (closes) its copy of this one, which leaves the parent's alone.
 
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,12 +12,13 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use rustix::io::Errno;
 use rustix::net::{
-    self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, sockopt,
 };
 use zeroize::Zeroize;
 
 use crate::frame::{self, FrameError, HEADER};
-use crate::v1::{ErrorCode, Hello, Request, Response, request, response};
+use crate::v1::{ErrorCode, Hello, OpenChannel, Request, Response, request, response};
 use crate::{VERSION, secret};
 
 /// The buffer of a connection, in bytes: enough for the reply to any signature.
@@ -113,6 +115,20 @@ impl ClientError {
     pub fn is_broken(&self) -> bool {
         !matches!(self, ClientError::Refused { .. } | ClientError::Frame(_))
     }
+}
+
+/// The descriptors that come with a ChannelReply.
+const CHANNEL_DESCRIPTORS: usize = 3;
+
+/// What a channel is made of: see the crate strongroom-channel.
+#[derive(Debug)]
+pub struct ChannelDescriptors {
+    /// The memory that client and daemon share.
+    pub region: OwnedFd,
+    /// The eventfd that wakes the daemon.
+    pub bell: OwnedFd,
+    /// The page that says whether the daemon is awake.
+    pub state: OwnedFd,
 }
 
 /// When an exchange has to be over.
@@ -213,6 +229,28 @@ impl Connection {
         matches!(net::recv(&self.descriptor, &mut byte, flags), Err(Errno::AGAIN | Errno::INTR))
     }
 
+    /// Asks for a channel of shared memory. It lives as long as this connection, and has its log-ins: keep both
+    /// together. `None`: the daemon, or the way to it, has none to give, and the connection serves as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::call`].
+    pub fn open_channel(&mut self) -> Result<Option<ChannelDescriptors>, ClientError> {
+        let until = Until::after(self.deadlines.reply);
+        let mut received = Vec::new();
+        let op = request::Op::OpenChannel(OpenChannel {});
+        match self.exchange_with(0, op, until, Some(&mut received)) {
+            Ok(response::Result::Channel(_)) => match <[OwnedFd; 3]>::try_from(received) {
+                Ok([region, bell, state]) => Ok(Some(ChannelDescriptors { region, bell, state })),
+                // A relay between us and the daemon passes bytes on, but not descriptors.
+                Err(_) => Ok(None),
+            },
+            Ok(_) => Err(self.protocol("an unexpected answer to OpenChannel")),
+            Err(ClientError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sends a request about `partition` (0: the whole daemon) and waits for its reply. Secrets in `op`, and
     /// in the buffers they pass through, are wiped.
     ///
@@ -235,6 +273,17 @@ impl Connection {
         op: request::Op,
         until: Until,
     ) -> Result<response::Result, ClientError> {
+        self.exchange_with(partition, op, until, None)
+    }
+
+    /// With room for descriptors that come with the reply.
+    fn exchange_with(
+        &mut self,
+        partition: u32,
+        op: request::Op,
+        until: Until,
+        descriptors: Option<&mut Vec<OwnedFd>>,
+    ) -> Result<response::Result, ClientError> {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let (secret, secret_reply) = (secret::is_secret(&op), secret::has_secret_reply(&op));
@@ -253,7 +302,7 @@ impl Connection {
         }
         encoded?;
         sent?;
-        let response = self.receive(until);
+        let response = self.receive(until, descriptors);
         if secret_reply {
             self.buffer.zeroize();
         }
@@ -293,15 +342,23 @@ impl Connection {
     }
 
     /// Reads one frame. A small reply takes one system call.
-    fn receive(&mut self, until: Until) -> Result<Response, ClientError> {
+    fn receive(
+        &mut self,
+        until: Until,
+        mut descriptors: Option<&mut Vec<OwnedFd>>,
+    ) -> Result<Response, ClientError> {
         let mut needed = HEADER;
         let mut have = 0;
         self.buffer.resize(BUFFER, 0);
         loop {
             let room = self.buffer.get_mut(have..).unwrap_or_default();
-            match net::recv(&self.descriptor, room, RecvFlags::empty()) {
-                Ok((_, 0)) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
-                Ok((_, received)) => have += received,
+            let received = match descriptors.as_deref_mut() {
+                None => net::recv(&self.descriptor, room, RecvFlags::empty()).map(|(_, received)| received),
+                Some(descriptors) => receive_with_descriptors(&self.descriptor, room, descriptors),
+            };
+            match received {
+                Ok(0) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok(received) => have += received,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Err(self.deadline(until)),
                 Err(error) => return Err(self.lost(error.into())),
@@ -368,6 +425,23 @@ impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// As recv(2); descriptors that come with the bytes are added to `descriptors`, close-on-exec.
+fn receive_with_descriptors(
+    socket: &OwnedFd,
+    room: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(CHANNEL_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = net::recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for received in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = received {
+            descriptors.extend(received);
+        }
+    }
+    Ok(message.bytes)
 }
 
 /// A stream socket connected to `path`, close-on-exec, on which every system call ends in the time that `until`

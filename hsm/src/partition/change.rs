@@ -6,6 +6,7 @@ use prost::Message;
 use strongroom_protocol::v1::ObjectInfo;
 
 use super::{Contents, Header, MAX_OBJECT_BYTES, MAX_OBJECTS, MAX_USERS, Partition};
+use crate::changes;
 use crate::crypto::KeyKind;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
@@ -64,6 +65,8 @@ impl Partition {
                 Edit::DeleteUser(name) => drop(contents.users.remove(&name)),
             }
         }
+        drop(contents);
+        changes::announce();
         Ok(value)
     }
 
@@ -98,6 +101,7 @@ impl Partition {
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         let deleted = std::mem::take(&mut *contents);
         drop(contents);
+        changes::announce();
         // Many objects take a while, and nobody waits for it.
         drop(deleted);
         Ok(())

@@ -12,11 +12,14 @@ use crate::crypto::aes::{self, AesKey};
 use crate::failure::{Failure, refuse};
 use crate::object::Object;
 use crate::partition::Partition;
+use crate::session::Acting;
 
 /// What a key is to do, which its policy has to allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub enum Use {
+    /// CKA_ENCRYPT.
     Encrypt,
+    /// CKA_DECRYPT.
     Decrypt,
 }
 
@@ -26,7 +29,7 @@ pub(super) fn encrypt(
     partition: &Partition,
     request: &Encrypt,
 ) -> Result<response::Result, Failure> {
-    let (object, key) = key_to(Use::Encrypt, context, partition, &request.key)?;
+    let (object, key) = key_to(Use::Encrypt, &context.acting, partition, &request.key)?;
     let parameters = parameters(request.mechanism(), request.gcm.as_ref())?;
     let mut ciphertext = vec![0; request.data.len() + parameters.tag_length()];
     let length = aes::encrypt(&key, parameters, &request.data, &mut ciphertext)
@@ -40,7 +43,7 @@ pub(super) fn decrypt(
     partition: &Partition,
     request: &Decrypt,
 ) -> Result<response::Result, Failure> {
-    let (object, key) = key_to(Use::Decrypt, context, partition, &request.key)?;
+    let (object, key) = key_to(Use::Decrypt, &context.acting, partition, &request.key)?;
     let parameters = parameters(request.mechanism(), request.gcm.as_ref())?;
     let mut plaintext = vec![0; request.ciphertext.len()];
     let length = aes::decrypt(&key, parameters, &request.ciphertext, &mut plaintext)
@@ -50,13 +53,17 @@ pub(super) fn decrypt(
 }
 
 /// The secret key of this identity, if those who ask may know of it and its policy lets it do this.
-pub(super) fn key_to(
+///
+/// # Errors
+///
+/// NO_SUCH_OBJECT, KEY_MAY_NOT, INTERNAL.
+pub fn key_to(
     what: Use,
-    context: &Context,
+    acting: &Acting,
     partition: &Partition,
     identity: &[u8],
 ) -> Result<(Arc<Object>, Arc<AesKey>), Failure> {
-    let object = objects::visible(context, partition, identity)?;
+    let object = objects::visible(acting, partition, identity)?;
     let policy = object.info.policy.unwrap_or_default();
     let (permitted, verb, attribute) = match what {
         Use::Encrypt => (policy.encrypt, "encrypt", "CKA_ENCRYPT"),

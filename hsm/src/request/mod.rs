@@ -1,10 +1,10 @@
 //! Requests: checked against the policy, then carried out by the group that they belong to.
 
-mod encrypt;
+pub mod encrypt;
 mod objects;
 mod partitions;
 mod secret_keys;
-mod sign;
+pub mod sign;
 mod status;
 mod templates;
 mod users;
@@ -88,6 +88,8 @@ async fn dispatch(
         Op::Hello(m) => return status::hello(&whole.service, m),
         Op::Status(_) => return status::status(&whole.service).await,
         Op::ListPartitions(_) => return Ok(partitions::list(&whole)),
+        // The connection answers it itself; here it comes from where there is no connection.
+        Op::OpenChannel(_) => return refuse!(Unsupported, "there are no channels here"),
         Op::CreatePartition(m) => {
             let m = std::mem::take(m);
             let permitted = policy::authorize(&op, &whole.acting);
@@ -134,9 +136,12 @@ async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<respon
         Op::AdmitUid(m) => users::admit_uid(&context, p, std::mem::take(m)).await,
         Op::UnlockUser(m) => users::unlock(&context, p, std::mem::take(m)).await,
         Op::DeletePartition(m) => partitions::delete(&context, p, m).await,
-        Op::OpenChannel(_) => refuse!(Unsupported, "this strongroomd has no channels"),
         // Answered above.
-        Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::CreatePartition(_) => {
+        Op::Hello(_)
+        | Op::Status(_)
+        | Op::ListPartitions(_)
+        | Op::CreatePartition(_)
+        | Op::OpenChannel(_) => {
             refuse!(Malformed, "a request about the whole daemon was sent to a partition")
         }
     }

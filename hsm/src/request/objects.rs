@@ -17,6 +17,7 @@ use crate::crypto::aws_lc::{PrivateKey, PublicKey};
 use crate::failure::{Failure, refuse};
 use crate::object::{self, Key, Object, Search};
 use crate::partition::Partition;
+use crate::session::Acting;
 
 /// Objects in one reply.
 const MAX_PAGE: usize = 256;
@@ -27,12 +28,12 @@ const MAX_VALUE: usize = 32 * 1024;
 
 /// The object of this identity, if those who ask may know of it.
 pub(super) fn visible(
-    context: &Context,
+    acting: &Acting,
     partition: &Partition,
     identity: &[u8],
 ) -> Result<Arc<Object>, Failure> {
     let object = partition.contents().objects.get(identity).map(Arc::clone);
-    match object.filter(|object| may_see(context, object)) {
+    match object.filter(|object| may_see(acting, object)) {
         Some(object) => Ok(object),
         None => refuse!(
             NoSuchObject,
@@ -43,8 +44,8 @@ pub(super) fn visible(
     }
 }
 
-fn may_see(context: &Context, object: &Object) -> bool {
-    !object.info.private || context.acting.crypto_user.is_some()
+fn may_see(acting: &Acting, object: &Object) -> bool {
+    !object.info.private || acting.crypto_user.is_some()
 }
 
 pub(super) fn find(
@@ -54,7 +55,7 @@ pub(super) fn find(
 ) -> Result<response::Result, Failure> {
     let after = match request.after.is_empty() {
         true => None,
-        false => Some(visible(context, partition, &request.after)?.sequence),
+        false => Some(visible(&context.acting, partition, &request.after)?.sequence),
     };
     let limit = match request.limit {
         0 => MAX_PAGE,
@@ -71,7 +72,7 @@ pub(super) fn find(
         (request.class == 0 || request.class == object.info.class)
             && (request.key_type == 0 || request.key_type == object.info.key_type)
             && (request.object.is_empty() || request.object == object.id)
-            && may_see(context, object)
+            && may_see(&context.acting, object)
     };
     let contents = partition.contents();
     let mut page = ObjectList::default();
@@ -239,7 +240,7 @@ pub(super) async fn set_attributes(
     partition: &Arc<Partition>,
     request: SetAttributes,
 ) -> Result<response::Result, Failure> {
-    let asked_for = visible(context, partition, &request.object)?;
+    let asked_for = visible(&context.acting, partition, &request.object)?;
     if asked_for.info.not_modifiable {
         return refuse!(AttributeReadOnly, "{} is not modifiable", asked_for.title());
     }
@@ -272,7 +273,7 @@ pub(super) async fn destroy(
     partition: &Arc<Partition>,
     request: DestroyObject,
 ) -> Result<response::Result, Failure> {
-    let object = visible(context, partition, &request.object)?;
+    let object = visible(&context.acting, partition, &request.object)?;
     if object.info.not_destroyable {
         return refuse!(AttributeReadOnly, "{} is not destroyable", object.title());
     }

@@ -13,6 +13,7 @@ use crate::failure::{Failure, refuse};
 use crate::object::{Key, Object};
 use crate::partition::Partition;
 use crate::service::blocking;
+use crate::session::Acting;
 
 /// Random bytes that one request may ask for.
 const MAX_RANDOM: usize = 65_536;
@@ -24,11 +25,8 @@ pub(super) async fn sign(
     partition: &Arc<Partition>,
     request: Sign,
 ) -> Result<response::Result, Failure> {
-    let object = objects::visible(context, partition, &request.key)?;
+    let object = object_to_sign(&context.acting, partition, &request.key)?;
     let mechanism = mechanism(request.mechanism(), request.pss.as_ref())?;
-    if object.info.class() == ObjectClass::PrivateKey && !policy(&object).sign {
-        return refuse!(KeyMayNot, "{} may not sign: its policy (CKA_SIGN) forbids it", object.title());
-    }
     let key = match object.key.get() {
         Some(Key::Private(key)) => Arc::clone(key),
         _ => {
@@ -46,12 +44,29 @@ pub(super) async fn sign(
     Ok(response::Result::Signature(Signature { signature }))
 }
 
+/// The object of this identity, if those who ask may know of it and its policy lets it sign.
+///
+/// # Errors
+///
+/// NO_SUCH_OBJECT, KEY_MAY_NOT.
+pub fn object_to_sign(
+    acting: &Acting,
+    partition: &Partition,
+    identity: &[u8],
+) -> Result<Arc<Object>, Failure> {
+    let object = objects::visible(acting, partition, identity)?;
+    if object.info.class() == ObjectClass::PrivateKey && !policy(&object).sign {
+        return refuse!(KeyMayNot, "{} may not sign: its policy (CKA_SIGN) forbids it", object.title());
+    }
+    Ok(object)
+}
+
 pub(super) async fn verify(
     context: &Context,
     partition: &Partition,
     request: Verify,
 ) -> Result<response::Result, Failure> {
-    let object = objects::visible(context, partition, &request.key)?;
+    let object = objects::visible(&context.acting, partition, &request.key)?;
     let mechanism = mechanism(request.mechanism(), request.pss.as_ref())?;
     if object.info.class() == ObjectClass::PublicKey && !policy(&object).verify {
         return refuse!(KeyMayNot, "{} may not verify: its policy (CKA_VERIFY) forbids it", object.title());
@@ -90,7 +105,12 @@ fn policy(object: &Object) -> v1::KeyPolicy {
     object.info.policy.unwrap_or_default()
 }
 
-fn mechanism(mechanism: v1::Mechanism, pss: Option<&PssParameters>) -> Result<Mechanism, Failure> {
+/// The mechanism that a request names, with its parameters.
+///
+/// # Errors
+///
+/// UNSUPPORTED, MECHANISM_DOES_NOT_FIT, MECHANISM_PARAMETER_WRONG.
+pub fn mechanism(mechanism: v1::Mechanism, pss: Option<&PssParameters>) -> Result<Mechanism, Failure> {
     Ok(match (mechanism, pss) {
         (v1::Mechanism::RsaPkcs, _) => Mechanism::RsaPkcs,
         (v1::Mechanism::Ecdsa, _) => Mechanism::Ecdsa,
