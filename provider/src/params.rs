@@ -70,6 +70,11 @@ impl<'a> Params<'a> {
         })
     }
 
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.iter().next().is_none()
+    }
+
     /// Whether a parameter is in the list.
     pub fn has(self, key: &CStr) -> bool {
         self.find(key).is_some()
@@ -125,17 +130,20 @@ unsafe fn text<'a>(data: *const u8, size: usize) -> Option<&'a str> {
 unsafe fn integer(param: &OSSL_PARAM, signed: bool) -> Option<i64> {
     // SAFETY: by the contract. Integers are in native byte order, of any size (OSSL_PARAM(3)).
     let bytes = unsafe { pointer::slice(param.data.cast::<u8>(), param.data_size) }?;
-    let little: Vec<u8> =
-        if cfg!(target_endian = "little") { bytes.to_vec() } else { bytes.iter().rev().copied().collect() };
-    let negative = signed && little.last().is_some_and(|byte| byte & 0x80 != 0);
-    let fill = if negative { 0xff } else { 0 };
+    let (first, last) = (*bytes.first()?, *bytes.last()?);
+    let highest = if cfg!(target_endian = "little") { last } else { first };
+    let fill = if signed && highest & 0x80 != 0 { 0xff } else { 0 };
     let mut wide = [fill; 16];
-    // Longer integers are read as far as they are only sign.
-    let (low, high) = little.split_at_checked(little.len().min(16))?;
-    if low.is_empty() || high.iter().any(|byte| *byte != fill) {
-        return None;
+    // The least significant byte first.
+    for at in 0..bytes.len() {
+        let byte = *bytes.get(if cfg!(target_endian = "little") { at } else { bytes.len() - 1 - at })?;
+        match wide.get_mut(at) {
+            Some(target) => *target = byte,
+            // Longer integers are read as far as they are only sign.
+            None if byte != fill => return None,
+            None => {}
+        }
     }
-    wide.get_mut(..low.len())?.copy_from_slice(low);
     i64::try_from(i128::from_le_bytes(wide)).ok()
 }
 

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 use crate::core::Core;
+use crate::dispatch::signature;
 use crate::error::Result;
 use crate::openssl::Context;
 use crate::settings::Settings;
+use crate::spares::Spares;
 use crate::token::{Object, Tokens};
 
 /// The provider's state. It is shared by reference counts with every key and operation, so that what is left
@@ -15,6 +17,8 @@ use crate::token::{Object, Tokens};
 pub struct Provider {
     /// libcrypto's functions.
     pub core: Core,
+    /// Signature contexts for their next use. They hold digests of `openssl`, so they go first.
+    pub spares: Spares<signature::Context>,
     /// OpenSSL's own algorithms.
     pub openssl: Context,
     /// The tokens.
@@ -41,6 +45,7 @@ impl Provider {
     pub fn new(core: Core) -> Result<Arc<Self>> {
         Ok(Arc::new(Provider {
             core,
+            spares: Spares::new(),
             openssl: Context::new()?,
             tokens: Tokens::new(Settings::read(&core)),
             found: Mutex::new(None),

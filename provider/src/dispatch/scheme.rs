@@ -70,6 +70,9 @@ impl Scheme {
     /// [`Error::Unsupported`] for a padding, hash, salt length or variant that is not offered, or a value that
     /// cannot be read: what is not understood must not be left out of a signature.
     pub fn set(&mut self, kind: KeyKind, params: Params) -> Result<()> {
+        if params.is_empty() {
+            return Ok(());
+        }
         if let Some(name) = text(params, OSSL_SIGNATURE_PARAM_DIGEST)? {
             self.hash = Some(Hash::from_name(name)?);
         }

@@ -17,7 +17,7 @@ use super::{Algorithms, Ec, Ed25519, Kind, LAST, Rsa, algorithm, share, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::openssl::{Digest, Hash};
+use crate::openssl::{Digest, Hash, MAX_DIGEST};
 use crate::params::{Answers, Descriptions, END, Params, describe};
 use crate::provider::Provider;
 use crate::token::KeyKind;
@@ -72,13 +72,16 @@ impl<K: Kind> Signature<K> {
 }
 
 /// One signature operation: what libcrypto's `ctx` points to.
-struct Context {
-    provider: Arc<Provider>,
+pub struct Context {
+    /// None while it is a [spare](Provider::spares).
+    provider: Option<Arc<Provider>>,
     kind: KeyKind,
     key: Option<Arc<Key>>,
     scheme: Scheme,
-    /// The digest in the making; begins with the first update.
+    /// The digest in the making, or one that is done and can be begun again.
     digest: Option<Digest>,
+    /// The digest is in the making: it begins with the first update.
+    begun: bool,
 }
 
 impl Context {
@@ -100,7 +103,7 @@ impl Context {
             key.private()?;
         }
         self.key = Some(key);
-        self.digest = None;
+        self.begun = false;
         self.scheme = Scheme::default();
         match hash.filter(|name| !name.is_empty()) {
             Some(name) if self.kind == KeyKind::Ed25519 => {
@@ -122,10 +125,18 @@ impl Context {
         if self.kind == KeyKind::Ed25519 {
             return Err(Error::Unsupported("Ed25519 signs the whole message in one call".into()));
         }
-        if self.digest.is_none() {
+        if !self.begun {
             let hash =
                 self.scheme.hash.ok_or_else(|| Error::Unsupported("a digest must be chosen".into()))?;
-            self.digest = Some(Digest::new(&self.provider.openssl, hash)?);
+            match self.digest.as_mut().filter(|digest| digest.hash == hash) {
+                Some(digest) => digest.restart()?,
+                None => {
+                    let provider =
+                        self.provider.as_ref().ok_or(Error::Libcrypto("a context after its end"))?;
+                    self.digest = Some(Digest::new(&provider.openssl, hash)?);
+                }
+            }
+            self.begun = true;
         }
         match &mut self.digest {
             Some(digest) => digest.update(data),
@@ -134,12 +145,24 @@ impl Context {
     }
 
     /// The digest of the updates; of nothing if there was none.
-    fn finish(&mut self) -> Result<([u8; 64], usize)> {
+    fn finish(&mut self) -> Result<([u8; MAX_DIGEST], usize)> {
         self.update(&[])?;
-        match self.digest.take() {
-            Some(mut digest) => digest.finish(),
+        self.begun = false;
+        match &mut self.digest {
+            Some(digest) => digest.finish(),
             None => Err(Error::Unsupported("a digest must be chosen".into())),
         }
+    }
+
+    /// Signs a digest, or Ed25519's message.
+    fn sign(&self, data: &[u8], out: &mut [u8]) -> Result<usize> {
+        self.scheme.sign(self.key()?, data, out)
+    }
+
+    /// Signs the digest of the updates.
+    fn sign_digest(&mut self, out: &mut [u8]) -> Result<usize> {
+        let (digest, size) = self.finish()?;
+        self.sign(digest.get(..size).unwrap_or_default(), out)
     }
 }
 
@@ -163,24 +186,53 @@ unsafe fn with(pointer: *mut c_void, operation: impl FnOnce(&mut Context) -> Res
         // SAFETY: by the contract.
         let Some(context) = (unsafe { context(pointer) }) else { return 0 };
         let result = operation(context);
-        context.provider.status(result)
+        match &context.provider {
+            Some(provider) => provider.status(result),
+            None => 0,
+        }
     })
+}
+
+/// Gives libcrypto a context.
+fn hand_over(mut context: Box<Context>, provider: Arc<Provider>) -> *mut c_void {
+    context.provider = Some(provider);
+    Box::into_raw(context).cast()
 }
 
 unsafe extern "C" fn newctx<K: Kind>(provider: *mut c_void, _properties: *const c_char) -> *mut c_void {
     fence(ptr::null_mut(), || {
         // SAFETY: libcrypto's pointer to our provider.
         let Some(provider) = (unsafe { Provider::from_context(provider) }) else { return ptr::null_mut() };
-        let context = Context { provider, kind: K::KIND, key: None, scheme: Scheme::default(), digest: None };
-        Box::into_raw(Box::new(context)).cast()
+        // libcrypto makes several contexts for each handshake, to ask what is possible.
+        let mut context = provider.spares.take().unwrap_or_else(|| {
+            Box::new(Context {
+                provider: None,
+                kind: K::KIND,
+                key: None,
+                scheme: Scheme::default(),
+                digest: None,
+                begun: false,
+            })
+        });
+        context.kind = K::KIND;
+        hand_over(context, provider)
     })
 }
 
 unsafe extern "C" fn freectx(context: *mut c_void) {
     fence((), || {
         if !context.is_null() {
-            // SAFETY: made by Box::into_raw, freed this once.
-            drop(unsafe { Box::from_raw(context.cast::<Context>()) });
+            // SAFETY: made by `hand_over`, given back this once.
+            let mut context = unsafe { Box::from_raw(context.cast::<Context>()) };
+            context.key = None;
+            context.scheme = Scheme::default();
+            if std::mem::take(&mut context.begun) {
+                // It holds the application's data.
+                context.digest = None;
+            }
+            if let Some(provider) = context.provider.take() {
+                provider.spares.keep(context);
+            }
         }
     });
 }
@@ -189,16 +241,18 @@ unsafe extern "C" fn dupctx(pointer: *mut c_void) -> *mut c_void {
     fence(ptr::null_mut(), || {
         // SAFETY: libcrypto's pointer to a context of ours.
         let Some(context) = (unsafe { context(pointer) }) else { return ptr::null_mut() };
-        let digest = context.digest.as_ref().map(Digest::duplicate).transpose();
-        let Some(digest) = context.provider.report(digest) else { return ptr::null_mut() };
+        let Some(provider) = &context.provider else { return ptr::null_mut() };
+        let digest = context.digest.as_ref().filter(|_| context.begun).map(Digest::duplicate).transpose();
+        let Some(digest) = provider.report(digest) else { return ptr::null_mut() };
         let copy = Context {
-            provider: context.provider.clone(),
+            provider: None,
             kind: context.kind,
             key: context.key.clone(),
             scheme: context.scheme,
+            begun: digest.is_some(),
             digest,
         };
-        Box::into_raw(Box::new(copy)).cast()
+        hand_over(Box::new(copy), provider.clone())
     })
 }
 
@@ -260,7 +314,7 @@ unsafe fn produce(
     buffer: *mut c_uchar,
     length: *mut usize,
     size: usize,
-    make: impl FnOnce(&mut Context, &Key, &mut [u8]) -> Result<usize>,
+    make: impl FnOnce(&mut Context, &mut [u8]) -> Result<usize>,
 ) -> c_int {
     // SAFETY: by the contract, for each.
     unsafe {
@@ -268,8 +322,7 @@ unsafe fn produce(
             let Some(length) = pointer::reference_mut(length) else {
                 return Err(Error::Unsupported("a signature without a place for its length".into()));
             };
-            let key = context.key()?.clone();
-            let most = key.public()?.signature_size();
+            let most = context.key()?.public()?.signature_size();
             if buffer.is_null() {
                 *length = most;
                 return Ok(());
@@ -279,7 +332,7 @@ unsafe fn produce(
                 return Err(Error::Buffer { room: size, needed: most });
             }
             let mut signature = [0; MAX_SIGNATURE];
-            let made = make(context, &key, &mut signature)?;
+            let made = make(context, &mut signature)?;
             *length = size;
             match output::write(signature.get(..made).unwrap_or_default(), buffer, length) {
                 Some(Output::Written) => Ok(()),
@@ -309,9 +362,7 @@ unsafe extern "C" fn sign(
 ) -> c_int {
     // SAFETY: libcrypto's arguments, as provider-signature(7) describes them.
     unsafe {
-        produce(context, signature, length, size, |context, key, out| {
-            context.scheme.sign(key, bytes(data, data_length)?, out)
-        })
+        produce(context, signature, length, size, |context, out| context.sign(bytes(data, data_length)?, out))
     }
 }
 
@@ -327,12 +378,7 @@ unsafe extern "C" fn digest_sign_final(
     size: usize,
 ) -> c_int {
     // SAFETY: as above.
-    unsafe {
-        produce(context, signature, length, size, |context, key, out| {
-            let (digest, digest_size) = context.finish()?;
-            context.scheme.sign(key, digest.get(..digest_size).unwrap_or_default(), out)
-        })
-    }
+    unsafe { produce(context, signature, length, size, Context::sign_digest) }
 }
 
 unsafe extern "C" fn digest_sign(
@@ -345,14 +391,13 @@ unsafe extern "C" fn digest_sign(
 ) -> c_int {
     // SAFETY: as above.
     unsafe {
-        produce(context, signature, length, size, |context, key, out| {
+        produce(context, signature, length, size, |context, out| {
             let data = bytes(data, data_length)?;
             if context.kind == KeyKind::Ed25519 {
-                return context.scheme.sign(key, data, out);
+                return context.sign(data, out);
             }
             context.update(data)?;
-            let (digest, digest_size) = context.finish()?;
-            context.scheme.sign(key, digest.get(..digest_size).unwrap_or_default(), out)
+            context.sign_digest(out)
         })
     }
 }
@@ -416,7 +461,7 @@ unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PA
     // SAFETY: as above.
     unsafe {
         with(context, |context| {
-            if context.digest.is_some() && Params::new(params).has(OSSL_SIGNATURE_PARAM_DIGEST) {
+            if context.begun && Params::new(params).has(OSSL_SIGNATURE_PARAM_DIGEST) {
                 return Err(Error::Unsupported("another digest after the first data".into()));
             }
             context.scheme.set(context.kind, Params::new(params))

@@ -73,18 +73,24 @@ impl Hash {
     ///
     /// [`Error::Unsupported`] for another hash.
     pub fn from_name(name: &str) -> Result<Self> {
-        let plain: String = name.chars().filter(|c| *c != '-').flat_map(char::to_lowercase).collect();
-        Ok(match plain.as_str() {
-            "md5sha1" => Hash::Md5Sha1,
-            "sha1" | "ssl3sha1" | "1.3.14.3.2.26" => Hash::Sha1,
-            "sha224" | "sha2224" | "2.16.840.1.101.3.4.2.4" => Hash::Sha224,
-            "sha256" | "sha2256" | "2.16.840.1.101.3.4.2.1" => Hash::Sha256,
-            "sha384" | "sha2384" | "2.16.840.1.101.3.4.2.2" => Hash::Sha384,
-            "sha512" | "sha2512" | "2.16.840.1.101.3.4.2.3" => Hash::Sha512,
-            "sha3224" | "2.16.840.1.101.3.4.2.7" => Hash::Sha3_224,
-            "sha3256" | "2.16.840.1.101.3.4.2.8" => Hash::Sha3_256,
-            "sha3384" | "2.16.840.1.101.3.4.2.9" => Hash::Sha3_384,
-            "sha3512" | "2.16.840.1.101.3.4.2.10" => Hash::Sha3_512,
+        // Longer names are none of these.
+        let mut plain = [0; 32];
+        let mut length = 0;
+        for (byte, target) in name.bytes().filter(|byte| *byte != b'-').zip(&mut plain) {
+            *target = byte.to_ascii_lowercase();
+            length += 1;
+        }
+        Ok(match plain.get(..length).unwrap_or_default() {
+            b"md5sha1" => Hash::Md5Sha1,
+            b"sha1" | b"ssl3sha1" | b"1.3.14.3.2.26" => Hash::Sha1,
+            b"sha224" | b"sha2224" | b"2.16.840.1.101.3.4.2.4" => Hash::Sha224,
+            b"sha256" | b"sha2256" | b"2.16.840.1.101.3.4.2.1" => Hash::Sha256,
+            b"sha384" | b"sha2384" | b"2.16.840.1.101.3.4.2.2" => Hash::Sha384,
+            b"sha512" | b"sha2512" | b"2.16.840.1.101.3.4.2.3" => Hash::Sha512,
+            b"sha3224" | b"2.16.840.1.101.3.4.2.7" => Hash::Sha3_224,
+            b"sha3256" | b"2.16.840.1.101.3.4.2.8" => Hash::Sha3_256,
+            b"sha3384" | b"2.16.840.1.101.3.4.2.9" => Hash::Sha3_384,
+            b"sha3512" | b"2.16.840.1.101.3.4.2.10" => Hash::Sha3_512,
             _ => return Err(Error::Unsupported(format!("digest \"{name}\" cannot be signed"))),
         })
     }
@@ -105,6 +111,8 @@ impl Hash {
 /// A digest in the making (EVP_MD_CTX).
 pub struct Digest {
     context: NonNull<ffi::EVP_MD_CTX>,
+    /// The hash that it computes.
+    pub hash: Hash,
 }
 
 // SAFETY: an EVP_MD_CTX belongs to no thread; `&mut self` keeps its uses apart.
@@ -121,10 +129,25 @@ impl Digest {
         // SAFETY: takes nothing; null is checked.
         let context =
             NonNull::new(unsafe { ffi::EVP_MD_CTX_new() }).ok_or(Error::Libcrypto("EVP_MD_CTX_new"))?;
-        let digest = Digest { context };
-        // SAFETY: both are valid; no engine.
-        match unsafe { ffi::EVP_DigestInit_ex(context.as_ptr(), method.as_ptr(), std::ptr::null_mut()) } {
-            1 => Ok(digest),
+        let digest = Digest { context, hash };
+        digest.init(method.as_ptr())?;
+        Ok(digest)
+    }
+
+    /// Begins another digest of the same hash, in the same memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if libcrypto refuses.
+    pub fn restart(&mut self) -> Result<()> {
+        self.init(std::ptr::null())
+    }
+
+    /// Begins with a method, or without one with the method that it has.
+    fn init(&self, method: *const ffi::EVP_MD) -> Result<()> {
+        // SAFETY: a valid context; null, or a method that lives as long as the library context; no engine.
+        match unsafe { ffi::EVP_DigestInit_ex(self.context.as_ptr(), method, std::ptr::null_mut()) } {
+            1 => Ok(()),
             _ => Err(Error::Libcrypto("EVP_DigestInit_ex")),
         }
     }
@@ -166,7 +189,7 @@ impl Digest {
         // SAFETY: takes nothing; null is checked.
         let context =
             NonNull::new(unsafe { ffi::EVP_MD_CTX_new() }).ok_or(Error::Libcrypto("EVP_MD_CTX_new"))?;
-        let copy = Digest { context };
+        let copy = Digest { context, hash: self.hash };
         // SAFETY: both are valid.
         match unsafe { ffi::EVP_MD_CTX_copy_ex(context.as_ptr(), self.context.as_ptr()) } {
             1 => Ok(copy),
@@ -195,6 +218,9 @@ mod tests {
         copy.update(b"c").unwrap();
         let (bytes, size) = copy.finish().unwrap();
         assert_eq!((bytes[..4].to_vec(), size), (vec![0xba, 0x78, 0x16, 0xbf], 32));
+        copy.restart().unwrap();
+        copy.update(b"abc").unwrap();
+        assert_eq!(copy.finish().unwrap(), (bytes, size));
     }
 
     #[test]
@@ -207,6 +233,8 @@ mod tests {
             assert_eq!(size, hash.size());
         }
         assert_eq!(Hash::from_name("SHA256").unwrap(), Hash::Sha256);
-        assert!(Hash::from_name("MD5").is_err());
+        for name in ["MD5", "", "SHA-256-and-something-that-is-longer"] {
+            assert!(Hash::from_name(name).is_err(), "{name}");
+        }
     }
 }

@@ -10,5 +10,5 @@ mod public_key;
 
 pub use certificate::certificate_public_key;
 pub use context::Context;
-pub use digest::{Digest, Hash};
+pub use digest::{Digest, Hash, MAX_DIGEST};
 pub use public_key::{PublicKey, Verification};

@@ -1,13 +1,12 @@
 //! From a URI to the objects that it names.
 
-use std::sync::Arc;
-
 use cryptoki_sys::*;
 
 use super::attribute::{Template, boolean};
 use super::module::Module;
 use super::process::{is_stale, listing};
 use super::public::public_key;
+use super::remembered::Remembered;
 use super::session::Session;
 use super::slot::Slot;
 use super::{Fingerprint, KeyKind, PrivateKey, Tokens};
@@ -68,7 +67,7 @@ impl Tokens {
             if !slots.iter().any(|slot| slot.fits(uri)) {
                 slots = operation.slots(true)?;
             }
-            let fitting: Vec<_> = slots.iter().filter(|slot| slot.fits(uri)).cloned().collect();
+            let fitting: Vec<_> = slots.iter().filter(|slot| slot.fits(uri)).copied().collect();
             if fitting.is_empty() {
                 let away = slots.is_empty();
                 return Err(Error::NoToken { uri: uri.to_string(), found: listing(&slots), away });
@@ -134,7 +133,7 @@ fn check_library(module: &Module, uri: &Uri) -> Result<()> {
     Err(Error::NoToken { uri: uri.to_string(), found: "the module is another library".into(), away: false })
 }
 
-fn holders(slots: &[Arc<Slot>]) -> String {
+fn holders(slots: &[&Slot]) -> String {
     match slots {
         [slot] => format!("{} has", slot.name()),
         _ => format!("{} tokens have", slots.len()),
@@ -251,6 +250,7 @@ impl Search<'_> {
             always_authenticate: boolean(always_authenticate.as_ref()).unwrap_or(false),
             pin,
             public,
+            remembered: Remembered::default(),
         })
     }
 

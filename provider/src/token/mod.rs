@@ -5,15 +5,18 @@
 //! token.
 //!
 //! - [`module`]: the module's functions, with lengths and pointers taken care of;
-//! - [`process`]: what is known in this process: slots, sessions, log-in, handles;
+//! - [`process`]: what is known in this process: slots, sessions, log-in, handles; [`remembered`]: the short cut to them,
+//!   by which a signature takes no lock that another thread may hold;
 //! - [`find`]: from a URI to objects; [`public`]: a key object's public half;
 //! - [`sign`](Tokens::sign): the one private-key operation, with its recovery.
 
 mod attribute;
 mod find;
+mod gate;
 mod module;
 mod process;
 mod public;
+mod remembered;
 mod session;
 mod sign;
 mod slot;
@@ -21,22 +24,21 @@ mod slot;
 pub use find::{Object, Wanted};
 pub use sign::Mechanism;
 
-use std::sync::atomic::AtomicPtr;
-
 use crate::error::Result;
 use crate::openssl::PublicKey;
+use crate::per_process::PerProcess;
 use crate::pin::Secret;
 use crate::settings::Settings;
 use module::Module;
 use process::Process;
+use remembered::Remembered;
 
 /// The tokens that one PKCS#11 module gives access to.
 pub struct Tokens {
     /// A module that cannot be loaded is an error of the first operation, not of OpenSSL's start.
     module: Result<Module>,
     settings: Settings,
-    /// The state of the process that last used the module; see [`Process`].
-    process: AtomicPtr<Process>,
+    process: PerProcess<Process>,
 }
 
 impl Tokens {
@@ -44,11 +46,7 @@ impl Tokens {
     /// modules read their environment when they are loaded or first initialised, and web servers' workers have
     /// none.
     pub fn new(settings: Settings) -> Self {
-        Tokens {
-            module: Module::load(&settings.module),
-            settings,
-            process: AtomicPtr::new(std::ptr::null_mut()),
-        }
+        Tokens { module: Module::load(&settings.module), settings, process: PerProcess::new() }
     }
 }
 
@@ -90,6 +88,8 @@ pub struct PrivateKey {
     pub public: PublicKey,
     /// Names this key in the handle caches.
     fingerprint: Fingerprint,
+    /// Where it was found last.
+    remembered: Remembered,
 }
 
 /// SHA-256 over a key's type, id, label and public half.

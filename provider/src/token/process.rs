@@ -1,11 +1,12 @@
 //! What is known in one process: that the module is initialised, and which tokens there are.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
 
+use super::gate::{Gate, Pass};
 use super::module::Module;
 use super::slot::Slot;
 use super::{PrivateKey, Tokens};
@@ -14,25 +15,45 @@ use crate::error::{Error, Result};
 /// The module is not initialised again sooner than this after the last time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The state of the module in one process. After a fork the child finds its parent's and makes its own; the
-/// parent's is left alone, without taking a lock in it, because a thread that the child does not have may hold it.
+/// How long initialising the module again waits for the operations that run. One that waits for a session waits as long.
+const LEAVE: Duration = Duration::from_secs(12);
+
+/// The state of the module in one process.
 pub struct Process {
-    id: u64,
+    generation: u64,
     /// We, or a parent of this process through us, initialised the module; otherwise the application did, and it
     /// is not ours to finalise.
     ours: AtomicBool,
-    /// When the module was initialised. Held for reading by every operation, for writing while it is initialised.
-    initialised: RwLock<Option<Instant>>,
-    slots: RwLock<Vec<Arc<Slot>>>,
+    /// Open while the module is initialised.
+    gate: Gate,
+    /// How often the module was initialised. It does not change while somebody is inside the gate.
+    times: AtomicU64,
+    /// When the module was initialised last. Held while it is initialised, never by an operation.
+    initialised: Mutex<Option<Instant>>,
+    slots: RwLock<Slots>,
+}
+
+/// The tokens of a process. A slot is never freed, so that keys can remember it without a lock; one whose token comes back is
+/// used again.
+#[derive(Default)]
+struct Slots {
+    /// Those that are there.
+    present: Vec<&'static Slot>,
+    /// Those that are or were there: as many as different tokens were seen.
+    known: Vec<&'static Slot>,
 }
 
 /// An operation of this process: while it lives the module stays initialised.
 pub struct Operation<'a> {
     /// The module's functions.
     pub module: &'a Module,
-    process: &'a Process,
-    initialised: RwLockReadGuard<'a, Option<Instant>>,
+    /// The process that it runs in.
+    pub generation: u64,
+    process: &'static Process,
+    /// Which initialisation of the module it relies on.
+    times: u64,
     always_log_in: bool,
+    _pass: Pass<'static>,
 }
 
 impl Tokens {
@@ -57,7 +78,7 @@ impl Tokens {
                 let _ = current.slots(true);
                 continue;
             }
-            let seen = *current.initialised;
+            let seen = current.times;
             let (process, is_dead) = (current.process, error.is_away() || rv.is_some_and(is_dead));
             drop(current);
             if restarted
@@ -73,48 +94,40 @@ impl Tokens {
     /// Begins an operation, initialising the module if it has not been in this process.
     fn operation(&self) -> Result<Operation<'_>> {
         let module = self.module()?;
-        let process = self.process();
+        let process = self.process.get(|generation, parent: Option<&Process>| Process {
+            generation,
+            // Some modules' state survives a fork, and C_Initialize in the child says that it is done already.
+            ours: AtomicBool::new(parent.is_some_and(|process| process.ours.load(Ordering::Relaxed))),
+            gate: Gate::new(),
+            times: AtomicU64::new(0),
+            initialised: Mutex::default(),
+            slots: RwLock::default(),
+        });
         loop {
-            let initialised = process.initialised.read().unwrap_or_else(PoisonError::into_inner);
-            if initialised.is_some() {
-                let always_log_in = self.settings.always_log_in;
-                return Ok(Operation { module, process, initialised, always_log_in });
+            if let Some(pass) = process.gate.enter() {
+                return Ok(Operation {
+                    module,
+                    generation: process.generation,
+                    process,
+                    times: process.times.load(Ordering::Relaxed),
+                    always_log_in: self.settings.always_log_in,
+                    _pass: pass,
+                });
             }
-            drop(initialised);
             let mut initialised = process.exclusive();
             if initialised.is_none() {
-                *initialised = Some(self.initialise(module, process)?);
+                self.initialise(module, process, &mut initialised)?;
             }
         }
     }
 
-    /// The state of this process, without content if it is new.
-    fn process(&self) -> &Process {
-        loop {
-            let current = self.process.load(Ordering::Acquire);
-            // SAFETY: null, or a Process that was leaked to be valid for ever.
-            let known = unsafe { current.as_ref() };
-            match known {
-                Some(process) if process.id == strongroom_ffi::process_generation() => return process,
-                _ => {}
-            }
-            // Some modules' state survives a fork, and C_Initialize in the child says that it is done already.
-            let ours = known.is_some_and(|process| process.ours.load(Ordering::Relaxed));
-            let fresh = Box::into_raw(Box::new(Process {
-                id: strongroom_ffi::process_generation(),
-                ours: AtomicBool::new(ours),
-                initialised: RwLock::new(None),
-                slots: RwLock::default(),
-            }));
-            // A parent's state is leaked in the child, once for each fork.
-            if self.process.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                // SAFETY: made above, and nobody else has seen it.
-                drop(unsafe { Box::from_raw(fresh) });
-            }
-        }
-    }
-
-    fn initialise(&self, module: &Module, process: &Process) -> Result<Instant> {
+    /// Initialises the module and opens the gate.
+    fn initialise(
+        &self,
+        module: &Module,
+        process: &Process,
+        initialised: &mut Option<Instant>,
+    ) -> Result<()> {
         match module.initialize(self.settings.init_arguments.as_deref()) {
             Ok(()) => process.ours.store(true, Ordering::Relaxed),
             Err(CKR_CRYPTOKI_ALREADY_INITIALIZED) => {}
@@ -122,31 +135,39 @@ impl Tokens {
                 return Err(Error::token("C_Initialize", self.settings.module.display().to_string(), rv));
             }
         }
-        Ok(Instant::now())
+        *initialised = Some(Instant::now());
+        process.times.fetch_add(1, Ordering::Relaxed);
+        process.gate.open();
+        Ok(())
     }
 
     /// Initialises the module again, after finalising it if `finalize`: some modules recover from the loss of their
-    /// token by nothing less. `seen` is when it was initialised as the operation that failed knows it. False if
-    /// that was less than a second ago, or if the application initialised it, so that it is not ours to finalise.
-    fn restart(&self, process: &Process, seen: Option<Instant>, finalize: bool) -> Result<bool> {
+    /// token by nothing less. `seen` is which initialisation the operation that failed relied on. False if
+    /// that was less than a second ago, if the application initialised it, so that it is not ours to finalise, or if
+    /// other operations do not end.
+    fn restart(&self, process: &Process, seen: u64, finalize: bool) -> Result<bool> {
         let mut initialised = process.exclusive();
-        if *initialised != seen {
+        if process.times.load(Ordering::Relaxed) != seen {
             // Another thread was first.
             return Ok(true);
         }
-        if seen.is_some_and(|at| at.elapsed() < PATIENCE) {
+        if initialised.is_some_and(|at| at.elapsed() < PATIENCE)
+            || (finalize && !process.ours.load(Ordering::Relaxed))
+            || !process.gate.close(LEAVE)
+        {
             return Ok(false);
         }
         let module = self.module()?;
         if finalize {
-            if !process.ours.load(Ordering::Relaxed) {
-                return Ok(false);
-            }
             let _ = module.finalize();
         }
-        process.slots.write().unwrap_or_else(PoisonError::into_inner).clear();
+        {
+            let mut slots = process.slots();
+            slots.known.iter().for_each(|slot| slot.ended());
+            slots.set_present(Vec::new());
+        }
         *initialised = None;
-        *initialised = Some(self.initialise(module, process)?);
+        self.initialise(module, process, &mut initialised)?;
         Ok(true)
     }
 
@@ -157,35 +178,34 @@ impl Tokens {
 
 impl Operation<'_> {
     /// The slots with tokens; asked of the module again if `refresh`, or if there were none.
-    pub fn slots(&self, refresh: bool) -> Result<Vec<Arc<Slot>>> {
+    pub fn slots(&self, refresh: bool) -> Result<Vec<&'static Slot>> {
         {
             let slots = self.process.slots.read().unwrap_or_else(PoisonError::into_inner);
-            if !refresh && !slots.is_empty() {
-                return Ok(slots.clone());
+            if !refresh && !slots.present.is_empty() {
+                return Ok(slots.present.clone());
             }
         }
         let ids =
             self.module.slots().map_err(|rv| Error::token("C_GetSlotList", "the PKCS#11 module", rv))?;
-        let mut slots = self.process.slots.write().unwrap_or_else(PoisonError::into_inner);
-        let mut fresh = Vec::with_capacity(ids.len());
+        let mut slots = self.process.slots();
+        let mut present = Vec::with_capacity(ids.len());
         for id in ids {
-            let Some(slot) = Slot::new(self.module, id, self.always_log_in) else { continue };
+            let Some(slot) = Slot::new(self.module, id, self.always_log_in, self.generation) else {
+                continue;
+            };
             // A token that was here before keeps its sessions and its log-in; another token in its slot does not.
-            match slots.iter().find(|known| known.is_same(&slot)) {
-                Some(known) => fresh.push(known.clone()),
-                None => fresh.push(Arc::new(slot)),
-            }
+            present.push(slots.known(slot));
         }
-        *slots = fresh;
-        Ok(slots.clone())
+        slots.set_present(present.clone());
+        Ok(present)
     }
 
     /// The slot that has a key's token now.
-    pub fn slot_of(&self, key: &PrivateKey) -> Result<Arc<Slot>> {
-        let find = |slots: &[Arc<Slot>]| slots.iter().find(|slot| slot.token == key.token).cloned();
+    pub fn slot_of(&self, key: &PrivateKey) -> Result<&'static Slot> {
+        let find = |slots: &[&'static Slot]| slots.iter().find(|slot| slot.token == key.token).copied();
         {
             let slots = self.process.slots.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(slot) = find(&slots) {
+            if let Some(slot) = find(&slots.present) {
                 return Ok(slot);
             }
         }
@@ -195,8 +215,31 @@ impl Operation<'_> {
 }
 
 impl Process {
-    fn exclusive(&self) -> RwLockWriteGuard<'_, Option<Instant>> {
-        self.initialised.write().unwrap_or_else(PoisonError::into_inner)
+    fn exclusive(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.initialised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slots(&self) -> std::sync::RwLockWriteGuard<'_, Slots> {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots {
+    /// What is known of this token in this slot, or else `slot`, which is known from now on.
+    fn known(&mut self, slot: Slot) -> &'static Slot {
+        if let Some(known) = self.known.iter().find(|known| known.is_same(&slot)) {
+            return known;
+        }
+        let slot: &'static Slot = Box::leak(Box::new(slot));
+        self.known.push(slot);
+        slot
+    }
+
+    fn set_present(&mut self, present: Vec<&'static Slot>) {
+        for slot in &self.known {
+            slot.set_present(present.iter().any(|other| std::ptr::eq(*other, *slot)));
+        }
+        self.present = present;
     }
 }
 
@@ -235,7 +278,7 @@ fn is_dead(rv: CK_RV) -> bool {
 }
 
 /// The tokens for people.
-pub fn listing(slots: &[Arc<Slot>]) -> String {
+pub fn listing(slots: &[&Slot]) -> String {
     if slots.is_empty() {
         return "the module shows no token".into();
     }

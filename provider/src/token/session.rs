@@ -1,99 +1,200 @@
 //! A pool of sessions with one token.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
 
 use super::module::{Module, Rv};
+use crate::thread_place::thread_place;
 
 /// How long an operation waits for a session when the token gives no more.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// The sessions of one token in one process: one for each operation that runs at the same time.
-#[derive(Debug, Default)]
+/// The most sessions that are kept for later. Operations beyond open one for themselves.
+const PLACES: usize = 256;
+
+/// The sessions of one token in one process: one for each operation that runs at the same time. Each thread begins to look at
+/// a place of its own, so that threads do not meet as long as there are sessions; only who finds none, and cannot open one,
+/// waits behind a lock.
+#[derive(Debug)]
 pub struct Sessions {
-    pool: Mutex<Pool>,
+    places: Box<[Place]>,
+    /// Grows when all sessions are forgotten; one taken before is not returned after.
+    epoch: AtomicU64,
+    /// Operations that wait for a session. Waking nobody would still be a system call for each signature.
+    waiting: AtomicUsize,
+    waiters: Mutex<()>,
     returned: Condvar,
 }
 
+/// Room for one session, on a cache line of its own. Who has made it BUSY or OPENING owns the rest of it.
 #[derive(Debug, Default)]
-struct Pool {
-    idle: Vec<CK_SESSION_HANDLE>,
-    /// Sessions that are out.
-    busy: usize,
-    /// Operations that wait for one. Waking nobody would still be a system call for each signature.
-    waiting: usize,
-    /// Grows when all sessions are forgotten; one taken before is not returned after.
-    epoch: u64,
+#[repr(align(64))]
+struct Place {
+    state: AtomicU8,
+    handle: AtomicU64,
+    /// The epoch in which it was opened.
+    epoch: AtomicU64,
 }
+
+const EMPTY: u8 = 0;
+const IDLE: u8 = 1;
+const BUSY: u8 = 2;
+/// On its way from EMPTY to BUSY, if the token gives a session.
+const OPENING: u8 = 3;
 
 /// A session in use. It goes back to the pool unless it is [discarded](Session::discard).
 pub struct Session<'a> {
     sessions: &'a Sessions,
     module: &'a Module,
+    /// None if the pool is full.
+    place: Option<&'a Place>,
     /// The session's handle.
     pub handle: CK_SESSION_HANDLE,
-    /// The pool's epoch when it was taken.
+    /// The pool's epoch when it was opened.
     pub epoch: u64,
     keep: bool,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Sessions {
+            places: (0..PLACES).map(|_| Place::default()).collect(),
+            epoch: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            waiters: Mutex::default(),
+            returned: Condvar::new(),
+        }
+    }
 }
 
 impl Sessions {
     /// Takes a session, opening one where none is idle. When the token has no more (CKR_SESSION_COUNT), waits up
     /// to 10 s for one of ours.
     pub fn take<'a>(&'a self, module: &'a Module, slot: CK_SLOT_ID) -> Rv<Session<'a>> {
+        if let Some(session) = self.idle(module) {
+            return Ok(session);
+        }
         let until = Instant::now() + WAIT;
-        let mut pool = self.lock();
         loop {
-            let epoch = pool.epoch;
-            let session = |handle| Session { sessions: self, module, handle, epoch, keep: true };
-            if let Some(handle) = pool.idle.pop() {
-                pool.busy += 1;
-                return Ok(session(handle));
+            let rv = match self.open(module, slot) {
+                Err(rv) => rv,
+                opened => return opened,
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if rv != CKR_SESSION_COUNT || left.is_zero() || !self.has_sessions() {
+                return Err(rv);
             }
-            pool.busy += 1;
-            drop(pool);
-            let opened = module.open_session(slot);
-            pool = self.lock();
-            match opened {
-                Ok(handle) => return Ok(session(handle)),
-                Err(rv) => {
-                    pool.busy = pool.busy.saturating_sub(1);
-                    let left = until.saturating_duration_since(Instant::now());
-                    if rv != CKR_SESSION_COUNT || (pool.busy == 0 && pool.idle.is_empty()) || left.is_zero() {
-                        return Err(rv);
-                    }
-                    if pool.idle.is_empty() {
-                        pool.waiting += 1;
-                        pool =
-                            self.returned.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
-                        pool.waiting = pool.waiting.saturating_sub(1);
-                    }
-                }
+            if let Some(session) = self.wait(module, left) {
+                return Ok(session);
             }
         }
+    }
+
+    /// Takes a session that is idle.
+    fn idle<'a>(&'a self, module: &'a Module) -> Option<Session<'a>> {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        for place in self.from_own_place() {
+            if !place.turn(IDLE, BUSY) {
+                continue;
+            }
+            let handle = place.handle.load(Ordering::Relaxed) as CK_SESSION_HANDLE;
+            if place.epoch.load(Ordering::Relaxed) == epoch {
+                return Some(Session {
+                    sessions: self,
+                    module,
+                    place: Some(place),
+                    handle,
+                    epoch,
+                    keep: true,
+                });
+            }
+            // It was returned while all were being forgotten.
+            module.close_session(handle);
+            place.state.store(EMPTY, Ordering::SeqCst);
+        }
+        None
+    }
+
+    /// Opens a session.
+    fn open<'a>(&'a self, module: &'a Module, slot: CK_SLOT_ID) -> Rv<Session<'a>> {
+        // Before the session is opened: if all are forgotten in between, this one is too.
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        let place = self.from_own_place().find(|place| place.turn(EMPTY, OPENING));
+        match module.open_session(slot) {
+            Ok(handle) => {
+                if let Some(place) = place {
+                    place.handle.store(handle as u64, Ordering::Relaxed);
+                    place.epoch.store(epoch, Ordering::Relaxed);
+                    place.state.store(BUSY, Ordering::SeqCst);
+                }
+                Ok(Session { sessions: self, module, place, handle, epoch, keep: true })
+            }
+            Err(rv) => {
+                if let Some(place) = place {
+                    place.state.store(EMPTY, Ordering::SeqCst);
+                }
+                Err(rv)
+            }
+        }
+    }
+
+    /// Waits until a session is returned or closed; takes it if it was returned.
+    fn wait<'a>(&'a self, module: &'a Module, limit: Duration) -> Option<Session<'a>> {
+        // Counted before the look, and a session is returned before its owner looks who waits: one of both sees the other.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut session = self.idle(module);
+        if session.is_none() {
+            drop(self.returned.wait_timeout(waiters, limit).unwrap_or_else(PoisonError::into_inner));
+            session = self.idle(module);
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        session
     }
 
     /// Forgets every session of `epoch`: the token was restarted, or they are known to be dead. Another thread may
     /// have done it already.
     pub fn forget(&self, module: &Module, epoch: u64) {
-        let idle = {
-            let mut pool = self.lock();
-            if pool.epoch != epoch {
-                return;
+        if self.epoch.compare_exchange(epoch, epoch + 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            return;
+        }
+        for place in &self.places {
+            if place.turn(IDLE, BUSY) {
+                module.close_session(place.handle.load(Ordering::Relaxed) as CK_SESSION_HANDLE);
+                place.state.store(EMPTY, Ordering::SeqCst);
             }
-            pool.epoch += 1;
-            std::mem::take(&mut pool.idle)
-        };
-        for handle in idle {
-            module.close_session(handle);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pool> {
-        // What is behind the lock is consistent after every statement.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Forgets every session without closing it: C_Finalize has ended them, and their handles may be given again. The
+    /// caller knows that none is in use.
+    pub fn ended(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        for place in &self.places {
+            place.state.store(EMPTY, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether there is a session that may be returned.
+    fn has_sessions(&self) -> bool {
+        self.places.iter().any(|place| matches!(place.state.load(Ordering::SeqCst), IDLE | BUSY))
+    }
+
+    /// All places, this thread's first.
+    fn from_own_place(&self) -> impl Iterator<Item = &Place> {
+        let (before, from) = self.places.split_at(thread_place(PLACES));
+        from.iter().chain(before)
+    }
+}
+
+impl Place {
+    /// Changes the state, if it is `from`.
+    fn turn(&self, from: u8, to: u8) -> bool {
+        self.state.load(Ordering::Relaxed) == from
+            && self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -107,17 +208,19 @@ impl Session<'_> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        let mut pool = self.sessions.lock();
-        pool.busy = pool.busy.saturating_sub(1);
-        let is_awaited = pool.waiting > 0;
-        if self.keep && pool.epoch == self.epoch {
-            pool.idle.push(self.handle);
-            drop(pool);
-        } else {
-            drop(pool);
-            self.module.close_session(self.handle);
+        let is_current = self.sessions.epoch.load(Ordering::SeqCst) == self.epoch;
+        match self.place {
+            Some(place) if self.keep && is_current => place.state.store(IDLE, Ordering::SeqCst),
+            place => {
+                self.module.close_session(self.handle);
+                if let Some(place) = place {
+                    place.state.store(EMPTY, Ordering::SeqCst);
+                }
+            }
         }
-        if is_awaited {
+        if self.sessions.waiting.load(Ordering::SeqCst) > 0 {
+            // A waiter that has counted itself either waits already or looks again when it has the lock.
+            drop(self.sessions.waiters.lock());
             self.sessions.returned.notify_one();
         }
     }

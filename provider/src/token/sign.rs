@@ -4,6 +4,7 @@ use cryptoki_sys::*;
 
 use super::module::Module;
 use super::process::is_stale;
+use super::remembered::Found;
 use super::session::Session;
 use super::slot::Slot;
 use super::{PrivateKey, Tokens};
@@ -48,15 +49,26 @@ impl Tokens {
         data: &[u8],
         signature: &mut [u8],
     ) -> Result<usize> {
+        let mut is_first = true;
         self.recovering(|operation| {
-            let slot = operation.slot_of(key)?;
+            // What is remembered may be what is wrong.
+            let found = key.remembered.get().filter(|found| {
+                is_first && found.slot.generation == operation.generation && found.slot.is_present()
+            });
+            is_first = false;
+            let slot = match found {
+                Some(found) => found.slot,
+                None => operation.slot_of(key)?,
+            };
             let session = slot.session(operation.module)?;
-            let attempt = Attempt { context, module: operation.module, slot: &slot, session: &session, key };
+            let handle = found.filter(|found| found.epoch == session.epoch).map(|found| found.handle);
+            let attempt = Attempt { context, module: operation.module, slot, session: &session, key };
             let mut begun = false;
-            let signed = attempt.sign(mechanism, data, signature, &mut begun);
+            let signed = attempt.sign(handle, mechanism, data, signature, &mut begun);
             if let Err(error) = &signed {
                 match error.rv() {
                     Some(CKR_KEY_HANDLE_INVALID | CKR_OBJECT_HANDLE_INVALID) => {
+                        key.remembered.forget();
                         slot.forget_handle(&key.fingerprint);
                         session.discard();
                     }
@@ -79,35 +91,27 @@ impl Tokens {
 struct Attempt<'a> {
     context: &'a Context,
     module: &'a Module,
-    slot: &'a Slot,
+    slot: &'static Slot,
     session: &'a Session<'a>,
     key: &'a PrivateKey,
 }
 
 impl Attempt<'_> {
-    /// `begun` is set once C_SignInit has succeeded.
+    /// Signs with the key's handle, if it is known. `begun` is set once C_SignInit has succeeded.
     fn sign(
         &self,
+        handle: Option<CK_OBJECT_HANDLE>,
         mechanism: Mechanism,
         data: &[u8],
         signature: &mut [u8],
         begun: &mut bool,
     ) -> Result<usize> {
-        let Attempt { context, module, slot, session, key } = *self;
-        let failed = |function| move |rv| Error::token(function, key.name(), rv);
-        if slot.login_required
-            && let Some(pin) = &key.pin
-        {
-            slot.login(module, session, pin)?;
-        }
-        // Without a PIN the application may have logged in, or the key be a public object.
-        let missing = |error: Error| match error.rv() {
-            Some(CKR_USER_NOT_LOGGED_IN) if key.pin.is_none() => {
-                Error::PinMissing { token: slot.token.label.clone() }
-            }
-            _ => error,
+        let Attempt { module, slot, session, key, .. } = *self;
+        let failed = |function| move |rv| self.missing_pin(Error::token(function, key.name(), rv));
+        let handle = match handle {
+            Some(handle) => handle,
+            None => self.prepare()?,
         };
-        let handle = slot.handle(module, session, key, context).map_err(missing)?;
         let init = match mechanism {
             Mechanism::RsaPkcs => module.sign_init(session.handle, CKM_RSA_PKCS, &mut (), handle),
             Mechanism::Ecdsa => module.sign_init(session.handle, CKM_ECDSA, &mut (), handle),
@@ -117,14 +121,37 @@ impl Attempt<'_> {
                 module.sign_init(session.handle, CKM_RSA_PKCS_PSS, &mut parameter, handle)
             }
         };
-        init.map_err(failed("C_SignInit")).map_err(missing)?;
+        init.map_err(failed("C_SignInit"))?;
         *begun = true;
         if key.always_authenticate
             && let Some(pin) = &key.pin
         {
             slot.login_for_one_use(module, session, pin)?;
         }
-        module.sign(session.handle, data, signature).map_err(failed("C_Sign")).map_err(missing)
+        module.sign(session.handle, data, signature).map_err(failed("C_Sign"))
+    }
+
+    /// Logs in where the token wants it, looks the key up, and remembers both for the life of the sessions.
+    fn prepare(&self) -> Result<CK_OBJECT_HANDLE> {
+        let Attempt { context, module, slot, session, key } = *self;
+        if slot.login_required
+            && let Some(pin) = &key.pin
+        {
+            slot.login(module, session, pin)?;
+        }
+        let handle = slot.handle(module, session, key, context).map_err(|error| self.missing_pin(error))?;
+        key.remembered.set(Found { slot, epoch: session.epoch, handle });
+        Ok(handle)
+    }
+
+    /// Without a PIN the application may have logged in, or the key be a public object; that neither is so shows now.
+    fn missing_pin(&self, error: Error) -> Error {
+        match error.rv() {
+            Some(CKR_USER_NOT_LOGGED_IN) if self.key.pin.is_none() => {
+                Error::PinMissing { token: self.slot.token.label.clone() }
+            }
+            _ => error,
+        }
     }
 }
 

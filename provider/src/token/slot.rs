@@ -1,6 +1,7 @@
 //! One token in one process: its slot, log-in and object handles.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use cryptoki_sys::*;
@@ -21,6 +22,10 @@ const MAX_CANDIDATES: usize = 64;
 /// A token that is there, with what this process has with it.
 pub struct Slot {
     id: CK_SLOT_ID,
+    /// The process whose it is.
+    pub generation: u64,
+    /// The token was there when the module was asked last.
+    present: AtomicBool,
     /// Which token it is.
     pub token: TokenIdentity,
     manufacturer: String,
@@ -47,7 +52,7 @@ struct Login {
 
 impl Slot {
     /// Asks the module about a slot; `None` if its token has gone or is not initialised.
-    pub fn new(module: &Module, id: CK_SLOT_ID, always_log_in: bool) -> Option<Self> {
+    pub fn new(module: &Module, id: CK_SLOT_ID, always_log_in: bool, generation: u64) -> Option<Self> {
         let info = module.token_info(id).ok()?;
         if info.flags & CKF_TOKEN_INITIALIZED == 0 {
             return None;
@@ -55,6 +60,8 @@ impl Slot {
         let slot = module.slot_info(id).ok()?;
         Some(Slot {
             id,
+            generation,
+            present: AtomicBool::new(false),
             token: TokenIdentity { label: unpadded(&info.label), serial: unpadded(&info.serialNumber) },
             manufacturer: unpadded(&info.manufacturerID),
             model: unpadded(&info.model),
@@ -70,6 +77,16 @@ impl Slot {
     /// Whether both are the same token in the same slot, used in the same way.
     pub fn is_same(&self, other: &Self) -> bool {
         self.id == other.id && self.token == other.token && self.login_required == other.login_required
+    }
+
+    /// Whether the token was there when the module was asked last.
+    pub fn is_present(&self) -> bool {
+        self.present.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether the token is there.
+    pub fn set_present(&self, present: bool) {
+        self.present.store(present, Ordering::Relaxed);
     }
 
     /// Whether the token is one that the URI allows.
@@ -212,6 +229,11 @@ impl Slot {
     /// with the token's restart.
     pub fn forget(&self, module: &Module, epoch: u64) {
         self.sessions.forget(module, epoch);
+    }
+
+    /// Forgets sessions, handles and log-in after C_Finalize; the caller knows that none is in use.
+    pub fn ended(&self) {
+        self.sessions.ended();
     }
 
     /// The token for people.
