@@ -1,8 +1,8 @@
 //! Starts a partition, nginx and Apache around it, loads them and looks into them: for the demo and for the
 //! end-to-end tests.
 //!
-//! [`process`] owns every child process; [`daemon`], [`softhsm`], [`nginx`] and [`apache`] start one thing
-//! each, with the configuration files that the documentation shows ([`configuration`]); [`pki`] makes keys
+//! [`process`] owns every child process; [`daemon`], [`softhsm`], [`nginx`], [`apache`] and [`haproxy`] start
+//! one thing each, with the configuration files that the documentation shows ([`configuration`]); [`pki`] makes keys
 //! and certificates with the openssl command; [`load`], [`cpu`] and [`memory`] measure.
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod configuration;
 pub mod cpu;
 pub mod daemon;
 pub mod environment;
+pub mod haproxy;
 pub mod load;
 pub mod memory;
 pub mod nginx;

@@ -137,7 +137,7 @@ impl SoftHsm {
             &file,
             format!(
                 "openssl_conf = openssl_init\n[openssl_init]\nengines = engines\n[engines]\npkcs11 = pkcs11\n\
-                 [pkcs11]\nengine_id = pkcs11\nMODULE_PATH = {}\nPIN = {PIN}\ninit = 0\n",
+                 [pkcs11]\nengine_id = pkcs11\nMODULE_PATH = {}\nPIN = {PIN}\ninit = 1\n",
                 self.module.display()
             ),
         )?;

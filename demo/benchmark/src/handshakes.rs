@@ -205,6 +205,11 @@ fn workers(server: &Server) -> Result<String> {
 fn absent(program: Program, key: Key, source: Source, error: &anyhow::Error) -> Absent {
     let said = format!("{error:#}");
     let why = match (source, key) {
+        (Source::Engine, _)
+            if program == Program::Haproxy && said.contains("unknown keyword 'ssl-engine'") =>
+        {
+            "Debian's HAProxy is built without engines".to_owned()
+        }
         (Source::Engine, Key::Ed25519) => "libp11's engine knows RSA and ECDSA only".to_owned(),
         _ => said.lines().next().unwrap_or_default().to_owned(),
     };

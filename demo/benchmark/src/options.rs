@@ -102,6 +102,8 @@ pub enum Program {
     Nginx,
     /// Apache
     Apache,
+    /// HAProxy
+    Haproxy,
 }
 
 /// Where a private key is.
@@ -150,13 +152,14 @@ pub enum Tls {
 
 impl Program {
     /// All of them.
-    pub const ALL: [Program; 2] = [Program::Nginx, Program::Apache];
+    pub const ALL: [Program; 3] = [Program::Nginx, Program::Apache, Program::Haproxy];
 
     /// The name for people.
     pub fn title(self) -> &'static str {
         match self {
             Program::Nginx => "nginx",
             Program::Apache => "Apache",
+            Program::Haproxy => "HAProxy",
         }
     }
 }

@@ -12,8 +12,8 @@ use strongroom_demo::pki::{Authority, key_file, text};
 use strongroom_demo::programs::Programs;
 use strongroom_demo::run_folder::RunFolder;
 use strongroom_demo::server::{Server, Site};
-use strongroom_demo::softhsm::SoftHsm;
-use strongroom_demo::{apache, nginx};
+use strongroom_demo::softhsm::{PIN, SoftHsm};
+use strongroom_demo::{apache, haproxy, nginx};
 
 use crate::options::{Key, Program, Source};
 
@@ -107,7 +107,9 @@ impl Stage {
             }
             Source::Engine => {
                 let uri = self.in_softhsm(&made, name)?;
-                (format!("engine:pkcs11:{uri}"), self.softhsm.environment_of_engine()?)
+                // nginx takes the PIN from OpenSSL's configuration, Apache from the URI.
+                let named = format!("engine:pkcs11:{uri}?pin-value={PIN}");
+                (named, self.softhsm.environment_of_engine()?)
             }
         };
         let folder = format!("{}-{name}-{source:?}", program.title()).to_lowercase();
@@ -143,6 +145,7 @@ impl Program {
         match self {
             Program::Nginx => nginx::start(site),
             Program::Apache => apache::start(site),
+            Program::Haproxy => haproxy::start(site),
         }
     }
 }
