@@ -98,7 +98,10 @@ impl Process {
                 Err(Failure::Daemon(error)) => {
                     drop(lease);
                     if error::is_out_of_descriptors(&error) {
-                        scarce.get_or_insert_with(|| Instant::now() + pool::WAIT);
+                        scarce.get_or_insert_with(|| {
+                            self.close_lines();
+                            Instant::now() + pool::WAIT
+                        });
                         continue;
                     }
                     if error::is_absence(&error) && retries.may_reconnect(&self.outage) {
@@ -175,6 +178,7 @@ impl Process {
             {
                 if let Err(failure) = token.login.attach(&mut pooled.connection, access.partition, epoch) {
                     if access.epoch() == ANONYMOUS {
+                        drop(token.door.close());
                         self.handles.forget_private(token.partition);
                     }
                     return Err(failure);

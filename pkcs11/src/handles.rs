@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock};
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{FindObjects, request::Op, response};
 
+use crate::brief::{Briefs, Key};
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, read, write};
 use crate::object::{Object, ObjectId};
@@ -30,6 +31,8 @@ const MAX_SIZE: usize = 8 * 1024;
 pub struct Handles {
     next: AtomicU64,
     table: RwLock<Table>,
+    /// What signing needs of it, found without the lock.
+    briefs: Briefs,
 }
 
 #[derive(Debug, Default)]
@@ -37,12 +40,23 @@ struct Table {
     by_handle: HashMap<CK_OBJECT_HANDLE, Known>,
     by_identity: HashMap<(u32, ObjectId), CK_OBJECT_HANDLE>,
     kept: usize,
+    /// Places whose handle was forgotten.
+    free: Vec<usize>,
+    /// Places that were ever used.
+    used: usize,
+}
+
+/// The part of a handle that says where it is found. Above it stands a number that is never used again.
+fn place(handle: CK_OBJECT_HANDLE) -> usize {
+    (handle % MAX_HANDLES as CK_OBJECT_HANDLE) as usize
 }
 
 #[derive(Debug)]
 struct Known {
     partition: u32,
     id: ObjectId,
+    /// Not to be known of after log-out.
+    private: bool,
     object: Option<Arc<Object>>,
 }
 
@@ -50,7 +64,7 @@ impl Handles {
     /// No handles yet; numbers go on after those of a parent process.
     pub fn after(parent: Option<&Handles>) -> Self {
         let next = parent.map_or(1, |parent| parent.next.load(Ordering::Relaxed));
-        Handles { next: AtomicU64::new(next), table: RwLock::default() }
+        Handles { next: AtomicU64::new(next), table: RwLock::default(), briefs: Briefs::new(MAX_HANDLES) }
     }
 
     /// The handle of an object, the same as before if it had one. What was kept of it is replaced.
@@ -60,21 +74,29 @@ impl Handles {
     /// `CKR_HOST_MEMORY` if the process has too many.
     pub fn remember(&self, partition: u32, object: Arc<Object>) -> Outcome<CK_OBJECT_HANDLE> {
         let id = object.id;
+        let private = object.info.private;
         let mut table = write(&self.table);
         let handle = match table.by_identity.get(&(partition, id)) {
             Some(handle) => *handle,
             None if table.by_handle.len() >= MAX_HANDLES => return Err(CKR_HOST_MEMORY),
             None => {
-                let handle = self.next.fetch_add(1, Ordering::Relaxed) as CK_OBJECT_HANDLE;
-                table.by_handle.insert(handle, Known { partition, id, object: None });
+                let place = table.free.pop().unwrap_or_else(|| {
+                    table.used += 1;
+                    table.used - 1
+                });
+                let number = self.next.fetch_add(1, Ordering::Relaxed) as CK_OBJECT_HANDLE;
+                let handle = number * MAX_HANDLES as CK_OBJECT_HANDLE + place as CK_OBJECT_HANDLE;
+                table.by_handle.insert(handle, Known { partition, id, private, object: None });
                 table.by_identity.insert((partition, id), handle);
                 handle
             }
         };
+        self.briefs.put(partition, handle, place(handle), &Key::of(&object));
         let room = table.kept < MAX_KEPT;
         if let Some(known) = table.by_handle.get_mut(&handle) {
             let had = known.object.is_some();
             let keep = (had || room) && object.size() <= MAX_SIZE;
+            known.private = private;
             known.object = keep.then_some(object);
             table.kept = table.kept + usize::from(keep) - usize::from(had);
         }
@@ -93,6 +115,8 @@ impl Handles {
         let mut table = write(&self.table);
         if let Some(known) = table.by_handle.remove(&handle) {
             table.by_identity.remove(&(known.partition, known.id));
+            self.briefs.forget(place(handle));
+            table.free.push(place(handle));
             table.kept -= usize::from(known.object.is_some());
         }
     }
@@ -101,11 +125,10 @@ impl Handles {
     pub fn forget_private(&self, partition: u32) {
         let mut table = write(&self.table);
         let mut dropped = 0;
-        for known in table.by_handle.values_mut() {
-            if known.partition == partition && known.object.as_ref().is_some_and(|object| object.info.private)
-            {
-                known.object = None;
-                dropped += 1;
+        for (handle, known) in &mut table.by_handle {
+            if known.partition == partition && known.private {
+                self.briefs.forget(place(*handle));
+                dropped += usize::from(known.object.take().is_some());
             }
         }
         table.kept -= dropped;
@@ -113,11 +136,28 @@ impl Handles {
 
     /// Makes all handles invalid.
     pub fn clear(&self) {
-        *write(&self.table) = Table::default();
+        let mut table = write(&self.table);
+        for handle in table.by_handle.keys() {
+            self.briefs.forget(place(*handle));
+        }
+        *table = Table::default();
     }
 }
 
 impl Process {
+    /// What an operation needs to know of the key behind a handle. The daemon is asked only if nothing is kept
+    /// of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::object`].
+    pub fn key(&'static self, token: &Token, handle: CK_OBJECT_HANDLE) -> Outcome<Key> {
+        match self.handles.briefs.get(token.partition, handle, place(handle)) {
+            Some(key) => Ok(key),
+            None => self.object(token, handle).map(|object| Key::of(&object)),
+        }
+    }
+
     /// The object behind a handle. The daemon is asked only if nothing is kept of it.
     ///
     /// # Errors

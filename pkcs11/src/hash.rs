@@ -1,22 +1,111 @@
 //! Digests, computed in the application's process.
 
+use std::ops::Deref;
+
 use sha1::Sha1;
-use sha2::digest::DynDigest;
-use sha2::{Sha224, Sha256, Sha384, Sha512};
+use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
 use strongroom_protocol::v1::Hash;
 
-/// A digest in progress.
-pub type Digest = Box<dyn DynDigest + Send>;
+/// The DigestInfo before a digest, at most, in bytes.
+const PREFIX: usize = 19;
+
+/// The longest digest, in bytes.
+const LONGEST: usize = 64;
+
+/// A digest in progress. It needs no memory of its own: a signature is made without allocating.
+#[derive(Clone)]
+pub enum Digest {
+    /// SHA-1.
+    Sha1(Sha1),
+    /// SHA-224.
+    Sha224(Sha224),
+    /// SHA-256.
+    Sha256(Sha256),
+    /// SHA-384.
+    Sha384(Sha384),
+    /// SHA-512.
+    Sha512(Sha512),
+}
+
+/// A digest, or its DigestInfo.
+#[derive(Clone, Copy)]
+pub struct Sum {
+    bytes: [u8; PREFIX + LONGEST],
+    length: usize,
+}
+
+impl Sum {
+    fn new(parts: [&[u8]; 2]) -> Self {
+        let mut sum = Sum { bytes: [0; PREFIX + LONGEST], length: 0 };
+        for part in parts {
+            let end = sum.length + part.len();
+            if let Some(place) = sum.bytes.get_mut(sum.length..end) {
+                place.copy_from_slice(part);
+                sum.length = end;
+            }
+        }
+        sum
+    }
+
+    /// The bytes, as a value of their own.
+    pub fn into_vec(self) -> Vec<u8> {
+        self.to_vec()
+    }
+}
+
+impl Deref for Sum {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// Does the same with each hash.
+macro_rules! each {
+    ($digest:expr, $inner:ident => $what:expr) => {
+        match $digest {
+            Digest::Sha1($inner) => $what,
+            Digest::Sha224($inner) => $what,
+            Digest::Sha256($inner) => $what,
+            Digest::Sha384($inner) => $what,
+            Digest::Sha512($inner) => $what,
+        }
+    };
+}
+
+impl Digest {
+    /// Takes a part of the data.
+    pub fn update(&mut self, part: &[u8]) {
+        each!(self, digest => digest.update(part));
+    }
+
+    /// The digest of all parts. What follows begins a new one.
+    pub fn finalize(&mut self) -> Sum {
+        each!(self, digest => Sum::new([&digest.finalize_reset(), &[]]))
+    }
+
+    /// Its size in bytes.
+    pub fn output_size(&self) -> usize {
+        match self {
+            Digest::Sha1(_) => 20,
+            Digest::Sha224(_) => 28,
+            Digest::Sha256(_) => 32,
+            Digest::Sha384(_) => 48,
+            Digest::Sha512(_) => 64,
+        }
+    }
+}
 
 /// Starts a digest. `None` for [`Hash::Unspecified`].
 pub fn start(hash: Hash) -> Option<Digest> {
     Some(match hash {
         Hash::Unspecified => return None,
-        Hash::Sha1 => Box::new(Sha1::default()),
-        Hash::Sha224 => Box::new(Sha224::default()),
-        Hash::Sha256 => Box::new(Sha256::default()),
-        Hash::Sha384 => Box::new(Sha384::default()),
-        Hash::Sha512 => Box::new(Sha512::default()),
+        Hash::Sha1 => Digest::Sha1(Sha1::default()),
+        Hash::Sha224 => Digest::Sha224(Sha224::default()),
+        Hash::Sha256 => Digest::Sha256(Sha256::default()),
+        Hash::Sha384 => Digest::Sha384(Sha384::default()),
+        Hash::Sha512 => Digest::Sha512(Sha512::default()),
     })
 }
 
@@ -33,27 +122,24 @@ pub fn size(hash: Hash) -> usize {
 }
 
 /// The DER DigestInfo of `digest`, which PKCS#1 v1.5 signs (RFC 8017, 9.2, note 1).
-pub fn digest_info(hash: Hash, digest: &[u8]) -> Vec<u8> {
+pub fn digest_info(hash: Hash, digest: &[u8]) -> Sum {
     // The hash's object identifier, the rest is the same for all of SHA-2: the whole length, the last byte of
     // the identifier, the digest's length.
     let sha2 = |whole, identifier, length| {
-        vec![
+        [
             0x30, whole, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, identifier,
             0x05, 0x00, 0x04, length,
         ]
     };
-    let mut info = match hash {
-        Hash::Unspecified => Vec::new(),
-        Hash::Sha1 => {
-            vec![0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14]
-        }
-        Hash::Sha224 => sha2(0x2d, 0x04, 0x1c),
-        Hash::Sha256 => sha2(0x31, 0x01, 0x20),
-        Hash::Sha384 => sha2(0x41, 0x02, 0x30),
-        Hash::Sha512 => sha2(0x51, 0x03, 0x40),
-    };
-    info.extend_from_slice(digest);
-    info
+    let sha1 = [0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14];
+    match hash {
+        Hash::Unspecified => Sum::new([digest, &[]]),
+        Hash::Sha1 => Sum::new([&sha1, digest]),
+        Hash::Sha224 => Sum::new([&sha2(0x2d, 0x04, 0x1c), digest]),
+        Hash::Sha256 => Sum::new([&sha2(0x31, 0x01, 0x20), digest]),
+        Hash::Sha384 => Sum::new([&sha2(0x41, 0x02, 0x30), digest]),
+        Hash::Sha512 => Sum::new([&sha2(0x51, 0x03, 0x40), digest]),
+    }
 }
 
 #[cfg(test)]

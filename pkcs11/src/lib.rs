@@ -9,6 +9,7 @@
 //! anew, without touching the parent's locks or connections.
 
 pub mod api;
+pub mod brief;
 pub mod call;
 pub mod certificate;
 pub mod entry;
@@ -17,6 +18,7 @@ pub mod handles;
 pub mod hash;
 pub mod import;
 pub mod key;
+pub mod line;
 pub mod lists;
 pub mod login;
 pub mod mechanism;

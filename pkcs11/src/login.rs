@@ -6,7 +6,7 @@
 //! failure, which is theirs too.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,9 @@ use crate::secret::Secret;
 /// Numbers the log-ins of a process, over all tokens: a connection carries the number of its log-in.
 static NEXT_EPOCH: AtomicU64 = AtomicU64::new(1);
 
+/// [`Login`]'s role while nobody is logged in: the number of no role that the daemon grants.
+const NOBODY: i32 = Role::Unspecified as i32;
+
 /// How long a thread waits for another one that sends the password.
 const WAIT: Duration = Deadlines::DEFAULT.reply;
 
@@ -30,6 +33,8 @@ const WAIT: Duration = Deadlines::DEFAULT.reply;
 pub struct Login {
     /// [`ANONYMOUS`] when nobody is logged in. Read for every call, without the lock.
     epoch: AtomicU64,
+    /// The role of who is logged in, as the protocol's number, for those who ask without the lock.
+    role: AtomicI32,
     known: Mutex<Option<Known>>,
     renewal: Mutex<Renewal>,
     renewed: Condvar,
@@ -88,7 +93,10 @@ impl Login {
 
     /// The role of who is logged in.
     pub fn role(&self) -> Option<Role> {
-        lock(&self.known).as_ref().map(|known| known.role)
+        match self.role.load(Ordering::Acquire) {
+            NOBODY => None,
+            role => Role::try_from(role).ok(),
+        }
     }
 
     /// The name of who is logged in.
@@ -100,7 +108,8 @@ impl Login {
     ///
     /// # Errors
     ///
-    /// `CKR_USER_ALREADY_LOGGED_IN` if another thread was first; `CKR_HOST_MEMORY` if the password cannot be kept.
+    /// `CKR_USER_ALREADY_LOGGED_IN` if another thread was first; `CKR_HOST_MEMORY` if the password cannot be kept;
+    /// `CKR_DEVICE_ERROR` for a role that this release does not know.
     pub fn begin(&self, connection: &Connection, reply: LoginReply, password: &str) -> Outcome<u64> {
         let known = Known {
             role: reply.role(),
@@ -109,11 +118,15 @@ impl Login {
             ticket: keep_ticket(reply.ticket),
             instance: connection.instance().to_vec(),
         };
+        if known.role == Role::Unspecified {
+            return Err(CKR_DEVICE_ERROR);
+        }
         let epoch = NEXT_EPOCH.fetch_add(1, Ordering::Relaxed);
         let mut place = lock(&self.known);
         if place.is_some() {
             return Err(CKR_USER_ALREADY_LOGGED_IN);
         }
+        self.role.store(known.role.into(), Ordering::Release);
         *place = Some(known);
         self.epoch.store(epoch, Ordering::Release);
         Ok(epoch)
@@ -127,6 +140,7 @@ impl Login {
             return ANONYMOUS;
         }
         *known = None;
+        self.role.store(NOBODY, Ordering::Release);
         self.epoch.store(ANONYMOUS, Ordering::Release);
         current
     }

@@ -215,6 +215,13 @@ impl Lease {
         self.pooled = None;
     }
 
+    /// Remembers another descriptor that belongs to the connection, for a child to close its copy. `None` if it
+    /// cannot be told from others later.
+    pub fn register(&self, number: RawFd) -> Option<Registration> {
+        // SAFETY: only asks about the number; if it is no open descriptor, the kernel says so.
+        self.pool.descriptors.register(unsafe { BorrowedFd::borrow_raw(number) })
+    }
+
     /// Gives the connection back for the next call, or closes it if it is not to be reused. `reuse` is asked
     /// while nobody else can close connections: what it found out still holds.
     pub fn keep(mut self, reuse: impl FnOnce(&Pooled) -> bool) {
@@ -252,7 +259,7 @@ impl Drop for Lease {
 /// The numbers of all open descriptors, readable by a child without a lock.
 #[derive(Debug)]
 struct Descriptors {
-    /// [`MAX_CONNECTIONS`], not on the stack: some applications have little of it.
+    /// Two for each connection, not on the stack: some applications have little of it.
     slots: Box<[Descriptor]>,
 }
 
@@ -269,12 +276,12 @@ const TAKEN: RawFd = -2;
 
 /// An entry of [`Descriptors`], freed when it is dropped.
 #[derive(Debug)]
-struct Registration(&'static Descriptor);
+pub struct Registration(&'static Descriptor);
 
 impl Descriptors {
     fn new() -> Self {
         let free = |_| Descriptor { number: AtomicI32::new(FREE), identity: AtomicU64::new(0) };
-        Descriptors { slots: (0..MAX_CONNECTIONS).map(free).collect() }
+        Descriptors { slots: (0..2 * MAX_CONNECTIONS).map(free).collect() }
     }
 
     fn register(&'static self, descriptor: BorrowedFd<'_>) -> Option<Registration> {
@@ -307,11 +314,18 @@ impl Descriptors {
 }
 
 /// Tells whether a number is still the same file: what the kernel calls this socket, uniquely since the machine's
-/// start. Some kernels and sandboxes do not say; there it is the socket's inode.
+/// start. Some kernels and sandboxes do not say; there it is the socket's inode. All bells (eventfds) have one inode;
+/// they have numbers of their own.
 fn identity(descriptor: BorrowedFd<'_>) -> Option<u64> {
     match sockopt::socket_cookie(descriptor) {
         Ok(cookie) => Some(cookie),
-        Err(Errno::BADF | Errno::NOTSOCK) => None,
+        Err(Errno::BADF) => None,
+        Err(Errno::NOTSOCK) => {
+            let told =
+                std::fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd())).ok()?;
+            let number = told.lines().find_map(|line| line.strip_prefix("eventfd-id:"))?;
+            number.trim().parse().ok()
+        }
         Err(_) => rustix::fs::fstat(descriptor).ok().map(|stat| stat.st_dev.rotate_left(32) ^ stat.st_ino),
     }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{Logout, Role, request::Op};
 
+use crate::api::cipher;
 use crate::api::find::Find;
 use crate::api::signature::Operation;
-use crate::error::{Outcome, lock, read, write};
+use crate::error::{Outcome, lock};
 use crate::hash::Digest;
+use crate::line::Line;
 use crate::pool::ANONYMOUS;
 use crate::state::Process;
 use crate::token::Token;
@@ -25,12 +27,15 @@ const LOGOUT: Duration = Duration::from_millis(500);
 /// An open session.
 #[derive(Debug)]
 pub struct Session {
+    handle: CK_SESSION_HANDLE,
     /// Its token.
     pub token: Arc<Token>,
     /// Opened with `CKF_RW_SESSION`.
     pub read_write: bool,
-    /// What is under way.
+    /// What is under way. No other session's calls contend for it.
     pub active: Mutex<Active>,
+    /// The session's hold on the channel of its log-in, while no call uses it.
+    pub line: Mutex<Option<Arc<Line>>>,
 }
 
 /// The operations of a session, one of each kind at most.
@@ -38,12 +43,18 @@ pub struct Session {
 pub struct Active {
     /// `C_FindObjectsInit`.
     pub find: Option<Find>,
+    /// `C_EncryptInit`.
+    pub encrypt: Option<cipher::Operation>,
+    /// `C_DecryptInit`.
+    pub decrypt: Option<cipher::Operation>,
     /// `C_SignInit`.
     pub sign: Option<Operation>,
     /// `C_VerifyInit`.
     pub verify: Option<Operation>,
     /// `C_DigestInit`.
     pub digest: Option<Digest>,
+    /// Room for the parts of a signature's data, from the signature before.
+    pub spare: Vec<u8>,
 }
 
 impl std::fmt::Debug for Active {
@@ -76,17 +87,46 @@ impl Session {
 }
 
 /// The sessions of a process.
+///
+/// A handle is a number that is never used again, and the place where its session is found in the low bits. So
+/// a call finds its session without a lock that two sessions share, and a stale handle finds nothing.
 #[derive(Debug)]
 pub struct Sessions {
     next: AtomicU64,
-    open: RwLock<HashMap<CK_SESSION_HANDLE, Arc<Session>>>,
+    book: Mutex<Book>,
+    /// Made when they are first needed: a web server's worker has a handful of sessions.
+    chunks: [OnceLock<Box<[Place]>>; MAX_SESSIONS / CHUNK],
 }
+
+/// Which sessions there are, for opening, closing and counting.
+#[derive(Debug, Default)]
+struct Book {
+    open: HashMap<CK_SESSION_HANDLE, Arc<Session>>,
+    /// Places whose session was closed.
+    free: Vec<usize>,
+    /// Places that were ever used.
+    used: usize,
+}
+
+/// Where one session is found. The lock is held for an instant, and is contended for only by threads that use
+/// the same session, which the standard forbids, and by its end. A cache line of its own, so that two sessions
+/// do not share one.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Place(Mutex<Option<Arc<Session>>>);
+
+/// How many places are made at once.
+const CHUNK: usize = 256;
 
 impl Sessions {
     /// No sessions yet; numbers go on after those of a parent process.
     pub fn after(parent: Option<&Sessions>) -> Self {
         let next = parent.map_or(1, |parent| parent.next.load(Ordering::Relaxed));
-        Sessions { next: AtomicU64::new(next), open: RwLock::default() }
+        Sessions {
+            next: AtomicU64::new(next),
+            book: Mutex::default(),
+            chunks: [const { OnceLock::new() }; _],
+        }
     }
 
     /// Opens a session.
@@ -96,15 +136,26 @@ impl Sessions {
     /// `CKR_SESSION_COUNT` if there are [`MAX_SESSIONS`]; `CKR_SESSION_READ_WRITE_SO_EXISTS` for a read-only one
     /// while the crypto officer is logged in.
     pub fn open(&self, token: Arc<Token>, read_write: bool) -> Outcome<CK_SESSION_HANDLE> {
-        let mut open = write(&self.open);
-        if open.len() >= MAX_SESSIONS {
+        let mut book = lock(&self.book);
+        if book.open.len() >= MAX_SESSIONS {
             return Err(CKR_SESSION_COUNT);
         }
         if !read_write && token.login.role() == Some(Role::CryptoOfficer) {
             return Err(CKR_SESSION_READ_WRITE_SO_EXISTS);
         }
-        let handle = self.next.fetch_add(1, Ordering::Relaxed) as CK_SESSION_HANDLE;
-        open.insert(handle, Arc::new(Session { token, read_write, active: Mutex::default() }));
+        let index = book.free.pop().unwrap_or_else(|| {
+            book.used += 1;
+            book.used - 1
+        });
+        let number = self.next.fetch_add(1, Ordering::Relaxed) as CK_SESSION_HANDLE;
+        let handle = number * MAX_SESSIONS as CK_SESSION_HANDLE + index as CK_SESSION_HANDLE;
+        let chunk = self.chunks.get(index / CHUNK).ok_or(CKR_SESSION_COUNT)?;
+        let places = chunk.get_or_init(|| (0..CHUNK).map(|_| Place::default()).collect());
+        let place = places.get(index % CHUNK).ok_or(CKR_SESSION_COUNT)?;
+        let session =
+            Arc::new(Session { handle, token, read_write, active: Mutex::default(), line: Mutex::default() });
+        *lock(&place.0) = Some(Arc::clone(&session));
+        book.open.insert(handle, session);
         Ok(handle)
     }
 
@@ -114,7 +165,14 @@ impl Sessions {
     ///
     /// `CKR_SESSION_HANDLE_INVALID`.
     pub fn get(&self, handle: CK_SESSION_HANDLE) -> Outcome<Arc<Session>> {
-        read(&self.open).get(&handle).cloned().ok_or(CKR_SESSION_HANDLE_INVALID)
+        let place = self.place(handle).ok_or(CKR_SESSION_HANDLE_INVALID)?;
+        let session = lock(&place.0);
+        session.as_ref().filter(|session| session.handle == handle).cloned().ok_or(CKR_SESSION_HANDLE_INVALID)
+    }
+
+    fn place(&self, handle: CK_SESSION_HANDLE) -> Option<&Place> {
+        let index = (handle % MAX_SESSIONS as CK_SESSION_HANDLE) as usize;
+        self.chunks.get(index / CHUNK)?.get()?.get(index % CHUNK)
     }
 
     /// Closes a session. Returns its token if that was the token's last.
@@ -123,24 +181,37 @@ impl Sessions {
     ///
     /// `CKR_SESSION_HANDLE_INVALID`.
     pub fn close(&self, handle: CK_SESSION_HANDLE) -> Outcome<Option<Arc<Token>>> {
-        let mut open = write(&self.open);
-        let session = open.remove(&handle).ok_or(CKR_SESSION_HANDLE_INVALID)?;
+        let mut book = lock(&self.book);
+        let session = book.open.remove(&handle).ok_or(CKR_SESSION_HANDLE_INVALID)?;
+        self.vacate(&mut book, handle);
         let token = &session.token;
-        let is_last = !open.values().any(|other| Arc::ptr_eq(&other.token, token));
+        let is_last = !book.open.values().any(|other| Arc::ptr_eq(&other.token, token));
         Ok(is_last.then(|| Arc::clone(token)))
     }
 
     /// Closes all sessions, or all of one token.
     pub fn close_all(&self, token: Option<&Token>) {
-        write(&self.open)
-            .retain(|_, session| token.is_some_and(|token| !std::ptr::eq(token, &raw const *session.token)));
+        let mut book = lock(&self.book);
+        let closes =
+            |session: &Session| token.is_none_or(|token| std::ptr::eq(token, &raw const *session.token));
+        let closed: Vec<_> = book.open.extract_if(|_, session| closes(session)).collect();
+        for (handle, _) in &closed {
+            self.vacate(&mut book, *handle);
+        }
+    }
+
+    fn vacate(&self, book: &mut Book, handle: CK_SESSION_HANDLE) {
+        if let Some(place) = self.place(handle) {
+            *lock(&place.0) = None;
+            book.free.push((handle % MAX_SESSIONS as CK_SESSION_HANDLE) as usize);
+        }
     }
 
     /// How many sessions a token has, and how many of them can write.
     pub fn count(&self, token: &Token) -> (CK_ULONG, CK_ULONG) {
-        let open = read(&self.open);
+        let book = lock(&self.book);
         let mut count = (0, 0);
-        for session in open.values().filter(|session| std::ptr::eq(token, &raw const *session.token)) {
+        for session in book.open.values().filter(|session| std::ptr::eq(token, &raw const *session.token)) {
             count.0 += 1;
             count.1 += CK_ULONG::from(session.read_write);
         }
@@ -156,7 +227,8 @@ impl Process {
         if epoch == ANONYMOUS {
             return;
         }
-        if let Some(mut lease) = self.pool.lease_idle(epoch)
+        let lease = token.door.close().or_else(|| self.pool.lease_idle(epoch));
+        if let Some(mut lease) = lease
             && let Some(pooled) = lease.pooled()
         {
             // Best effort: the log-in has ended here in any case, and nobody waits long for a daemon that hangs.

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Mutex, RwLock};
+use std::time::Instant;
 
 use cryptoki_sys::*;
 use strongroom_ffi::process_generation;
@@ -16,6 +17,7 @@ use strongroom_protocol::address;
 use crate::call::Outage;
 use crate::error::{Outcome, lock, write};
 use crate::handles::Handles;
+use crate::line::Door;
 use crate::pool::{ANONYMOUS, Pool};
 use crate::session::Sessions;
 use crate::token::Tokens;
@@ -24,6 +26,7 @@ use crate::token::Tokens;
 #[derive(Debug)]
 pub struct Process {
     id: u64,
+    since: Instant,
     initialized: AtomicBool,
     /// Held while the process is initialised or finalised.
     lifecycle: Mutex<()>,
@@ -31,6 +34,8 @@ pub struct Process {
     pub client: String,
     /// Connections.
     pub pool: Pool,
+    /// The channel of the process's user id.
+    pub door: Door,
     /// Since when the daemon is away.
     pub outage: Outage,
     /// Tokens that were seen, by partition number.
@@ -93,6 +98,7 @@ pub fn finalize() -> Outcome {
         process.log_out(&token);
         token.login.end(ANONYMOUS);
     }
+    drop(process.door.close());
     process.handles.clear();
     write(&process.tokens).clear();
     process.pool.close();
@@ -109,7 +115,11 @@ pub fn socket() -> &'static Path {
     if socket.is_null() {
         // SAFETY: reads a value that the kernel gave the process.
         let path = match unsafe { libc::getauxval(libc::AT_SECURE) } {
-            0 => address::client_socket(rustix::process::getuid().as_raw()),
+            0 => {
+                let is_off = std::env::var_os("STRONGROOM_CHANNEL").is_some_and(|value| value == "off");
+                CHANNEL_OFF.store(is_off, Ordering::Relaxed);
+                address::client_socket(rustix::process::getuid().as_raw())
+            }
             _ => PathBuf::from(address::SYSTEM_SOCKET),
         };
         let found = Box::into_raw(Box::new(path));
@@ -126,6 +136,14 @@ pub fn socket() -> &'static Path {
     // SAFETY: not null; from Box::into_raw and never freed once it is stored.
     unsafe { &*socket }
 }
+
+/// Whether requests may go through memory shared with the daemon: not if `STRONGROOM_CHANNEL` is `off`, which is
+/// looked up as [`socket`] is.
+pub fn uses_channel() -> bool {
+    !CHANNEL_OFF.load(Ordering::Relaxed)
+}
+
+static CHANNEL_OFF: AtomicBool = AtomicBool::new(false);
 
 fn latest() -> Option<&'static Process> {
     // SAFETY: null or from Box::into_raw, and never freed once it is stored.
@@ -154,15 +172,27 @@ fn of_this_process() -> &'static Process {
 }
 
 impl Process {
+    /// Between `C_Initialize` and `C_Finalize`.
+    pub fn is_initialized(&self) -> bool {
+        self.initialized.load(Ordering::Acquire)
+    }
+
+    /// Milliseconds since this state was made.
+    pub fn age(&self) -> u64 {
+        self.since.elapsed().as_millis() as u64
+    }
+
     /// The state of a process that was forked by the one whose state is `parent`. Handles go on where the
     /// parent's ended, so that one from before the fork is invalid rather than something else.
     fn after(parent: Option<&Process>) -> Self {
         Process {
             id: process_generation(),
+            since: Instant::now(),
             initialized: AtomicBool::new(false),
             lifecycle: Mutex::default(),
             client: client_name(),
             pool: Pool::default(),
+            door: Door::default(),
             outage: parent.map_or_else(Outage::default, |parent| parent.outage.inherit()),
             tokens: RwLock::default(),
             sessions: Sessions::after(parent.map(|parent| &parent.sessions)),

@@ -8,6 +8,7 @@ use strongroom_protocol::v1::{ListPartitions, PartitionInfo, Role, request::Op, 
 
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, read, write};
+use crate::line::Door;
 use crate::login::Login;
 use crate::pool::ANONYMOUS;
 use crate::state::Process;
@@ -20,6 +21,8 @@ pub struct Token {
     info: RwLock<PartitionInfo>,
     /// The process's log-in.
     pub login: Login,
+    /// The channel of that log-in.
+    pub door: Door,
 }
 
 impl Token {
@@ -61,6 +64,7 @@ impl Process {
                     partition: info.number,
                     info: RwLock::new(info),
                     login: Login::default(),
+                    door: Door::default(),
                 }),
             };
             listed.insert(token.partition, token);

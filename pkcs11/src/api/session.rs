@@ -77,6 +77,12 @@ pub unsafe fn session_cancel(
     if flags & CKF_FIND_OBJECTS != 0 {
         active.find = None;
     }
+    if flags & CKF_ENCRYPT != 0 {
+        active.encrypt = None;
+    }
+    if flags & CKF_DECRYPT != 0 {
+        active.decrypt = None;
+    }
     if flags & CKF_SIGN != 0 {
         active.sign = None;
     }

@@ -1,14 +1,18 @@
 //! Signing functions (PKCS#11 3.0, 5.11).
 
 use cryptoki_sys::*;
+use strongroom_channel as channel;
 use strongroom_protocol::v1::{ObjectClass, Sign, request::Op, response};
 
 use super::signature::{Operation, as_key};
 use super::{has_room, input};
-use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
+use crate::line::Task;
 use crate::session::{Session, take};
 use crate::state::Process;
+
+/// The longest signature, in bytes: RSA-4096's.
+const LONGEST: usize = 512;
 
 /// `C_SignInit`. A null mechanism ends an operation (PKCS#11 3.0).
 pub unsafe fn sign_init(
@@ -21,11 +25,16 @@ pub unsafe fn sign_init(
     if mechanism.is_null() {
         return take(&session, |active| &mut active.sign).map(|_| ()).map_err(|_| CKR_ARGUMENTS_BAD);
     }
-    if lock(&session.active).sign.is_some() {
-        return Err(CKR_OPERATION_ACTIVE);
-    }
+    let room = {
+        let mut active = lock(&session.active);
+        if active.sign.is_some() {
+            return Err(CKR_OPERATION_ACTIVE);
+        }
+        std::mem::take(&mut active.spare)
+    };
+    let class = ObjectClass::PrivateKey;
     // SAFETY: by the module's contract.
-    let operation = unsafe { Operation::start(process, &session, mechanism, key, ObjectClass::PrivateKey) }?;
+    let operation = unsafe { Operation::start(process, &session, mechanism, key, class, room) }?;
     lock(&session.active).sign = Some(operation);
     Ok(())
 }
@@ -91,30 +100,47 @@ unsafe fn finish(
         }
         Err(code) => return Err(code),
     }
-    operation.update(data)?;
-    let signature = request(process, &session, &mut operation)?;
+    let mut signature = [0; LONGEST];
+    let signature = signature.get_mut(..operation.size).ok_or(CKR_DEVICE_ERROR)?;
+    request(process, &session, &mut operation, data, signature)?;
+    lock(&session.active).spare = operation.into_room();
     // SAFETY: by the module's contract.
-    unsafe { super::write(&signature, buffer, length) }.map(|_| ())
+    unsafe { super::write(signature, buffer, length) }.map(|_| ())
 }
 
-fn request(process: &'static Process, session: &Session, operation: &mut Operation) -> Outcome<Vec<u8>> {
-    let data = operation.finish()?;
-    let sign = || {
-        Op::Sign(Sign {
-            key: operation.key.to_vec(),
-            mechanism: operation.mechanism.into(),
-            pss: operation.pss,
-            data: data.clone(),
-        })
+/// The signature goes to memory of ours first: the application's buffer may be where its data are, and a failure
+/// leaves it as it was.
+fn request(
+    process: &'static Process,
+    session: &Session,
+    operation: &mut Operation,
+    data: &[u8],
+    signature: &mut [u8],
+) -> Outcome {
+    let (key, handle, mechanism, pss) = (operation.key, operation.handle, operation.mechanism, operation.pss);
+    let data = &*operation.finish(data)?;
+    let parameters = pss.unwrap_or_default();
+    let task = Task {
+        key,
+        operation: channel::Operation::Sign {
+            mechanism: mechanism as u32,
+            hash: parameters.hash() as u32,
+            mgf1_hash: parameters.mgf1_hash() as u32,
+            salt_length: parameters.salt_length,
+        },
+        data,
     };
-    match process.call(Access::of(&session.token), Repeat::Safe, sign) {
-        Ok(response::Result::Signature(reply)) if reply.signature.len() == operation.size => {
-            Ok(reply.signature)
-        }
+    let sign = || Op::Sign(Sign { key: key.to_vec(), mechanism: mechanism.into(), pss, data: data.to_vec() });
+    let take = |answer| match answer {
+        response::Result::Signature(reply) => Some(reply.signature),
+        _ => None,
+    };
+    match process.operate(session, &task, signature, sign, take) {
+        Ok(length) if length == signature.len() => Ok(()),
         Ok(_) => Err(CKR_DEVICE_ERROR),
         Err(code) => {
             if code == CKR_OBJECT_HANDLE_INVALID {
-                process.handles.forget(operation.handle);
+                process.handles.forget(handle);
             }
             Err(as_key(code))
         }

@@ -1,17 +1,21 @@
 //! What signing and verifying share: an operation with its key, and the data on the way into it.
 
-use std::sync::Arc;
+use std::ops::Deref;
 
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{Hash, Mechanism, ObjectClass, PssParameters};
 
 use super::argument;
+use crate::brief::Key;
 use crate::error::Outcome;
-use crate::hash::{self, Digest};
+use crate::hash::{self, Digest, Sum};
 use crate::mechanism::{self, Purpose};
-use crate::object::{Object, ObjectId};
+use crate::object::ObjectId;
 use crate::session::Session;
 use crate::state::Process;
+
+/// The most room, in bytes, that a session keeps for the data of the next signature.
+const KEPT: usize = 16 * 1024;
 
 /// A signature that is being made or verified.
 pub struct Operation {
@@ -37,9 +41,28 @@ enum Input {
     Raw { given: Vec<u8>, max: usize, exact: Option<usize> },
 }
 
+/// What the daemon signs.
+pub enum Message<'a> {
+    /// The application's data, where they are.
+    Data(&'a [u8]),
+    /// Their digest.
+    Sum(Sum),
+}
+
+impl Deref for Message<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Message::Data(data) => data,
+            Message::Sum(sum) => sum,
+        }
+    }
+}
+
 impl Operation {
     /// Checks the mechanism against the key, with what is known here: the daemon is asked only if nothing is
-    /// known of the key.
+    /// known of the key. `room` is memory for the data, what is in it does not matter.
     ///
     /// # Errors
     ///
@@ -55,6 +78,7 @@ impl Operation {
         mechanism: *const CK_MECHANISM,
         handle: CK_OBJECT_HANDLE,
         class: ObjectClass,
+        room: Vec<u8>,
     ) -> Outcome<Self> {
         // SAFETY: by the module's contract.
         let mechanism = unsafe { argument(mechanism) }?;
@@ -63,17 +87,19 @@ impl Operation {
         };
         // SAFETY: by the module's contract.
         let pss = unsafe { mechanism::signature_parameters(mechanism, wire, hash) }?;
-        let object = process.object(&session.token, handle).map_err(as_key)?;
-        check(&object, class)?;
-        let facts = object.key.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
+        let key = process.key(&session.token, handle).map_err(as_key)?;
+        check(&key, class)?;
+        let facts = key.facts.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
         let input = match hash::start(hash) {
             Some(digest) => Input::Hashed(digest),
             None => {
                 let (max, exact) = mechanism::raw_input(wire, pss.as_ref(), facts.signature);
-                Input::Raw { given: Vec::new(), max, exact }
+                let mut given = room;
+                given.clear();
+                Input::Raw { given, max, exact }
             }
         };
-        Ok(Operation { key: object.id, handle, mechanism: wire, pss, size: facts.signature, hash, input })
+        Ok(Operation { key: key.id, handle, mechanism: wire, pss, size: facts.signature, hash, input })
     }
 
     /// Takes a part of the data.
@@ -94,41 +120,52 @@ impl Operation {
         Ok(())
     }
 
-    /// What the daemon signs.
+    /// What the daemon signs: all parts, and `last`, which is not copied if it is the only one.
     ///
     /// # Errors
     ///
-    /// `CKR_DATA_LEN_RANGE` if it is not of the only size that the mechanism takes.
-    pub fn finish(&mut self) -> Outcome<Vec<u8>> {
+    /// `CKR_DATA_LEN_RANGE` if it is more than the mechanism can take, or not of the only size that it takes.
+    pub fn finish<'a>(&'a mut self, last: &'a [u8]) -> Outcome<Message<'a>> {
+        let is_only = matches!(&self.input, Input::Raw { given, .. } if given.is_empty());
+        if !is_only {
+            self.update(last)?;
+        }
         match &mut self.input {
             Input::Hashed(digest) => {
-                let digest = digest.finalize_reset();
-                Ok(match self.mechanism {
+                let digest = digest.finalize();
+                Ok(Message::Sum(match self.mechanism {
                     Mechanism::RsaPkcs => hash::digest_info(self.hash, &digest),
-                    _ => digest.into_vec(),
-                })
+                    _ => digest,
+                }))
             }
-            Input::Raw { given, exact, .. } => {
-                if exact.is_some_and(|exact| exact != given.len()) {
+            Input::Raw { given, max, exact } => {
+                let data = if is_only { last } else { given };
+                if data.len() > *max || exact.is_some_and(|exact| exact != data.len()) {
                     return Err(CKR_DATA_LEN_RANGE);
                 }
-                Ok(std::mem::take(given))
+                Ok(Message::Data(data))
             }
+        }
+    }
+
+    /// The room that the data took, for the next operation.
+    pub fn into_room(self) -> Vec<u8> {
+        match self.input {
+            Input::Raw { given, .. } if given.capacity() <= KEPT => given,
+            _ => Vec::new(),
         }
     }
 }
 
-fn check(object: &Arc<Object>, class: ObjectClass) -> Outcome {
-    let actual = object.info.class();
-    if actual != class {
+fn check(key: &Key, class: ObjectClass) -> Outcome {
+    if key.class != class {
         // The other half of a pair, or no key at all.
-        return Err(match actual {
+        return Err(match key.class {
             ObjectClass::PrivateKey | ObjectClass::PublicKey => CKR_KEY_TYPE_INCONSISTENT,
             _ => CKR_KEY_HANDLE_INVALID,
         });
     }
-    let policy = object.policy();
-    let permitted = if class == ObjectClass::PrivateKey { policy.sign } else { policy.verify };
+    let permitted = if class == ObjectClass::PrivateKey { key.may_sign } else { key.may_verify };
     if permitted { Ok(()) } else { Err(CKR_KEY_FUNCTION_NOT_PERMITTED) }
 }
 

@@ -24,8 +24,9 @@ pub unsafe fn verify_init(
     if lock(&session.active).verify.is_some() {
         return Err(CKR_OPERATION_ACTIVE);
     }
+    let class = ObjectClass::PublicKey;
     // SAFETY: by the module's contract.
-    let operation = unsafe { Operation::start(process, &session, mechanism, key, ObjectClass::PublicKey) }?;
+    let operation = unsafe { Operation::start(process, &session, mechanism, key, class, Vec::new()) }?;
     lock(&session.active).verify = Some(operation);
     Ok(())
 }
@@ -83,14 +84,14 @@ fn finish(
     if signature.len() != operation.size {
         return Err(CKR_SIGNATURE_LEN_RANGE);
     }
-    operation.update(data)?;
-    let data = operation.finish()?;
+    let (key, mechanism, pss) = (operation.key, operation.mechanism, operation.pss);
+    let data = operation.finish(data)?;
     let verify = || {
         Op::Verify(Verify {
-            key: operation.key.to_vec(),
-            mechanism: operation.mechanism.into(),
-            pss: operation.pss,
-            data: data.clone(),
+            key: key.to_vec(),
+            mechanism: mechanism.into(),
+            pss,
+            data: data.to_vec(),
             signature: signature.to_vec(),
         })
     };

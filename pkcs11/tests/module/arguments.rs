@@ -44,10 +44,14 @@ pub fn null_pointers(daemon: &Daemon) {
     // With a session or slot that exists, everything that needs more than that.
     let session = application.open_writable(slot);
     assert_eq!(application.login(session, CKU_USER, USER.1), CKR_OK);
-    // These need no more, or take nothing for an answer (an empty template finds all).
+    // These need no more, or take nothing for an answer (an empty template finds all), or take a pointer first.
     let complete = offsets!(
         C_Initialize,
         C_Finalize,
+        C_GetInfo,
+        C_GetFunctionList,
+        C_GetInterfaceList,
+        C_GetInterface,
         C_CloseSession,
         C_CloseAllSessions,
         C_Logout,

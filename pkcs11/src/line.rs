@@ -1,0 +1,276 @@
+//! The shortest way to the daemon: memory that it shares with this process, one channel for each log-in.
+//!
+//! A signature goes through the channel if one is open, and over a socket otherwise. What goes wrong on a channel
+//! is not mended here: the channel is closed and the call goes over a socket, whose way back to a daemon that was
+//! restarted, or to a log-in that has ended, is in [`crate::call`]. After a call that succeeded there a new channel
+//! is opened.
+//!
+//! On the way of a signature no lock is taken that two sessions share, and no count is changed: a session keeps
+//! its own hold on the channel.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cryptoki_sys::*;
+use strongroom_channel::{ChannelError, Client, Descriptors, Operation, Request};
+use strongroom_protocol::client::{ClientError, Deadlines};
+use strongroom_protocol::v1::{ErrorCode, request::Op, response};
+
+use crate::call::{Access, Repeat};
+use crate::error::{self, Outcome, lock};
+use crate::object::ObjectId;
+use crate::pool::{ANONYMOUS, Lease, Registration};
+use crate::session::Session;
+use crate::state::{self, Process};
+use crate::token::Token;
+
+/// How long a channel is not asked for again after the daemon had none to give.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// How long an exchange waits for its reply, as long as on a socket.
+const REPLY: Duration = Deadlines::DEFAULT.reply;
+
+/// An open channel.
+#[derive(Debug)]
+pub struct Line {
+    /// Which log-in it carries (see [`crate::login`]).
+    epoch: u64,
+    client: Client,
+    /// The connection whose end is the channel's; taken out when the channel is closed.
+    life: Mutex<Option<Life>>,
+}
+
+#[derive(Debug)]
+struct Life {
+    lease: Lease,
+    /// So that a child closes its copy of the bell. `None` where the kernel does not tell bells apart.
+    bell: Option<Registration>,
+}
+
+impl Line {
+    fn new(epoch: u64, descriptors: Descriptors, lease: Lease) -> Option<Self> {
+        let client = Client::new(descriptors).ok()?;
+        let bell = lease.register(client.bell());
+        Some(Line { epoch, client, life: Mutex::new(Some(Life { lease, bell })) })
+    }
+
+    fn is_usable(&self, epoch: u64) -> bool {
+        self.epoch == epoch && !self.client.is_closed()
+    }
+
+    /// Whether the daemon keeps the channel, as far as is known without a message.
+    fn is_connected(&self) -> bool {
+        let mut life = lock(&self.life);
+        let pooled = life.as_mut().and_then(|life| life.lease.pooled());
+        pooled.is_some_and(|pooled| pooled.connection.is_open())
+    }
+
+    /// Begins no further exchange. The connection goes to whoever closes first.
+    fn close(&self) -> Option<Lease> {
+        let life = lock(&self.life).take();
+        // The number of the bell is forgotten before it may become another file's.
+        let lease = life.map(|Life { lease, bell }| {
+            drop(bell);
+            lease
+        });
+        self.client.close();
+        lease
+    }
+}
+
+/// Where the channel of one log-in is found, if there is one.
+#[derive(Debug, Default)]
+pub struct Door {
+    current: Mutex<Option<Arc<Line>>>,
+    /// One thread opens a channel, the others use sockets meanwhile.
+    opening: AtomicBool,
+    /// In milliseconds of [`Process::age`]: none is asked for before.
+    not_before: AtomicU64,
+}
+
+/// The right to open a channel.
+struct Opening<'a>(&'a Door);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.opening.store(false, Ordering::Release);
+    }
+}
+
+impl Door {
+    fn find(&self, epoch: u64) -> Option<Arc<Line>> {
+        lock(&self.current).as_ref().filter(|line| line.is_usable(epoch)).cloned()
+    }
+
+    /// Closes the channel; its connection, if there was one.
+    pub fn close(&self) -> Option<Lease> {
+        let line = lock(&self.current).take();
+        line.and_then(|line| line.close())
+    }
+
+    fn take_turn(&self, now: u64) -> Option<Opening<'_>> {
+        if now < self.not_before.load(Ordering::Relaxed) || self.opening.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        Some(Opening(self))
+    }
+}
+
+/// An operation with a key: what [`Process::operate`] sends.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// The key.
+    pub key: ObjectId,
+    /// What is done with it.
+    pub operation: Operation<'a>,
+    /// The data.
+    pub data: &'a [u8],
+}
+
+impl Process {
+    /// Has the daemon carry out an operation, writes the result to `reply`, and returns its length in bytes. `make`
+    /// builds the same request for a socket, `take` takes the result out of the answer there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::call`]; `CKR_DEVICE_ERROR` for a result that is not in the answer, or longer than `reply`.
+    pub fn operate(
+        &'static self,
+        session: &Session,
+        task: &Task<'_>,
+        reply: &mut [u8],
+        make: impl Fn() -> Op,
+        take: impl Fn(response::Result) -> Option<Vec<u8>>,
+    ) -> Outcome<usize> {
+        let kept = lock(&session.line).take();
+        if let Some(line) = self.line(&session.token, kept) {
+            let outcome = self.exchange(&session.token, &line, task, reply);
+            *lock(&session.line) = Some(line);
+            if let Some(length) = outcome? {
+                return Ok(length);
+            }
+        }
+        let answer = self.call(Access::of(&session.token), Repeat::Safe, make)?;
+        let result = take(answer).ok_or(CKR_DEVICE_ERROR)?;
+        let place = reply.get_mut(..result.len()).ok_or(CKR_DEVICE_ERROR)?;
+        place.copy_from_slice(&result);
+        self.open_line(&session.token);
+        Ok(result.len())
+    }
+
+    /// The token's channel, if one is open: the one that the session has, or a newer one.
+    fn line(&self, token: &Token, kept: Option<Arc<Line>>) -> Option<Arc<Line>> {
+        let epoch = token.login.epoch();
+        match kept.filter(|line| line.is_usable(epoch)) {
+            Some(line) => Some(line),
+            None => self.door(token, epoch).find(epoch),
+        }
+    }
+
+    /// Of a token that nobody logged in to, the process's own: there the daemon goes by the user id.
+    fn door<'a>(&'a self, token: &'a Token, epoch: u64) -> &'a Door {
+        if epoch == ANONYMOUS { &self.door } else { &token.door }
+    }
+
+    /// `None` if a socket has to serve: nothing was done, or it may be done again.
+    fn exchange(
+        &'static self,
+        token: &Token,
+        line: &Line,
+        task: &Task<'_>,
+        reply: &mut [u8],
+    ) -> Outcome<Option<usize>> {
+        let Task { key, operation, data } = *task;
+        let request = Request { operation, partition: token.partition, key, data };
+        let mut until = None;
+        let mut is_late = false;
+        let mut worth_waiting = || {
+            let now = Instant::now();
+            is_late = now >= *until.get_or_insert(now + REPLY);
+            !is_late && line.is_connected()
+        };
+        let error = match line.client.exchange(&request, reply, &mut worth_waiting) {
+            Ok(length) => return Ok(Some(length)),
+            Err(error) => error,
+        };
+        match error {
+            ChannelError::Full | ChannelError::TooLarge => Ok(None),
+            ChannelError::Closed => {
+                drop(line.close());
+                Ok(None)
+            }
+            ChannelError::Abandoned => {
+                drop(line.close());
+                if is_late { Err(CKR_DEVICE_ERROR) } else { Ok(None) }
+            }
+            ChannelError::Malformed => {
+                drop(line.close());
+                Err(CKR_DEVICE_ERROR)
+            }
+            ChannelError::Refused { code, .. } => {
+                let code = i32::try_from(code).ok().and_then(|code| ErrorCode::try_from(code).ok());
+                match code.unwrap_or_default() {
+                    ErrorCode::TicketInvalid | ErrorCode::NotLoggedIn if line.epoch != ANONYMOUS => {
+                        // The daemon ended this log-in; the socket's way begins it anew.
+                        drop(line.close());
+                        token.login.forget_ticket(line.epoch);
+                        self.pool.close_idle(|idle| idle.epoch == line.epoch);
+                        Ok(None)
+                    }
+                    ErrorCode::Unavailable => {
+                        drop(line.close());
+                        Ok(None)
+                    }
+                    code => Err(error::of_code(code)),
+                }
+            }
+        }
+    }
+
+    /// Opens a channel for the token's log-in, if there is none, on a connection that is idle. If that fails, the
+    /// sockets serve.
+    fn open_line(&'static self, token: &Token) {
+        let epoch = token.login.epoch();
+        let door = self.door(token, epoch);
+        if !state::uses_channel() || door.find(epoch).is_some() {
+            return;
+        }
+        let Some(_turn) = door.take_turn(self.age()) else { return };
+        let Some(mut lease) = self.pool.lease_idle(epoch) else { return };
+        let Some(pooled) = lease.pooled() else { return };
+        let descriptors = match pooled.connection.open_channel() {
+            Ok(Some(given)) => Descriptors { region: given.region, bell: given.bell, state: given.state },
+            refused => {
+                door.not_before.store(self.age() + PAUSE.as_millis() as u64, Ordering::Relaxed);
+                if !refused.is_err_and(|error: ClientError| error.is_broken()) {
+                    lease.keep(|_| true);
+                }
+                return;
+            }
+        };
+        let Some(line) = Line::new(epoch, descriptors, lease) else {
+            door.not_before.store(self.age() + PAUSE.as_millis() as u64, Ordering::Relaxed);
+            return;
+        };
+        let replaced = lock(&door.current).replace(Arc::new(line));
+        drop(replaced.and_then(|line| line.close()));
+        // Whoever logged out before it was there to be closed has left it to us.
+        if token.login.epoch() != epoch || !self.is_initialized() {
+            drop(door.close());
+        }
+    }
+
+    /// Closes all channels for a while: the process has no descriptor left for another connection, and theirs
+    /// serve more than one kind of call.
+    pub fn close_lines(&self) {
+        let close = |door: &Door| {
+            door.not_before.store(self.age() + PAUSE.as_millis() as u64, Ordering::Relaxed);
+            drop(door.close());
+        };
+        close(&self.door);
+        for token in self.remembered_tokens() {
+            close(&token.door);
+        }
+    }
+}
