@@ -8,6 +8,8 @@ pub mod arena;
 mod pages;
 pub mod process;
 mod secret;
+mod stack;
 
 pub use pages::Protection;
-pub use secret::SecretBytes;
+pub use secret::{SecretBytes, SecretWords};
+pub use stack::ProtectedStack;
