@@ -11,7 +11,9 @@ use std::ffi::c_void;
 use cryptoki_sys::*;
 use strongroom_ffi::fence;
 
-use crate::api::{digest, find, general, keys, object, pin, random, session, sign, slot, verify};
+use crate::api::{
+    decrypt, digest, encrypt, find, general, keys, object, pin, random, session, sign, slot, verify,
+};
 use crate::error::Outcome;
 use crate::lists;
 use crate::state::{self, Process};
@@ -125,6 +127,23 @@ functions! {
     C_FindObjects(session: Session, list: *mut Object, max: CK_ULONG, count: Length) => find::find_objects;
     C_FindObjectsFinal(session: Session) => find::find_objects_final;
 
+    C_EncryptInit(session: Session, mechanism: Mechanism, key: Object) => encrypt::encrypt_init;
+    C_Encrypt(
+        session: Session, data: Bytes, length: CK_ULONG, ciphertext: Bytes, ciphertext_length: Length
+    ) => encrypt::encrypt;
+    C_EncryptUpdate(
+        session: Session, part: Bytes, length: CK_ULONG, ciphertext: Bytes, ciphertext_length: Length
+    ) => encrypt::encrypt_update;
+    C_EncryptFinal(session: Session, ciphertext: Bytes, ciphertext_length: Length) => encrypt::encrypt_final;
+    C_DecryptInit(session: Session, mechanism: Mechanism, key: Object) => decrypt::decrypt_init;
+    C_Decrypt(
+        session: Session, ciphertext: Bytes, length: CK_ULONG, plaintext: Bytes, plaintext_length: Length
+    ) => decrypt::decrypt;
+    C_DecryptUpdate(
+        session: Session, part: Bytes, length: CK_ULONG, plaintext: Bytes, plaintext_length: Length
+    ) => decrypt::decrypt_update;
+    C_DecryptFinal(session: Session, plaintext: Bytes, plaintext_length: Length) => decrypt::decrypt_final;
+
     C_DigestInit(session: Session, mechanism: Mechanism) => digest::digest_init;
     C_Digest(session: Session, data: Bytes, length: CK_ULONG, digest: Bytes, digest_length: Length) => digest::digest;
     C_DigestUpdate(session: Session, part: Bytes, length: CK_ULONG) => digest::digest_update;
@@ -144,6 +163,9 @@ functions! {
     C_VerifyUpdate(session: Session, part: Bytes, length: CK_ULONG) => verify::verify_update;
     C_VerifyFinal(session: Session, signature: Bytes, signature_length: CK_ULONG) => verify::verify_final;
 
+    C_GenerateKey(
+        session: Session, mechanism: Mechanism, template: *mut CK_ATTRIBUTE, count: CK_ULONG, key: *mut Object
+    ) => keys::generate_key;
     C_GenerateKeyPair(
         session: Session, mechanism: Mechanism,
         public: *mut CK_ATTRIBUTE, public_count: CK_ULONG, private: *mut CK_ATTRIBUTE, private_count: CK_ULONG,
@@ -159,14 +181,6 @@ unsupported! {
     C_GetOperationState(Session, Bytes, Length);
     C_SetOperationState(Session, Bytes, CK_ULONG, Object, Object);
     C_CopyObject(Session, Object, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
-    C_EncryptInit(Session, Mechanism, Object);
-    C_Encrypt(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_EncryptUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_EncryptFinal(Session, Bytes, Length);
-    C_DecryptInit(Session, Mechanism, Object);
-    C_Decrypt(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_DecryptUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_DecryptFinal(Session, Bytes, Length);
     C_DigestKey(Session, Object);
     C_SignRecoverInit(Session, Mechanism, Object);
     C_SignRecover(Session, Bytes, CK_ULONG, Bytes, Length);
@@ -176,7 +190,6 @@ unsupported! {
     C_DecryptDigestUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
     C_SignEncryptUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
     C_DecryptVerifyUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_GenerateKey(Session, Mechanism, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
     C_WrapKey(Session, Mechanism, Object, Object, Bytes, Length);
     C_UnwrapKey(Session, Mechanism, Object, Bytes, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
     C_DeriveKey(Session, Mechanism, Object, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);

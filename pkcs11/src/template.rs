@@ -181,6 +181,32 @@ pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTempla
     key(ObjectClass::PrivateKey, template, policy)
 }
 
+/// What a client says of a secret key that is to be made or imported.
+///
+/// # Errors
+///
+/// As [`private_key`].
+pub fn secret_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
+    template.only(CKA_PRIVATE, &[CK_TRUE])?;
+    template.only(CKA_SENSITIVE, &[CK_TRUE])?;
+    for refused in [CKA_TRUSTED, CKA_WRAP_WITH_TRUSTED] {
+        template.only(refused, &[CK_FALSE])?;
+    }
+    let may = |attribute, default| template.boolean(attribute).map(|given| given.unwrap_or(default));
+    let policy = KeyPolicy {
+        encrypt: may(CKA_ENCRYPT, true)?,
+        decrypt: may(CKA_DECRYPT, true)?,
+        sign: may(CKA_SIGN, false)?,
+        verify: may(CKA_VERIFY, false)?,
+        wrap: may(CKA_WRAP, false)?,
+        unwrap: may(CKA_UNWRAP, false)?,
+        derive: may(CKA_DERIVE, false)?,
+        extractable: may(CKA_EXTRACTABLE, false)?,
+        ..KeyPolicy::default()
+    };
+    key(ObjectClass::SecretKey, template, policy)
+}
+
 /// What a client says of a public key that is to be made.
 ///
 /// # Errors
@@ -216,7 +242,7 @@ fn key(class: ObjectClass, template: &Template<'_>, policy: KeyPolicy) -> Outcom
         policy: Some(policy),
         not_modifiable: template.boolean(CKA_MODIFIABLE)? == Some(false),
         not_destroyable: template.boolean(CKA_DESTROYABLE)? == Some(false),
-        private: template.boolean(CKA_PRIVATE)?.unwrap_or(class == ObjectClass::PrivateKey),
+        private: template.boolean(CKA_PRIVATE)?.unwrap_or(class != ObjectClass::PublicKey),
         attributes: kept(class, template),
     })
 }

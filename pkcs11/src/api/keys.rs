@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cryptoki_sys::*;
 use strongroom_protocol::client::Deadlines;
-use strongroom_protocol::v1::{GenerateKeyPair, ObjectClass, request::Op};
+use strongroom_protocol::v1::{GenerateKey, GenerateKeyPair, ObjectClass, request::Op};
 
 use super::{argument, object, place};
 use crate::call::{Access, Repeat};
@@ -20,6 +20,45 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The only public exponent: 65537.
 const EXPONENT: [u8; 3] = [1, 0, 1];
+
+/// `C_GenerateKey`.
+pub unsafe fn generate_key(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+    handle: *mut CK_OBJECT_HANDLE,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let (mechanism, template, handle) =
+        unsafe { (argument(mechanism)?, Template::read(template, count)?, place(handle)?) };
+    let session = process.sessions.get(session)?;
+    let Purpose::Generate(family) = mechanism::find(mechanism.mechanism)?.purpose else {
+        return Err(CKR_MECHANISM_INVALID);
+    };
+    if family.is_pair() {
+        return Err(CKR_MECHANISM_INVALID);
+    }
+    if mechanism.ulParameterLen != 0 {
+        return Err(CKR_MECHANISM_PARAM_INVALID);
+    }
+    template::check(ObjectClass::SecretKey, &template)?;
+    template.only(CKA_CLASS, &CKO_SECRET_KEY.to_ne_bytes())?;
+    template.only(CKA_KEY_TYPE, &family.key_type().to_ne_bytes())?;
+    if template.bytes(CKA_VALUE).is_some() {
+        return Err(CKR_TEMPLATE_INCONSISTENT);
+    }
+    let length = template.number(CKA_VALUE_LEN)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
+    let facts = usize::try_from(length).ok().and_then(key::aes).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
+    let key = template::secret_key(&template)?;
+    session.writable()?;
+    let generate =
+        || Op::GenerateKey(GenerateKey { key_type: facts.key_type.into(), key: Some(key.clone()) });
+    let reply = process.call(Access::of(&session.token), Repeat::Never, generate)?;
+    *handle = object::first_handle(process, &session, reply)?;
+    Ok(())
+}
 
 /// `C_GenerateKeyPair`.
 #[allow(clippy::too_many_arguments, reason = "the C function's")]
@@ -48,6 +87,9 @@ pub unsafe fn generate_key_pair(
     let Purpose::Generate(family) = mechanism::find(mechanism.mechanism)?.purpose else {
         return Err(CKR_MECHANISM_INVALID);
     };
+    if !family.is_pair() {
+        return Err(CKR_MECHANISM_INVALID);
+    }
     if mechanism.ulParameterLen != 0 {
         return Err(CKR_MECHANISM_PARAM_INVALID);
     }

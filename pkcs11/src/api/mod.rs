@@ -12,7 +12,10 @@
 // The contract is the same for all, and stands above.
 #![allow(clippy::missing_safety_doc)]
 
+pub mod cipher;
+pub mod decrypt;
 pub mod digest;
+pub mod encrypt;
 pub mod find;
 pub mod general;
 pub mod keys;

@@ -4,7 +4,7 @@ use cryptoki_sys::*;
 use strongroom_ffi::output::Length;
 use strongroom_ffi::pointer;
 use strongroom_protocol::v1::{
-    Attribute, CreateObject, DestroyObject, ImportKeyPair, ObjectClass, ObjectInfo, SetAttributes,
+    Attribute, CreateObject, DestroyObject, ImportKey, ImportKeyPair, ObjectClass, ObjectInfo, SetAttributes,
     request::Op, response,
 };
 
@@ -36,6 +36,7 @@ pub unsafe fn create_object(
     session.writable()?;
     *handle = match class {
         ObjectClass::PrivateKey => import_private_key(process, &session, &template)?,
+        ObjectClass::SecretKey => import_secret_key(process, &session, &template)?,
         _ => create(process, &session, public_object(class, &template)?)?,
     };
     Ok(())
@@ -48,7 +49,7 @@ fn create(process: &'static Process, session: &Session, object: ObjectInfo) -> O
 }
 
 /// Remembers the object (or the first of a pair) that a reply lists.
-fn first_handle(
+pub(super) fn first_handle(
     process: &'static Process,
     session: &Session,
     reply: response::Result,
@@ -71,7 +72,7 @@ pub(super) fn remember_all(
     list.objects.into_iter().map(remember).collect()
 }
 
-/// What all objects but private keys are made from.
+/// What all objects without a secret in them are made from.
 fn public_object(class: ObjectClass, template: &Template<'_>) -> Outcome<ObjectInfo> {
     let mut object = ObjectInfo {
         class: class.into(),
@@ -116,6 +117,7 @@ fn public_key(template: &Template<'_>) -> Outcome<(&'static key::KeyFacts, Vec<u
         Family::Rsa => {
             key::rsa_spki(template.required(CKA_MODULUS)?, template.required(CKA_PUBLIC_EXPONENT)?)
         }
+        Family::Aes => Err(CKR_ATTRIBUTE_VALUE_INVALID),
         family => {
             let facts = key::of_curve(family, template.required(CKA_EC_PARAMS)?)?;
             Ok((facts, key::curve_spki(facts, template.required(CKA_EC_POINT)?)?))
@@ -136,6 +138,27 @@ fn import_private_key(
         let pkcs8 = pkcs8.to_vec();
         let private_key = Some(key.clone());
         Op::ImportKeyPair(ImportKeyPair { pkcs8, private_key, public_key: None, private_only: true })
+    };
+    let reply = process.call(Access::of(&session.token), Repeat::Never, make)?;
+    first_handle(process, session, reply)
+}
+
+fn import_secret_key(
+    process: &'static Process,
+    session: &Session,
+    template: &Template<'_>,
+) -> Outcome<CK_OBJECT_HANDLE> {
+    if family(template)?.is_pair() {
+        return Err(CKR_ATTRIBUTE_VALUE_INVALID);
+    }
+    let value = template.required(CKA_VALUE)?;
+    let facts = key::aes(value.len()).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
+    template.only(CKA_VALUE_LEN, &CK_ULONG::from_usize(value.len()).to_ne_bytes())?;
+    let key = template::secret_key(template)?;
+    let make = || {
+        // This copy is wiped by the client when it has been sent.
+        let value = value.to_vec();
+        Op::ImportKey(ImportKey { key_type: facts.key_type.into(), value, key: Some(key.clone()) })
     };
     let reply = process.call(Access::of(&session.token), Repeat::Never, make)?;
     first_handle(process, session, reply)

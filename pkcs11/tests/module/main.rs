@@ -8,6 +8,7 @@
 mod support;
 
 mod arguments;
+mod encryption;
 mod fork;
 mod hostile;
 mod objects;
@@ -30,6 +31,8 @@ fn scenario() {
         "objects" => objects::objects(&daemon),
         "templates" => objects::templates(&daemon),
         "signatures" => signatures::signatures(&daemon),
+        "vectors" => encryption::vectors(&daemon),
+        "encryption" => encryption::encryption(&daemon),
         "closed while logging in" => sessions::closed_while_logging_in(&daemon),
         "initialized while finalized" => sessions::initialized_while_finalized(&daemon),
         "fork without module" => fork::fork_without_module(&daemon),
@@ -62,6 +65,8 @@ scenarios! {
     objects_are_found_and_read_attribute_by_attribute: "objects";
     wrong_templates_are_refused: "templates";
     signatures_are_made_in_parts_and_verified: "signatures";
+    nist_vectors_come_out: "vectors";
+    messages_are_encrypted_and_decrypted: "encryption";
     a_child_starts_anew_and_leaves_its_parent_alone: "fork";
     a_log_in_ends_with_the_last_session_even_if_it_comes_later: "closed while logging in";
     a_process_initializes_while_another_thread_finalizes: "initialized while finalized";

@@ -1,0 +1,258 @@
+//! What encrypting and decrypting share: an operation with its key and parameters, and the data on the way into it.
+//!
+//! AES-GCM gives out no plaintext before the tag was checked, and the daemon takes a message as a whole. So the parts
+//! of a message are gathered here, `C_EncryptUpdate` and `C_DecryptUpdate` give nothing out, and the final function
+//! gives all of it.
+
+use cryptoki_sys::*;
+use strongroom_ffi::output::Length;
+use strongroom_protocol::frame::MAX_CIPHER;
+use strongroom_protocol::v1::{GcmParameters, Mechanism, ObjectClass};
+use zeroize::Zeroizing;
+
+use super::signature::as_key;
+use super::{argument, has_room, input, place};
+use crate::brief::Key;
+use crate::error::{Outcome, lock};
+use crate::mechanism::{self, Purpose};
+use crate::object::ObjectId;
+use crate::session::{Active, Session, take};
+use crate::state::Process;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From plaintext to ciphertext and tag.
+    Encrypt,
+    /// Back.
+    Decrypt,
+}
+
+/// A message that is being encrypted or decrypted.
+pub struct Operation {
+    /// The key.
+    pub key: ObjectId,
+    /// The key's handle, to forget it when the daemon says that the key is gone.
+    pub handle: CK_OBJECT_HANDLE,
+    /// As the daemon knows it.
+    pub mechanism: Mechanism,
+    /// IV, associated data, length of the tag.
+    pub gcm: GcmParameters,
+    /// What was given in parts; `None` before the first.
+    parts: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Operation {
+    /// The length of the tag, in bytes.
+    fn tag(&self) -> usize {
+        self.gcm.tag_bits as usize / 8
+    }
+
+    /// The size of what comes out if `length` bytes go in, all parts together.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_DATA_LEN_RANGE` or `CKR_ENCRYPTED_DATA_LEN_RANGE` if that is more than a request takes, or less than a
+    /// tag.
+    pub fn size(&self, way: Way, length: usize) -> Outcome<usize> {
+        let most = MAX_CIPHER.saturating_sub(self.gcm.iv.len() + self.gcm.aad.len());
+        match way {
+            Way::Encrypt if length <= most => Ok(length + self.tag()),
+            Way::Encrypt => Err(CKR_DATA_LEN_RANGE),
+            Way::Decrypt if length > most => Err(CKR_ENCRYPTED_DATA_LEN_RANGE),
+            Way::Decrypt => length.checked_sub(self.tag()).ok_or(CKR_ENCRYPTED_DATA_LEN_RANGE),
+        }
+    }
+
+    /// How many bytes were given in parts.
+    fn given(&self) -> usize {
+        self.parts.as_ref().map_or(0, |parts| parts.len())
+    }
+
+    /// Takes a part of the data. Nothing of it stays behind where it was when it needs more room.
+    fn update(&mut self, way: Way, part: &[u8]) -> Outcome {
+        let whole = self.given().saturating_add(part.len());
+        match self.size(way, whole) {
+            // Of a ciphertext the tag may still come.
+            Err(_) if way == Way::Decrypt && whole < self.tag() => {}
+            outcome => drop(outcome?),
+        }
+        let parts = self.parts.get_or_insert_default();
+        if whole > parts.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(whole.max(2 * parts.capacity())));
+            larger.extend_from_slice(parts);
+            *parts = larger;
+        }
+        parts.extend_from_slice(part);
+        Ok(())
+    }
+}
+
+/// Where a session has the operation.
+fn slot(way: Way, active: &mut Active) -> &mut Option<Operation> {
+    match way {
+        Way::Encrypt => &mut active.encrypt,
+        Way::Decrypt => &mut active.decrypt,
+    }
+}
+
+/// `C_EncryptInit` and `C_DecryptInit`. A null mechanism ends an operation (PKCS#11 3.0).
+pub(super) unsafe fn init(
+    way: Way,
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    handle: CK_OBJECT_HANDLE,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    if mechanism.is_null() {
+        return take(&session, |active| slot(way, active)).map(|_| ()).map_err(|_| CKR_ARGUMENTS_BAD);
+    }
+    if slot(way, &mut lock(&session.active)).is_some() {
+        return Err(CKR_OPERATION_ACTIVE);
+    }
+    // SAFETY: by the module's contract.
+    let mechanism = unsafe { argument(mechanism) }?;
+    let Purpose::Cipher(family, wire) = mechanism::find(mechanism.mechanism)?.purpose else {
+        return Err(CKR_MECHANISM_INVALID);
+    };
+    // SAFETY: by the module's contract.
+    let gcm = unsafe { mechanism::gcm_parameters(mechanism) }?;
+    let key = process.key(&session.token, handle).map_err(as_key)?;
+    check(&key, way)?;
+    if key.facts.is_none_or(|facts| facts.family != family) {
+        return Err(CKR_KEY_TYPE_INCONSISTENT);
+    }
+    let operation = Operation { key: key.id, handle, mechanism: wire, gcm, parts: None };
+    *slot(way, &mut lock(&session.active)) = Some(operation);
+    Ok(())
+}
+
+fn check(key: &Key, way: Way) -> Outcome {
+    match key.class {
+        ObjectClass::SecretKey => {}
+        ObjectClass::PrivateKey | ObjectClass::PublicKey => return Err(CKR_KEY_TYPE_INCONSISTENT),
+        _ => return Err(CKR_KEY_HANDLE_INVALID),
+    }
+    let permitted = match way {
+        Way::Encrypt => key.may_encrypt,
+        Way::Decrypt => key.may_decrypt,
+    };
+    if permitted { Ok(()) } else { Err(CKR_KEY_FUNCTION_NOT_PERMITTED) }
+}
+
+/// What the daemon is asked to do with a whole message.
+type Request = fn(&'static Process, &Session, &Operation, &[u8]) -> Outcome<Zeroizing<Vec<u8>>>;
+
+/// `C_Encrypt` and `C_Decrypt`: a message in one part. It may lie where the outcome goes.
+pub(super) unsafe fn whole(
+    (way, request): (Way, Request),
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    (data, data_length): (*mut CK_BYTE, CK_ULONG),
+    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    let operation = take(&session, |active| slot(way, active))?;
+    if operation.parts.is_some() {
+        // The final function ends what was begun in parts. This one ends the operation, as any failure does.
+        return Err(CKR_OPERATION_NOT_INITIALIZED);
+    }
+    // SAFETY: by the module's contract.
+    let data = unsafe { input(data, data_length) }?;
+    // SAFETY: by the module's contract.
+    match unsafe { has_room(operation.size(way, data.len())?, buffer, length) } {
+        Ok(true) => {}
+        other => return put_back(way, &session, operation, other),
+    }
+    let outcome = request(process, &session, &operation, data)?;
+    // SAFETY: by the module's contract. `data`, which may lie there, is not used any more.
+    unsafe { super::write(&outcome, buffer, length) }.map(|_| ())
+}
+
+/// `C_EncryptUpdate` and `C_DecryptUpdate`: nothing comes out yet. Asked for the size, they say one that suffices and
+/// take nothing.
+pub(super) unsafe fn update(
+    way: Way,
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    (part, part_length): (*mut CK_BYTE, CK_ULONG),
+    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    let mut operation = take(&session, |active| slot(way, active))?;
+    // SAFETY: by the module's contract.
+    let (part, length) = unsafe { (input(part, part_length)?, place(length)?) };
+    if buffer.is_null() {
+        // Not 0: who is told so may have no buffer for the next call either, which then asks for the size again.
+        *length = CK_ULONG::from_usize(part.len());
+    } else {
+        operation.update(way, part)?;
+        *length = 0;
+    }
+    *slot(way, &mut lock(&session.active)) = Some(operation);
+    Ok(())
+}
+
+/// `C_EncryptFinal` and `C_DecryptFinal`: all of the message comes out.
+pub(super) unsafe fn finish(
+    (way, request): (Way, Request),
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    let operation = take(&session, |active| slot(way, active))?;
+    // SAFETY: by the module's contract.
+    match unsafe { has_room(operation.size(way, operation.given())?, buffer, length) } {
+        Ok(true) => {}
+        other => return put_back(way, &session, operation, other),
+    }
+    let data = operation.parts.as_ref().map_or(&[][..], |parts| parts.as_slice());
+    let outcome = request(process, &session, &operation, data)?;
+    // SAFETY: by the module's contract.
+    unsafe { super::write(&outcome, buffer, length) }.map(|_| ())
+}
+
+/// Asking for the size, or a buffer that is too small, does not end the operation.
+fn put_back(way: Way, session: &Session, operation: Operation, room: Outcome<bool>) -> Outcome {
+    if matches!(room, Ok(_) | Err(CKR_BUFFER_TOO_SMALL)) {
+        *slot(way, &mut lock(&session.active)) = Some(operation);
+    }
+    room.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(aad: usize) -> Operation {
+        let gcm = GcmParameters { iv: vec![1; 12], aad: vec![2; aad], tag_bits: 96 };
+        Operation { key: [0; 16], handle: 1, mechanism: Mechanism::AesGcm, gcm, parts: None }
+    }
+
+    #[test]
+    fn sizes_with_the_tag_and_within_a_request() {
+        let short = operation(0);
+        assert_eq!(short.size(Way::Encrypt, 0), Ok(12));
+        assert_eq!(short.size(Way::Decrypt, 12), Ok(0));
+        assert_eq!(short.size(Way::Decrypt, 11), Err(CKR_ENCRYPTED_DATA_LEN_RANGE));
+        let most = MAX_CIPHER - 12 - 5;
+        assert_eq!(operation(5).size(Way::Encrypt, most), Ok(most + 12));
+        assert_eq!(operation(5).size(Way::Encrypt, most + 1), Err(CKR_DATA_LEN_RANGE));
+        assert_eq!(operation(5).size(Way::Decrypt, most + 1), Err(CKR_ENCRYPTED_DATA_LEN_RANGE));
+    }
+
+    #[test]
+    fn parts_are_gathered_up_to_a_bound() {
+        for way in [Way::Encrypt, Way::Decrypt] {
+            let mut operation = operation(0);
+            for part in [&b"ab"[..], b"", b"c"] {
+                operation.update(way, part).unwrap();
+            }
+            assert_eq!(operation.parts.as_ref().unwrap().as_slice(), b"abc");
+            operation.update(way, &vec![0; MAX_CIPHER - 12 - 3]).unwrap();
+            assert!(operation.update(way, &[0]).is_err());
+        }
+    }
+}

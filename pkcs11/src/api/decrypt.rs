@@ -1,0 +1,92 @@
+//! Decryption functions (PKCS#11 3.0, 5.9).
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{Decrypt, request::Op, response};
+use zeroize::Zeroizing;
+
+use super::cipher::{self, Operation, Way};
+use super::signature::as_key;
+use crate::call::{Access, Repeat};
+use crate::error::Outcome;
+use crate::session::Session;
+use crate::state::Process;
+
+/// `C_DecryptInit`.
+pub unsafe fn decrypt_init(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    key: CK_OBJECT_HANDLE,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    unsafe { cipher::init(Way::Decrypt, process, session, mechanism, key) }
+}
+
+/// `C_Decrypt`.
+pub unsafe fn decrypt(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    ciphertext: *mut CK_BYTE,
+    ciphertext_length: CK_ULONG,
+    plaintext: *mut CK_BYTE,
+    plaintext_length: *mut CK_ULONG,
+) -> Outcome {
+    let (from, to) = ((ciphertext, ciphertext_length), (plaintext, plaintext_length));
+    // SAFETY: by the module's contract.
+    unsafe { cipher::whole((Way::Decrypt, request), process, session, from, to) }
+}
+
+/// `C_DecryptUpdate`.
+pub unsafe fn decrypt_update(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    part: *mut CK_BYTE,
+    part_length: CK_ULONG,
+    plaintext: *mut CK_BYTE,
+    plaintext_length: *mut CK_ULONG,
+) -> Outcome {
+    let (from, to) = ((part, part_length), (plaintext, plaintext_length));
+    // SAFETY: by the module's contract.
+    unsafe { cipher::update(Way::Decrypt, process, session, from, to) }
+}
+
+/// `C_DecryptFinal`.
+pub unsafe fn decrypt_final(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    plaintext: *mut CK_BYTE,
+    plaintext_length: *mut CK_ULONG,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    unsafe { cipher::finish((Way::Decrypt, request), process, session, (plaintext, plaintext_length)) }
+}
+
+/// Has the daemon decrypt a whole message.
+fn request(
+    process: &'static Process,
+    session: &Session,
+    operation: &Operation,
+    ciphertext: &[u8],
+) -> Outcome<Zeroizing<Vec<u8>>> {
+    let size = operation.size(Way::Decrypt, ciphertext.len())?;
+    let decrypt = || {
+        Op::Decrypt(Decrypt {
+            key: operation.key.to_vec(),
+            mechanism: operation.mechanism.into(),
+            gcm: Some(operation.gcm.clone()),
+            ciphertext: ciphertext.to_vec(),
+        })
+    };
+    match process.call(Access::of(&session.token), Repeat::Safe, decrypt) {
+        Ok(response::Result::Plaintext(reply)) if reply.plaintext.len() == size => {
+            Ok(Zeroizing::new(reply.plaintext))
+        }
+        Ok(_) => Err(CKR_DEVICE_ERROR),
+        Err(code) => {
+            if code == CKR_OBJECT_HANDLE_INVALID {
+                process.handles.forget(operation.handle);
+            }
+            Err(as_key(code))
+        }
+    }
+}

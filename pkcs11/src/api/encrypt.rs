@@ -1,0 +1,93 @@
+//! Encryption functions (PKCS#11 3.0, 5.8).
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{Encrypt, request::Op, response};
+use zeroize::Zeroizing;
+
+use super::cipher::{self, Operation, Way};
+use super::signature::as_key;
+use crate::call::{Access, Repeat};
+use crate::error::Outcome;
+use crate::session::Session;
+use crate::state::Process;
+
+/// `C_EncryptInit`.
+pub unsafe fn encrypt_init(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    key: CK_OBJECT_HANDLE,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    unsafe { cipher::init(Way::Encrypt, process, session, mechanism, key) }
+}
+
+/// `C_Encrypt`.
+pub unsafe fn encrypt(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    data: *mut CK_BYTE,
+    data_length: CK_ULONG,
+    ciphertext: *mut CK_BYTE,
+    ciphertext_length: *mut CK_ULONG,
+) -> Outcome {
+    let (from, to) = ((data, data_length), (ciphertext, ciphertext_length));
+    // SAFETY: by the module's contract.
+    unsafe { cipher::whole((Way::Encrypt, request), process, session, from, to) }
+}
+
+/// `C_EncryptUpdate`.
+pub unsafe fn encrypt_update(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    part: *mut CK_BYTE,
+    part_length: CK_ULONG,
+    ciphertext: *mut CK_BYTE,
+    ciphertext_length: *mut CK_ULONG,
+) -> Outcome {
+    let (from, to) = ((part, part_length), (ciphertext, ciphertext_length));
+    // SAFETY: by the module's contract.
+    unsafe { cipher::update(Way::Encrypt, process, session, from, to) }
+}
+
+/// `C_EncryptFinal`.
+pub unsafe fn encrypt_final(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    ciphertext: *mut CK_BYTE,
+    ciphertext_length: *mut CK_ULONG,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    unsafe { cipher::finish((Way::Encrypt, request), process, session, (ciphertext, ciphertext_length)) }
+}
+
+/// Has the daemon encrypt a whole message.
+fn request(
+    process: &'static Process,
+    session: &Session,
+    operation: &Operation,
+    data: &[u8],
+) -> Outcome<Zeroizing<Vec<u8>>> {
+    let size = operation.size(Way::Encrypt, data.len())?;
+    let encrypt = || {
+        Op::Encrypt(Encrypt {
+            key: operation.key.to_vec(),
+            mechanism: operation.mechanism.into(),
+            gcm: Some(operation.gcm.clone()),
+            // This copy is wiped by the client when it has been sent.
+            data: data.to_vec(),
+        })
+    };
+    match process.call(Access::of(&session.token), Repeat::Safe, encrypt) {
+        Ok(response::Result::Ciphertext(reply)) if reply.ciphertext.len() == size => {
+            Ok(Zeroizing::new(reply.ciphertext))
+        }
+        Ok(_) => Err(CKR_DEVICE_ERROR),
+        Err(code) => {
+            if code == CKR_OBJECT_HANDLE_INVALID {
+                process.handles.forget(operation.handle);
+            }
+            Err(as_key(code))
+        }
+    }
+}
