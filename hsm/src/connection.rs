@@ -3,6 +3,7 @@
 //! A task per connection does everything but long computations. A request that is ready at once (a P-256
 //! signature) is answered without any other task or thread taking part.
 
+mod channel;
 mod frames;
 mod large;
 
@@ -25,6 +26,7 @@ use zeroize::Zeroize;
 use self::frames::FrameBuffer;
 pub use self::large::LargeFrames;
 use self::large::{Permit, Share};
+use crate::engine::Channel;
 use crate::failure::Failure;
 use crate::request;
 use crate::service::Service;
@@ -90,6 +92,7 @@ pub async fn serve(
         out_secret: false,
         greeted: false,
         in_flight: FuturesUnordered::new(),
+        channel: None,
     };
     let end = connection.run(stop).await.err().unwrap_or(End::Closed);
     if let End::Protocol(failure) = &end {
@@ -141,6 +144,8 @@ struct Connection {
     out_secret: bool,
     greeted: bool,
     in_flight: InFlight,
+    /// The client's shared memory, if it has asked for it.
+    channel: Option<Channel>,
 }
 
 impl Connection {
@@ -188,7 +193,10 @@ impl Connection {
                 Err(error) => return Err(malformed(&error.to_string())),
             };
             let request = decoded.map_err(|error| malformed(&error.to_string()))?;
-            self.begin(request, permit)?;
+            match request.op {
+                Some(Op::OpenChannel(_)) if self.greeted => self.open_channel(request.id).await?,
+                _ => self.begin(request, permit)?,
+            }
             if self.out.len() > WRITE_SIZE {
                 self.flush().await?;
             }

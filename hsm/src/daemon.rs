@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::connection;
-use crate::crypto::engine::Engine;
+use crate::engine::Engine;
 use crate::memory::arena;
 use crate::places::Who;
 use crate::service::Service;

@@ -11,6 +11,7 @@ pub mod confinement;
 pub mod connection;
 pub mod crypto;
 pub mod daemon;
+pub mod engine;
 pub mod failure;
 pub mod memory;
 pub mod node_key;

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::connection::LargeFrames;
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::PrivateKey;
-use crate::crypto::engine::Engine;
+use crate::engine::Engine;
 use crate::failure::{Failure, refuse};
 use crate::places::Places;
 use crate::users::PasswordHash;
@@ -25,7 +25,7 @@ const HASHING: usize = 2;
 #[derive(Debug)]
 pub struct Service {
     /// The partitions.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// Makes signatures.
     pub engine: Engine,
     /// Different for every start.
@@ -94,7 +94,7 @@ impl Service {
     /// Puts the parts together. `cores` bounds how many keys are generated at the same time.
     pub fn new(vault: Vault, engine: Engine, cores: usize) -> Self {
         Self {
-            vault,
+            vault: Arc::new(vault),
             engine,
             instance: crate::crypto::aws_lc::random_array(),
             started: Instant::now(),

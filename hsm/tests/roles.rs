@@ -41,6 +41,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         // A short new password stops it before anything happens.
         Op::ChangePassword(ChangePassword { name: USER.into(), ..ChangePassword::default() }),
         Op::Login(Login::default()),
+        Op::OpenChannel(OpenChannel {}),
         // Last: it ends the log-in.
         Op::Logout(Logout {}),
     ]
@@ -49,6 +50,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
 fn may(who: Who, op: &Op) -> bool {
     match op {
         Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::FindObjects(_) => true,
+        Op::OpenChannel(_) => true,
         Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
         // The test runs as the user who owns the daemon.
         Op::UnlockUser(_) | Op::CreatePartition(_) => true,

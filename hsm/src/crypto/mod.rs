@@ -1,11 +1,10 @@
 //! Keys and what is computed with them.
 //!
-//! [`aws_lc`] is the only module that calls the crypto library's C functions, [`engine`] the only way to a
+//! [`aws_lc`] is the only module that calls the crypto library's C functions, [`crate::engine`] the only way to a
 //! signature, [`aes`] what is done with secret keys.
 
 pub mod aes;
 pub mod aws_lc;
-pub mod engine;
 mod kind;
 mod mechanism;
 pub mod signers;

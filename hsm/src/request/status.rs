@@ -29,6 +29,7 @@ pub(super) fn hello(service: &Service, hello: &Hello) -> Result<response::Result
 }
 
 pub(super) async fn status(service: &Service) -> Result<response::Result, Failure> {
+    let (channel_requests, channel_errors) = service.engine.channel_requests();
     let slots = service.vault.slots();
     let objects = slots
         .iter()
@@ -43,9 +44,9 @@ pub(super) async fn status(service: &Service) -> Result<response::Result, Failur
         partitions: slots.len() as u32,
         objects,
         connections: service.counters.connections.taken() as u32,
-        requests: service.counters.requests.load(Ordering::Relaxed),
+        requests: service.counters.requests.load(Ordering::Relaxed) + channel_requests,
         signatures: service.engine.made(),
-        errors: service.counters.errors.load(Ordering::Relaxed),
+        errors: service.counters.errors.load(Ordering::Relaxed) + channel_errors,
         memory: arena::protection().name().to_owned(),
         store_path: service.vault.location(),
         engines: service.engine.describe(),

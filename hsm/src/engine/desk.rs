@@ -1,0 +1,531 @@
+//! The desk: where requests arrive and are given out.
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use strongroom_channel::layout::{self, MAX_PAYLOAD};
+use strongroom_channel::{Incoming, State};
+use zeroize::Zeroize;
+
+use super::job::{Answer, Data, INLINE, Job};
+use super::queue::{MOST_WAITING, Next, Queue};
+use super::seat::{self, Known, Seat};
+use crate::crypto::aes::{self, GcmParameters};
+use crate::crypto::{Choices, CryptoError, LANES, Order, Signature, Signer};
+use crate::failure::{Failure, refuse};
+use crate::request::encrypt::Use;
+
+/// Who was silent for this long is no longer looked after unasked: it has to ring.
+const SILENT: Duration = Duration::from_millis(200);
+
+/// How long the desk looks around before it sleeps, in case the next request is about to come.
+const LINGER: Duration = Duration::from_micros(20);
+
+/// A yield that took longer than this gave the processor to somebody.
+const YIELDED: Duration = Duration::from_micros(3);
+
+/// One step of a pause in which a batch fills and nobody else wants the processor.
+const STEP: Duration = Duration::from_micros(40);
+
+/// The epoll number of the engine's own bell.
+const OWN_BELL: u64 = u64::MAX;
+
+/// A batch on its way through a signing thread.
+type Batch = ArrayVec<Job, LANES>;
+
+/// What the signing threads share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    choices: Arc<Choices>,
+    /// Held by the thread that sits there.
+    desk: Mutex<Desk>,
+    /// What comes from other threads.
+    inbox: Mutex<Vec<Message>>,
+    has_mail: AtomicBool,
+    /// Wakes the desk for the inbox, and when a slow batch is done.
+    bell: OwnedFd,
+    state: State,
+    stopping: AtomicBool,
+    made: AtomicU64,
+    requests: AtomicU64,
+    errors: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Message {
+    Job(Job),
+    Seat(Arc<Seat>),
+    Unseat(Arc<Seat>),
+    /// A slow batch is done.
+    Done(crate::crypto::KeyKind, usize),
+}
+
+#[derive(Debug)]
+struct Desk {
+    queue: Queue,
+    watches: Vec<Option<Watch>>,
+    /// By the address of the seat.
+    by_seat: HashMap<usize, usize>,
+    free: Vec<usize>,
+    /// Watches of clients that were not silent lately.
+    active: Vec<usize>,
+    swept: Instant,
+    epoll: OwnedFd,
+    mail: Vec<Message>,
+    cipher: Box<Cipher>,
+}
+
+/// A seat, and what only the desk knows of it.
+#[derive(Debug)]
+struct Watch {
+    seat: Arc<Seat>,
+    is_active: bool,
+    last: Instant,
+    known: Known,
+}
+
+/// Where data is encrypted and decrypted: not where the client could change it meanwhile, or see a plaintext whose
+/// tag was not checked yet.
+#[derive(Debug)]
+struct Cipher {
+    input: [u8; MAX_PAYLOAD],
+    output: [u8; MAX_PAYLOAD],
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn new(choices: Arc<Choices>, cores: usize) -> io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &bell, epoll::EventData::new_u64(OWN_BELL), edge_triggered())?;
+        let desk = Desk {
+            queue: Queue::new(&choices, cores),
+            watches: Vec::new(),
+            by_seat: HashMap::new(),
+            free: Vec::new(),
+            active: Vec::new(),
+            swept: Instant::now(),
+            epoll,
+            mail: Vec::with_capacity(64),
+            cipher: Box::new(Cipher { input: [0; MAX_PAYLOAD], output: [0; MAX_PAYLOAD] }),
+        };
+        Ok(Shared {
+            choices,
+            desk: Mutex::new(desk),
+            inbox: Mutex::new(Vec::with_capacity(64)),
+            has_mail: AtomicBool::new(false),
+            bell,
+            state: State::create()?,
+            stopping: AtomicBool::new(false),
+            made: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn state_descriptor(&self) -> io::Result<OwnedFd> {
+        self.state.descriptor()
+    }
+
+    pub(super) fn describe(&self) -> Vec<String> {
+        self.choices.describe()
+    }
+
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn requests(&self) -> (u64, u64) {
+        (self.requests.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn count(&self, made: bool) {
+        self.made.fetch_add(made.into(), Ordering::Relaxed);
+    }
+
+    pub(super) fn enqueue(&self, job: Job) -> Result<(), CryptoError> {
+        {
+            let mut inbox = lock(&self.inbox);
+            if inbox.len() >= MOST_WAITING {
+                return Err(CryptoError::Busy(inbox.len()));
+            }
+            inbox.push(Message::Job(job));
+        }
+        self.ring();
+        Ok(())
+    }
+
+    pub(super) fn seat(&self, seat: Arc<Seat>) {
+        self.tell(Message::Seat(seat));
+    }
+
+    pub(super) fn unseat(&self, seat: &Arc<Seat>) {
+        self.tell(Message::Unseat(Arc::clone(seat)));
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+
+    fn tell(&self, message: Message) {
+        lock(&self.inbox).push(message);
+        self.ring();
+    }
+
+    /// After something was put into the inbox. The desk says that it sleeps and looks into the inbox once more before
+    /// it does; we put something in and then look whether it sleeps: one sees the other.
+    fn ring(&self) {
+        self.has_mail.store(true, Ordering::SeqCst);
+        if !self.state.is_awake() {
+            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// A signing thread's life: at the desk, then away with a slow batch, and back.
+    pub(super) fn work(&self) {
+        let mut signer = Signer::new(Arc::clone(&self.choices));
+        let mut batch = Batch::new();
+        loop {
+            let kind = {
+                let mut desk = lock(&self.desk);
+                match desk.serve(self, &mut signer, &mut batch) {
+                    Some(kind) => kind,
+                    None => return,
+                }
+            };
+            let signatures = batch.len();
+            self.compute(&mut signer, &mut batch);
+            self.tell(Message::Done(kind, signatures));
+        }
+    }
+
+    /// Computes a batch and sends the results.
+    fn compute(&self, signer: &mut Signer, batch: &mut Batch) {
+        batch.retain(|job| job.answer.is_awaited());
+        let mut signatures: [Signature; LANES] = std::array::from_fn(|_| Signature::empty());
+        let mut orders: ArrayVec<Order<'_>, LANES> = batch
+            .iter()
+            .zip(&mut signatures)
+            .map(|(job, signature)| Order {
+                key: &job.key,
+                mechanism: job.mechanism,
+                data: job.data.bytes(),
+                signature,
+                outcome: Ok(()),
+            })
+            .collect();
+        if orders.is_empty() {
+            return;
+        }
+        signer.sign(&mut orders);
+        let outcomes: ArrayVec<Result<(), CryptoError>, LANES> =
+            orders.into_iter().map(|order| order.outcome).collect();
+        for ((job, signature), outcome) in batch.drain(..).zip(&signatures).zip(outcomes) {
+            match outcome {
+                Ok(()) => self.count(true),
+                Err(_) => self.refused(),
+            }
+            job.answer.send(outcome.map(|()| signature.bytes()));
+        }
+    }
+
+    fn refused(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn edge_triggered() -> epoll::EventFlags {
+    epoll::EventFlags::IN | epoll::EventFlags::ET
+}
+
+impl Desk {
+    /// Looks after requests until there is a slow batch to compute, which it puts into `batch`; `None`: the engine
+    /// stops.
+    fn serve(
+        &mut self,
+        shared: &Shared,
+        signer: &mut Signer,
+        batch: &mut Batch,
+    ) -> Option<crate::crypto::KeyKind> {
+        let mut idle_since: Option<Instant> = None;
+        loop {
+            if shared.stopping.load(Ordering::Relaxed) {
+                return None;
+            }
+            let now = Instant::now();
+            let found = self.collect(shared, now);
+            match self.queue.next(now) {
+                Next::Quick(kind) => {
+                    self.queue.take(kind, |job| batch.push(job));
+                    shared.compute(signer, batch);
+                    idle_since = None;
+                }
+                Next::Slow(kind) => {
+                    self.queue.take(kind, |job| batch.push(job));
+                    return Some(kind);
+                }
+                Next::Pause(until) => {
+                    idle_since = None;
+                    pause(now, until);
+                }
+                Next::Nothing if found => idle_since = None,
+                Next::Nothing => {
+                    let since = *idle_since.get_or_insert(now);
+                    if now.duration_since(since) >= LINGER && !signer.prepare() {
+                        self.sleep(shared);
+                        idle_since = None;
+                    } else {
+                        std::thread::yield_now();
+                        if now.elapsed() > YIELDED {
+                            idle_since = None;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in what has arrived; whether anything has.
+    fn collect(&mut self, shared: &Shared, now: Instant) -> bool {
+        let mut found = false;
+        if shared.has_mail.swap(false, Ordering::SeqCst) {
+            self.read_mail(shared, now);
+            found = true;
+        }
+        let mut requests = 0;
+        let active = std::mem::take(&mut self.active);
+        for index in &active {
+            requests += self.look_at(shared, *index, now);
+        }
+        self.active = active;
+        if requests > 0 {
+            shared.requests.fetch_add(requests, Ordering::Relaxed);
+        }
+        if now.duration_since(self.swept) > SILENT {
+            self.sweep(now);
+        }
+        found || requests > 0
+    }
+
+    fn read_mail(&mut self, shared: &Shared, now: Instant) {
+        let mut mail = std::mem::take(&mut self.mail);
+        std::mem::swap(&mut mail, &mut *lock(&shared.inbox));
+        for message in mail.drain(..) {
+            match message {
+                Message::Job(job) => self.push(shared, job),
+                Message::Seat(seat) => self.add(seat, now),
+                Message::Unseat(seat) => self.remove(&seat),
+                Message::Done(kind, signatures) => self.queue.done(kind, signatures),
+            }
+        }
+        self.mail = mail;
+    }
+
+    /// Takes a client's new requests in; how many there were.
+    fn look_at(&mut self, shared: &Shared, index: usize, now: Instant) -> u64 {
+        let Some(Some(watch)) = self.watches.get_mut(index) else { return 0 };
+        let mut posted = watch.seat.region.take_posted();
+        if posted == 0 {
+            return 0;
+        }
+        watch.last = now;
+        let count = u64::from(posted.count_ones());
+        while posted != 0 {
+            let number = posted.trailing_zeros() as usize;
+            posted &= posted - 1;
+            if let Some(Some(watch)) = self.watches.get_mut(index) {
+                let outcome = watch.begin(number, now, &mut self.cipher);
+                let seat = Arc::clone(&watch.seat);
+                match outcome {
+                    Ok(Some(job)) => self.push(shared, job),
+                    Ok(None) => shared.count(true),
+                    Err(failure) => {
+                        shared.refused();
+                        seat.refuse(number, &failure);
+                    }
+                }
+            }
+        }
+        count
+    }
+
+    fn push(&mut self, shared: &Shared, job: Job) {
+        if let Err((job, error)) = self.queue.push(job) {
+            shared.refused();
+            job.answer.send(Err(error));
+        }
+    }
+
+    fn add(&mut self, seat: Arc<Seat>, now: Instant) {
+        let index = self.free.pop().unwrap_or(self.watches.len());
+        if index == self.watches.len() {
+            self.watches.push(None);
+        }
+        let number = epoll::EventData::new_u64(index as u64);
+        if let Err(error) = epoll::add(&self.epoll, seat.region.bell(), number, edge_triggered()) {
+            // Its client goes on over the socket when its patience with the channel ends.
+            tracing::error!("a channel cannot be watched: {error}");
+        }
+        self.by_seat.insert(Arc::as_ptr(&seat) as usize, index);
+        if let Some(place) = self.watches.get_mut(index) {
+            *place = Some(Watch { seat, is_active: false, last: now, known: Known::default() });
+        }
+        self.activate(index, now);
+    }
+
+    fn remove(&mut self, seat: &Arc<Seat>) {
+        let Some(index) = self.by_seat.remove(&(Arc::as_ptr(seat) as usize)) else { return };
+        // The client has a copy of the bell, which would keep it watched.
+        let _ = epoll::delete(&self.epoll, seat.region.bell());
+        self.active.retain(|active| *active != index);
+        if let Some(place) = self.watches.get_mut(index) {
+            *place = None;
+            self.free.push(index);
+        }
+    }
+
+    fn activate(&mut self, index: usize, now: Instant) {
+        if let Some(Some(watch)) = self.watches.get_mut(index) {
+            watch.last = now;
+            if !watch.is_active {
+                watch.is_active = true;
+                watch.seat.region.watch(true);
+                self.active.push(index);
+            }
+        }
+    }
+
+    /// Those who were silent have to ring from now on.
+    fn sweep(&mut self, now: Instant) {
+        self.swept = now;
+        let watches = &mut self.watches;
+        self.active.retain(|index| {
+            let Some(Some(watch)) = watches.get_mut(*index) else { return false };
+            if now.duration_since(watch.last) < SILENT {
+                return true;
+            }
+            watch.seat.region.watch(false);
+            // It may have posted without ringing just before.
+            if watch.seat.region.has_posted() {
+                watch.seat.region.watch(true);
+                return true;
+            }
+            watch.is_active = false;
+            false
+        });
+    }
+
+    /// Sleeps until somebody rings.
+    fn sleep(&mut self, shared: &Shared) {
+        shared.state.set_awake(false);
+        let posted = self.active.iter().any(
+            |index| matches!(self.watches.get(*index), Some(Some(watch)) if watch.seat.region.has_posted()),
+        );
+        if posted || shared.has_mail.load(Ordering::SeqCst) || shared.stopping.load(Ordering::SeqCst) {
+            shared.state.set_awake(true);
+            return;
+        }
+        let mut events = [MaybeUninit::uninit(); 64];
+        let woken = epoll::wait(&self.epoll, &mut events, None);
+        shared.state.set_awake(true);
+        let Ok((events, _)) = woken else { return };
+        let now = Instant::now();
+        for number in events.iter().map(|event| event.data.u64()).filter(|number| *number != OWN_BELL) {
+            self.activate(number as usize, now);
+        }
+    }
+}
+
+impl Watch {
+    /// Takes a request in. A signature becomes a job; encryption and decryption are done and answered at once.
+    fn begin(&mut self, number: usize, now: Instant, cipher: &mut Cipher) -> Result<Option<Job>, Failure> {
+        let Some(incoming) = self.seat.region.read(number) else {
+            return refuse!(Malformed, "a request whose length is not one");
+        };
+        match incoming.operation {
+            layout::SIGN => self.sign(number, &incoming, now).map(Some),
+            layout::ENCRYPT => self.cipher(number, &incoming, Use::Encrypt, cipher).map(|()| None),
+            layout::DECRYPT => self.cipher(number, &incoming, Use::Decrypt, cipher).map(|()| None),
+            other => refuse!(Unsupported, "this strongroomd does not know the operation {other}"),
+        }
+    }
+
+    fn sign(&mut self, number: usize, incoming: &Incoming, now: Instant) -> Result<Job, Failure> {
+        let mechanism = seat::mechanism(incoming)?;
+        let key = self.seat.signing_key(&mut self.known, incoming.partition, incoming.key)?;
+        mechanism.check(key.kind(), incoming.length)?;
+        let mut data = match incoming.length {
+            0..=INLINE => Data::Inline { bytes: [0; INLINE], length: incoming.length },
+            length => Data::Long(vec![0; length]),
+        };
+        let place = match &mut data {
+            Data::Inline { bytes, length } => bytes.get_mut(..*length).unwrap_or_default(),
+            Data::Long(bytes) => bytes,
+        };
+        if !self.seat.region.read_payload(number, place) {
+            return refuse!(Malformed, "a request whose length is not one");
+        }
+        let answer = Answer::Slot { seat: Arc::clone(&self.seat), number };
+        Ok(Job { uid: self.seat.session.uid, key, mechanism, data, arrived: now, answer })
+    }
+
+    fn cipher(
+        &mut self,
+        number: usize,
+        incoming: &Incoming,
+        what: Use,
+        cipher: &mut Cipher,
+    ) -> Result<(), Failure> {
+        let key = self.seat.secret_key(&mut self.known, what, incoming.partition, incoming.key)?;
+        let Cipher { input, output } = cipher;
+        let [iv_length, aad_length, tag_bits] = incoming.numbers;
+        let parts = input
+            .get_mut(..incoming.length)
+            .and_then(|payload| self.seat.region.read_payload(number, payload).then_some(&*payload))
+            .and_then(|payload| payload.split_at_checked(iv_length as usize))
+            .and_then(|(iv, rest)| Some((iv, rest.split_at_checked(aad_length as usize)?)));
+        let Some((iv, (aad, data))) = parts else {
+            return refuse!(Malformed, "a request whose lengths do not fit each other");
+        };
+        let done = GcmParameters::new(iv, aad, tag_bits).and_then(|parameters| match what {
+            Use::Encrypt => aes::encrypt(&key, parameters, data, output),
+            Use::Decrypt => aes::decrypt(&key, parameters, data, output),
+        });
+        let answered = done.map(|length| {
+            self.seat.region.reply(number, output.get(..length).unwrap_or_default());
+            length
+        });
+        // What was secret of it is not kept: the plaintext, on whichever side it was.
+        match what {
+            Use::Encrypt => input.get_mut(..incoming.length).unwrap_or_default().zeroize(),
+            Use::Decrypt => output.get_mut(..incoming.length).unwrap_or_default().zeroize(),
+        }
+        answered.map(|_| ()).map_err(Failure::from)
+    }
+}
+
+/// Lets others have the processor: those whose requests would fill the batch are likely among them. If nobody
+/// wants it, sleeps a little.
+fn pause(now: Instant, until: Instant) {
+    std::thread::yield_now();
+    if now.elapsed() < YIELDED {
+        std::thread::sleep(STEP.min(until.saturating_duration_since(now)));
+    }
+}

@@ -1,0 +1,75 @@
+//! One signature that somebody waits for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::seat::Seat;
+use crate::crypto::aws_lc::PrivateKey;
+use crate::crypto::{CryptoError, KeyKind, Mechanism};
+use crate::failure::Failure;
+
+/// What is signed, up to this many bytes, lies in the job itself: digests, DigestInfos, TLS's messages.
+pub(super) const INLINE: usize = 256;
+
+/// A request for a signature, checked and permitted.
+pub(super) struct Job {
+    /// Of whoever asks.
+    pub(super) uid: u32,
+    pub(super) key: Arc<PrivateKey>,
+    pub(super) mechanism: Mechanism,
+    pub(super) data: Data,
+    pub(super) arrived: Instant,
+    pub(super) answer: Answer,
+}
+
+/// What is signed.
+pub(super) enum Data {
+    Inline { bytes: [u8; INLINE], length: usize },
+    Long(Vec<u8>),
+}
+
+/// Where the signature goes.
+pub(super) enum Answer {
+    /// To a task of the runtime: the request came over a socket.
+    Task(oneshot::Sender<Result<Vec<u8>, CryptoError>>),
+    /// Into a slot of shared memory.
+    Slot { seat: Arc<Seat>, number: usize },
+}
+
+impl Job {
+    pub(super) fn kind(&self) -> KeyKind {
+        self.key.kind()
+    }
+}
+
+impl Data {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Data::Inline { bytes, length } => bytes.get(..*length).unwrap_or_default(),
+            Data::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl Answer {
+    /// Whether somebody still waits, as far as is known.
+    pub(super) fn is_awaited(&self) -> bool {
+        match self {
+            Answer::Task(reply) => !reply.is_closed(),
+            Answer::Slot { .. } => true,
+        }
+    }
+
+    pub(super) fn send(self, outcome: Result<&[u8], CryptoError>) {
+        match self {
+            // Whoever asked may have gone.
+            Answer::Task(reply) => drop(reply.send(outcome.map(<[u8]>::to_vec))),
+            Answer::Slot { seat, number } => match outcome {
+                Ok(signature) => seat.region.reply(number, signature),
+                Err(error) => seat.refuse(number, &Failure::from(error)),
+            },
+        }
+    }
+}

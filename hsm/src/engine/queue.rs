@@ -1,0 +1,199 @@
+//! The jobs that wait: a queue per key type, shorter operations first, nobody for ever.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::job::Job;
+use crate::crypto::{Choices, CryptoError, KeyKind, LANES};
+
+/// Requests that may wait, over all kinds. Above it a caller is told to try again.
+pub(super) const MOST_WAITING: usize = 32_768;
+
+/// Requests of one user id that may wait: the others' wait behind so many at most.
+pub(super) const MOST_WAITING_OF_ONE: usize = 4_096;
+
+/// A kind whose whole batch costs no more than this is quick: computed by whoever looks after the requests. What
+/// costs more goes to a thread that does nothing else meanwhile.
+const QUICK: Duration = Duration::from_micros(200);
+
+/// The longest pause in which a batch fills.
+const LONGEST_PAUSE: Duration = Duration::from_micros(300);
+
+const KINDS: usize = KeyKind::ALL.len();
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Compute a batch of this kind at once.
+    Quick(KeyKind),
+    /// Compute a batch of this kind, and let another thread look after the requests.
+    Slow(KeyKind),
+    /// A batch fills: look again soon, at the latest then.
+    Pause(Instant),
+    /// Nothing can be begun.
+    Nothing,
+}
+
+/// Of one kind.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: VecDeque<Job>,
+    /// Batches that are being computed, and the signatures in them.
+    batches: usize,
+    signatures: usize,
+    /// How many requests there were at the same time, waiting or in a batch: a moving average, in sixteenths.
+    crowd: usize,
+}
+
+/// What is known of a kind from the measurement at the start.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    quick: bool,
+    /// How many are computed together.
+    lanes: usize,
+    /// How long a request lets shorter ones go first: ten times what it costs.
+    patience: Duration,
+    /// How long a request waits at most for others to join it.
+    pause: Duration,
+}
+
+/// The jobs that wait.
+pub(super) struct Queue {
+    lines: [Line; KINDS],
+    costs: [Cost; KINDS],
+    length: usize,
+    by_uid: HashMap<u32, usize>,
+    /// Threads that compute slow batches at the same time, at most.
+    most_batches: usize,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("uid", &self.uid).field("kind", &self.kind()).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    pub(super) fn new(choices: &Arc<Choices>, most_batches: usize) -> Self {
+        let costs = KeyKind::ALL.map(|kind| {
+            let (one, all) = (choices.cost(kind, 1), choices.cost(kind, LANES));
+            // A batch that costs as much as its parts only makes the first wait for the last.
+            let pays = all < one * LANES as u32 * 4 / 5;
+            let lanes = if pays { LANES } else { 1 };
+            Cost {
+                quick: choices.cost(kind, lanes) <= QUICK,
+                lanes,
+                patience: one * 10,
+                pause: if pays { (one / 2).min(LONGEST_PAUSE) } else { Duration::ZERO },
+            }
+        });
+        let lines = std::array::from_fn(|_| Line { waiting: VecDeque::with_capacity(64), ..Line::default() });
+        Queue { lines, costs, length: 0, by_uid: HashMap::new(), most_batches: most_batches.max(1) }
+    }
+
+    /// How many of a kind are computed together.
+    #[cfg(test)]
+    pub(super) fn lanes(&self, kind: KeyKind) -> usize {
+        self.costs.get(kind as usize).map_or(1, |cost| cost.lanes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Takes a job in, or hands it back with the number of requests that are before it.
+    pub(super) fn push(&mut self, job: Job) -> Result<(), (Job, CryptoError)> {
+        let own = self.by_uid.get(&job.uid).copied().unwrap_or_default();
+        let Some(line) = self.lines.get_mut(job.kind() as usize) else {
+            return Err((job, CryptoError::Library("a kind without a queue".to_owned())));
+        };
+        if self.length >= MOST_WAITING || own >= MOST_WAITING_OF_ONE {
+            return Err((job, CryptoError::Busy(own)));
+        }
+        self.by_uid.insert(job.uid, own + 1);
+        line.waiting.push_back(job);
+        self.length += 1;
+        Ok(())
+    }
+
+    /// Decides what to do at the time `now`.
+    pub(super) fn next(&self, now: Instant) -> Next {
+        if self.length == 0 {
+            return Next::Nothing;
+        }
+        let mut waiting: [Option<(Instant, KeyKind)>; KINDS] = [None; KINDS];
+        for ((place, kind), (line, cost)) in
+            waiting.iter_mut().zip(KeyKind::ALL).zip(self.lines.iter().zip(&self.costs))
+        {
+            *place = line.waiting.front().map(|job| (job.arrived + cost.patience, kind));
+        }
+        waiting.sort_unstable_by_key(|place| place.map(|(due, kind)| (false, due, kind)).ok_or(true));
+        let batches: usize = self.lines.iter().map(|line| line.batches).sum();
+        let mut pause: Option<Instant> = None;
+        for (_, kind) in waiting.into_iter().flatten() {
+            let (Some(line), Some(cost)) = (self.lines.get(kind as usize), self.costs.get(kind as usize))
+            else {
+                continue;
+            };
+            if cost.quick {
+                return Next::Quick(kind);
+            }
+            let is_whole = line.waiting.len() >= cost.lanes;
+            // A second thread for one kind joins only when a whole batch waits.
+            if batches >= self.most_batches || (!is_whole && line.batches > 0) {
+                continue;
+            }
+            match line.worth_waiting_for(cost, now) {
+                Some(until) if !is_whole => pause = Some(pause.map_or(until, |other| other.min(until))),
+                _ => return Next::Slow(kind),
+            }
+        }
+        pause.map_or(Next::Nothing, Next::Pause)
+    }
+
+    /// Moves the next batch of a kind into `batch`.
+    pub(super) fn take(&mut self, kind: KeyKind, mut into: impl FnMut(Job)) {
+        let (Some(line), Some(cost)) = (self.lines.get_mut(kind as usize), self.costs.get(kind as usize))
+        else {
+            return;
+        };
+        let present = line.waiting.len() + line.signatures;
+        line.crowd = (line.crowd * 7 + present * 16) / 8;
+        let taken = line.waiting.len().min(cost.lanes);
+        for job in line.waiting.drain(..taken) {
+            self.length -= 1;
+            match self.by_uid.get_mut(&job.uid) {
+                // A place that is not used costs nothing; a map that shrinks and grows does.
+                Some(own) => *own = own.saturating_sub(1),
+                None => {}
+            }
+            into(job);
+        }
+        if self.length == 0 && self.by_uid.len() > 64 {
+            self.by_uid.clear();
+        }
+        if !cost.quick {
+            line.batches += 1;
+            line.signatures += taken;
+        }
+    }
+
+    /// A slow batch of so many is done.
+    pub(super) fn done(&mut self, kind: KeyKind, signatures: usize) {
+        if let Some(line) = self.lines.get_mut(kind as usize) {
+            line.batches = line.batches.saturating_sub(1);
+            line.signatures = line.signatures.saturating_sub(signatures);
+        }
+    }
+}
+
+impl Line {
+    /// Until when the first in line waits for others; `None` if all who usually come are there, or it has waited.
+    fn worth_waiting_for(&self, cost: &Cost, now: Instant) -> Option<Instant> {
+        let until = self.waiting.front()?.arrived + cost.pause;
+        let usual = (self.crowd / 16).min(cost.lanes);
+        (now < until && self.waiting.len() + self.signatures < usual).then_some(until)
+    }
+}

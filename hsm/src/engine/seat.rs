@@ -1,0 +1,145 @@
+//! A client with a channel: its shared memory, and as whom it asks.
+
+use std::sync::{Arc, Weak};
+
+use strongroom_channel::{Incoming, Region};
+use strongroom_protocol::v1::{Mechanism as WireMechanism, PssParameters};
+
+use crate::changes;
+use crate::crypto::Mechanism;
+use crate::crypto::aes::AesKey;
+use crate::crypto::aws_lc::PrivateKey;
+use crate::failure::{Failure, refuse};
+use crate::policy::{self, Needs};
+use crate::request::encrypt::{self, Use};
+use crate::request::sign;
+use crate::session::Session;
+use crate::vault::Vault;
+
+/// Keys that a channel remembers: a web server has few, and looking one up anew takes a microsecond.
+const REMEMBERED: usize = 4;
+
+/// A client's side of the engine.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) region: Region,
+    pub(super) session: Arc<Session>,
+    vault: Arc<Vault>,
+}
+
+/// What a client asked for before and was permitted: kept until anything changes that could change the answer.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    keys: [Option<KnownKey>; REMEMBERED],
+    next: usize,
+}
+
+#[derive(Debug)]
+struct KnownKey {
+    changes: u64,
+    partition: u32,
+    identity: [u8; 16],
+    key: Permitted,
+}
+
+/// Not held here: a key that is destroyed is wiped, whoever has used it.
+#[derive(Debug)]
+enum Permitted {
+    Sign(Weak<PrivateKey>),
+    Cipher(Use, Weak<AesKey>),
+}
+
+impl Seat {
+    pub(super) fn new(region: Region, session: Arc<Session>, vault: Arc<Vault>) -> Self {
+        Seat { region, session, vault }
+    }
+
+    pub(super) fn refuse(&self, number: usize, failure: &Failure) {
+        self.region.refuse(number, failure.code as u32, &failure.message);
+    }
+
+    /// The private key that a request names, if it may sign for this client.
+    pub(super) fn signing_key(
+        &self,
+        known: &mut Known,
+        partition: u32,
+        identity: [u8; 16],
+    ) -> Result<Arc<PrivateKey>, Failure> {
+        let found = known.find(partition, identity, |permitted| match permitted {
+            Permitted::Sign(key) => key.upgrade(),
+            Permitted::Cipher(..) => None,
+        });
+        if let Some(key) = found {
+            return Ok(key);
+        }
+        // Before anything is looked up: see `changes`.
+        let changes = changes::number();
+        let place = self.vault.partition(partition)?;
+        let acting = self.session.acting(&place);
+        policy::permit(Needs::CryptoUser, &acting)?;
+        let object = sign::object_to_sign(&acting, &place, &identity)?;
+        let key = place.private_key(&object)?;
+        let permitted = Permitted::Sign(Arc::downgrade(&key));
+        known.remember(KnownKey { changes, partition, identity, key: permitted });
+        Ok(key)
+    }
+
+    /// The secret key that a request names, if this client may encrypt or decrypt with it.
+    pub(super) fn secret_key(
+        &self,
+        known: &mut Known,
+        what: Use,
+        partition: u32,
+        identity: [u8; 16],
+    ) -> Result<Arc<AesKey>, Failure> {
+        let found = known.find(partition, identity, |permitted| match permitted {
+            Permitted::Cipher(use_, key) if *use_ == what => key.upgrade(),
+            _ => None,
+        });
+        if let Some(key) = found {
+            return Ok(key);
+        }
+        let changes = changes::number();
+        let place = self.vault.partition(partition)?;
+        let acting = self.session.acting(&place);
+        policy::permit(Needs::CryptoUser, &acting)?;
+        let (_, key) = encrypt::key_to(what, &acting, &place, &identity)?;
+        let permitted = Permitted::Cipher(what, Arc::downgrade(&key));
+        known.remember(KnownKey { changes, partition, identity, key: permitted });
+        Ok(key)
+    }
+}
+
+impl Known {
+    fn find<T>(
+        &self,
+        partition: u32,
+        identity: [u8; 16],
+        usable: impl Fn(&Permitted) -> Option<T>,
+    ) -> Option<T> {
+        let now = changes::number();
+        self.keys
+            .iter()
+            .flatten()
+            .filter(|key| key.changes == now && key.partition == partition && key.identity == identity)
+            .find_map(|key| usable(&key.key))
+    }
+
+    fn remember(&mut self, key: KnownKey) {
+        if let Some(place) = self.keys.get_mut(self.next) {
+            *place = Some(key);
+        }
+        self.next = (self.next + 1) % REMEMBERED;
+    }
+}
+
+/// The mechanism that a SIGN request names.
+pub(super) fn mechanism(incoming: &Incoming) -> Result<Mechanism, Failure> {
+    let number = |n: u32| i32::try_from(n).unwrap_or_default();
+    let [hash, mgf1_hash, salt_length] = incoming.numbers;
+    let pss = PssParameters { hash: number(hash), mgf1_hash: number(mgf1_hash), salt_length };
+    match WireMechanism::try_from(number(incoming.mechanism)) {
+        Ok(mechanism) => sign::mechanism(mechanism, Some(&pss)),
+        Err(_) => refuse!(Unsupported, "this strongroomd does not know the mechanism"),
+    }
+}

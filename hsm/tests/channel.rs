@@ -1,0 +1,292 @@
+//! Channels: requests through memory that the client shares with the daemon.
+
+mod running;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use running::{Client, PASSWORD, Process, Running, TLS, USER};
+use strongroom_channel::layout::{HEADER, REGION, SLOT, SLOTS};
+use strongroom_channel::{ChannelError, Client as Channel, Descriptors, Operation, Request};
+use strongroom_protocol::v1::request::Op;
+use strongroom_protocol::v1::*;
+
+fn open(client: &mut Client) -> Channel {
+    let given = client.connection.open_channel().unwrap().unwrap();
+    Channel::new(Descriptors { region: given.region, bell: given.bell, state: given.state }).unwrap()
+}
+
+fn identity(key: &ObjectInfo) -> [u8; 16] {
+    key.object.as_slice().try_into().unwrap()
+}
+
+fn patience() -> impl FnMut() -> bool {
+    let until = Instant::now() + Duration::from_secs(20);
+    move || Instant::now() < until
+}
+
+fn sign(
+    channel: &Channel,
+    key: &ObjectInfo,
+    mechanism: Mechanism,
+    data: &[u8],
+) -> Result<Vec<u8>, ChannelError> {
+    let pss = if mechanism == Mechanism::RsaPkcsPss { Hash::Sha256 as u32 } else { 0 };
+    let operation = Operation::Sign {
+        mechanism: mechanism as u32,
+        hash: pss,
+        mgf1_hash: pss,
+        salt_length: if pss == 0 { 0 } else { 32 },
+    };
+    let mut signature = [0; 512];
+    let request = Request { operation, partition: TLS, key: identity(key), data };
+    let length = channel.exchange(&request, &mut signature, &mut patience())?;
+    Ok(signature[..length].to_vec())
+}
+
+fn code(result: Result<Vec<u8>, ChannelError>) -> ErrorCode {
+    match result.unwrap_err() {
+        ChannelError::Refused { code, message } => {
+            assert!(!message.is_empty());
+            ErrorCode::try_from(code as i32).unwrap()
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn verify(client: &mut Client, public: &ObjectInfo, mechanism: Mechanism, data: &[u8], signature: Vec<u8>) {
+    let pss = (mechanism == Mechanism::RsaPkcsPss).then(|| PssParameters {
+        hash: Hash::Sha256.into(),
+        mgf1_hash: Hash::Sha256.into(),
+        salt_length: 32,
+    });
+    let key = public.object.clone();
+    let request = Verify { key, mechanism: mechanism.into(), pss, data: data.to_vec(), signature };
+    client.call(Op::Verify(request)).unwrap();
+}
+
+const KINDS: [(KeyType, Mechanism); 6] = [
+    (KeyType::Rsa2048, Mechanism::RsaPkcs),
+    (KeyType::Rsa2048, Mechanism::RsaPkcsPss),
+    (KeyType::P256, Mechanism::Ecdsa),
+    (KeyType::P384, Mechanism::Ecdsa),
+    (KeyType::P521, Mechanism::Ecdsa),
+    (KeyType::Ed25519, Mechanism::Eddsa),
+];
+
+#[test]
+fn every_kind_is_signed_also_after_a_silence() {
+    let running = Running::with_partition();
+    let mut client = running.user();
+    let channel = open(&mut client);
+    for (kind, mechanism) in KINDS {
+        let pair = client.generate(kind, "key").unwrap();
+        for round in 0..20u8 {
+            let data = [round; 32];
+            let signature = sign(&channel, &pair[0], mechanism, &data).unwrap();
+            verify(&mut client, &pair[1], mechanism, &data, signature);
+        }
+        // The daemon sleeps, and no longer looks at this region unasked.
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let long = vec![7; 5000];
+    let pair = client.generate(KeyType::Ed25519, "long").unwrap();
+    let signature = sign(&channel, &pair[0], Mechanism::Eddsa, &long).unwrap();
+    verify(&mut client, &pair[1], Mechanism::Eddsa, &long, signature);
+    assert_eq!(sign(&channel, &pair[0], Mechanism::Eddsa, &[7; SLOT]), Err(ChannelError::TooLarge));
+}
+
+#[test]
+fn whatever_changes_counts_from_the_next_request_on() {
+    let running = Running::with_partition();
+    let mut client = running.client();
+    let channel = open(&mut client);
+    let pair = running.user().generate(KeyType::P256, "key").unwrap();
+    let ask = |key: &ObjectInfo| sign(&channel, key, Mechanism::Ecdsa, &[1; 32]);
+    assert_eq!(code(ask(&pair[0])), ErrorCode::NotLoggedIn);
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    ask(&pair[0]).unwrap();
+    assert_eq!(code(ask(&pair[1])), ErrorCode::KeyMayNot);
+    assert_eq!(code(sign(&channel, &pair[0], Mechanism::RsaPkcs, &[1; 32])), ErrorCode::MechanismDoesNotFit);
+    assert_eq!(code(sign(&channel, &pair[0], Mechanism::Ecdsa, &[1; 300])), ErrorCode::DataLength);
+    client.call(Op::Logout(Logout {})).unwrap();
+    assert_eq!(code(ask(&pair[0])), ErrorCode::NotLoggedIn);
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    ask(&pair[0]).unwrap();
+    running.user().call(Op::DestroyObject(DestroyObject { object: pair[0].object.clone() })).unwrap();
+    assert_eq!(code(ask(&pair[0])), ErrorCode::NoSuchObject);
+    // One channel for a connection.
+    assert!(client.connection.open_channel().unwrap().is_none());
+    // And the connection still answers.
+    client.find(FindObjects::default()).unwrap();
+}
+
+#[test]
+fn many_threads_share_a_channel() {
+    let running = Running::with_partition();
+    let mut client = running.user();
+    let channel = open(&mut client);
+    let pairs: Vec<_> =
+        KINDS.map(|(kind, mechanism)| (client.generate(kind, "key").unwrap(), mechanism)).into();
+    let full = AtomicU64::new(0);
+    let signed: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2 * SLOTS)
+            .map(|thread| {
+                let (channel, full) = (&channel, &full);
+                let (pair, mechanism) = &pairs[thread % pairs.len()];
+                scope.spawn(move || {
+                    let mut made = Vec::new();
+                    for round in 0..20 {
+                        let data = [(thread * 20 + round) as u8; 32];
+                        match sign(channel, &pair[0], *mechanism, &data) {
+                            Ok(signature) => made.push((&pair[1], *mechanism, data, signature)),
+                            Err(ChannelError::Full) => drop(full.fetch_add(1, Ordering::Relaxed)),
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                    made
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(signed.len() as u64 + full.into_inner(), 2 * SLOTS as u64 * 20);
+    assert!(signed.len() >= SLOTS * 20);
+    for (public, mechanism, data, signature) in signed {
+        verify(&mut client, public, mechanism, &data, signature);
+    }
+}
+
+#[test]
+fn ciphers_agree_with_those_over_the_socket() {
+    let running = Running::with_partition();
+    let mut client = running.user();
+    let channel = open(&mut client);
+    let request = GenerateKey { key_type: KeyType::Aes256.into(), ..GenerateKey::default() };
+    let key = client.objects(Op::GenerateKey(request)).unwrap().remove(0);
+    let (iv, aad, plain) = ([3; 12], [4; 20], vec![5; 4096]);
+    let mut out = vec![0; 5000];
+    let ask = |operation, data: &[u8], out: &mut [u8]| {
+        let request = Request { operation, partition: TLS, key: identity(&key), data };
+        channel.exchange(&request, out, &mut patience())
+    };
+    let length = ask(Operation::Encrypt { iv: &iv, aad: &aad, tag_bits: 128 }, &plain, &mut out).unwrap();
+    assert_eq!(length, plain.len() + 16);
+    let mut sealed = out[..length].to_vec();
+    let gcm = GcmParameters { iv: iv.to_vec(), aad: aad.to_vec(), tag_bits: 128 };
+    let request = Encrypt {
+        key: key.object.clone(),
+        mechanism: Mechanism::AesGcm.into(),
+        gcm: Some(gcm),
+        data: plain.clone(),
+    };
+    let response::Result::Ciphertext(by_socket) = client.call(Op::Encrypt(request)).unwrap() else {
+        panic!()
+    };
+    assert_eq!(by_socket.ciphertext, sealed);
+    let decrypt = || Operation::Decrypt { iv: &iv, aad: &aad, tag_bits: 128 };
+    let length = ask(decrypt(), &sealed, &mut out).unwrap();
+    assert_eq!(out[..length], plain);
+    sealed[9] ^= 1;
+    match ask(decrypt(), &sealed, &mut out) {
+        Err(ChannelError::Refused { code, .. }) => assert_eq!(code, ErrorCode::CiphertextWrong as u32),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(ask(decrypt(), &vec![0; SLOT], &mut out), Err(ChannelError::TooLarge));
+}
+
+/// Writes all over the region, again and again, with every bit of `posted` set and the bell rung.
+#[test]
+fn a_hostile_client_hurts_only_itself() {
+    let running = Running::with_partition();
+    let mut good = running.user();
+    let good_channel = open(&mut good);
+    let pair = good.generate(KeyType::P256, "key").unwrap();
+    let mut bad = running.user();
+    let given = bad.connection.open_channel().unwrap().unwrap();
+    // Its size is fixed.
+    assert!(rustix::fs::ftruncate(&given.region, 0).is_err());
+    assert!(rustix::fs::ftruncate(&given.region, 2 * REGION as u64).is_err());
+    // SAFETY: a mapping of the whole file, used as atomics as the other side does.
+    let words = unsafe {
+        use rustix::mm::*;
+        let start = mmap(
+            std::ptr::null_mut(),
+            REGION,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED,
+            &given.region,
+            0,
+        )
+        .unwrap();
+        std::slice::from_raw_parts(start.cast::<AtomicU64>(), REGION / 8)
+    };
+    let mut seed = 1u64;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        seed
+    };
+    for round in 0..300 {
+        for slot in 0..SLOTS {
+            let start = (HEADER + slot * SLOT) / 8;
+            for word in 0..8 {
+                words[start + word].store(random() >> (random() % 64), Ordering::Relaxed);
+            }
+            if random() % 2 == 0 {
+                // Almost right: a key that it may use, a length up to what fits, numbers that are nearly lengths.
+                let fields = [1 + random() % 3, u64::from(TLS) | (random() % 6) << 32];
+                let key: Vec<u64> = pair[0]
+                    .object
+                    .chunks(8)
+                    .map(|part| u64::from_le_bytes(part.try_into().unwrap()))
+                    .collect();
+                words[start].store(1 | fields[0] << 32, Ordering::Relaxed);
+                words[start + 1].store(fields[1], Ordering::Relaxed);
+                words[start + 2].store(key[0], Ordering::Relaxed);
+                words[start + 3].store(key[1], Ordering::Relaxed);
+                words[start + 5].store((random() % 9000) << 32 | random() % 40, Ordering::Relaxed);
+            }
+        }
+        words[0].store(u64::MAX, Ordering::SeqCst);
+        words[8].store(random(), Ordering::SeqCst);
+        rustix::io::write(&given.bell, &1u64.to_ne_bytes()).unwrap();
+        if round % 10 == 0 {
+            let data = [round as u8; 32];
+            let signature = sign(&good_channel, &pair[0], Mechanism::Ecdsa, &data).unwrap();
+            verify(&mut good, &pair[1], Mechanism::Ecdsa, &data, signature);
+        }
+    }
+}
+
+#[test]
+fn the_end_of_the_daemon_and_of_a_connection_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Process::start(directory.path());
+    daemon.client().make_partition("tls");
+    let mut client = daemon.client();
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    let pair = client.generate(KeyType::P256, "key").unwrap();
+    // A channel whose connection is closed is nobody's any more: it has to be dropped with it.
+    for _ in 0..50 {
+        let mut other = daemon.client();
+        other.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+        let channel = open(&mut other);
+        sign(&channel, &pair[0], Mechanism::Ecdsa, &[1; 32]).unwrap();
+    }
+    let channel = open(&mut client);
+    sign(&channel, &pair[0], Mechanism::Ecdsa, &[1; 32]).unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    let descriptors = format!("/proc/{}/fd", daemon.child.id());
+    while std::fs::read_dir(&descriptors).unwrap().count() > 40 {
+        assert!(Instant::now() < until, "descriptors of closed channels stay open");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.kill();
+    let operation =
+        Operation::Sign { mechanism: Mechanism::Ecdsa as u32, hash: 0, mgf1_hash: 0, salt_length: 0 };
+    let request = Request { operation, partition: TLS, key: identity(&pair[0]), data: &[1; 32] };
+    let connection = &client.connection;
+    let outcome = channel.exchange(&request, &mut [0; 512], &mut || connection.is_open());
+    assert_eq!(outcome, Err(ChannelError::Abandoned));
+    assert_eq!(sign(&channel, &pair[0], Mechanism::Ecdsa, &[1; 32]), Err(ChannelError::Closed));
+}
