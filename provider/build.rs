@@ -21,6 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .allowlist_function("EVP_PKEY_CTX_new_from_pkey|EVP_PKEY_verify_init_ex|EVP_DigestVerifyInit_ex")
         .allowlist_function("EVP_MD_get0_name|EVP_MD_is_a|EVP_PKEY_public_check|d2i_PUBKEY_ex")
         .allowlist_function("X509_new_ex")
+        .allowlist_function("ASYNC_(get_current_job|get_wait_ctx|pause_job)|ASYNC_WAIT_CTX_(set_wait_fd|get_fd|get_callback|set_status)")
+        .allowlist_var("ASYNC_STATUS_OK")
         // Types that both know come from openssl-sys.
         .blocklist_type("(evp_pkey_st|EVP_PKEY|evp_pkey_ctx_st|EVP_PKEY_CTX|evp_md_st|EVP_MD|evp_md_ctx_st|EVP_MD_CTX|ossl_lib_ctx_st|OSSL_LIB_CTX|engine_st|ENGINE|X509_st|X509)")
         .generate_cstr(true)

@@ -1,4 +1,5 @@
 /* What the provider needs of the installed OpenSSL's headers. */
+#include <openssl/async.h>
 #include <openssl/core.h>
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>

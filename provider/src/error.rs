@@ -101,6 +101,9 @@ pub enum Error {
         /// The signature's size in bytes.
         needed: usize,
     },
+    /// A signature in an ASYNC job was not made.
+    #[error("signature in an ASYNC job: {0}")]
+    Job(String),
     /// libcrypto itself failed; its own entry on the queue is before ours.
     #[error("libcrypto: {0}")]
     Libcrypto(&'static str),
@@ -157,12 +160,13 @@ impl Error {
             Error::Unsupported(_) => 11,
             Error::Buffer { .. } => 12,
             Error::Libcrypto(_) => 13,
+            Error::Job(_) => 14,
         }
     }
 }
 
 /// The reason codes' words, for `OSSL_FUNC_PROVIDER_GET_REASON_STRINGS`.
-pub const REASONS: [(u32, &CStr); 13] = [
+pub const REASONS: [(u32, &CStr); 14] = [
     (1, c"invalid pkcs11 URI"),
     (2, c"malformed PEM reference"),
     (3, c"PKCS#11 module unusable"),
@@ -176,6 +180,7 @@ pub const REASONS: [(u32, &CStr); 13] = [
     (11, c"unsupported"),
     (12, c"buffer too small"),
     (13, c"libcrypto error"),
+    (14, c"ASYNC job failed"),
 ];
 
 impl std::fmt::Display for Rv {

@@ -4,13 +4,14 @@
 //! key becomes an operation on a token in [`token`]; everything else (digests, public-key operations) is
 //! done by OpenSSL's own provider through [`openssl`].
 //!
-//! We live in other people's processes: no thread, no output, no exit, and no state that a fork breaks.
+//! We live in other people's processes: no output, no exit, no state that a fork breaks, and no thread but in [`jobs`].
 
 mod bindings;
 mod core;
 mod dispatch;
 mod entry;
 mod error;
+mod jobs;
 mod key;
 mod openssl;
 mod params;

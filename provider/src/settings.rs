@@ -6,11 +6,15 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 
 use crate::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pin::{self, Secret};
 
 /// The module that is used when none is named, beside strongroom.so or in the linker's path.
 const OWN_MODULE: &str = "libstrongroom_pkcs11.so";
+
+/// How many threads sign for ASYNC jobs at most, if the settings do not say, and how many they may say.
+const THREADS: usize = 64;
+const MAX_THREADS: usize = 1024;
 
 /// What openssl.cnf says.
 #[derive(Debug)]
@@ -24,6 +28,9 @@ pub struct Settings {
     pub pin: Result<Option<Secret>>,
     /// `pkcs11-module-login-behavior = always`: log in although the token does not ask for it.
     pub always_log_in: bool,
+    /// `strongroom-async-threads`: how many threads sign for ASYNC jobs at most; 0 for none. A failure is reported in the
+    /// first job.
+    pub threads: Result<usize>,
 }
 
 impl Settings {
@@ -44,9 +51,19 @@ impl Settings {
             module,
             init_arguments: setting(c"pkcs11-module-init-args"),
             pin,
+            threads: threads(setting(c"strongroom-async-threads")),
             always_log_in: setting(c"pkcs11-module-login-behavior").is_some_and(|value| value == "always"),
         }
     }
+}
+
+fn threads(setting: Option<String>) -> Result<usize> {
+    let Some(text) = setting else { return Ok(THREADS) };
+    text.parse().ok().filter(|threads| *threads <= MAX_THREADS).ok_or_else(|| {
+        Error::Job(format!(
+            "strongroom-async-threads = {text} in openssl.cnf is not a number up to {MAX_THREADS}"
+        ))
+    })
 }
 
 /// Our own PKCS#11 module: beside this library where both are installed together, else by its name alone, for

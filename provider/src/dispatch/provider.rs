@@ -8,6 +8,7 @@ use strongroom_ffi::fence;
 use super::{decoder, keymgmt, signature, store, table};
 use crate::bindings::*;
 use crate::error::REASONS;
+use crate::jobs;
 use crate::params::{Answers, Descriptions, END, describe};
 use crate::provider::Provider;
 
@@ -20,10 +21,11 @@ pub static TABLE: &[OSSL_DISPATCH] = table![
     OSSL_FUNC_PROVIDER_GET_REASON_STRINGS: OSSL_FUNC_provider_get_reason_strings_fn = get_reason_strings,
 ];
 
-/// Gives back libcrypto's reference. Sessions are left to the end of the process: at exit the module's own
+/// Gives back libcrypto's reference, when no job of an application that is gone is being signed any more. Sessions are left to the end of the process: at exit the module's own
 /// destructors may have run already, and in a forked child they are the parent's.
 unsafe extern "C" fn teardown(context: *mut c_void) {
     fence((), || {
+        jobs::rest();
         if !context.is_null() {
             // SAFETY: made by Arc::into_raw in OSSL_provider_init, given back this once.
             drop(unsafe { Arc::from_raw(context.cast_const().cast::<Provider>()) });

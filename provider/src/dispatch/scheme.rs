@@ -2,12 +2,14 @@
 //! token's bytes to OpenSSL's.
 
 use std::ffi::{CStr, CString};
+use std::sync::Arc;
 
 use der::asn1::UintRef;
 use der::{Encode, Sequence};
 
 use crate::bindings::*;
 use crate::error::{Error, Result};
+use crate::jobs::Job;
 use crate::key::Key;
 use crate::openssl::{Hash, Verification};
 use crate::params::{self, Params, Value};
@@ -152,7 +154,7 @@ impl Scheme {
     /// # Errors
     ///
     /// [`Error::Unsupported`] for a digest of the wrong length, and whatever the token says.
-    pub fn sign(&self, key: &Key, data: &[u8], signature: &mut [u8]) -> Result<usize> {
+    pub fn sign(&self, key: &Arc<Key>, data: &[u8], signature: &mut [u8]) -> Result<usize> {
         let private = key.private()?;
         if let Some(hash) = self.hash
             && key.kind != KeyKind::Ed25519
@@ -162,6 +164,14 @@ impl Scheme {
         }
         let provider = &key.provider;
         let sign = |mechanism, data: &[u8], out: &mut [u8]| {
+            if let Some(job) = Job::current() {
+                let threads = provider.tokens.threads()?;
+                if threads > 0
+                    && let Some(size) = job.sign(threads, key, mechanism, data, out)?
+                {
+                    return Ok(size);
+                }
+            }
             provider.tokens.sign(&provider.openssl, private, mechanism, data, out)
         };
         match (key.kind, self.padding) {

@@ -48,6 +48,15 @@ impl Tokens {
     pub fn new(settings: Settings) -> Self {
         Tokens { module: Module::load(&settings.module), settings, process: PerProcess::new() }
     }
+
+    /// How many threads may sign for ASYNC jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Job`](crate::error::Error::Job) if the setting is not a number.
+    pub fn threads(&self) -> Result<usize> {
+        self.settings.threads.clone()
+    }
 }
 
 /// What identifies a token over restarts and processes.

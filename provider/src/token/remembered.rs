@@ -43,12 +43,12 @@ impl Remembered {
         }
         // SAFETY: null, or a `&'static Slot` that `write` was given.
         let slot: &'static Slot = unsafe { slot.as_ref() }?;
-        Some(Found { slot, epoch, handle: handle as CK_OBJECT_HANDLE })
+        Some(Found { slot, epoch, handle })
     }
 
     /// Remembers.
     pub fn set(&self, found: Found) {
-        self.write(ptr::from_ref(found.slot).cast_mut(), found.epoch, found.handle as u64);
+        self.write(ptr::from_ref(found.slot).cast_mut(), found.epoch, found.handle);
     }
 
     /// Forgets: the handle is not the key's any more.

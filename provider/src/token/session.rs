@@ -96,11 +96,11 @@ impl Sessions {
     /// Takes a session that is idle.
     fn idle<'a>(&'a self, module: &'a Module) -> Option<Session<'a>> {
         let epoch = self.epoch.load(Ordering::SeqCst);
-        for place in self.from_own_place() {
+        for place in self.own_place_first() {
             if !place.turn(IDLE, BUSY) {
                 continue;
             }
-            let handle = place.handle.load(Ordering::Relaxed) as CK_SESSION_HANDLE;
+            let handle = place.handle.load(Ordering::Relaxed);
             if place.epoch.load(Ordering::Relaxed) == epoch {
                 return Some(Session {
                     sessions: self,
@@ -122,11 +122,11 @@ impl Sessions {
     fn open<'a>(&'a self, module: &'a Module, slot: CK_SLOT_ID) -> Rv<Session<'a>> {
         // Before the session is opened: if all are forgotten in between, this one is too.
         let epoch = self.epoch.load(Ordering::SeqCst);
-        let place = self.from_own_place().find(|place| place.turn(EMPTY, OPENING));
+        let place = self.own_place_first().find(|place| place.turn(EMPTY, OPENING));
         match module.open_session(slot) {
             Ok(handle) => {
                 if let Some(place) = place {
-                    place.handle.store(handle as u64, Ordering::Relaxed);
+                    place.handle.store(handle, Ordering::Relaxed);
                     place.epoch.store(epoch, Ordering::Relaxed);
                     place.state.store(BUSY, Ordering::SeqCst);
                 }
@@ -163,7 +163,7 @@ impl Sessions {
         }
         for place in &self.places {
             if place.turn(IDLE, BUSY) {
-                module.close_session(place.handle.load(Ordering::Relaxed) as CK_SESSION_HANDLE);
+                module.close_session(place.handle.load(Ordering::Relaxed));
                 place.state.store(EMPTY, Ordering::SeqCst);
             }
         }
@@ -184,7 +184,7 @@ impl Sessions {
     }
 
     /// All places, this thread's first.
-    fn from_own_place(&self) -> impl Iterator<Item = &Place> {
+    fn own_place_first(&self) -> impl Iterator<Item = &Place> {
         let (before, from) = self.places.split_at(thread_place(PLACES));
         from.iter().chain(before)
     }
