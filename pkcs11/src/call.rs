@@ -113,7 +113,7 @@ impl Process {
             let error = match action(pooled) {
                 Ok(value) => {
                     // Not if somebody logged out meanwhile.
-                    lease.keep(|pooled| access.token.is_none() || pooled.epoch == access.epoch());
+                    lease.keep(|epoch| access.token.is_none() || epoch == access.epoch());
                     return Ok(value);
                 }
                 Err(error) => error,
@@ -128,7 +128,7 @@ impl Process {
                     if let Some(token) = access.token {
                         token.login.forget_ticket(epoch);
                     }
-                    self.pool.close_idle(|idle| idle.epoch == epoch);
+                    self.pool.close_idle(|idle| idle == epoch);
                 }
                 // Refused before anything was done.
                 Some(ErrorCode::Unavailable) => {

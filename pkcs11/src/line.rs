@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use cryptoki_sys::*;
 use strongroom_channel::{ChannelError, Client, Descriptors, Operation, Request};
 use strongroom_protocol::client::{ClientError, Deadlines};
-use strongroom_protocol::v1::{ErrorCode, request::Op, response};
+use strongroom_protocol::v1::ErrorCode;
 
-use crate::call::{Access, Repeat};
+use crate::descriptors::Registration;
 use crate::error::{self, Outcome, lock};
 use crate::object::ObjectId;
-use crate::pool::{ANONYMOUS, Lease, Registration};
+use crate::pool::{ANONYMOUS, Lease};
 use crate::session::Session;
 use crate::state::{self, Process};
 use crate::token::Token;
@@ -129,19 +129,18 @@ pub struct Task<'a> {
 }
 
 impl Process {
-    /// Has the daemon carry out an operation, writes the result to `reply`, and returns its length in bytes. `make`
-    /// builds the same request for a socket, `take` takes the result out of the answer there.
+    /// Has the daemon carry out an operation, writes the result to `reply`, and returns its length in bytes.
+    /// `over_socket` does the same on a connection of the pool (by [`Process::on_connection`]).
     ///
     /// # Errors
     ///
-    /// As [`Process::call`]; `CKR_DEVICE_ERROR` for a result that is not in the answer, or longer than `reply`.
+    /// As [`Process::call`]; `CKR_DEVICE_ERROR` for a result that is longer than `reply`.
     pub fn operate(
         &'static self,
         session: &Session,
         task: &Task<'_>,
         reply: &mut [u8],
-        make: impl Fn() -> Op,
-        take: impl Fn(response::Result) -> Option<Vec<u8>>,
+        over_socket: impl FnOnce(&mut [u8]) -> Outcome<usize>,
     ) -> Outcome<usize> {
         let kept = lock(&session.line).take();
         if let Some(line) = self.line(&session.token, kept) {
@@ -151,12 +150,9 @@ impl Process {
                 return Ok(length);
             }
         }
-        let answer = self.call(Access::of(&session.token), Repeat::Safe, make)?;
-        let result = take(answer).ok_or(CKR_DEVICE_ERROR)?;
-        let place = reply.get_mut(..result.len()).ok_or(CKR_DEVICE_ERROR)?;
-        place.copy_from_slice(&result);
+        let length = over_socket(reply)?;
         self.open_line(&session.token);
-        Ok(result.len())
+        Ok(length)
     }
 
     /// The token's channel, if one is open: the one that the session has, or a newer one.
@@ -215,7 +211,7 @@ impl Process {
                         // The daemon ended this log-in; the socket's way begins it anew.
                         drop(line.close());
                         token.login.forget_ticket(line.epoch);
-                        self.pool.close_idle(|idle| idle.epoch == line.epoch);
+                        self.pool.close_idle(|idle| idle == line.epoch);
                         Ok(None)
                     }
                     ErrorCode::Unavailable => {

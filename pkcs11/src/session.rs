@@ -235,7 +235,7 @@ impl Process {
             let _ = pooled.connection.set_reply_deadline(LOGOUT);
             let _ = pooled.connection.call(token.partition, Op::Logout(Logout {}));
         }
-        self.pool.close_idle(|idle| idle.epoch == epoch);
+        self.pool.close_idle(|idle| idle == epoch);
         self.handles.forget_private(token.partition);
     }
 }

@@ -3,6 +3,8 @@
 //! It starts no thread and keeps no global state. A connection must not be used by two processes: after a
 //! fork the child opens its own and drops (closes) its copy of this one, which leaves the parent's alone.
 
+mod sign;
+
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -162,6 +164,7 @@ pub struct Connection {
     buffer: Vec<u8>,
     instance: Vec<u8>,
     daemon: String,
+    signing: sign::Messages,
 }
 
 impl Connection {
@@ -184,6 +187,7 @@ impl Connection {
             buffer: Vec::with_capacity(BUFFER),
             instance: Vec::new(),
             daemon: String::new(),
+            signing: sign::Messages::default(),
         };
         let mut client = client.to_owned();
         client.truncate(client.floor_char_boundary(64));
@@ -341,12 +345,22 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads one frame. A small reply takes one system call.
     fn receive(
         &mut self,
         until: Until,
-        mut descriptors: Option<&mut Vec<OwnedFd>>,
+        descriptors: Option<&mut Vec<OwnedFd>>,
     ) -> Result<Response, ClientError> {
+        let end = self.receive_frame(until, descriptors)?;
+        let body = self.buffer.get(HEADER..end).unwrap_or_default();
+        Response::decode(body).map_err(|e| self.protocol(&e.to_string()))
+    }
+
+    /// Reads one frame into the buffer, and returns its length with the header. A small reply takes one system call.
+    fn receive_frame(
+        &mut self,
+        until: Until,
+        mut descriptors: Option<&mut Vec<OwnedFd>>,
+    ) -> Result<usize, ClientError> {
         let mut needed = HEADER;
         let mut have = 0;
         self.buffer.resize(BUFFER, 0);
@@ -378,8 +392,7 @@ impl Connection {
         if have > needed {
             return Err(self.protocol("more than one answer to one request"));
         }
-        let body = self.buffer.get(HEADER..needed).unwrap_or_default();
-        Response::decode(body).map_err(|e| self.protocol(&e.to_string()))
+        Ok(needed)
     }
 
     /// Makes the buffer at least this long, and leaves nothing behind where it was.

@@ -2,10 +2,11 @@
 
 use cryptoki_sys::*;
 use strongroom_channel as channel;
-use strongroom_protocol::v1::{ObjectClass, Sign, request::Op, response};
+use strongroom_protocol::v1::ObjectClass;
 
 use super::signature::{Operation, as_key};
 use super::{has_room, input};
+use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
 use crate::line::Task;
 use crate::session::{Session, take};
@@ -130,13 +131,15 @@ fn request(
         },
         data,
     };
-    let sign = || Op::Sign(Sign { key: key.to_vec(), mechanism: mechanism.into(), pss, data: data.to_vec() });
-    let take = |answer| match answer {
-        response::Result::Signature(reply) => Some(reply.signature),
-        _ => None,
+    let size = signature.len();
+    let over_socket = |signature: &mut [u8]| {
+        let access = Access::of(&session.token);
+        process.on_connection(access, Repeat::Safe, |pooled| {
+            pooled.connection.sign(session.token.partition, &key, mechanism, pss, data, signature)
+        })
     };
-    match process.operate(session, &task, signature, sign, take) {
-        Ok(length) if length == signature.len() => Ok(()),
+    match process.operate(session, &task, signature, over_socket) {
+        Ok(length) if length == size => Ok(()),
         Ok(_) => Err(CKR_DEVICE_ERROR),
         Err(code) => {
             if code == CKR_OBJECT_HANDLE_INVALID {
