@@ -3,7 +3,7 @@
 use strongroom_protocol::v1::KeyType;
 
 /// Each key type with its name for programs and for people.
-pub const KEY_TYPES: [(KeyType, &str, &str); 7] = [
+pub const KEY_TYPES: [(KeyType, &str, &str); 10] = [
     (KeyType::Rsa2048, "rsa-2048", "RSA 2048"),
     (KeyType::Rsa3072, "rsa-3072", "RSA 3072"),
     (KeyType::Rsa4096, "rsa-4096", "RSA 4096"),
@@ -11,11 +11,19 @@ pub const KEY_TYPES: [(KeyType, &str, &str); 7] = [
     (KeyType::P384, "p384", "ECDSA P-384"),
     (KeyType::P521, "p521", "ECDSA P-521"),
     (KeyType::Ed25519, "ed25519", "Ed25519"),
+    (KeyType::Aes128, "aes-128", "AES 128"),
+    (KeyType::Aes192, "aes-192", "AES 192"),
+    (KeyType::Aes256, "aes-256", "AES 256"),
 ];
 
 /// Names a key type as `--type` takes it; "unknown" for one of a newer daemon.
 pub fn name(key_type: KeyType) -> &'static str {
     KEY_TYPES.iter().find(|(t, ..)| *t == key_type).map_or("unknown", |(_, name, _)| name)
+}
+
+/// Whether keys of this type are secret keys, of one object; the others are pairs.
+pub fn is_secret(key_type: KeyType) -> bool {
+    matches!(key_type, KeyType::Aes128 | KeyType::Aes192 | KeyType::Aes256)
 }
 
 /// Names a key type for people.
@@ -34,6 +42,10 @@ pub fn parse(text: &str) -> Result<KeyType, String> {
         "prime256v1" | "secp256r1" | "nistp256" | "ecp256" => "p256",
         "secp384r1" | "nistp384" | "ecp384" => "p384",
         "secp521r1" | "nistp521" | "ecp521" => "p521",
+        // In bytes, as pkcs11-tool has it.
+        "aes16" => "aes128",
+        "aes24" => "aes192",
+        "aes32" => "aes256",
         other => other,
     };
     let found = KEY_TYPES.iter().find(|(_, name, _)| name.replace('-', "") == wanted);
@@ -59,6 +71,7 @@ mod tests {
         assert_eq!(parse("RSA:3072"), Ok(KeyType::Rsa3072));
         assert_eq!(parse("prime256v1"), Ok(KeyType::P256));
         assert_eq!(parse("P-384"), Ok(KeyType::P384));
+        assert_eq!(parse("AES:32"), Ok(KeyType::Aes256));
         assert!(parse("rsa-1024").unwrap_err().contains("rsa-2048"));
     }
 }

@@ -1,4 +1,5 @@
-//! Objects in the partition as an administrator thinks of them: a key is its private and its public half.
+//! Objects in the partition as an administrator thinks of them: a key is its private and its public half, or a secret
+//! key.
 
 use sha2::{Digest, Sha256};
 use strongroom_protocol::v1::{
@@ -87,10 +88,10 @@ fn nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// A key: the halves of it that are there and that the session may see.
+/// A key: the halves of it that are there and that the session may see. A secret key has no halves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Key {
-    /// Seen by crypto users only.
+    /// The private half, or the secret key. Seen by crypto users only.
     pub private: Option<ObjectInfo>,
     /// A pair has one unless somebody deleted it.
     pub public: Option<ObjectInfo>,
@@ -100,6 +101,11 @@ impl Key {
     /// The half that stands for the key: the private one if it is seen.
     fn main(&self) -> Option<&ObjectInfo> {
         self.private.as_ref().or(self.public.as_ref())
+    }
+
+    /// Whether it is a secret key.
+    pub fn is_secret(&self) -> bool {
+        self.main().is_some_and(|object| object.class() == ObjectClass::SecretKey)
     }
 
     /// CKA_LABEL.
@@ -117,7 +123,7 @@ impl Key {
         self.main().map(ObjectInfo::key_type).unwrap_or_default()
     }
 
-    /// The public key, DER SubjectPublicKeyInfo.
+    /// The public key, DER SubjectPublicKeyInfo; empty of secret keys.
     pub fn public_key(&self) -> &[u8] {
         self.main().map(|o| o.public_key.as_slice()).unwrap_or_default()
     }
@@ -142,7 +148,7 @@ pub fn fingerprint(public_key: &[u8]) -> String {
 /// Puts halves together: same public key and same CKA_ID.
 fn pair(objects: Vec<ObjectInfo>) -> Vec<Key> {
     let (privates, publics): (Vec<_>, Vec<_>) =
-        objects.into_iter().partition(|o| o.class() == ObjectClass::PrivateKey);
+        objects.into_iter().partition(|o| o.class() != ObjectClass::PublicKey);
     let mut keys: Vec<_> =
         privates.into_iter().map(|private| Key { private: Some(private), public: None }).collect();
     for public in publics {
@@ -192,6 +198,7 @@ impl Session {
     pub fn keys(&mut self) -> Result<Vec<Key>, Failure> {
         let mut objects = self.find(of_class(ObjectClass::PrivateKey))?;
         objects.extend(self.find(of_class(ObjectClass::PublicKey))?);
+        objects.extend(self.find(of_class(ObjectClass::SecretKey))?);
         Ok(pair(objects))
     }
 
@@ -221,10 +228,11 @@ impl Session {
     pub fn keys_of(&mut self, selector: &Selector) -> Result<Vec<Key>, Failure> {
         let mut objects = self.find(selector.find(ObjectClass::PrivateKey))?;
         objects.extend(self.find(selector.find(ObjectClass::PublicKey))?);
+        objects.extend(self.find(selector.find(ObjectClass::SecretKey))?);
         let mut keys = pair(objects);
         for key in &mut keys {
             let missing = match (&key.private, &key.public) {
-                (Some(_), None) => ObjectClass::PublicKey,
+                (Some(private), None) if private.class() == ObjectClass::PrivateKey => ObjectClass::PublicKey,
                 (None, Some(_)) => ObjectClass::PrivateKey,
                 _ => continue,
             };
@@ -314,17 +322,19 @@ mod tests {
 
     #[test]
     fn halves_are_paired_by_id_and_public_key() {
-        use ObjectClass::{PrivateKey, PublicKey};
+        use ObjectClass::{PrivateKey, PublicKey, SecretKey};
         let keys = pair(vec![
             object(PublicKey, 1, 1),
             object(PrivateKey, 1, 1),
             object(PrivateKey, 2, 2),
             object(PublicKey, 2, 3),
+            object(SecretKey, 3, 0),
         ]);
-        assert_eq!(keys.len(), 3);
+        assert_eq!(keys.len(), 4);
         assert!(keys[0].private.is_some() && keys[0].public.is_some());
         assert!(keys[1].private.is_some() && keys[1].public.is_none());
-        assert!(keys[2].private.is_none() && keys[2].public.is_some());
+        assert!(keys[2].is_secret() && keys[2].public.is_none());
+        assert!(keys[3].private.is_none() && keys[3].public.is_some());
     }
 
     #[test]

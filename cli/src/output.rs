@@ -165,7 +165,7 @@ impl Page {
     }
 
     /// Adds names with their values, aligned.
-    pub fn fields<const N: usize>(&mut self, fields: [(&str, Cell); N]) {
+    pub fn fields<'a>(&mut self, fields: impl IntoIterator<Item = (&'a str, Cell)>) {
         let rows = fields.into_iter().map(|(name, value)| vec![Cell::from(name), value]).collect();
         self.rows(None, rows);
     }

@@ -402,6 +402,39 @@ fn delete_takes_both_halves_and_no_other() {
 }
 
 #[test]
+fn secret_keys_have_no_public_half() {
+    let mut daemon = Daemon::with_partition();
+    daemon.run(&["key", "generate", "web", "--type", "p256"]).succeeds();
+    for (name, bits) in [("aes-128", "128"), ("aes-192", "192"), ("aes-256", "256")] {
+        let text = daemon.run(&["key", "generate", name, "--type", name]).succeeds();
+        assert!(text.contains(&format!("AES {bits}")) && text.contains("type=secret-key"), "{text}");
+        assert!(!text.contains("certificate"), "{text}");
+    }
+    daemon.restart();
+    let json = daemon.run(&["key", "list", "--json"]).json();
+    assert_eq!(json["keys"].as_array().unwrap().len(), 4, "{json}");
+    let json = daemon.run(&["key", "show", "aes-256", "--json"]).json();
+    assert_eq!((&json["type"], &json["origin"]), (&"aes-256".into(), &"generated".into()));
+    assert_eq!((&json["extractable"], &json["never_extractable"]), (&false.into(), &true.into()));
+    assert_eq!(json["uses"], serde_json::json!(["encrypt", "decrypt"]));
+    for none in ["fingerprint", "public_key", "has_private_key"] {
+        assert!(json[none].is_null(), "{none}: {json}");
+    }
+    assert_eq!(json["objects"].as_array().unwrap().len(), 1);
+    let text = daemon.run(&["key", "show", "aes-256"]).succeeds();
+    assert!(text.contains("not extractable, and never was") && !text.contains("PUBLIC KEY"), "{text}");
+    for refused in ["public", "reference"] {
+        let error = daemon.run(&["key", refused, "aes-256"]).fails(1);
+        assert!(error.contains("is a secret key"), "{error}");
+    }
+    daemon.run(&["key", "generate", "aes-256", "--type", "aes-256"]).fails(6);
+    let text = daemon.run(&["key", "delete", "aes-256", "--yes"]).succeeds();
+    assert!(text.contains("Deleted key \"aes-256\" (AES 256)"), "{text}");
+    let json = daemon.run(&["key", "list", "--json"]).json();
+    assert_eq!(json["keys"].as_array().unwrap().len(), 3, "{json}");
+}
+
+#[test]
 fn keys_survive_a_restart() {
     let mut daemon = Daemon::with_partition();
     daemon.run(&["key", "generate", "web", "--type", "ed25519"]).succeeds();

@@ -79,10 +79,7 @@ impl Token {
             ulParameterLen: size_of_val(&parameters) as CK_ULONG,
         };
         // SAFETY: pointers to locals with their length.
-        let code = unsafe { (way.init)(self.session, &mut mechanism, message.key) };
-        // What was given is the application's again.
-        parameters.pIv = null_mut();
-        code
+        unsafe { (way.init)(self.session, &mut mechanism, message.key) }
     }
 
     /// A message in one part. The buffer has the size that the function asks for, and is what it was if it fails.

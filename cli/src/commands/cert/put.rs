@@ -71,6 +71,10 @@ impl Put {
     pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
         let given = self.read()?;
         let key = session.key(&self.key)?;
+        if key.is_secret() {
+            let message = format!("key {} is a secret key: it has no certificate", self.key);
+            return Err(Failure::new(Exit::Failed, "no_pair", message));
+        }
         let (leaf, chain) = self.leaf(given, &key)?;
         let there = stored(session)?;
         let (same, olds): (Vec<_>, Vec<_>) = there

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use strongroom_protocol::v1::{GenerateKeyPair, KeyType, Role, request::Op};
+use strongroom_protocol::v1::{GenerateKey, GenerateKeyPair, KeyType, Role, request::Op};
 
 use crate::commands::key::{KeyView, NewName, made};
 use crate::failure::Failure;
@@ -12,12 +12,13 @@ use crate::progress::waiting;
 use crate::session::{Session, answer};
 
 pub(super) const ABOUT: &str = "\
-Make a key in the partition. It signs there and can never be read out.
+Make a key in the partition. It signs, or encrypts, there and can never be read out.
 
   strongroom key generate web --type p256       what most sites want: small and fast
   strongroom key generate web --type rsa-2048   for very old clients
+  strongroom key generate db --type aes-256     to encrypt with, through PKCS#11
 
-Then get a certificate for it. A request is made with the provider, by the key's URI:
+Then get a certificate for a key that signs. A request is made with the provider, by the key's URI:
 
   openssl req -new -key \"$(strongroom key uri web)\" -subj /CN=www.example.org -out web.csr
   strongroom cert put web web.crt";
@@ -28,7 +29,7 @@ Then get a certificate for it. A request is made with the provider, by the key's
 pub struct Generate {
     #[command(flatten)]
     name: NewName,
-    /// rsa-2048, rsa-3072, rsa-4096, p256, p384, p521 or ed25519
+    /// rsa-2048, rsa-3072, rsa-4096, p256, p384, p521, ed25519, aes-128, aes-192 or aes-256
     #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = key_type::parse)]
     key_type: KeyType,
 }
@@ -43,6 +44,9 @@ impl Report for Generated {
     fn text(&self, page: &mut Page) {
         page.line(format!("Made key {}.", self.key.sentence()));
         page.fields([("  id", self.key.id.as_str().into()), ("  uri", self.key.uri.as_str().into())]);
+        if self.key.public_key.is_none() {
+            return;
+        }
         page.line("\nNext: a request for its certificate (the provider is found through openssl.cnf)");
         page.line(format!(
             "  openssl req -new -key \"{}\" -subj /CN=www.example.org -out request.csr",
@@ -58,6 +62,10 @@ impl Generate {
         self.name.require_free(session)?;
         session.be_patient()?;
         let op = || {
+            if key_type::is_secret(self.key_type) {
+                let key = Some(self.name.template());
+                return Op::GenerateKey(GenerateKey { key_type: self.key_type as i32, key });
+            }
             Op::GenerateKeyPair(GenerateKeyPair {
                 key_type: self.key_type as i32,
                 private_key: Some(self.name.template()),

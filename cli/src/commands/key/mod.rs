@@ -30,7 +30,7 @@ pub enum Key {
     Import(import::Import),
     /// List the keys
     List,
-    /// Show a key: public key, fingerprint, policy, URI
+    /// Show a key: type, policy, URI, and of a pair the public key and its fingerprint
     Show(Named),
     /// Destroy a key, for ever
     #[command(long_about = delete::ABOUT)]
@@ -57,7 +57,7 @@ pub struct Named {
 pub struct NewName {
     /// The new key's name: CKA_LABEL, object= in URIs
     name: String,
-    /// CKA_ID, id= in URIs; by default made from the public key
+    /// CKA_ID, id= in URIs; by default made from the public key, or chosen by the daemon
     #[arg(long, value_name = "HEX", value_parser = id)]
     id: Option<Id>,
 }
@@ -89,7 +89,8 @@ impl NewName {
         }
     }
 
-    /// What the daemon is told of each half. The policy is left to it: sign and verify, not extractable.
+    /// What the daemon is told of each half, or of a secret key. The policy is left to it: sign and verify, or encrypt
+    /// and decrypt, not extractable.
     fn template(&self) -> KeyTemplate {
         KeyTemplate {
             label: self.name.clone(),
@@ -100,7 +101,7 @@ impl NewName {
     }
 }
 
-/// The pair that the daemon has made: the private key, then the public key.
+/// The key that the daemon has made: the private key, then the public key; or the secret key.
 fn made(objects: ObjectList) -> Result<Pair, Failure> {
     let mut objects = objects.objects.into_iter();
     match (objects.next(), objects.next()) {

@@ -90,7 +90,20 @@ impl To {
 }
 
 fn uri_of(session: &Session, key: &Key) -> String {
-    strongroom_uri::Uri::of_private_key(&session.partition().label, key.label(), key.id()).to_string()
+    super::view::uri_of(&session.partition().label, key)
+}
+
+/// The key pair of that name.
+fn pair(named: &Named, session: &mut Session) -> Result<Key, Failure> {
+    let key = session.key(&named.name)?;
+    match key.is_secret() {
+        false => Ok(key),
+        true => {
+            let message =
+                format!("key {} is a secret key: it has no public half, and no certificate", named.name);
+            Err(Failure::new(Exit::Failed, "no_pair", message))
+        }
+    }
 }
 
 /// `strongroom key show`.
@@ -121,14 +134,14 @@ pub(super) fn uri(named: &Named, session: &mut Session, output: Output) -> Resul
 
 impl Public {
     pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
-        let key = session.key(&self.named.name)?;
+        let key = pair(&self.named, session)?;
         self.to.write(key.label(), None, super::view::public_pem(key.public_key()), output)
     }
 }
 
 impl Reference {
     pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
-        let key = session.key(&self.named.name)?;
+        let key = pair(&self.named, session)?;
         let uri = uri_of(session, &key);
         let mut pem = reference::pem_from_uri(&uri)
             .map_err(|e| Failure::new(Exit::Failed, "reference", format!("no reference for {uri}: {e}")))?;

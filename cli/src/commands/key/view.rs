@@ -8,7 +8,7 @@ use crate::commands::moment;
 use crate::key_type;
 use crate::objects::{Key, hex};
 use crate::output::{Cell, Page, Report, Tone};
-use strongroom_uri::Uri;
+use strongroom_uri::{ObjectType, Uri};
 
 /// A key's facts: the JSON of every command about keys.
 #[derive(Debug, Serialize)]
@@ -22,15 +22,15 @@ pub struct KeyView {
     key_type: &'static str,
     #[serde(skip)]
     title: &'static str,
-    /// The RFC 7512 URI of the private key.
+    /// The RFC 7512 URI of the private or secret key.
     pub uri: String,
-    /// SHA-256 of the public key (DER SubjectPublicKeyInfo) in hexadecimal.
-    fingerprint: String,
-    /// PEM.
-    pub public_key: String,
-    /// Whether the private half is there; `null` if the caller may not see it.
+    /// SHA-256 of the public key (DER SubjectPublicKeyInfo) in hexadecimal; `null` of secret keys.
+    fingerprint: Option<String>,
+    /// PEM; `null` of secret keys.
+    pub public_key: Option<String>,
+    /// Whether the private half is there; `null` if the caller may not see it, and of secret keys.
     has_private_key: Option<bool>,
-    /// `generated` or `imported`; of the private half, as what follows.
+    /// `generated` or `imported`; of the private half or secret key, as what follows.
     origin: Option<&'static str>,
     extractable: Option<bool>,
     always_sensitive: Option<bool>,
@@ -41,7 +41,7 @@ pub struct KeyView {
     created: String,
     /// Titles of the certificates with the same id.
     pub certificates: Vec<String>,
-    /// The identities of the private and the public object in hexadecimal.
+    /// The identities of the private and the public object, or of the secret key, in hexadecimal.
     objects: Vec<String>,
 }
 
@@ -64,6 +64,15 @@ fn uses(policy: &KeyPolicy) -> Vec<&'static str> {
     all.into_iter().filter_map(|(may, name)| may.then_some(name)).collect()
 }
 
+/// The RFC 7512 URI of the private half, or of the secret key.
+pub fn uri_of(token: &str, key: &Key) -> String {
+    let mut uri = Uri::of_private_key(token, key.label(), key.id());
+    if key.is_secret() {
+        uri.kind = Some(ObjectType::SecretKey);
+    }
+    uri.to_string()
+}
+
 impl KeyView {
     /// Gathers a key's facts. `certificates` are those with its id; `sees_private` says that the session would
     /// see the private half if it were there.
@@ -71,15 +80,16 @@ impl KeyView {
         let of_private =
             |what: fn(&KeyPolicy) -> bool| key.private.as_ref().and_then(|o| o.policy.as_ref()).map(what);
         let first = key.halves().next();
+        let is_pair = !key.is_secret();
         KeyView {
             name: key.label().to_owned(),
             id: hex(key.id()),
             key_type: key_type::name(key.key_type()),
             title: key_type::title(key.key_type()),
-            uri: Uri::of_private_key(token, key.label(), key.id()).to_string(),
-            fingerprint: key.fingerprint(),
-            public_key: public_pem(key.public_key()),
-            has_private_key: if sees_private { Some(key.private.is_some()) } else { None },
+            uri: uri_of(token, key),
+            fingerprint: is_pair.then(|| key.fingerprint()),
+            public_key: is_pair.then(|| public_pem(key.public_key())),
+            has_private_key: (sees_private && is_pair).then_some(key.private.is_some()),
             origin: of_private(|p| p.local).map(|local| if local { "generated" } else { "imported" }),
             extractable: of_private(|p| p.extractable),
             always_sensitive: of_private(|p| p.always_sensitive),
@@ -138,18 +148,28 @@ impl Report for KeyView {
             [] => "none; store one with 'strongroom cert put'".to_owned(),
             several => several.join(", "),
         };
-        page.fields([
+        let mut fields = vec![
             ("key", self.name.as_str().into()),
             ("type", self.title.into()),
             ("id", self.id.as_str().into()),
             ("uri", self.uri.as_str().into()),
-            ("fingerprint", format!("SHA256 {}", self.fingerprint).into()),
+        ];
+        if let Some(fingerprint) = &self.fingerprint {
+            fields.push(("fingerprint", format!("SHA256 {fingerprint}").into()));
+        }
+        let (private, may) = (self.protection(), self.uses.join(", "));
+        fields.extend([
             ("origin", self.origin.unwrap_or("-").into()),
-            ("private key", self.protection()),
-            ("may", self.uses.join(", ").into()),
+            (if self.public_key.is_some() { "private key" } else { "secret key" }, private),
+            ("may", may.into()),
             ("made by", format!("{}, {}", self.owner, self.created).into()),
-            ("certificate", certificates.into()),
         ]);
-        page.block(&self.public_key);
+        if self.public_key.is_some() {
+            fields.push(("certificate", certificates.into()));
+        }
+        page.fields(fields);
+        if let Some(public_key) = &self.public_key {
+            page.block(public_key);
+        }
     }
 }
