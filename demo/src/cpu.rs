@@ -34,7 +34,7 @@ pub fn tree(root: u32) -> Result<Vec<u32>> {
 }
 
 /// The processor time that the process trees below `roots` have used so far, workers that have ended
-/// included. Resolution: one clock tick, 10 ms.
+/// included. Resolution: nanoseconds for what is running, clock ticks (10 ms) for what has ended.
 ///
 /// # Errors
 ///
@@ -42,8 +42,26 @@ pub fn tree(root: u32) -> Result<Vec<u32>> {
 pub fn used(roots: &[u32]) -> Result<Duration> {
     let processes = stat::all()?;
     let members: BTreeSet<u32> = roots.iter().flat_map(|root| descendants(&processes, *root)).collect();
-    let ticks: u64 = members.iter().filter_map(|id| processes.get(id)).map(|stat| stat.ticks).sum();
-    Ok(Duration::from_micros(ticks.saturating_mul(1_000_000 / clock_ticks_per_second().max(1))))
+    let tick = Duration::from_micros(1_000_000 / clock_ticks_per_second().max(1));
+    let times = |ticks: u64| tick.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX));
+    let members = members.iter().filter_map(|id| Some((*id, processes.get(id)?)));
+    Ok(members
+        .map(|(id, stat)| {
+            // utime and stime are each rounded down; threads that have ended are in them only.
+            let (least, most) = (times(stat.ticks), times(stat.ticks + 2));
+            threads(id).clamp(least, most) + times(stat.ticks_of_ended)
+        })
+        .sum())
+}
+
+/// The time that a process's threads have run, as the scheduler counts it.
+fn threads(id: u32) -> Duration {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{id}/task")) else { return Duration::ZERO };
+    let run = |task: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    };
+    tasks.filter_map(run).sum()
 }
 
 #[cfg(test)]

@@ -63,6 +63,11 @@ impl Programs {
         self.folder.join("strongroom-load")
     }
 
+    /// The PKCS#11 load generator. Only the benchmark needs it.
+    pub fn token_load(&self) -> PathBuf {
+        self.folder.join("strongroom-token-load")
+    }
+
     /// The provider, which an installation calls strongroom.so.
     pub fn provider(&self) -> PathBuf {
         self.folder.join("libstrongroom_provider.so")

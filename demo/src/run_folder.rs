@@ -24,9 +24,23 @@ impl RunFolder {
     ///
     /// When the file system refuses.
     pub fn new() -> Result<Self> {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// Makes it in memory, where the system has a place for that: no disk disturbs a measurement.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn in_memory() -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::within(memory) } else { Self::new() }
+    }
+
+    fn within(place: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("strongroom-")
-            .tempdir()
+            .tempdir_in(place)
             .context("cannot make a folder for temporary files")?;
         fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
         process::remove_on_signal(folder.path());

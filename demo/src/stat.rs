@@ -14,9 +14,10 @@ pub struct Stat {
     pub group: i32,
     /// It has ended and only waits for its parent to notice (a zombie).
     pub ended: bool,
-    /// utime + stime + cutime + cstime, in clock ticks: its own time and that of children that have ended
-    /// and been waited for.
+    /// utime + stime, in clock ticks.
     pub ticks: u64,
+    /// cutime + cstime, in clock ticks: the time of children that have ended and been waited for.
+    pub ticks_of_ended: u64,
     /// When it was started, in clock ticks since the machine was: tells it from a later one of the same id.
     pub started: u64,
 }
@@ -32,7 +33,8 @@ fn parse(stat: &str) -> Option<Stat> {
         ended: matches!(field(3)?, "Z" | "X"),
         parent: u32::try_from(number(4)?).ok()?,
         group: field(5)?.parse().ok()?,
-        ticks: number(14)? + number(15)? + number(16)? + number(17)?,
+        ticks: number(14)? + number(15)?,
+        ticks_of_ended: number(16)? + number(17)?,
         started: number(22)?,
     })
 }
@@ -66,7 +68,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_confuse() {
         let stat = "17 (a) b (c) S 4 16 17 0 -1 4194560 1 0 0 0 10 20 300 4000 20 0 1 0 5 0 0";
-        let parsed = Stat { parent: 4, group: 16, ended: false, ticks: 4330, started: 5 };
+        let parsed = Stat { parent: 4, group: 16, ended: false, ticks: 30, ticks_of_ended: 4300, started: 5 };
         assert_eq!(parse(stat), Some(parsed));
     }
 

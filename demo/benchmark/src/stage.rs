@@ -54,7 +54,7 @@ impl Stage {
     /// At the first thing that does not work.
     pub fn prepare() -> Result<Self> {
         let programs = Programs::find()?;
-        let folder = RunFolder::new()?;
+        let folder = RunFolder::in_memory()?;
         let authority = Authority::in_file(&folder.folder("authority")?)?;
         let partition = Partition::create(&programs, &folder.folder("partition")?, LABEL)?;
         let softhsm = SoftHsm::create(&folder.folder("softhsm")?, LABEL)?;

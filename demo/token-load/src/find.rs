@@ -18,7 +18,7 @@ pub fn run(place: &Place, operation: Operation, keys: u32, load: &Load) -> Resul
     let (module, tokens) = token::open(place)?;
     let first = tokens.first().context("no token")?;
     let before = Instant::now();
-    first.key(&module, operation, &place.label, keys.saturating_sub(1))?;
+    token::find(&module, first.session, operation, &place.label, keys.saturating_sub(1))?;
     let first_us = before.elapsed().as_secs_f64() * 1e6;
     let mut report = load::run(load, |number| {
         let session = first.open_session(&module)?;

@@ -53,9 +53,7 @@ fn run(place: &Place, operation: Operation, keys: u32, load: &Load) -> Result<Re
     let (module, tokens) = token::open(place)?;
     let mut handles = Vec::new();
     for token in &tokens {
-        let found: Result<Vec<_>> =
-            (0..keys).map(|number| token.key(&module, operation, &place.label, number)).collect();
-        handles.push((*token, found?));
+        handles.push((*token, token.keys(&module, operation, &place.label, keys)?));
     }
     let report = load::run(load, |number| {
         let place = number as usize % handles.len();

@@ -125,7 +125,7 @@ impl Module {
         unsafe { call!(self, C_Login, session, CKU_USER, pin.as_mut_ptr(), pin.len().try_into()?) }
     }
 
-    /// The first object that has these attributes.
+    /// The objects that have these attributes, `most` of them at most.
     ///
     /// # Errors
     ///
@@ -134,18 +134,21 @@ impl Module {
         &self,
         session: CK_SESSION_HANDLE,
         template: &[Attribute<'_>],
-    ) -> Result<Option<CK_OBJECT_HANDLE>> {
+        most: usize,
+    ) -> Result<Vec<CK_OBJECT_HANDLE>> {
         let mut attributes = pointers(template);
         let length = attributes.len().try_into()?;
         // SAFETY: the attributes point into the template, which lives for the call.
         unsafe { call!(self, C_FindObjectsInit, session, attributes.as_mut_ptr(), length) }?;
-        let (mut object, mut count) = (0, 0);
-        // SAFETY: room for one handle.
-        let found = unsafe { call!(self, C_FindObjects, session, &mut object, 1, &mut count) };
+        let mut objects = vec![0; most];
+        let (room, mut count) = (objects.len().try_into()?, 0);
+        // SAFETY: the vector has `room` places.
+        let found = unsafe { call!(self, C_FindObjects, session, objects.as_mut_ptr(), room, &mut count) };
         // SAFETY: takes a handle.
         unsafe { call!(self, C_FindObjectsFinal, session) }?;
         found?;
-        Ok((count == 1).then_some(object))
+        objects.truncate(usize::try_from(count)?);
+        Ok(objects)
     }
 
     /// C_CreateObject.

@@ -23,6 +23,16 @@ pub fn class(operation: Operation) -> CK_OBJECT_CLASS {
     }
 }
 
+/// The type of the key.
+pub fn key_type(operation: Operation) -> CK_KEY_TYPE {
+    match operation {
+        Operation::Rsa2048 => CKK_RSA,
+        Operation::P256 => CKK_EC,
+        Operation::Ed25519 => CKK_EC_EDWARDS,
+        Operation::AesGcm => CKK_AES,
+    }
+}
+
 /// One thread's input and output.
 #[derive(Debug)]
 pub struct Work {

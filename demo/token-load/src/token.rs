@@ -55,19 +55,33 @@ impl Token {
         module.open_session(self.slot)
     }
 
-    /// Finds the key with the number `number`.
+    /// Finds `count` keys for an operation: the one with the number 0, or any. A search for each by its label would
+    /// take minutes where a token looks at all its objects each time.
     ///
     /// # Errors
     ///
-    /// When it is not there.
-    pub fn key(
+    /// When there are fewer.
+    pub fn keys(
         &self,
         module: &Module,
         operation: Operation,
         label: &str,
-        number: u32,
-    ) -> Result<CK_OBJECT_HANDLE> {
-        find(module, self.session, operation, label, number)
+        count: u32,
+    ) -> Result<Vec<CK_OBJECT_HANDLE>> {
+        if count == 1 {
+            return Ok(vec![find(module, self.session, operation, label, 0)?]);
+        }
+        let (class, kind) =
+            (operation::class(operation).to_ne_bytes(), operation::key_type(operation).to_ne_bytes());
+        let most = usize::try_from(count)?;
+        let found = module.find(self.session, &[(CKA_CLASS, &class), (CKA_KEY_TYPE, &kind)], most)?;
+        ensure!(
+            found.len() == most,
+            "the token has {} of the {count} keys: make them with 'generate {} --count {count}'",
+            found.len(),
+            operation.name()
+        );
+        Ok(found)
     }
 }
 
@@ -85,8 +99,11 @@ pub fn find(
 ) -> Result<CK_OBJECT_HANDLE> {
     let label = key_label(label, operation, number);
     let class = operation::class(operation).to_ne_bytes();
-    let found = module.find(session, &[(CKA_CLASS, &class), (CKA_LABEL, label.as_bytes())])?;
-    found.with_context(|| format!("no key {label:?}: make it with 'generate {} --count N'", operation.name()))
+    let found = module.find(session, &[(CKA_CLASS, &class), (CKA_LABEL, label.as_bytes())], 1)?;
+    found
+        .first()
+        .copied()
+        .with_context(|| format!("no key {label:?}: make it with 'generate {} --count N'", operation.name()))
 }
 
 /// The label of the key with the number `number`.
