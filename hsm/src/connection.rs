@@ -107,7 +107,7 @@ pub async fn serve(
 }
 
 /// Answers a connection's Hello with a refusal and closes it.
-pub async fn turn_away(stream: UnixStream, failure: Failure) {
+pub async fn turn_away(mut stream: UnixStream, failure: Failure) {
     // A Hello is small.
     let mut frames = FrameBuffer::new(Share::none());
     let first = async {
@@ -117,7 +117,7 @@ pub async fn turn_away(stream: UnixStream, failure: Failure) {
                 Ok(None) => {}
                 Err(_) => return 0,
             }
-            if !matches!(frames.fill(&stream).await, Ok(read) if read > 0) {
+            if !matches!(frames.fill(&mut stream).await, Ok(read) if read > 0) {
                 return 0;
             }
         }
@@ -173,7 +173,7 @@ impl Connection {
                         self.reply(reply);
                     }
                 }
-                read = self.frames.fill(&self.stream), if may_read => {
+                read = self.frames.fill(&mut self.stream), if may_read => {
                     if read? == 0 {
                         return Ok(());
                     }

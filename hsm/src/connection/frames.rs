@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use strongroom_protocol::frame::{self, FrameError, HEADER};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::large::{Permit, Share};
@@ -66,22 +66,13 @@ impl FrameBuffer {
         Ok(Some((Bytes::from_owner(body), permit)))
     }
 
-    /// Reads what the socket has; 0 is its end. Nothing is lost if the future is dropped.
-    pub(super) async fn fill(&mut self, stream: &UnixStream) -> io::Result<usize> {
+    /// Reads what the socket has; 0 is its end. Nothing is lost if the future is dropped. (Not `try_read`: that
+    /// takes a second system call to find out that the socket is empty.)
+    pub(super) async fn fill(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
         self.make_room().await;
-        loop {
-            stream.readable().await?;
-            let room = self.bytes.get_mut(self.end..).unwrap_or_default();
-            match stream.try_read(room) {
-                Ok(read) => {
-                    self.end += read;
-                    return Ok(read);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let read = stream.read(self.bytes.get_mut(self.end..).unwrap_or_default()).await?;
+        self.end += read;
+        Ok(read)
     }
 
     /// Moves what is there to the front, and doubles the buffer when it is full of one frame.
@@ -119,6 +110,8 @@ mod tests {
     use super::*;
     use std::io::Write;
 
+    use tokio::net::UnixStream;
+
     fn holds(buffer: &FrameBuffer, secret: &[u8]) -> bool {
         buffer.bytes.windows(secret.len()).any(|window| window == secret)
     }
@@ -127,19 +120,19 @@ mod tests {
     async fn frames_come_whole_and_leave_nothing_behind() {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let ours = UnixStream::from_std(ours).unwrap();
+        let mut ours = UnixStream::from_std(ours).unwrap();
         let mut theirs = theirs;
         let frame = [&[6, 0, 0, 0][..], b"secret"].concat();
         let mut buffer = FrameBuffer::new(LargeFrames::default().of(1));
         theirs.write_all(&[&frame[..], &frame, &frame[..7]].concat()).unwrap();
-        buffer.fill(&ours).await.unwrap();
+        buffer.fill(&mut ours).await.unwrap();
         for _ in 0..2 {
             assert_eq!(buffer.next().unwrap().unwrap().0, &b"secret"[..]);
         }
         assert!(buffer.next().unwrap().is_none());
         assert!(buffer.is_partial() && !holds(&buffer, b"secret"));
         theirs.write_all(&frame[7..]).unwrap();
-        buffer.fill(&ours).await.unwrap();
+        buffer.fill(&mut ours).await.unwrap();
         assert!(holds(&buffer, b"secret"));
         assert_eq!(buffer.next().unwrap().unwrap().0, &b"secret"[..]);
         assert!(!buffer.is_partial() && !holds(&buffer, b"secret"));
@@ -149,18 +142,18 @@ mod tests {
     async fn the_buffer_grows_with_what_arrives_and_shrinks_again() {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let ours = UnixStream::from_std(ours).unwrap();
+        let mut ours = UnixStream::from_std(ours).unwrap();
         let body = vec![7u8; 100_000];
         let mut buffer = FrameBuffer::new(LargeFrames::default().of(1));
         theirs.write_all(&(body.len() as u32).to_le_bytes()).unwrap();
-        buffer.fill(&ours).await.unwrap();
+        buffer.fill(&mut ours).await.unwrap();
         assert!(buffer.next().unwrap().is_none() && buffer.bytes.len() == USUAL);
         let writer = {
             let body = body.clone();
             std::thread::spawn(move || theirs.write_all(&body).unwrap())
         };
         let (taken, permit) = loop {
-            buffer.fill(&ours).await.unwrap();
+            buffer.fill(&mut ours).await.unwrap();
             if let Some(taken) = buffer.next().unwrap() {
                 break taken;
             }
@@ -184,7 +177,7 @@ mod tests {
             writers.push(std::thread::spawn(move || theirs.write_all(&frame).unwrap()));
             connections.push((UnixStream::from_std(ours).unwrap(), FrameBuffer::new(share.clone())));
         }
-        let whole = async |stream: &UnixStream, buffer: &mut FrameBuffer| {
+        let whole = async |stream: &mut UnixStream, buffer: &mut FrameBuffer| {
             while buffer.next().unwrap().is_none() {
                 buffer.fill(stream).await.unwrap();
             }
