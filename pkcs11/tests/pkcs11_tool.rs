@@ -261,6 +261,31 @@ fn objects_are_written_read_and_deleted() {
     );
 }
 
+/// pkcs11-tool 0.23 encrypts with CBC only.
+#[test]
+fn secret_keys_are_made_written_and_deleted() {
+    let token = Token::admitted();
+    let mechanisms = token.tool(&["-M"]);
+    assert!(mechanisms.contains("AES-KEY-GEN, keySize={16,32}, hw, generate"), "{mechanisms}");
+    assert!(mechanisms.contains("AES-GCM, keySize={16,32}, hw, encrypt, decrypt"), "{mechanisms}");
+    let hidden = ["--sensitive", "--private"];
+    let generate = ["--keygen", "--key-type", "AES:32", "--id", "01", "--label", "made"];
+    let made = token.tool(&[&generate[..], &hidden].concat());
+    for expected in ["AES length 32", "encrypt, decrypt", "always sensitive, never extractable, local"] {
+        assert!(made.contains(expected), "{made}");
+    }
+    // Without --sensitive it asks for a key that can be read.
+    token.refused(&generate, "CKR_TEMPLATE_INCONSISTENT");
+    let value = token.file("value");
+    write(&value, 16);
+    let import = ["--write-object", &value, "--type", "secrkey", "--key-type", "AES:16", "--id", "02"];
+    let imported = token.tool(&[&import[..], &hidden].concat());
+    assert!(imported.contains("AES length 16") && !imported.contains("never extractable"), "{imported}");
+    token.tool(&["--delete-object", "--type", "secrkey", "--id", "01"]);
+    let left = token.tool(&["-O", "--type", "secrkey"]);
+    assert!(left.matches("Secret Key Object").count() == 1 && left.contains("02"), "{left}");
+}
+
 #[test]
 fn pins() {
     let token = Token::new();
