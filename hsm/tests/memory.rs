@@ -98,3 +98,47 @@ fn a_key_is_not_in_memory_that_others_can_read() {
     }
     assert_eq!(occurrences(process.child.id(), &passwords), 0);
 }
+
+#[test]
+fn a_secret_key_and_plaintexts_are_not_in_memory_that_others_can_read() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let process = Process::start(directory.path());
+    let mut client = process.client();
+    client.make_partition("tls");
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    let value = b"0123456789-a-key-of-32-bytes-xyz".to_vec();
+    let import = ImportKey { key_type: KeyType::Aes256.into(), value: value.clone(), key: None };
+    let key = client.objects(Op::ImportKey(import)).unwrap().remove(0);
+    let (mechanism, key) = (Mechanism::AesGcm.into(), key.object);
+    let gcm = Some(GcmParameters { iv: vec![1; 12], aad: Vec::new(), tag_bits: 128 });
+    let plaintext = b"a plaintext that others may not read, ".repeat(100);
+    let both = |client: &mut running::Client| {
+        let request = Encrypt { key: key.clone(), mechanism, gcm: gcm.clone(), data: plaintext.clone() };
+        let response::Result::Ciphertext(sealed) = client.call(Op::Encrypt(request)).unwrap() else {
+            panic!()
+        };
+        let ciphertext = sealed.ciphertext;
+        let request = Decrypt { key: key.clone(), mechanism, gcm: gcm.clone(), ciphertext };
+        let response::Result::Plaintext(opened) = client.call(Op::Decrypt(request)).unwrap() else {
+            panic!()
+        };
+        assert_eq!(opened.plaintext, plaintext);
+    };
+    (0..20).for_each(|_| both(&mut client));
+    let response::Result::Status(status) = client.call(Op::Status(Status {})).unwrap() else { panic!() };
+    let is_protected = status.memory == "memfd_secret";
+    let (key_bytes, plain) = ([value], [plaintext[..38].to_vec()]);
+    assert!(!is_protected || occurrences(process.child.id(), &key_bytes) == 0);
+    assert_eq!(occurrences(process.child.id(), &plain), 0);
+    // And when the key was read from the store.
+    process.kill();
+    let process = Process::start(directory.path());
+    let mut client = process.client();
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    (0..20).for_each(|_| both(&mut client));
+    assert!(!is_protected || occurrences(process.child.id(), &key_bytes) == 0);
+    assert_eq!(occurrences(process.child.id(), &plain), 0);
+}

@@ -129,7 +129,7 @@ pub fn templates(daemon: &Daemon) {
     };
     let class = |class| attribute(CKA_CLASS, number(class));
     assert_eq!(create(&[token]), CKR_TEMPLATE_INCOMPLETE);
-    assert_eq!(create(&[token, class(CKO_SECRET_KEY)]), CKR_ATTRIBUTE_VALUE_INVALID);
+    assert_eq!(create(&[token, class(CKO_DOMAIN_PARAMETERS)]), CKR_ATTRIBUTE_VALUE_INVALID);
     assert_eq!(create(&[class(CKO_CERTIFICATE)]), CKR_TEMPLATE_INCONSISTENT, "a session object");
     assert_eq!(create(&[token, class(CKO_CERTIFICATE)]), CKR_TEMPLATE_INCOMPLETE);
     let junk = attribute(CKA_VALUE, b"junk");
