@@ -66,9 +66,9 @@ fn without_openssl(library: &Path, copy: &Path) -> Result<(), String> {
     let objcopy = env::var("OBJCOPY").unwrap_or_else(|_| "objcopy".to_owned());
     let mut command = Command::new(&objcopy);
     for name in OF_OPENSSL {
-        // Of the two, objcopy looks at the old name for both.
-        command.arg(format!("--weaken-symbol={name}"));
+        // objcopy renames first.
         command.arg(format!("--redefine-sym={name}=strongroom_crypto_mb_has_no_{name}"));
+        command.arg(format!("--weaken-symbol=strongroom_crypto_mb_has_no_{name}"));
     }
     let done =
         command.arg(library).arg(copy).output().map_err(|error| {

@@ -1,14 +1,36 @@
 //! The two crypto engines behind one type: batches of up to eight signatures of one key type.
+//!
+//! aws-lc signs everything, one after the other. crypto_mb ([`strongroom_crypto_mb`]) signs up to eight at once where
+//! it is there, and for ECDSA everything that does not depend on the message is done ahead ([`nonces`]). Which one is
+//! used is decided by a measurement at start ([`choices`]), after both have given known answers ([`known_answers`]).
+//! Whatever crypto_mb does not compute, or computes wrong (RSA signatures are checked, [`rsa`]), aws-lc computes.
+//!
+//! Nothing here allocates or takes a lock on the way of a signature with crypto_mb, and no secret leaves protected
+//! pages: keys, nonces and working memory lie in the arena, and both engines run on a stack of this thread's in such
+//! pages, which is wiped after each batch ([`workshop`]). Neither library makes a system call, so that the daemon's
+//! confinement does not concern them; aws-lc asks the kernel for random bytes now and then.
+
+mod choices;
+mod ecdsa;
+mod ed25519;
+mod known_answers;
+mod nonces;
+mod rsa;
+#[cfg(test)]
+mod tests;
+mod workshop;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+
+use nonces::Moment;
+use workshop::Workshop;
 
 use super::aws_lc::PrivateKey;
 use super::{CryptoError, KeyKind, Mechanism};
 
-/// The most signatures that are computed together.
-pub const LANES: usize = 8;
+pub use choices::Choices;
+pub use strongroom_crypto_mb::LANES;
 
 /// The longest signature: RSA-4096's, in bytes.
 const LONGEST: usize = 512;
@@ -65,61 +87,109 @@ pub struct Order<'a> {
     pub outcome: Result<(), CryptoError>,
 }
 
-/// Which engine computes what, and what that costs; made once at start and shared by all signing threads.
-#[derive(Debug)]
-pub struct Choices {
-    costs: [Duration; KeyKind::ALL.len()],
-}
-
-impl Choices {
-    /// Measures.
-    ///
-    /// # Errors
-    ///
-    /// [`CryptoError::Library`] if an engine that has to be there computes a known answer wrong.
-    pub fn measure() -> Result<Self, CryptoError> {
-        Ok(Self { costs: [250, 730, 1550, 15, 93, 430, 25].map(Duration::from_micros) })
-    }
-
-    /// What computes signatures, one line per key type, for people.
-    pub fn describe(&self) -> Vec<String> {
-        KeyKind::ALL.iter().map(|kind| format!("{kind}: aws-lc")).collect()
-    }
-
-    /// What a batch of `batch` signatures (1 to 8) costs.
-    pub fn cost(&self, kind: KeyKind, batch: usize) -> Duration {
-        self.costs.get(kind as usize).copied().unwrap_or_default() * batch as u32
+impl Order<'_> {
+    fn fail(&mut self, error: CryptoError) {
+        self.signature.room(0);
+        self.outcome = Err(error);
     }
 }
+
+/// The orders of a batch; those that are done are taken out.
+type Lanes<'o, 'a> = [Option<&'o mut Order<'a>>; LANES];
+
+/// The kinds whose nonces are made ahead, the quickest first.
+const WITH_NONCES: [KeyKind; 3] = [KeyKind::P256, KeyKind::P384, KeyKind::P521];
 
 /// Computes signatures: one for each signing thread.
 #[derive(Debug)]
 pub struct Signer {
-    _choices: Arc<Choices>,
+    choices: Arc<Choices>,
+    workshop: Workshop,
 }
 
 impl Signer {
-    /// A signer that goes by these choices.
+    /// A signer that goes by these choices. Takes about 400 KiB of protected memory.
     pub fn new(choices: Arc<Choices>) -> Self {
-        Self { _choices: choices }
+        let workshop = Workshop::new(choices.library());
+        Self { choices, workshop }
     }
 
-    /// Signs 1 to 8 orders of one key type; each gets its own outcome.
+    /// Signs 1 to 8 orders of one key type; each gets its own outcome. (More are signed in batches of 8, and keys of
+    /// another type than the first are signed by aws-lc.)
     pub fn sign(&mut self, orders: &mut [Order<'_>]) {
-        for order in orders {
-            let room = order.signature.room(order.key.kind().signature_length());
-            order.outcome = order.key.sign_into(order.mechanism, order.data, room);
-            if order.outcome.is_err() {
-                order.signature.room(0);
-            }
+        for orders in orders.chunks_mut(LANES) {
+            self.sign_batch(orders);
         }
     }
 
-    /// Does work ahead while nothing waits: one batch of nonces. False if there is nothing left to prepare.
+    fn sign_batch(&mut self, orders: &mut [Order<'_>]) {
+        let Some(kind) = orders.first().map(|order| order.key.kind()) else { return };
+        let mut lanes: Lanes<'_, '_> = [const { None }; LANES];
+        let mut together = 0;
+        for (order, lane) in orders.iter_mut().zip(&mut lanes) {
+            order.signature.room(0);
+            match order.mechanism.check(order.key.kind(), order.data.len()) {
+                Ok(()) => {
+                    together += usize::from(fits_lane(order, kind));
+                    *lane = Some(order);
+                }
+                Err(error) => order.fail(error),
+            }
+        }
+        if together > 0 && self.choices.is_together(kind, together) {
+            let now = Moment::now();
+            if self.has_nonces(kind, together, now) {
+                let mut fit: Lanes<'_, '_> = [const { None }; LANES];
+                for (lane, fit) in lanes.iter_mut().zip(&mut fit) {
+                    *fit = lane.take_if(|order| fits_lane(order, kind));
+                }
+                self.workshop.sign_together(kind, &mut fit, now);
+                // What was not done comes back for the other engine.
+                for (lane, fit) in lanes.iter_mut().zip(fit) {
+                    *lane = lane.take().or(fit);
+                }
+            }
+        }
+        if lanes.iter().any(Option::is_some) {
+            self.workshop.sign_one_by_one(lanes.into_iter().flatten());
+        }
+    }
+
+    /// Whether crypto_mb should sign as far as nonces are concerned: they are there, or worth making now. A lone
+    /// request after a silence is answered sooner by aws-lc, and what would be left of the nonces made for it would
+    /// be thrown away.
+    fn has_nonces(&mut self, kind: KeyKind, wanted: usize, now: Moment) -> bool {
+        let is_sooner_alone = self.choices.is_sooner_alone(kind, wanted);
+        let Some(bench) = self.workshop.bench(kind) else { return true };
+        bench.pool.forget_old(now);
+        let missed = bench.pool.left() < wanted;
+        let alone = missed && is_sooner_alone && bench.pool.is_cold(now);
+        bench.pool.note_use(now, missed);
+        !alone
+    }
+
+    /// Does work ahead while nothing waits: makes eight nonces for ECDSA, if requests within the last second say that
+    /// they will be used. False if there is nothing left to prepare.
     pub fn prepare(&mut self) -> bool {
-        false
+        let now = Moment::now();
+        WITH_NONCES.into_iter().any(|kind| {
+            let wants = self.choices.is_together(kind, LANES)
+                && self.workshop.bench(kind).is_some_and(|bench| bench.pool.wants_more(now));
+            wants && self.workshop.prepare(kind, now)
+        })
     }
 
     /// Forgets all that was prepared.
-    pub fn forget(&mut self) {}
+    pub fn forget(&mut self) {
+        for kind in WITH_NONCES {
+            if let Some(bench) = self.workshop.bench(kind) {
+                bench.pool.forget();
+            }
+        }
+    }
+}
+
+/// Whether crypto_mb can take an order in a batch of this kind.
+fn fits_lane(order: &Order<'_>, kind: KeyKind) -> bool {
+    order.key.kind() == kind && (order.key.parts().is_some() || order.key.ed25519().is_some())
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_sys as c;
 
 use super::owned::{Bignum, EcKey, Pkey, Rsa, Written};
-use super::{check, library_error, library_reason, prepare};
+use super::{Parts, check, library_error, library_reason, prepare};
 use crate::crypto::{CryptoError, KeyKind};
 use crate::memory::SecretBytes;
 
@@ -15,6 +15,8 @@ pub struct PrivateKey {
     kind: KeyKind,
     /// Ed25519 only: seed and public key, 64 bytes, the form that ED25519_sign takes.
     pub(super) ed25519: Option<SecretBytes>,
+    /// What crypto_mb takes of the key.
+    pub(super) parts: Option<Parts>,
 }
 
 impl fmt::Debug for PrivateKey {
@@ -32,7 +34,7 @@ impl PrivateKey {
     pub fn generate(kind: KeyKind) -> Result<Self, CryptoError> {
         prepare();
         let pkey = match kind {
-            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => generate_rsa(kind)?,
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => generate_rsa(kind, c::RSA_F4 as u64)?,
             KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => generate_ec(kind)?,
             KeyKind::Ed25519 => generate_ed25519()?,
         };
@@ -69,7 +71,8 @@ impl PrivateKey {
             KeyKind::Ed25519 => Some(ed25519_pair(&pkey)?),
             _ => None,
         };
-        Ok(Self { pkey, kind, ed25519 })
+        let parts = Parts::of(&pkey, kind)?;
+        Ok(Self { pkey, kind, ed25519, parts })
     }
 
     /// The key's type.
@@ -237,14 +240,14 @@ fn kind_of(pkey: &Pkey) -> Result<KeyKind, CryptoError> {
     }
 }
 
-fn generate_rsa(kind: KeyKind) -> Result<Pkey, CryptoError> {
+fn generate_rsa(kind: KeyKind, exponent: u64) -> Result<Pkey, CryptoError> {
     let bits = kind.rsa_bits().unwrap_or_default() as std::ffi::c_int;
     // SAFETY: new objects are owned at once and outlive the calls that use them; EVP_PKEY_set1_RSA takes a
     // reference of its own.
     unsafe {
         let rsa = Rsa::new(c::RSA_new()).ok_or_else(|| library_error("RSA_new"))?;
         let e = Bignum::new(c::BN_new()).ok_or_else(|| library_error("BN_new"))?;
-        check(c::BN_set_word(e.as_ptr(), c::RSA_F4 as u64), "BN_set_word")?;
+        check(c::BN_set_word(e.as_ptr(), exponent), "BN_set_word")?;
         check(
             c::RSA_generate_key_ex(rsa.as_ptr(), bits, e.as_ptr(), std::ptr::null_mut()),
             "generating an RSA key",
@@ -305,6 +308,50 @@ fn ed25519_pair(pkey: &Pkey) -> Result<SecretBytes, CryptoError> {
 }
 
 #[cfg(test)]
+impl PrivateKey {
+    /// A copy of an RSA key with a damaged CRT parameter.
+    pub(in crate::crypto) fn with_a_faulty_half(&self) -> Self {
+        // SAFETY: the getters borrow from this key; the setters take the copies, which are valid numbers.
+        let pkey = unsafe {
+            let rsa = c::EVP_PKEY_get0_RSA(self.pkey.as_ptr());
+            let mut parts = [std::ptr::null(); 8];
+            let [n, e, d, p, q, dmp1, dmq1, iqmp] = &mut parts;
+            c::RSA_get0_key(rsa, n, e, d);
+            c::RSA_get0_factors(rsa, p, q);
+            c::RSA_get0_crt_params(rsa, dmp1, dmq1, iqmp);
+            let [n, e, d, p, q, dmp1, dmq1, iqmp] = parts.map(|part| c::BN_dup(part));
+            assert_eq!(c::BN_add_word(dmp1, 2), 1);
+            let rsa = Rsa::new(c::RSA_new()).unwrap();
+            assert_eq!(c::RSA_set0_key(rsa.as_ptr(), n, e, d), 1);
+            assert_eq!(c::RSA_set0_factors(rsa.as_ptr(), p, q), 1);
+            assert_eq!(c::RSA_set0_crt_params(rsa.as_ptr(), dmp1, dmq1, iqmp), 1);
+            let pkey = Pkey::new(c::EVP_PKEY_new()).unwrap();
+            assert_eq!(c::EVP_PKEY_set1_RSA(pkey.as_ptr(), rsa.as_ptr()), 1);
+            pkey
+        };
+        Self::new(pkey).unwrap()
+    }
+
+    /// An RSA key whose public exponent is not 65537.
+    pub(in crate::crypto) fn with_exponent(kind: KeyKind, exponent: u64) -> Self {
+        prepare();
+        Self::new(generate_rsa(kind, exponent).unwrap()).unwrap()
+    }
+
+    /// Flips a bit of what crypto_mb gets of the key.
+    pub(in crate::crypto) fn damage_parts(&mut self) {
+        if let Some(Parts::Rsa { private, .. }) = &mut self.parts {
+            private[40] ^= 1 << 17;
+        }
+    }
+
+    /// Lets crypto_mb have nothing of the key.
+    pub(in crate::crypto) fn drop_parts(&mut self) {
+        self.parts = None;
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::crypto::{Hash, Mechanism};
@@ -353,24 +400,7 @@ mod tests {
     #[test]
     fn a_faulty_rsa_signature_is_not_released() {
         let sound = PrivateKey::generate(KeyKind::Rsa2048).unwrap();
-        // SAFETY: the getters borrow from the sound key; the setters take the copies, which are valid numbers.
-        let faulty = unsafe {
-            let rsa = c::EVP_PKEY_get0_RSA(sound.pkey.as_ptr());
-            let mut parts = [std::ptr::null(); 8];
-            let [n, e, d, p, q, dmp1, dmq1, iqmp] = &mut parts;
-            c::RSA_get0_key(rsa, n, e, d);
-            c::RSA_get0_factors(rsa, p, q);
-            c::RSA_get0_crt_params(rsa, dmp1, dmq1, iqmp);
-            let [n, e, d, p, q, dmp1, dmq1, iqmp] = parts.map(|part| c::BN_dup(part));
-            assert_eq!(c::BN_add_word(dmp1, 2), 1);
-            let rsa = Rsa::new(c::RSA_new()).unwrap();
-            assert_eq!(c::RSA_set0_key(rsa.as_ptr(), n, e, d), 1);
-            assert_eq!(c::RSA_set0_factors(rsa.as_ptr(), p, q), 1);
-            assert_eq!(c::RSA_set0_crt_params(rsa.as_ptr(), dmp1, dmq1, iqmp), 1);
-            let pkey = Pkey::new(c::EVP_PKEY_new()).unwrap();
-            assert_eq!(c::EVP_PKEY_set1_RSA(pkey.as_ptr(), rsa.as_ptr()), 1);
-            PrivateKey { pkey, kind: KeyKind::Rsa2048, ed25519: None }
-        };
+        let faulty = sound.with_a_faulty_half();
         let pss = Mechanism::RsaPss { hash: Hash::Sha256, mgf1_hash: Hash::Sha256, salt_length: 32 };
         for mechanism in [Mechanism::RsaPkcs, pss] {
             sound.sign(mechanism, &[1; 32]).unwrap();

@@ -1,18 +1,21 @@
 //! The crypto library (AWS-LC) behind safe types: the only code that calls its C functions.
 //!
 //! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
-//! keys are used through the C functions here: keys.rs makes, parses and writes keys, sign.rs uses them,
+//! keys are used through the C functions here: keys.rs makes, parses and writes keys, sign.rs uses them, parts.rs
+//! gives crypto_mb what it takes of them,
 //! allocation.rs gives the library its memory.
 
 mod aead;
 mod allocation;
 mod keys;
 mod owned;
+mod parts;
 mod sign;
 
 pub use aead::AesGcm;
 pub use allocation::prepare;
 pub use keys::{PrivateKey, PublicKey};
+pub use parts::Parts;
 
 use super::CryptoError;
 
@@ -22,6 +25,13 @@ pub fn random(buffer: &mut [u8]) {
     // SAFETY: the pointer and length are those of an exclusive slice. RAND_bytes always succeeds: it aborts
     // the process if the system has no entropy.
     unsafe { aws_lc_sys::RAND_bytes(buffer.as_mut_ptr(), buffer.len()) };
+}
+
+/// Fills `words` with random bits, see [`random`].
+pub fn random_words(words: &mut [u64]) {
+    prepare();
+    // SAFETY: as for `random`: an exclusive slice and its length in bytes; words may have any bits.
+    unsafe { aws_lc_sys::RAND_bytes(words.as_mut_ptr().cast(), size_of_val(words)) };
 }
 
 /// `N` random bytes, see [`random`].

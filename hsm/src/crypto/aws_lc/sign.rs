@@ -228,13 +228,13 @@ fn wrong_unless(right: bool) -> Result<(), CryptoError> {
 }
 
 /// The salt's length as the library takes it; its negative values, which have special meanings, never occur.
-fn pss_salt(length: usize) -> Result<std::ffi::c_int, CryptoError> {
+pub(super) fn pss_salt(length: usize) -> Result<std::ffi::c_int, CryptoError> {
     length
         .try_into()
         .map_err(|_| CryptoError::ParameterWrong(format!("a salt of {length} bytes is too long")))
 }
 
-fn digest(hash: Hash) -> *const c::EVP_MD {
+pub(super) fn digest(hash: Hash) -> *const c::EVP_MD {
     // SAFETY: these return pointers to constants.
     unsafe {
         match hash {
