@@ -13,6 +13,7 @@ use strongroom_demo::load::{self, Amount};
 use strongroom_demo::server::Server;
 
 use crate::options::{Effort, Key, Program, Source, Tls};
+use crate::order::order;
 use crate::progress::Progress;
 use crate::results::{Absent, HandshakeRound, Handshakes, Ratio, Results};
 use crate::stage::Stage;
@@ -20,14 +21,33 @@ use crate::stage::Stage;
 /// What a round takes besides its load: the client's start and its last connections.
 const AROUND: Duration = Duration::from_millis(150);
 /// What the servers of a cell take to start and to stop.
-const START: Duration = Duration::from_millis(1500);
+pub const START: Duration = Duration::from_millis(1500);
 /// How long a client may take beyond its load.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running server with the key from one source.
-struct Running {
-    source: Source,
-    server: Server,
+/// A running server, as one of several that are compared.
+pub struct Running {
+    /// What tells it from the others.
+    pub name: String,
+    /// Where its key is.
+    pub source: Source,
+    /// How far away the daemon is, if it is behind the proxy.
+    pub distance_ms: Option<u32>,
+    /// The server.
+    pub server: Server,
+}
+
+/// What the servers of a contest have in common.
+#[derive(Clone, Copy)]
+pub struct Contest {
+    /// The server program.
+    pub program: Program,
+    /// The type of key.
+    pub key: Key,
+    /// The version of TLS.
+    pub tls: Tls,
+    /// Connections of the client at once.
+    pub connections: u32,
 }
 
 /// How long this part is expected to take.
@@ -38,11 +58,13 @@ pub fn expected(effort: &Effort) -> Duration {
     cells * (START * servers + loads * (warm_up(effort) + effort.rounds * round(effort)))
 }
 
-fn round(effort: &Effort) -> Duration {
+/// How long one round of one server is expected to take.
+pub fn round(effort: &Effort) -> Duration {
     effort.load + AROUND
 }
 
-fn warm_up(effort: &Effort) -> Duration {
+/// How long the load before the first round is expected to take.
+pub fn warm_up(effort: &Effort) -> Duration {
     effort.warm_up + AROUND
 }
 
@@ -77,7 +99,10 @@ fn cell(
     for source in &effort.sources {
         progress.step(&format!("{name}: start with {}", source.title()), START);
         match start(stage, effort, program, key, *source) {
-            Ok(server) => running.push(Running { source: *source, server }),
+            Ok(server) => {
+                let name = source.title().to_owned();
+                running.push(Running { name, source: *source, distance_ms: None, server });
+            }
             Err(error) if matches!(source, Source::Softhsm | Source::Engine) => {
                 let absent = absent(program, key, *source, &error);
                 progress.warn(&format!("{name} with {}: {}", source.title(), absent.why));
@@ -87,59 +112,85 @@ fn cell(
         }
     }
     for tls in &effort.tls {
+        let contest = Contest { program, key, tls: *tls, connections: effort.connections };
+        let mut cells = contest.run(stage, effort, &running, progress)?;
+        compare(&mut cells, |cell| cell.source == Source::File);
+        results.handshakes.extend(cells);
+    }
+    Ok(())
+}
+
+impl Contest {
+    /// Loads the servers in turns.
+    ///
+    /// # Errors
+    ///
+    /// When a client cannot run or none of its handshakes succeeds.
+    pub fn run(
+        &self,
+        stage: &Stage,
+        effort: &Effort,
+        running: &[Running],
+        progress: &mut Progress,
+    ) -> Result<Vec<Handshakes>> {
+        let name = format!("{} {} TLS {}", self.program.title(), self.key.kind().title(), self.tls.number());
         let mut rounds: Vec<Vec<HandshakeRound>> = running.iter().map(|_| Vec::new()).collect();
-        for one in &running {
-            progress.step(
-                &format!("{name} TLS {}: warm up {}", tls.number(), one.source.title()),
-                warm_up(effort),
-            );
-            load(stage, effort, &one.server, *tls, effort.warm_up)?;
+        for one in running {
+            progress.step(&format!("{name}: warm up {}", one.name), warm_up(effort));
+            self.load(stage, &one.server, effort.warm_up)?;
         }
-        for round_number in 0..effort.rounds {
-            for place in order(running.len(), round_number) {
+        for number in 0..effort.rounds {
+            for place in order(running.len(), number) {
                 let (Some(one), Some(rounds)) = (running.get(place), rounds.get_mut(place)) else { continue };
-                let what = format!(
-                    "{name} TLS {}: {}, round {} of {}",
-                    tls.number(),
-                    one.source.title(),
-                    round_number + 1,
-                    effort.rounds
-                );
+                let what = format!("{name}: {}, round {} of {}", one.name, number + 1, effort.rounds);
                 progress.step(&what, round(effort));
-                let measured = load(stage, effort, &one.server, *tls, effort.load)?;
+                let measured = self.load(stage, &one.server, effort.load)?;
                 if measured.errors > 0.0 {
                     progress.warn(&format!("{what}: {} handshakes failed", measured.errors));
                 }
                 rounds.push(measured);
             }
         }
-        for (one, rounds) in running.iter().zip(rounds) {
-            results.handshakes.push(Handshakes {
-                server: program,
-                tls: *tls,
-                key,
+        let cells = running.iter().zip(rounds).map(|(one, rounds)| {
+            Ok(Handshakes {
+                server: self.program,
+                tls: self.tls,
+                key: self.key,
                 source: one.source,
-                connections: effort.connections,
+                distance_ms: one.distance_ms,
+                connections: self.connections,
                 workers: workers(&one.server)?,
                 median: HandshakeRound::median(&rounds),
                 ratio: None,
                 rounds,
-            });
-        }
-        compare(&mut results.handshakes, program, key, *tls);
+            })
+        });
+        cells.collect()
     }
-    Ok(())
-}
 
-/// The places of `length` servers in the order of a round: each round begins with the next one, and when all
-/// have been first the direction changes, so that none always follows the same one.
-fn order(length: usize, round: u32) -> Vec<usize> {
-    let round = round as usize;
-    let mut order: Vec<usize> = (0..length).map(|place| (place + round) % length).collect();
-    if round.checked_div(length).unwrap_or_default() % 2 == 1 {
-        order.reverse();
+    /// Loads a server for a while.
+    fn load(&self, stage: &Stage, server: &Server, time: Duration) -> Result<HandshakeRound> {
+        let daemon = stage.daemon().id().context("strongroomd has stopped")?;
+        let (ca, version) = (stage.ca(), ["--tls", self.tls.number()]);
+        let command =
+            load::command_at(&stage.programs, server, &ca, Amount::Time(time), self.connections, &version);
+        let server_before = cpu::used(&[server.process.id()])?;
+        let daemon_before = cpu::used(&[daemon])?;
+        let finished = command::run(command, time + PATIENCE)?;
+        let server_us = micros(cpu::used(&[server.process.id()])?.saturating_sub(server_before));
+        let daemon_us = micros(cpu::used(&[daemon])?.saturating_sub(daemon_before));
+        let report: strongroom_load::Report = serde_json::from_slice(&finished.stdout)
+            .with_context(|| format!("strongroom-load ({}): {}", finished.status, finished.stderr.trim()))?;
+        ensure!(
+            report.handshakes > 0,
+            "no handshake with {} succeeded: {:?}\n{}",
+            server.address(),
+            report.error_messages,
+            strongroom_demo::daemon::tail(&server.log)
+        );
+        ensure!(report.resumed == 0, "{} handshakes resumed a session", report.resumed);
+        Ok(HandshakeRound::of(&report, server_us, daemon_us))
     }
-    order
 }
 
 fn start(stage: &Stage, effort: &Effort, program: Program, key: Key, source: Source) -> Result<Server> {
@@ -147,47 +198,15 @@ fn start(stage: &Stage, effort: &Effort, program: Program, key: Key, source: Sou
     program.start(&site)
 }
 
-/// Loads a server for a while.
-///
-/// # Errors
-///
-/// When the client cannot run or no handshake succeeded.
-fn load(stage: &Stage, effort: &Effort, server: &Server, tls: Tls, time: Duration) -> Result<HandshakeRound> {
-    let daemon = stage.daemon().id().context("strongroomd has stopped")?;
-    let (ca, version) = (stage.ca(), ["--tls", tls.number()]);
-    let command =
-        load::command_at(&stage.programs, server, &ca, Amount::Time(time), effort.connections, &version);
-    let server_before = cpu::used(&[server.process.id()])?;
-    let daemon_before = cpu::used(&[daemon])?;
-    let finished = command::run(command, time + PATIENCE)?;
-    let server_us = micros(cpu::used(&[server.process.id()])?.saturating_sub(server_before));
-    let daemon_us = micros(cpu::used(&[daemon])?.saturating_sub(daemon_before));
-    let report: strongroom_load::Report = serde_json::from_slice(&finished.stdout)
-        .with_context(|| format!("strongroom-load ({}): {}", finished.status, finished.stderr.trim()))?;
-    ensure!(
-        report.handshakes > 0,
-        "no handshake with {} succeeded: {:?}\n{}",
-        server.address(),
-        report.error_messages,
-        strongroom_demo::daemon::tail(&server.log)
-    );
-    ensure!(report.resumed == 0, "{} handshakes resumed a session", report.resumed);
-    Ok(HandshakeRound::of(&report, server_us, daemon_us))
-}
-
 fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// Adds the ratio to the key in the file.
-fn compare(cells: &mut [Handshakes], program: Program, key: Key, tls: Tls) {
-    let of_this = |cell: &&mut Handshakes| cell.server == program && cell.key == key && cell.tls == tls;
-    let mut these: Vec<&mut Handshakes> = cells.iter_mut().filter(of_this).collect();
-    let Some(file) = these.iter().find(|cell| cell.source == Source::File).map(|cell| cell.figures()) else {
-        return;
-    };
-    for cell in &mut these {
-        cell.ratio = Ratio::of(&cell.figures(), &file);
+/// Adds the ratio to the one that is the measure.
+pub fn compare(cells: &mut [Handshakes], is_measure: impl Fn(&Handshakes) -> bool) {
+    let Some(measure) = cells.iter().find(|cell| is_measure(cell)).map(Handshakes::figures) else { return };
+    for cell in cells {
+        cell.ratio = Ratio::of(&cell.figures(), &measure);
     }
 }
 
@@ -214,22 +233,4 @@ fn absent(program: Program, key: Key, source: Source, error: &anyhow::Error) -> 
         _ => said.lines().next().unwrap_or_default().to_owned(),
     };
     Absent { server: program, key, source, why, said }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everybody_goes_first_in_turn() {
-        let firsts: Vec<usize> = (0..4).map(|round| order(4, round)[0]).collect();
-        assert_eq!(firsts, [0, 1, 2, 3]);
-        assert_eq!((order(2, 0), order(2, 1), order(2, 2)), (vec![0, 1], vec![1, 0], vec![1, 0]));
-        for round in 0..6 {
-            let mut all = order(3, round);
-            all.sort_unstable();
-            assert_eq!(all, [0, 1, 2]);
-        }
-        assert!(order(0, 3).is_empty());
-    }
 }

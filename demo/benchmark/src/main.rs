@@ -14,7 +14,8 @@ use strongroom_bench::options::{Effort, Options, Part};
 use strongroom_bench::progress::{Progress, rounded};
 use strongroom_bench::results::Results;
 use strongroom_bench::stage::Stage;
-use strongroom_bench::{handshakes, markdown};
+use strongroom_bench::tokens::Tokens;
+use strongroom_bench::{distance, handshakes, markdown, signing};
 use strongroom_demo::process;
 use strongroom_demo::programs::repository;
 
@@ -61,6 +62,18 @@ fn measure(effort: &Effort) -> Result<Results> {
     if effort.parts.contains(&Part::Handshakes) {
         handshakes::measure(&stage, effort, &mut progress, &mut results)?;
     }
+    if effort.parts.iter().any(|part| *part != Part::Handshakes) {
+        let tokens = Tokens::prepare(&stage)?;
+        for part in &effort.parts {
+            match part {
+                Part::Handshakes => {}
+                Part::Tokens => signing::sessions(&tokens, effort, &mut progress, &mut results)?,
+                Part::Lone => signing::lone(&tokens, effort, &mut progress, &mut results)?,
+                Part::Distance => distance::measure(&stage, &tokens, effort, &mut progress, &mut results)?,
+                Part::Scale => signing::scale(&tokens, effort, &mut progress, &mut results)?,
+            }
+        }
+    }
     progress.finish();
     results.took_s = started.elapsed().as_secs_f64();
     Ok(results)
@@ -71,7 +84,10 @@ fn expected(effort: &Effort) -> Duration {
     if effort.parts.contains(&Part::Handshakes) {
         total += handshakes::expected(effort);
     }
-    total
+    if effort.parts.contains(&Part::Distance) {
+        total += distance::expected_time(effort);
+    }
+    total + signing::expected_time(effort)
 }
 
 /// The command as a person typed it.

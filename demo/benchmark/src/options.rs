@@ -92,6 +92,14 @@ pub struct Options {
 pub enum Part {
     /// TLS handshakes: servers, keys and sources
     Handshakes,
+    /// Operations through PKCS#11: sessions, keys, percentiles
+    Tokens,
+    /// One request at a time, against the same in process
+    Lone,
+    /// A daemon that is 1 ms and 5 ms away
+    Distance,
+    /// Cost against the number of keys, sessions and partitions
+    Scale,
 }
 
 /// A web server.
@@ -206,6 +214,8 @@ impl Tls {
 /// What is measured, and how much of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effort {
+    /// Less of everything, for a look.
+    pub quick: bool,
     /// Parts.
     pub parts: Vec<Part>,
     /// Web servers.
@@ -233,6 +243,7 @@ impl Options {
     pub fn effort(&self) -> Effort {
         let load = self.seconds.unwrap_or(Duration::from_millis(if self.quick { 300 } else { 2000 }));
         Effort {
+            quick: self.quick,
             parts: all_or(&self.parts),
             servers: all_or(&self.servers),
             keys: all_or(&self.keys),

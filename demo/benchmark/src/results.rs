@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use strongroom_token_load::options::Operation;
+
 use crate::machine::Machine;
 use crate::options::{Key, Program, Source, Tls};
 use crate::statistics::{float, median, range};
@@ -25,6 +27,18 @@ pub struct Results {
     pub handshakes: Vec<Handshakes>,
     /// Combinations that are not possible.
     pub absent: Vec<Absent>,
+    /// Operations through PKCS#11.
+    pub tokens: Vec<TokenLoad>,
+    /// One request at a time, compared with the same in process.
+    pub lone: Vec<TokenLoad>,
+    /// Handshakes with a daemon that is far away; `ratio` compares with the daemon on the same machine.
+    pub far_handshakes: Vec<Handshakes>,
+    /// Operations with a daemon that is far away.
+    pub far_tokens: Vec<TokenLoad>,
+    /// Cost against the number of keys, sessions and partitions.
+    pub scale: Vec<TokenLoad>,
+    /// Look-ups of a key by its label, against the number of keys.
+    pub find: Vec<TokenLoad>,
 }
 
 /// The handshakes of one server with one key.
@@ -38,6 +52,8 @@ pub struct Handshakes {
     pub key: Key,
     /// Where the key is.
     pub source: Source,
+    /// How far away the daemon is, one way, in milliseconds; none if it is not behind the proxy.
+    pub distance_ms: Option<u32>,
     /// Connections of the client at once.
     pub connections: u32,
     /// Processes and threads of the server.
@@ -48,6 +64,72 @@ pub struct Handshakes {
     pub ratio: Option<Ratio>,
     /// Every round.
     pub rounds: Vec<HandshakeRound>,
+}
+
+/// Where a PKCS#11 operation is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Token {
+    /// In our partition.
+    Partition,
+    /// In SoftHSM2.
+    Softhsm,
+    /// In the load generator's own process, with aws-lc, without PKCS#11.
+    InProcess,
+}
+
+/// What one load of a token does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Where.
+    pub token: Token,
+    /// What.
+    pub operation: Operation,
+    /// Threads with a session each.
+    pub sessions: u32,
+    /// Keys that are used in turn.
+    pub keys: u32,
+    /// Partitions over which the sessions are spread.
+    pub partitions: u32,
+    /// Rest after each operation, in milliseconds.
+    pub pause_ms: u32,
+    /// How far away the daemon is, one way, in milliseconds; none if it is not behind the proxy.
+    pub distance_ms: Option<u32>,
+}
+
+/// The load of a token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenLoad {
+    /// What was done.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// Medians of the rounds.
+    pub median: TokenRound,
+    /// Every round.
+    pub rounds: Vec<TokenRound>,
+}
+
+/// One round of a token's load, or the medians of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TokenRound {
+    /// Operations that succeeded.
+    pub operations: f64,
+    /// Operations that failed.
+    pub errors: f64,
+    /// Operations a second.
+    pub rate_per_s: f64,
+    /// Processor time of client and daemon, microseconds an operation.
+    pub cpu_us: f64,
+    /// The daemon's part of it.
+    pub daemon_cpu_us: f64,
+    /// Half of the operations took less, microseconds.
+    pub p50_us: f64,
+    /// 99 % took less.
+    pub p99_us: f64,
+    /// 99.9 % took less.
+    pub p999_us: f64,
+    /// The first look-up of the process, microseconds.
+    pub first_us: f64,
 }
 
 /// One round of handshakes, or the medians of several.
@@ -135,6 +217,42 @@ impl HandshakeRound {
     }
 }
 
+impl TokenRound {
+    /// A round from the load generator's report.
+    pub fn of(report: &strongroom_token_load::report::Report) -> Self {
+        let each = |seconds: f64| seconds * 1e6 / float(report.operations.max(1));
+        TokenRound {
+            operations: float(report.operations),
+            errors: float(report.errors),
+            rate_per_s: report.rate_per_s,
+            cpu_us: each(report.client_cpu_s + report.watched_cpu_s),
+            daemon_cpu_us: each(report.watched_cpu_s),
+            p50_us: report.latency_us.p50,
+            p99_us: report.latency_us.p99,
+            p999_us: report.latency_us.p999,
+            first_us: report.first_us.unwrap_or_default(),
+        }
+    }
+
+    /// The median of each figure.
+    pub fn median(rounds: &[TokenRound]) -> Self {
+        let of = |figure: fn(&TokenRound) -> f64| {
+            median(&rounds.iter().map(figure).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        TokenRound {
+            operations: of(|round| round.operations),
+            errors: of(|round| round.errors),
+            rate_per_s: of(|round| round.rate_per_s),
+            cpu_us: of(|round| round.cpu_us),
+            daemon_cpu_us: of(|round| round.daemon_cpu_us),
+            p50_us: of(|round| round.p50_us),
+            p99_us: of(|round| round.p99_us),
+            p999_us: of(|round| round.p999_us),
+            first_us: of(|round| round.first_us),
+        }
+    }
+}
+
 impl Ratio {
     /// Compares rounds with the rounds of the same numbers that they are measured by: pairs of rates and
     /// processor times.
@@ -161,9 +279,14 @@ impl Handshakes {
 }
 
 impl Results {
-    /// Operations with the file or the partition that failed: there must be none.
+    /// Operations that failed: there must be none.
     pub fn failures(&self) -> f64 {
-        self.handshakes.iter().flat_map(|cell| &cell.rounds).map(|round| round.errors).sum()
+        let handshakes = self.handshakes.iter().chain(&self.far_handshakes);
+        let of_handshakes: f64 = handshakes.flat_map(|cell| &cell.rounds).map(|round| round.errors).sum();
+        let parts = [&self.tokens, &self.lone, &self.far_tokens, &self.scale, &self.find];
+        let of_tokens: f64 =
+            parts.into_iter().flatten().flat_map(|load| &load.rounds).map(|round| round.errors).sum();
+        of_handshakes + of_tokens
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use strongroom_demo::daemon::Daemon;
@@ -71,6 +71,20 @@ impl Stage {
         &self.partition.daemon
     }
 
+    /// SoftHSM2.
+    pub fn softhsm(&self) -> &SoftHsm {
+        &self.softhsm
+    }
+
+    /// A folder of the run's, made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        self.folder.folder(name)
+    }
+
     fn key(&self, key: Key) -> Result<Made> {
         if let Some(made) = self.made.borrow().iter().find(|made| made.key == key) {
             return Ok(made.clone());
@@ -93,6 +107,15 @@ impl Stage {
     ///
     /// When the key cannot be made or the token refuses it.
     pub fn site(&self, program: Program, key: Key, source: Source) -> Result<Site> {
+        self.site_at(program, key, source, None)
+    }
+
+    /// The same with the daemon at another socket, as that of a proxy.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stage::site`].
+    pub fn site_at(&self, program: Program, key: Key, source: Source, socket: Option<&Path>) -> Result<Site> {
         let made = self.key(key)?;
         let name = key.kind().name();
         let takes_uris = program == Program::Apache;
@@ -112,7 +135,12 @@ impl Stage {
                 (named, self.softhsm.environment_of_engine()?)
             }
         };
-        let folder = format!("{}-{name}-{source:?}", program.title()).to_lowercase();
+        let mut folder = format!("{}-{name}-{source:?}", program.title()).to_lowercase();
+        let mut environment = environment;
+        if let Some(socket) = socket {
+            environment = environment.with("STRONGROOM_SOCKET", socket);
+            folder.push_str(&format!("-{}", socket.file_name().unwrap_or_default().to_string_lossy()));
+        }
         Ok(Site::new(self.folder.folder(&folder)?, &made.certificate, &named, &environment))
     }
 
