@@ -159,7 +159,7 @@ impl Client {
     }
 
     /// Sends a request and waits for the reply, which is written to `reply`; returns its length in bytes. About
-    /// every 50 ms of waiting `worth_waiting` is asked, and ends it by saying no.
+    /// every 50 ms of waiting, and after each signal, `worth_waiting` is asked, and ends it by saying no.
     ///
     /// # Errors
     ///
@@ -306,11 +306,12 @@ impl Held<'_> {
         }
         loop {
             // Not private: the waker is another process.
-            let woken = futex::wait(state, futex::Flags::empty(), layout::STATE_SLEEPING, Some(&LOOK));
+            let _ = futex::wait(state, futex::Flags::empty(), layout::STATE_SLEEPING, Some(&LOOK));
             if state.load(Ordering::Acquire) != layout::STATE_SLEEPING {
                 return Ok(());
             }
-            if woken == Err(rustix::io::Errno::TIMEDOUT) && !worth_waiting() {
+            // Also after a signal: one every 10 ms would make it wait for ever.
+            if !worth_waiting() {
                 return Err(ChannelError::Abandoned);
             }
         }

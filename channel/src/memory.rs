@@ -58,9 +58,8 @@ impl Mapping {
         let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists. The file has
         // `length` bytes and cannot shrink, so that no access to them faults.
-        let start = unsafe {
-            mm::mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file.as_fd(), 0)?
-        };
+        let start =
+            unsafe { mm::mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file.as_fd(), 0)? };
         let start = NonNull::new(start.cast::<u8>()).ok_or(io::ErrorKind::AddrNotAvailable)?;
         let mapping = Mapping { start, length, writable };
         // SAFETY: advice about our own mapping.

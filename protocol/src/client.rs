@@ -164,7 +164,8 @@ pub struct Connection {
     buffer: Vec<u8>,
     instance: Vec<u8>,
     daemon: String,
-    signing: sign::Messages,
+    /// The signature before: memory for the next. It has no secret.
+    signing: Request,
 }
 
 impl Connection {
@@ -187,7 +188,7 @@ impl Connection {
             buffer: Vec::with_capacity(BUFFER),
             instance: Vec::new(),
             daemon: String::new(),
-            signing: sign::Messages::default(),
+            signing: Request::default(),
         };
         let mut client = client.to_owned();
         client.truncate(client.floor_char_boundary(64));

@@ -5,7 +5,9 @@
 //! gives all of it.
 
 use cryptoki_sys::*;
+use strongroom_channel as channel;
 use strongroom_ffi::output::Length;
+use strongroom_ffi::pointer;
 use strongroom_protocol::frame::MAX_CIPHER;
 use strongroom_protocol::v1::{GcmParameters, Mechanism, ObjectClass};
 use zeroize::Zeroizing;
@@ -14,6 +16,7 @@ use super::signature::as_key;
 use super::{argument, has_room, input, place};
 use crate::brief::Key;
 use crate::error::{Outcome, lock};
+use crate::line::Task;
 use crate::mechanism::{self, Purpose};
 use crate::object::ObjectId;
 use crate::session::{Active, Session, take};
@@ -141,7 +144,7 @@ fn check(key: &Key, way: Way) -> Outcome {
     if permitted { Ok(()) } else { Err(CKR_KEY_FUNCTION_NOT_PERMITTED) }
 }
 
-/// What the daemon is asked to do with a whole message.
+/// Has the daemon carry out a whole message over a socket.
 type Request = fn(&'static Process, &Session, &Operation, &[u8]) -> Outcome<Zeroizing<Vec<u8>>>;
 
 /// `C_Encrypt` and `C_Decrypt`: a message in one part. It may lie where the outcome goes.
@@ -165,9 +168,8 @@ pub(super) unsafe fn whole(
         Ok(true) => {}
         other => return put_back(way, &session, operation, other),
     }
-    let outcome = request(process, &session, &operation, data)?;
-    // SAFETY: by the module's contract. `data`, which may lie there, is not used any more.
-    unsafe { super::write(&outcome, buffer, length) }.map(|_| ())
+    // SAFETY: by the module's contract; there is room.
+    unsafe { carry_out((way, request), process, &session, &operation, data, (buffer, length)) }
 }
 
 /// `C_EncryptUpdate` and `C_DecryptUpdate`: nothing comes out yet. Asked for the size, they say one that suffices and
@@ -209,9 +211,57 @@ pub(super) unsafe fn finish(
         other => return put_back(way, &session, operation, other),
     }
     let data = operation.parts.as_ref().map_or(&[][..], |parts| parts.as_slice());
-    let outcome = request(process, &session, &operation, data)?;
+    // SAFETY: by the module's contract; there is room.
+    unsafe { carry_out((way, request), process, &session, &operation, data, (buffer, length)) }
+}
+
+/// Has the daemon carry out a message, and puts the outcome into the application's buffer, which has room for it.
+unsafe fn carry_out(
+    (way, request): (Way, Request),
+    process: &'static Process,
+    session: &Session,
+    operation: &Operation,
+    data: &[u8],
+    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
+) -> Outcome {
+    let size = operation.size(way, data.len())?;
+    let (iv, aad, tag_bits) = (&operation.gcm.iv, &operation.gcm.aad, operation.gcm.tag_bits);
+    let task = Task {
+        key: operation.key,
+        operation: match way {
+            Way::Encrypt => channel::Operation::Encrypt { iv, aad, tag_bits },
+            Way::Decrypt => channel::Operation::Decrypt { iv, aad, tag_bits },
+        },
+        data,
+    };
+    let over_socket = |place: &mut [u8]| {
+        let outcome = request(process, session, operation, data)?;
+        place.get_mut(..outcome.len()).ok_or(CKR_DEVICE_ERROR)?.copy_from_slice(&outcome);
+        Ok(outcome.len())
+    };
+    let run = |place: &mut [u8]| match process.operate(session, &task, place, over_socket) {
+        Ok(made) if made == size => Ok(()),
+        Ok(_) => Err(CKR_DEVICE_ERROR),
+        Err(code) => {
+            if code == CKR_OBJECT_HANDLE_INVALID {
+                process.handles.forget(operation.handle);
+            }
+            Err(as_key(code))
+        }
+    };
+    let (from, to) = (data.as_ptr_range(), buffer..buffer.wrapping_add(size));
+    if from.start < to.end.cast_const() && to.start.cast_const() < from.end {
+        // The application has both in the same place, as the standard allows.
+        let mut outcome = Zeroizing::new(vec![0; size]);
+        run(&mut outcome)?;
+        // SAFETY: by the module's contract. `data` is not used any more.
+        return unsafe { super::write(&outcome, buffer, length) }.map(|_| ());
+    }
+    // SAFETY: by the module's contract, for at least `size` bytes; `data` lies elsewhere.
+    run(unsafe { pointer::slice_mut(buffer, size) }.ok_or(CKR_ARGUMENTS_BAD)?)?;
     // SAFETY: by the module's contract.
-    unsafe { super::write(&outcome, buffer, length) }.map(|_| ())
+    *unsafe { place(length) }? = CK_ULONG::from_usize(size);
+    Ok(())
 }
 
 /// Asking for the size, or a buffer that is too small, does not end the operation.

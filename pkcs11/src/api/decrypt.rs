@@ -5,7 +5,6 @@ use strongroom_protocol::v1::{Decrypt, request::Op, response};
 use zeroize::Zeroizing;
 
 use super::cipher::{self, Operation, Way};
-use super::signature::as_key;
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::session::Session;
@@ -61,14 +60,13 @@ pub unsafe fn decrypt_final(
     unsafe { cipher::finish((Way::Decrypt, request), process, session, (plaintext, plaintext_length)) }
 }
 
-/// Has the daemon decrypt a whole message.
+/// Has the daemon decrypt a whole message over a socket.
 fn request(
     process: &'static Process,
     session: &Session,
     operation: &Operation,
     ciphertext: &[u8],
 ) -> Outcome<Zeroizing<Vec<u8>>> {
-    let size = operation.size(Way::Decrypt, ciphertext.len())?;
     let decrypt = || {
         Op::Decrypt(Decrypt {
             key: operation.key.to_vec(),
@@ -77,16 +75,8 @@ fn request(
             ciphertext: ciphertext.to_vec(),
         })
     };
-    match process.call(Access::of(&session.token), Repeat::Safe, decrypt) {
-        Ok(response::Result::Plaintext(reply)) if reply.plaintext.len() == size => {
-            Ok(Zeroizing::new(reply.plaintext))
-        }
-        Ok(_) => Err(CKR_DEVICE_ERROR),
-        Err(code) => {
-            if code == CKR_OBJECT_HANDLE_INVALID {
-                process.handles.forget(operation.handle);
-            }
-            Err(as_key(code))
-        }
+    match process.call(Access::of(&session.token), Repeat::Safe, decrypt)? {
+        response::Result::Plaintext(reply) => Ok(Zeroizing::new(reply.plaintext)),
+        _ => Err(CKR_DEVICE_ERROR),
     }
 }

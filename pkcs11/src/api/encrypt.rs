@@ -5,7 +5,6 @@ use strongroom_protocol::v1::{Encrypt, request::Op, response};
 use zeroize::Zeroizing;
 
 use super::cipher::{self, Operation, Way};
-use super::signature::as_key;
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::session::Session;
@@ -61,14 +60,13 @@ pub unsafe fn encrypt_final(
     unsafe { cipher::finish((Way::Encrypt, request), process, session, (ciphertext, ciphertext_length)) }
 }
 
-/// Has the daemon encrypt a whole message.
+/// Has the daemon encrypt a whole message over a socket.
 fn request(
     process: &'static Process,
     session: &Session,
     operation: &Operation,
     data: &[u8],
 ) -> Outcome<Zeroizing<Vec<u8>>> {
-    let size = operation.size(Way::Encrypt, data.len())?;
     let encrypt = || {
         Op::Encrypt(Encrypt {
             key: operation.key.to_vec(),
@@ -78,16 +76,8 @@ fn request(
             data: data.to_vec(),
         })
     };
-    match process.call(Access::of(&session.token), Repeat::Safe, encrypt) {
-        Ok(response::Result::Ciphertext(reply)) if reply.ciphertext.len() == size => {
-            Ok(Zeroizing::new(reply.ciphertext))
-        }
-        Ok(_) => Err(CKR_DEVICE_ERROR),
-        Err(code) => {
-            if code == CKR_OBJECT_HANDLE_INVALID {
-                process.handles.forget(operation.handle);
-            }
-            Err(as_key(code))
-        }
+    match process.call(Access::of(&session.token), Repeat::Safe, encrypt)? {
+        response::Result::Ciphertext(reply) => Ok(Zeroizing::new(reply.ciphertext)),
+        _ => Err(CKR_DEVICE_ERROR),
     }
 }

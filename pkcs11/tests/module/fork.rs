@@ -10,7 +10,7 @@ use cryptoki_sys::*;
 use crate::call;
 use crate::logged_in;
 use crate::support::application::{attribute, number};
-use crate::support::{Daemon, USER, open_sockets};
+use crate::support::{Daemon, USER, open_bells, open_sockets};
 
 /// Runs `child` in a forked process, which has 20 seconds; the parent waits for its success.
 fn in_child(child: impl FnOnce() -> bool) {
@@ -35,6 +35,7 @@ pub fn fork(daemon: &Daemon) {
     let (key, public) = application.generate(session, "web").unwrap();
     assert!(application.sign(session, key, b"data").is_ok());
     assert!(open_sockets() > before);
+    assert_eq!(open_bells(), 1, "the first signature has opened a channel");
     in_child(|| {
         // Nothing of the parent's is usable.
         let mut info = CK_SESSION_INFO { slotID: 0, state: 0, flags: 0, ulDeviceError: 0 };
@@ -47,6 +48,7 @@ pub fn fork(daemon: &Daemon) {
         unsafe { libc::clearenv() };
         application.initialize();
         assert_eq!(open_sockets(), before, "the parent's connections are closed");
+        assert_eq!(open_bells(), 0, "and its channel's bell");
         let code = call!(application, C_GetSessionInfo, session, &mut info);
         assert_eq!(code, CKR_SESSION_HANDLE_INVALID, "a handle from before the fork");
         let session = application.open_writable(slot);

@@ -8,6 +8,8 @@
 mod support;
 
 mod arguments;
+mod cost;
+mod crowd;
 mod encryption;
 mod fork;
 mod hostile;
@@ -18,7 +20,7 @@ mod signatures;
 
 use cryptoki_sys::*;
 use support::application::Application;
-use support::{Daemon, USER, in_own_process};
+use support::{Daemon, USER, in_own_process, in_process_with};
 
 /// Runs one of the scenarios below, in the process that [`in_own_process`] starts for it.
 #[test]
@@ -37,6 +39,10 @@ fn scenario() {
         "initialized while finalized" => sessions::initialized_while_finalized(&daemon),
         "fork without module" => fork::fork_without_module(&daemon),
         "hung" => outage::hung(daemon),
+        "hung signature" => outage::hung_signature(daemon),
+        "allocations" => cost::allocations(&daemon),
+        "system calls" => cost::system_calls(&daemon),
+        "crowd" => crowd::crowd(daemon),
         "out of descriptors" => outage::out_of_descriptors(&daemon),
         "endless pages" => hostile::endless_pages(daemon),
         "broken log-in" => hostile::broken_log_in(daemon),
@@ -72,6 +78,8 @@ scenarios! {
     a_process_initializes_while_another_thread_finalizes: "initialized while finalized";
     what_is_closed_is_closed_in_children_too: "fork without module";
     nobody_waits_long_to_log_out: "hung";
+    a_signature_of_a_hung_daemon_has_a_deadline: "hung signature";
+    many_threads_sign_while_the_daemon_restarts: "crowd";
     calls_share_connections_when_descriptors_are_scarce: "out of descriptors";
     a_search_ends_whatever_the_daemon_says: "endless pages";
     a_password_is_sent_once_for_each_log_in: "broken log-in";
@@ -80,6 +88,22 @@ scenarios! {
     a_restart_of_the_daemon_is_not_noticed: "restart";
     a_password_that_no_longer_fits_is_tried_once: "password changed";
     a_daemon_that_is_away_is_an_error_until_it_is_back: "away";
+}
+
+#[test]
+fn a_signature_allocates_nothing() {
+    for channel in ["on", "off"] {
+        cost::counting_allocations(|preload| {
+            in_process_with("allocations", &[("LD_PRELOAD", preload), ("STRONGROOM_CHANNEL", channel)]);
+        });
+    }
+}
+
+#[test]
+fn a_signature_takes_two_system_calls() {
+    for channel in ["on", "off"] {
+        in_process_with("system calls", &[("STRONGROOM_CHANNEL", channel)]);
+    }
 }
 
 /// A partition and an application with a writable session on it, logged in.

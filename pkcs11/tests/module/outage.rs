@@ -117,6 +117,30 @@ pub fn hung(daemon: Daemon) {
     assert!(application.open(slot, 0).is_ok());
 }
 
+/// With a signal every 10 ms: none of them prolongs the wait.
+pub fn hung_signature(daemon: Daemon) {
+    extern "C" fn ignore(_: libc::c_int) {}
+    let (application, _, session) = logged_in(&daemon);
+    let (key, _) = application.generate(session, "web").unwrap();
+    for _ in 0..3 {
+        assert!(application.sign(session, key, b"data").is_ok());
+    }
+    let often = libc::timeval { tv_sec: 0, tv_usec: 10_000 };
+    let timer = libc::itimerval { it_interval: often, it_value: often };
+    // SAFETY: plain system calls; the handler does nothing.
+    unsafe {
+        let handler: extern "C" fn(libc::c_int) = ignore;
+        assert_ne!(libc::signal(libc::SIGALRM, handler as libc::sighandler_t), libc::SIG_ERR);
+        assert_eq!(libc::setitimer(libc::ITIMER_REAL, &timer, null_mut()), 0);
+    }
+    daemon.pause();
+    let start = Instant::now();
+    assert_eq!(application.sign(session, key, b"data"), Err(CKR_DEVICE_ERROR));
+    assert!(start.elapsed() < Duration::from_secs(14), "{:?}", start.elapsed());
+    daemon.resume();
+    assert!(application.sign(session, key, b"data").is_ok());
+}
+
 pub fn out_of_descriptors(daemon: &Daemon) {
     let (application, slot, session) = logged_in(daemon);
     let (key, _) = application.generate(session, "web").unwrap();

@@ -176,6 +176,8 @@ impl Daemon {
 
     /// How many requests the daemon has answered.
     pub fn requests(&self) -> u64 {
+        // Those of a channel are counted when all that came together have been looked at.
+        thread::sleep(Duration::from_millis(50));
         self.status().requests
     }
 
@@ -222,6 +224,13 @@ pub fn open_sockets() -> usize {
     links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
+/// How many bells of channels this process has open.
+pub fn open_bells() -> usize {
+    let links =
+        fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().contains("[eventfd]")).count()
+}
+
 /// The path as text, for a command line.
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -233,10 +242,16 @@ const SCENARIO: &str = "STRONGROOM_TEST_SCENARIO";
 /// Runs a scenario in a process of its own: this test program again, with only the test "scenario". The module
 /// looks its socket up once in a process, and only a process with one thread can fork as a web server does.
 pub fn in_own_process(scenario: &str) {
+    in_process_with(scenario, &[]);
+}
+
+/// As [`in_own_process`], with more in the environment.
+pub fn in_process_with(scenario: &str, environment: &[(&str, &str)]) {
     // The scenario's process starts it, and stops it when it likes.
     let daemon = Daemon::stopped();
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "scenario", "--ignored", "--nocapture", "--test-threads=1"])
+        .envs(environment.iter().copied())
         .env(SCENARIO, scenario)
         .env("STRONGROOM_SOCKET", daemon.socket())
         .env(DIRECTORY, &daemon.directory)
