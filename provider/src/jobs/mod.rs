@@ -63,18 +63,21 @@ impl Job {
         data: &[u8],
         signature: &mut [u8],
     ) -> Result<Option<usize>> {
+        if !workers::are_there() {
+            return Ok(None);
+        }
         let notice = Notice::of(self.wait);
         let task = Task::new(Work::new(key, mechanism, data, signature.len()), notice.clone());
         if !workers::submit(&task, threads)? {
             return Ok(None);
         }
         let made = match &notice {
-            Some(notice) => {
+            Some(notice) if notice.announce(self.wait) => {
                 let made = pause(&task);
                 notice.clear();
                 made
             }
-            None => task.wait(),
+            _ => task.wait(),
         };
         let Some(made) = made.transpose()? else { return Ok(None) };
         for (to, from) in signature.iter_mut().zip(&made) {
@@ -84,27 +87,28 @@ impl Job {
     }
 }
 
-/// Pauses the job until the signature is there, however often it is resumed before.
+/// Pauses the job, once at least, until the signature is there, however often it is resumed before.
 // A job may go on in another thread than it was paused in. Not inlined, so that no address of a thread's own is kept
 // across the pause.
 #[inline(never)]
 fn pause(task: &Task) -> Option<Result<Vec<u8>>> {
     let mut resumed: u32 = 0;
     loop {
+        // SAFETY: takes nothing. No lock is held here, and nothing on this stack is known to another thread.
+        let is_resumed = unsafe { ASYNC_pause_job() } == 1;
         if !task.is_of_this_process() {
             return None;
         }
         if let Some(made) = task.take() {
             return Some(made);
         }
-        if resumed > EARLY {
-            task.wait_for(HOLD);
-        }
-        // SAFETY: takes nothing. No lock is held here, and nothing on this stack is known to another thread.
-        if unsafe { ASYNC_pause_job() } != 1 {
+        if !is_resumed {
             // It cannot be paused: what nobody has begun yet is made here, the rest is waited for.
             return if task.take_back() { None } else { task.wait() };
         }
         resumed = resumed.saturating_add(1);
+        if resumed > EARLY {
+            task.wait_for(HOLD);
+        }
     }
 }

@@ -33,6 +33,8 @@ struct State {
     /// written to what has its number next; and not closed when the last reference goes, since a job that was given up
     /// never lets go of its own.
     descriptor: Option<OwnedFd>,
+    /// The wait context has the descriptor.
+    is_announced: bool,
     /// What waits for its signature.
     task: Weak<Task>,
     /// The application's callback, for this signature.
@@ -54,7 +56,7 @@ impl Notice {
     /// The wait context's notice, made if it has none yet. `None` if no descriptor can be had, or if it is one of a parent
     /// process, which both would read from.
     pub fn of(wait: NonNull<ASYNC_WAIT_CTX>) -> Option<Arc<Self>> {
-        let notice = Self::existing(wait).or_else(|| Self::make(wait))?;
+        let notice = Self::existing(wait).or_else(Self::make)?;
         if notice.generation != process_generation() {
             return None;
         }
@@ -79,20 +81,20 @@ impl Notice {
         if !found || notice.is_null() {
             return None;
         }
-        // SAFETY: what `make` stored under our key, which holds a reference until the context is freed.
+        // SAFETY: what `announce` stored under our key, which holds a reference until the context is freed.
         unsafe {
             Arc::increment_strong_count(notice);
             Some(Arc::from_raw(notice))
         }
     }
 
-    fn make(wait: NonNull<ASYNC_WAIT_CTX>) -> Option<Arc<Self>> {
+    fn make() -> Option<Arc<Self>> {
         // SAFETY: takes no pointer; the result is checked.
         let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if descriptor < 0 {
             return None;
         }
-        let notice = Arc::new(Notice {
+        Some(Arc::new(Notice {
             generation: process_generation(),
             state: Mutex::new(State {
                 // SAFETY: new, open, and nobody else's.
@@ -100,10 +102,23 @@ impl Notice {
                 ..State::default()
             }),
             called: Condvar::new(),
-        });
-        let data = Arc::into_raw(notice.clone());
+        }))
+    }
+
+    /// Gives the descriptor to the wait context, unless it has it. The job must be paused next: HAProxy (2.6) crashes at
+    /// the connection's end over a descriptor that it did not get to see at a pause.
+    pub fn announce(self: &Arc<Self>, wait: NonNull<ASYNC_WAIT_CTX>) -> bool {
+        let descriptor = {
+            let mut state = self.lock();
+            if state.is_announced {
+                return true;
+            }
+            state.is_announced = true;
+            state.descriptor.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+        };
+        let data = Arc::into_raw(self.clone());
         // SAFETY: the context of the job that runs here; `cleanup` gives the reference back when the context is freed.
-        let set = unsafe {
+        let is_set = unsafe {
             ASYNC_WAIT_CTX_set_wait_fd(
                 wait.as_ptr(),
                 key(),
@@ -111,13 +126,12 @@ impl Notice {
                 data.cast_mut().cast(),
                 Some(cleanup),
             )
-        };
-        if set != 1 {
+        } == 1;
+        if !is_set {
             // SAFETY: libcrypto did not take the reference.
             drop(unsafe { Arc::from_raw(data) });
-            return None;
         }
-        Some(notice)
+        is_set
     }
 
     /// Names the task whose end is to be announced next.
@@ -195,7 +209,7 @@ unsafe extern "C" fn cleanup(
 ) {
     fence((), || {
         if !data.is_null() {
-            // SAFETY: the reference that `make` stored, given back this once.
+            // SAFETY: the reference that `announce` stored, given back this once.
             unsafe { Arc::from_raw(data.cast_const().cast::<Notice>()) }.gone();
         }
     });

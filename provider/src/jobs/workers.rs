@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::task::Task;
 use crate::error::{Error, Result};
@@ -21,6 +21,10 @@ const IDLE: Duration = Duration::from_secs(10);
 /// A thread's stack in bytes. Ours and SoftHSM2's way of a signature take less than 32 KiB; what a vendor's module takes is not
 /// known, and memory that is not touched costs nothing.
 const STACK: usize = 512 * 1024;
+
+/// How long no thread is tried again after the system refused the first one. HAProxy allows itself none
+/// (RLIMIT_NPROC is 0) unless `insecure-fork-wanted` is set.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// How long the end of the process, or of a provider, waits for signatures that are being made.
 const LEAVE: Duration = Duration::from_secs(3);
@@ -43,11 +47,20 @@ struct Queue {
     idle: usize,
     /// Threads that sign.
     busy: usize,
+    /// When the system refused the only thread.
+    refused: Option<Instant>,
     /// The process ends: nothing is begun any more.
     stopped: bool,
 }
 
 static WORKERS: PerProcess<Workers> = PerProcess::new();
+
+/// Whether there may be a thread for a task.
+pub fn are_there() -> bool {
+    let workers = workers();
+    let queue = workers.lock();
+    !queue.stopped && (queue.threads > 0 || queue.refused.is_none_or(|at| at.elapsed() > REFUSED))
+}
 
 /// Hands a task to a thread; makes one if none is idle and there are fewer than `threads`. False if there is no thread for it.
 ///
@@ -55,7 +68,7 @@ static WORKERS: PerProcess<Workers> = PerProcess::new();
 ///
 /// [`Error::Job`] if too many tasks wait.
 pub fn submit(task: &Arc<Task>, threads: usize) -> Result<bool> {
-    let workers = WORKERS.get(|_, _| Workers::default());
+    let workers = workers();
     let is_thread_needed = {
         let mut queue = workers.lock();
         if queue.stopped {
@@ -75,6 +88,7 @@ pub fn submit(task: &Arc<Task>, threads: usize) -> Result<bool> {
         let mut queue = workers.lock();
         queue.threads -= 1;
         if queue.threads == 0 {
+            queue.refused = Some(Instant::now());
             // Nobody will take it.
             queue.tasks.retain(|other| !Arc::ptr_eq(other, task));
             return Ok(!task.take_back());
@@ -82,6 +96,10 @@ pub fn submit(task: &Arc<Task>, threads: usize) -> Result<bool> {
     }
     workers.wanted.notify_one();
     Ok(true)
+}
+
+fn workers() -> &'static Workers {
+    WORKERS.get(|_, _| Workers::default())
 }
 
 /// Waits until nothing is being signed in a job, at most three seconds: a provider ends, and libcrypto perhaps with it.
