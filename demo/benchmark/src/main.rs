@@ -98,17 +98,16 @@ fn command() -> String {
 
 /// Writes the tables to the terminal, and everything to where the options say.
 fn write(options: &Options, results: &Results) -> Result<()> {
-    let text = markdown::of(results);
     let mut out = std::io::stdout();
     // A reader that has gone away is no error: the files are still to be written.
-    let _ = out.write_all(text.as_bytes());
+    let _ = out.write_all(markdown::brief(results).as_bytes());
     let folder = match (&options.document, &options.json) {
         (Some(folder), _) => folder.clone(),
         (None, Some(file)) => return write_json(results, file),
         (None, None) => repository("demo/.run").join("bench"),
     };
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    fs::write(folder.join("results.md"), text)?;
+    fs::write(folder.join("results.md"), markdown::document(results, &[]))?;
     write_json(results, &folder.join("results.json"))?;
     if let Some(file) = &options.json {
         write_json(results, file)?;

@@ -1,96 +1,131 @@
 //! The results as tables in Markdown, for people.
 
+mod handshakes;
+mod targets;
+mod tokens;
+
 use std::fmt::Write as _;
 
-use crate::options::{Program, Source, Tls};
-use crate::results::{Handshakes, Results};
+use crate::results::Results;
 
-/// The whole document.
-pub fn of(results: &Results) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = head(&mut text, results);
-    let _ = handshakes(&mut text, results);
+/// For the terminal: everything in rows, and nothing that only the document needs.
+pub fn brief(results: &Results) -> String {
+    let mut text = head(results);
+    text.push_str(&handshakes::rows(&results.handshakes));
+    text.push_str(&handshakes::absent(&results.absent));
+    text.push_str(&rest(results));
+    text.push_str(&targets::of(results));
     text
 }
 
-fn head(text: &mut String, results: &Results) -> std::fmt::Result {
+/// For the document: targets first, servers side by side, then every row. `pictures` are the names of the files
+/// beside it.
+pub fn document(results: &Results, pictures: &[(String, String)]) -> String {
+    let picture = |name: &str| {
+        let found = pictures.iter().find(|(file, _)| file.starts_with(name));
+        found.map_or(String::new(), |(file, spoken)| format!("\n![{spoken}]({file})\n"))
+    };
+    let mut text = String::from("# Results of the benchmark\n\nWritten by `./demo/bench`; not by hand.\n\n");
+    text.push_str(&head(results));
+    text.push_str(&targets::of(results));
+    text.push_str(&picture("handshakes"));
+    text.push_str(&handshakes::side_by_side(results));
+    text.push_str(&handshakes::absent(&results.absent));
+    text.push_str(&picture("tokens"));
+    text.push_str(&picture("distance"));
+    text.push_str(&picture("scale"));
+    text.push_str(&rest(results));
+    if !results.handshakes.is_empty() {
+        text.push_str("\n## All handshakes\n");
+        text.push_str(&handshakes::rows(&results.handshakes));
+    }
+    text
+}
+
+fn rest(results: &Results) -> String {
+    [
+        tokens::sessions(&results.tokens),
+        tokens::lone(&results.lone),
+        handshakes::far(&results.far_handshakes),
+        tokens::far(&results.far_tokens),
+        tokens::scale(&results.scale),
+        tokens::find(&results.find),
+    ]
+    .concat()
+}
+
+/// What was measured on, when, and how.
+fn head(results: &Results) -> String {
     let machine = &results.machine;
-    writeln!(text, "Measured {} in {:.0} s with `{}`.\n", results.started, results.took_s, results.command)?;
-    writeln!(
+    let versions: Vec<String> =
+        machine.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
         text,
-        "{}, {} processors ({}), {} MiB, {}, {}.\n",
+        "Measured {} in {:.0} min with `{}`: medians of {} rounds of {} s.\n\n{}, {} processors ({}), {} MiB, {}, \
+         {}.\n\n{}.",
+        results.started,
+        (results.took_s / 60.0).ceil(),
+        results.command,
+        results.rounds,
+        results.round_s,
         machine.processor,
         machine.processors,
         machine.extensions.join(", "),
         machine.memory_mib,
         machine.kernel,
-        machine.system
-    )?;
-    let versions: Vec<String> =
-        machine.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    writeln!(text, "{}.\n", versions.join(", "))?;
-    writeln!(text, "{} rounds of {} s each; the figures are medians.", results.rounds, results.round_s)
+        machine.system,
+        versions.join(", ")
+    );
+    text
 }
 
-fn handshakes(text: &mut String, results: &Results) -> std::fmt::Result {
-    for program in Program::ALL {
-        for tls in [Tls::V13, Tls::V12] {
-            let cells: Vec<&Handshakes> =
-                results.handshakes.iter().filter(|cell| cell.server == program && cell.tls == tls).collect();
-            let Some(first) = cells.first() else { continue };
-            writeln!(
-                text,
-                "\n### {}: full TLS {} handshakes\n\n{}, {} connections. CPU: server and daemon together, µs a \
-                 handshake; in parentheses the daemon's part.\n",
-                program.title(),
-                tls.number(),
-                first.workers,
-                first.connections
-            )?;
-            writeln!(text, "| key | source | handshakes/s | × file | CPU µs | × file | p50 ms | p99 ms |")?;
-            writeln!(text, "|---|---|---:|---:|---:|---:|---:|---:|")?;
-            for cell in cells {
-                row(text, cell)?;
-            }
-        }
+/// A table: its head, its rows. The first `left` columns are text, the others numbers.
+fn table(head: &[&str], left: usize, rows: &[Vec<String>]) -> String {
+    let mut text = format!("| {} |\n|", head.join(" | "));
+    for column in 0..head.len() {
+        text.push_str(if column < left { "---|" } else { "---:|" });
     }
-    for absent in &results.absent {
-        writeln!(
-            text,
-            "\n{}, {}, {}: not possible. {}.",
-            absent.server.title(),
-            absent.key.kind().title(),
-            absent.source.title(),
-            absent.why
-        )?;
+    text.push('\n');
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
     }
-    Ok(())
+    text
 }
 
-fn row(text: &mut String, cell: &Handshakes) -> std::fmt::Result {
-    let median = &cell.median;
-    let (rate, cpu) = match (&cell.ratio, cell.source) {
-        (Some(ratio), source) if source != Source::File => {
-            (format!("{:.2}", ratio.rate), format!("{:.2}", ratio.cpu))
-        }
-        _ => (String::new(), String::new()),
-    };
-    let daemon =
-        if median.daemon_cpu_us < 0.5 { String::new() } else { format!(" ({:.0})", median.daemon_cpu_us) };
-    write!(
-        text,
-        "| {} | {} | {:.0} | {rate} | {:.0}{daemon} | {cpu} | {:.1} | {:.1} |",
-        cell.key.kind().title(),
-        cell.source.title(),
-        median.rate_per_s,
-        median.cpu_us,
-        median.p50_us / 1e3,
-        median.p99_us / 1e3
-    )?;
-    let failed: f64 = cell.rounds.iter().map(|round| round.errors).sum();
-    if failed > 0.0 {
-        write!(text, " {failed:.0} failed")?;
+/// Thousands with commas; small numbers with digits after the point.
+fn number(value: f64) -> String {
+    match value {
+        _ if !value.is_finite() => "–".to_owned(),
+        value if value >= 1000.0 => strongroom_load::summary::rate(value),
+        value if value >= 100.0 => format!("{value:.0}"),
+        value => format!("{value:.1}"),
     }
-    writeln!(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_have_as_many_columns_as_their_head() {
+        let text = table(&["a", "b"], 1, &[vec!["1".into(), "2".into()]]);
+        assert_eq!(text, "| a | b |\n|---|---:|\n| 1 | 2 |\n");
+    }
+
+    #[test]
+    fn numbers_have_three_digits_or_more() {
+        assert_eq!(number(12345.6), "12,346");
+        assert_eq!(number(123.4), "123");
+        assert_eq!(number(1.26), "1.3");
+        assert_eq!(number(f64::NAN), "–");
+    }
+
+    #[test]
+    fn a_run_of_nothing_can_be_written() {
+        let results = Results::default();
+        assert!(brief(&results).starts_with("Measured"));
+        assert!(document(&results, &[]).starts_with("# Results"));
+    }
 }

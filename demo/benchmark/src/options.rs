@@ -173,6 +173,9 @@ impl Program {
 }
 
 impl Source {
+    /// All of them.
+    pub const ALL: [Source; 4] = [Source::File, Source::Partition, Source::Softhsm, Source::Engine];
+
     /// The name for people.
     pub fn title(self) -> &'static str {
         match self {
