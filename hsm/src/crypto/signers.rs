@@ -143,7 +143,7 @@ impl Signer {
                 for (lane, fit) in lanes.iter_mut().zip(&mut fit) {
                     *fit = lane.take_if(|order| fits_lane(order, kind));
                 }
-                self.workshop.sign_together(kind, &mut fit, now);
+                self.workshop.sign_together(kind, &mut fit, now, self.choices.skew(kind));
                 // What was not done comes back for the other engine.
                 for (lane, fit) in lanes.iter_mut().zip(fit) {
                     *lane = lane.take().or(fit);

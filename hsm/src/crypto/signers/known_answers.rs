@@ -90,7 +90,7 @@ impl KnownAnswer {
         let mut signatures = [const { Signature::empty() }; LANES];
         let mut orders = signatures.each_mut().map(|signature| self.order(signature));
         let mut lanes = orders.each_mut().map(Some);
-        workshop.sign_together(self.key.kind(), &mut lanes, Moment::now());
+        workshop.sign_together(self.key.kind(), &mut lanes, Moment::now(), 0);
         let done = lanes.iter().all(Option::is_none) && orders.iter().all(|order| order.outcome.is_ok());
         done && signatures.iter().all(|signature| signature.bytes() == self.signature)
     }

@@ -10,7 +10,7 @@ use super::{Lanes, Order, ed25519, rsa};
 use crate::crypto::KeyKind;
 use crate::memory::ProtectedStack;
 
-/// How much of the stack is wiped after a batch, in bytes: more than crypto_mb uses (a test looks).
+/// How much of the stack is wiped after a batch, in bytes: more than the engines use (a test looks).
 pub(super) const DEPTH: usize = 24 * 1024;
 
 /// Both engines, for one thread.
@@ -52,7 +52,7 @@ impl Workshop {
 
     /// Signs with aws-lc, one after the other.
     pub(super) fn sign_one_by_one<'o, 'a: 'o>(&mut self, orders: impl Iterator<Item = &'o mut Order<'a>>) {
-        on(&mut self.stack, || {
+        on(&mut self.stack, 0, || {
             for order in orders {
                 let room = order.signature.room(order.key.kind().signature_length());
                 match order.key.sign_into(order.mechanism, order.data, room) {
@@ -64,10 +64,16 @@ impl Workshop {
     }
 
     /// Signs with crypto_mb, all keys of one kind. The lanes whose order is done are empty afterwards; what is left
-    /// is for the other engine.
-    pub(super) fn sign_together(&mut self, kind: KeyKind, lanes: &mut Lanes<'_, '_>, now: Moment) {
+    /// is for the other engine. `skew` is for the stack.
+    pub(super) fn sign_together(
+        &mut self,
+        kind: KeyKind,
+        lanes: &mut Lanes<'_, '_>,
+        now: Moment,
+        skew: usize,
+    ) {
         let Some(multi) = &mut self.multi else { return };
-        on(&mut self.stack, || multi.sign(kind, lanes, now));
+        on(&mut self.stack, skew, || multi.sign(kind, lanes, now));
     }
 
     /// The nonces of a kind.
@@ -80,7 +86,7 @@ impl Workshop {
         let Some(multi) = &mut self.multi else { return false };
         let library = multi.library;
         let Some(bench) = multi.bench(kind) else { return false };
-        on(&mut self.stack, || bench.pool.fill(library, now))
+        on(&mut self.stack, 0, || bench.pool.fill(library, now))
     }
 
     #[cfg(test)]
@@ -114,11 +120,11 @@ impl Multi {
 }
 
 /// Runs `work` on the protected stack, if there is one, and wipes what it left.
-fn on<R>(stack: &mut Option<ProtectedStack>, work: impl FnOnce() -> R) -> R {
+fn on<R>(stack: &mut Option<ProtectedStack>, skew: usize, work: impl FnOnce() -> R) -> R {
     match stack {
         Some(stack) => {
-            let result = stack.run(work);
-            stack.wipe(DEPTH);
+            let result = stack.run(skew, work);
+            stack.wipe(DEPTH + skew);
             result
         }
         None => work(),
