@@ -52,8 +52,10 @@ fn find(out: &Path) -> Option<PathBuf> {
         }
         return Some(named);
     }
-    // OUT_DIR is TARGET[/TRIPLE]/PROFILE/build/PACKAGE/out; cargo marks TARGET.
-    let target = out.ancestors().find(|above| above.join("CACHEDIR.TAG").is_file())?;
+    // OUT_DIR is TARGET-DIRECTORY[/TRIPLE]/PROFILE/build/PACKAGE/out.
+    let above = out.ancestors().nth(4)?;
+    let has_triple = above.file_name() == env::var_os("TARGET").as_deref();
+    let target = if has_triple { above.parent()? } else { above };
     let place = target.join(PLACE);
     // A file that is not there would be "changed" at every build; a directory changes when something comes.
     std::fs::create_dir_all(&place).ok()?;

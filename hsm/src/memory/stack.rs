@@ -49,7 +49,7 @@ impl ProtectedStack {
     /// Runs `work` on this stack, which begins `skew` bytes (a multiple of 16, below 4096) from its end. A panic in
     /// it goes on on the caller's.
     pub fn run<R>(&mut self, skew: usize, work: impl FnOnce() -> R) -> R {
-        let skew = skew % 4096 & !15;
+        let skew = (skew % 4096) & !15;
         // A panic must not unwind through the switch of stacks.
         let work = || panic::catch_unwind(AssertUnwindSafe(work));
         // SAFETY: the pages above the guard are mapped, aligned to pages, and used by nothing else while this value

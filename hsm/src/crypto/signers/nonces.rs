@@ -126,7 +126,7 @@ impl Pool {
 
     /// Whether nobody asked for a nonce lately.
     pub(super) fn is_cold(&self, now: Moment) -> bool {
-        !self.used.is_some_and(|used| now.monotonic.saturating_sub(used.monotonic) <= COLD)
+        self.used.is_none_or(|used| now.monotonic.saturating_sub(used.monotonic) > COLD)
     }
 
     /// Notes that a nonce was asked for. Asked for and not there, more are kept from now on.

@@ -1,6 +1,7 @@
 //! Both engines against each other, and everything that may be in a batch.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::sync::Once;
 
 use strongroom_crypto_mb::CryptoMb;
@@ -17,9 +18,13 @@ const PSS_SHA512: Mechanism =
 /// A signer that gives crypto_mb all that it takes; without that library the tests are about aws-lc alone.
 fn together() -> Signer {
     static SAID: Once = Once::new();
-    SAID.call_once(|| match CryptoMb::detect() {
-        Ok(_) => println!("crypto_mb is there and is tested"),
-        Err(absent) => println!("only aws-lc is tested: {absent}"),
+    SAID.call_once(|| {
+        let tested = match CryptoMb::detect() {
+            Ok(_) => "crypto_mb and aws-lc".to_owned(),
+            Err(absent) => format!("aws-lc alone: {absent}"),
+        };
+        // Not eprintln, whose output the test harness keeps to itself.
+        let _ = writeln!(std::io::stderr(), "engines tested: {tested}");
     });
     Signer::new(Arc::new(Choices::only(true)))
 }
