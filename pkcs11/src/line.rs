@@ -79,6 +79,12 @@ impl Line {
     }
 }
 
+impl Drop for Line {
+    fn drop(&mut self) {
+        drop(self.close());
+    }
+}
+
 /// Where the channel of one log-in is found, if there is one.
 #[derive(Debug, Default)]
 pub struct Door {

@@ -11,6 +11,7 @@ mod arguments;
 mod cost;
 mod crowd;
 mod encryption;
+mod ends;
 mod fork;
 mod hostile;
 mod objects;
@@ -43,6 +44,8 @@ fn scenario() {
         "allocations" => cost::allocations(&daemon),
         "system calls" => cost::system_calls(&daemon),
         "crowd" => crowd::crowd(daemon),
+        "another user" => ends::another_user(&daemon),
+        "finalized while signing" => ends::finalized_while_signing(&daemon),
         "out of descriptors" => outage::out_of_descriptors(&daemon),
         "endless pages" => hostile::endless_pages(daemon),
         "broken log-in" => hostile::broken_log_in(daemon),
@@ -80,6 +83,8 @@ scenarios! {
     nobody_waits_long_to_log_out: "hung";
     a_signature_of_a_hung_daemon_has_a_deadline: "hung signature";
     many_threads_sign_while_the_daemon_restarts: "crowd";
+    nobody_signs_as_who_has_logged_out: "another user";
+    a_process_finalizes_while_other_threads_sign: "finalized while signing";
     calls_share_connections_when_descriptors_are_scarce: "out of descriptors";
     a_search_ends_whatever_the_daemon_says: "endless pages";
     a_password_is_sent_once_for_each_log_in: "broken log-in";
