@@ -2,7 +2,8 @@
 //!
 //! [`options`] say what is measured; [`stage`] makes the tokens, keys and certificates; [`handshakes`] loads web
 //! servers, [`signing`] loads tokens through PKCS#11 ([`tokens`]), and [`distance`] does both with the daemon behind
-//! a proxy ([`delay`]). [`results`] is what comes out, written as JSON and by [`markdown`].
+//! a proxy ([`delay`]). [`results`] is what comes out, written as JSON, by
+//! [`markdown`] and by [`picture`].
 #![forbid(unsafe_code)]
 
 pub mod delay;
@@ -12,6 +13,7 @@ pub mod machine;
 pub mod markdown;
 pub mod options;
 pub mod order;
+pub mod picture;
 pub mod progress;
 pub mod results;
 pub mod signing;

@@ -15,7 +15,7 @@ use strongroom_bench::progress::{Progress, rounded};
 use strongroom_bench::results::Results;
 use strongroom_bench::stage::Stage;
 use strongroom_bench::tokens::Tokens;
-use strongroom_bench::{distance, handshakes, markdown, signing};
+use strongroom_bench::{distance, handshakes, markdown, picture, signing};
 use strongroom_demo::process;
 use strongroom_demo::programs::repository;
 
@@ -37,12 +37,19 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let effort = options.effort();
-    let results = measure(&effort)?;
+    let results = match &options.from {
+        Some(file) => read(file)?,
+        None => measure(&options.effort())?,
+    };
     write(options, &results)?;
     let failures = results.failures();
     anyhow::ensure!(failures == 0.0, "{failures} operations failed");
     Ok(())
+}
+
+fn read(file: &Path) -> Result<Results> {
+    let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} has no results", file.display()))
 }
 
 fn measure(effort: &Effort) -> Result<Results> {
@@ -107,7 +114,8 @@ fn write(options: &Options, results: &Results) -> Result<()> {
         (None, None) => repository("demo/.run").join("bench"),
     };
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    fs::write(folder.join("results.md"), markdown::document(results, &[]))?;
+    let pictures = picture::draw(results, &folder)?;
+    fs::write(folder.join("results.md"), markdown::document(results, &pictures))?;
     write_json(results, &folder.join("results.json"))?;
     if let Some(file) = &options.json {
         write_json(results, file)?;

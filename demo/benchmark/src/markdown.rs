@@ -4,6 +4,8 @@ mod handshakes;
 mod targets;
 mod tokens;
 
+pub use handshakes::distance;
+
 use std::fmt::Write as _;
 
 use crate::results::Results;

@@ -46,6 +46,10 @@ pub struct Options {
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub document: Option<PathBuf>,
 
+    /// Measure nothing: make tables and pictures from results that were written earlier
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "parts", "profile"], help_heading = "Output")]
+    pub from: Option<PathBuf>,
+
     /// Only these parts
     #[arg(long, value_name = "PARTS", value_delimiter = ',', help_heading = "What")]
     pub parts: Vec<Part>,

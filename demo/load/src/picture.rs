@@ -1,11 +1,13 @@
-//! Draws a report: latency over time above, throughput and errors below.
+//! Draws pictures as SVG and PNG. A report's has latency over time above, throughput and errors below.
 
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
 use plotters::backend::{BitMapBackend, SVGBackend};
-use plotters::drawing::IntoDrawingArea as _;
+use plotters::coord::Shift;
+use plotters::drawing::{DrawingArea, IntoDrawingArea as _};
+use plotters_backend::DrawingBackend;
 
 use crate::report::Report;
 use crate::text::{Fonts, Line};
@@ -15,9 +17,9 @@ mod panels;
 
 use canvas::Canvas;
 
-/// Width and height in the units that sizes are given in.
+/// Width and height of a report's picture, in the units that sizes are given in.
 const SIZE: (u32, u32) = (1200, 720);
-/// plotters places things at whole pixels. The SVG is drawn larger, and shown at [`SIZE`].
+/// plotters places things at whole pixels. The SVG is drawn larger, and shown at its size.
 const SVG_SCALE: u32 = 4;
 /// Pixels of the PNG for one unit, as halves: 3 are one and a half.
 const PNG_SCALE: u32 = 2;
@@ -64,33 +66,64 @@ impl Format {
     }
 }
 
-/// Draws `report` into a file whose name tells the format.
+/// Something that can be drawn, with the size of the sheet.
+pub trait Drawing {
+    /// Width and height, in the units of all sizes.
+    fn size(&self) -> (u32, u32);
+
+    /// Says in a sentence what the picture shows.
+    fn spoken(&self) -> String;
+
+    /// Draws everything. `scale` is the number of pixels in a unit.
+    ///
+    /// # Errors
+    ///
+    /// plotters' words.
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, scale: u32) -> Result<(), String>;
+}
+
+impl Drawing for Report {
+    fn size(&self) -> (u32, u32) {
+        SIZE
+    }
+
+    fn spoken(&self) -> String {
+        panels::spoken(self)
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, scale: u32) -> Result<(), String> {
+        panels::draw(area, self, scale)
+    }
+}
+
+/// Draws into a file whose name tells the format.
 ///
 /// # Errors
 ///
 /// If the name does not tell, or the file cannot be written.
-pub fn save(report: &Report, path: &Path) -> Result<(), PictureError> {
+pub fn save(drawing: &impl Drawing, path: &Path) -> Result<(), PictureError> {
     let bytes = match Format::of(path).ok_or(PictureError::Format)? {
-        Format::Svg => svg(report)?.into_bytes(),
-        Format::Png => png(report)?,
+        Format::Svg => svg(drawing)?.into_bytes(),
+        Format::Png => png(drawing)?,
     };
     Ok(std::fs::write(path, bytes)?)
 }
 
-/// Draws `report` as an SVG document without text elements: it needs no font.
+/// Draws as an SVG document without text elements: it needs no font.
 ///
 /// # Errors
 ///
 /// If plotters fails.
-pub fn svg(report: &Report) -> Result<String, PictureError> {
+pub fn svg(drawing: &impl Drawing) -> Result<String, PictureError> {
+    let size = drawing.size();
     let fonts = Rc::new(fonts()?);
     let lines = Rc::new(RefCell::new(Vec::new()));
     let mut document = String::new();
-    let (width, height) = (SIZE.0 * SVG_SCALE, SIZE.1 * SVG_SCALE);
+    let (width, height) = (size.0 * SVG_SCALE, size.1 * SVG_SCALE);
     {
         let backend = SVGBackend::with_string(&mut document, (width, height));
         let canvas = Canvas::new(backend, Rc::clone(&fonts), Rc::clone(&lines));
-        panels::draw(&canvas.into_drawing_area(), report, SVG_SCALE).map_err(PictureError::Draw)?;
+        drawing.draw(&canvas.into_drawing_area(), SVG_SCALE).map_err(PictureError::Draw)?;
     }
     let mut text = String::new();
     for line in lines.borrow().iter() {
@@ -99,34 +132,35 @@ pub fn svg(report: &Report) -> Result<String, PictureError> {
     }
     text.push_str("</svg>");
     // The letters lie on top of everything, and what they say is there to be found.
-    let spoken = escaped(&panels::spoken(report));
+    let spoken = escaped(&drawing.spoken());
     Ok(document
         .replacen(
             &format!("width=\"{width}\" height=\"{height}\""),
-            &format!("width=\"{}\" height=\"{}\"", SIZE.0, SIZE.1),
+            &format!("width=\"{}\" height=\"{}\"", size.0, size.1),
             1,
         )
         .replacen(">\n", &format!(" role=\"img\">\n<title>{spoken}</title>\n"), 1)
         .replace("</svg>", &text))
 }
 
-/// Draws `report` as a PNG file.
+/// Draws as a PNG file.
 ///
 /// # Errors
 ///
 /// If plotters or the encoder fails.
-pub fn png(report: &Report) -> Result<Vec<u8>, PictureError> {
+pub fn png(drawing: &impl Drawing) -> Result<Vec<u8>, PictureError> {
+    let size = drawing.size();
     let fonts = Rc::new(fonts()?);
     let lines = Rc::new(RefCell::new(Vec::new()));
     let scale = PNG_SCALE * OVERSAMPLING;
-    let large = (SIZE.0 * scale, SIZE.1 * scale);
+    let large = (size.0 * scale, size.1 * scale);
     let mut pixels = vec![0xff; 3 * large.0 as usize * large.1 as usize];
     {
         let backend = BitMapBackend::with_buffer(&mut pixels, large);
         let canvas = Canvas::new(backend, Rc::clone(&fonts), Rc::clone(&lines));
-        panels::draw(&canvas.into_drawing_area(), report, scale).map_err(PictureError::Draw)?;
+        drawing.draw(&canvas.into_drawing_area(), scale).map_err(PictureError::Draw)?;
     }
-    let (width, height) = (SIZE.0 * PNG_SCALE, SIZE.1 * PNG_SCALE);
+    let (width, height) = (size.0 * PNG_SCALE, size.1 * PNG_SCALE);
     let mut pixels = averaged(&pixels, width as usize, height as usize, OVERSAMPLING as usize);
     for line in lines.borrow().iter() {
         #[allow(clippy::cast_precision_loss)] // 2
