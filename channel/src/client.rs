@@ -10,8 +10,8 @@ use rustix::thread::futex::{self, Timespec};
 use crate::layout::{self, MAX_PAYLOAD, MAX_TEXT, SLOTS, slot, slot_at};
 use crate::memory::{Access, Mapping};
 
-/// In [`Client::taken`]: no further exchange begins.
-const CLOSED: u64 = 1 << SLOTS;
+/// In [`Client::holders`]: no further exchange begins.
+const CLOSED: u32 = 1 << 31;
 
 /// How long a client sleeps before it asks whether the daemon is still there.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -106,15 +106,17 @@ pub enum ChannelError {
 /// memory.
 #[derive(Debug)]
 pub struct Client {
-    /// The slots in use, and [`CLOSED`].
-    taken: AtomicU64,
-    /// Dropped by whoever makes `taken` equal [`CLOSED`], which happens once.
+    /// Exchanges under way, and [`CLOSED`].
+    holders: AtomicU32,
+    /// The slots in use: bit n of word m is slot 64 m + n.
+    taken: [AtomicU64; layout::POSTED_WORDS],
+    /// Dropped by whoever makes `holders` equal [`CLOSED`], which happens once.
     parts: UnsafeCell<Option<Parts>>,
     bell: RawFd,
 }
 
-// SAFETY: `parts` is read only by those who hold a slot in `taken`, and taken out once, when no slot is held and none
-// can be taken any more (see release and close).
+// SAFETY: `parts` is read only by those whom `holders` counts, and taken out once, when it counts nobody and counts no
+// more (see release and close).
 unsafe impl Sync for Client {}
 // SAFETY: nothing in it belongs to a thread.
 unsafe impl Send for Client {}
@@ -150,7 +152,12 @@ impl Client {
             bell,
         };
         let bell = parts.bell.as_raw_fd();
-        Ok(Client { taken: AtomicU64::new(0), parts: UnsafeCell::new(Some(parts)), bell })
+        Ok(Client {
+            holders: AtomicU32::new(0),
+            taken: Default::default(),
+            parts: UnsafeCell::new(Some(parts)),
+            bell,
+        })
     }
 
     /// The number of the bell's descriptor, close-on-exec; closed with the channel.
@@ -182,52 +189,60 @@ impl Client {
 
     /// Begins no further exchange, and gives the memory and the bell back when the last one is over.
     pub fn close(&self) {
-        if self.taken.fetch_or(CLOSED, Ordering::AcqRel) == 0 {
+        if self.holders.fetch_or(CLOSED, Ordering::AcqRel) == 0 {
             self.give_back();
         }
     }
 
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
-        self.taken.load(Ordering::Acquire) & CLOSED != 0
+        self.holders.load(Ordering::Acquire) & CLOSED != 0
     }
 
     fn hold(&self) -> Result<Held<'_>, ChannelError> {
-        let mut taken = self.taken.load(Ordering::Relaxed);
-        loop {
-            if taken & CLOSED != 0 {
-                return Err(ChannelError::Closed);
-            }
-            let number = taken.trailing_ones() as usize;
-            if number >= SLOTS {
-                return Err(ChannelError::Full);
-            }
-            let with = taken | 1 << number;
-            match self.taken.compare_exchange_weak(taken, with, Ordering::AcqRel, Ordering::Relaxed) {
-                Err(now) => taken = now,
-                Ok(_) => {
-                    // SAFETY: a slot is held and the channel was not closed: the parts stay until it is released.
-                    let parts = unsafe { &*self.parts.get() };
-                    let Some(parts) = parts.as_ref() else {
-                        // Cannot happen: they are taken out only after CLOSED was set.
-                        return Err(ChannelError::Closed);
-                    };
-                    return Ok(Held { client: self, parts, number });
-                }
-            }
+        let entered = self.holders.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |holders| {
+            (holders & CLOSED == 0).then_some(holders + 1)
+        });
+        if entered.is_err() {
+            return Err(ChannelError::Closed);
+        }
+        let Some(number) = self.take_slot() else {
+            self.leave();
+            return Err(ChannelError::Full);
+        };
+        // SAFETY: counted in `holders` before the channel was closed: the parts stay until we leave.
+        match unsafe { &*self.parts.get() } {
+            Some(parts) => Ok(Held { client: self, parts, number }),
+            // Cannot happen: they are taken out only after CLOSED was set and the last one has left.
+            None => Err(ChannelError::Closed),
         }
     }
 
+    fn take_slot(&self) -> Option<usize> {
+        self.taken.iter().zip(0..).find_map(|(word, place)| {
+            let before = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |taken| {
+                (taken != u64::MAX).then(|| taken | 1 << taken.trailing_ones())
+            });
+            Some(64 * place + before.ok()?.trailing_ones() as usize)
+        })
+    }
+
     fn release(&self, number: usize) {
-        let bit = 1 << number;
-        if self.taken.fetch_and(!bit, Ordering::AcqRel) & !bit == CLOSED {
+        if let Some(word) = self.taken.get(number / 64) {
+            word.fetch_and(!(1 << (number % 64)), Ordering::AcqRel);
+        }
+        self.leave();
+    }
+
+    fn leave(&self) {
+        if self.holders.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
             self.give_back();
         }
     }
 
-    /// Called once: by close if no slot is held then, else by the release of the last one.
+    /// Called once: by close if no exchange is under way then, else by the last one that leaves.
     fn give_back(&self) {
-        // SAFETY: closed and no slot held: nobody has a reference to the parts, nor will.
+        // SAFETY: closed and nobody counted: nobody has a reference to the parts, nor will.
         drop(unsafe { (*self.parts.get()).take() });
     }
 }
@@ -277,15 +292,17 @@ impl Held<'_> {
         let start = slot_at(self.number);
         let written = region.copy_in_all(start + layout::PAYLOAD, &[iv, aad, request.data])
             && region.copy_in(start, &fields);
-        let (Some(posted), Some(watched), Some(awake)) =
-            (region.word(layout::POSTED), region.number(layout::WATCHED), state.number(layout::AWAKE))
-        else {
+        let (Some(posted), Some(watched), Some(awake)) = (
+            region.word(layout::posted_at(self.number / 64)),
+            region.number(layout::WATCHED),
+            state.number(layout::AWAKE),
+        ) else {
             return Err(ChannelError::Malformed);
         };
         if !written {
             return Err(ChannelError::Malformed);
         }
-        posted.fetch_or(1 << self.number, Ordering::SeqCst);
+        posted.fetch_or(1 << (self.number % 64), Ordering::SeqCst);
         if watched.load(Ordering::SeqCst) == 0 || awake.load(Ordering::SeqCst) == 0 {
             // It fails only when nobody has listened for 2^64 rings; then somebody will look at the connection.
             let _ = rustix::io::write(bell, &1u64.to_ne_bytes());

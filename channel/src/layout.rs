@@ -5,7 +5,7 @@
 //!
 //! | offset in the header | size | name | written by |
 //! |---|---|---|---|
-//! | 0 | 8 | posted: bit n is set when slot n holds a new request; the daemon sets all to 0 when it takes them | both |
+//! | 0 | 16 | posted, two words of 64 bits: bit n of word m is set when slot 64 m + n holds a new request; the daemon sets all to 0 when it takes them | both |
 //! | 64 | 4 | watched: 1 while the daemon, as long as it is awake, looks at `posted` by itself | daemon |
 //!
 //! | offset in a slot | size | name |
@@ -29,7 +29,7 @@
 //! the two sees the other (all four accesses are sequentially consistent).
 
 /// Slots in a region: exchanges that one client has under way at most.
-pub const SLOTS: usize = 63;
+pub const SLOTS: usize = 128;
 
 /// The size of the header, in bytes.
 pub const HEADER: usize = 4096;
@@ -52,7 +52,14 @@ pub const MAX_PAYLOAD: usize = SLOT - PAYLOAD;
 /// The longest error text, in bytes.
 pub const MAX_TEXT: usize = 512;
 
-pub(crate) const POSTED: usize = 0;
+/// Words of `posted`.
+pub(crate) const POSTED_WORDS: usize = SLOTS / 64;
+
+/// Where word `number` of `posted` is in the header.
+pub(crate) const fn posted_at(number: usize) -> usize {
+    8 * number
+}
+
 pub(crate) const WATCHED: usize = 64;
 pub(crate) const AWAKE: usize = 0;
 

@@ -10,9 +10,6 @@ use rustix::thread::futex;
 use crate::layout::{self, MAX_PAYLOAD, MAX_TEXT, SLOTS, slot, slot_at};
 use crate::memory::{self, Access, Mapping};
 
-/// The bits of `posted` that mean a slot.
-const ALL: u64 = (1 << SLOTS) - 1;
-
 /// A client's region.
 #[derive(Debug)]
 pub struct Region {
@@ -58,17 +55,24 @@ impl Region {
 
     /// Whether there are new requests.
     pub fn has_posted(&self) -> bool {
-        self.memory.word(layout::POSTED).is_some_and(|posted| posted.load(Ordering::SeqCst) & ALL != 0)
+        (0..layout::POSTED_WORDS).any(|number| {
+            let posted = self.memory.word(layout::posted_at(number));
+            posted.is_some_and(|posted| posted.load(Ordering::SeqCst) != 0)
+        })
     }
 
-    /// Takes the new requests: bit n is slot n.
-    pub fn take_posted(&self) -> u64 {
-        let Some(posted) = self.memory.word(layout::POSTED) else { return 0 };
-        // Looked at far more often than written: the line stays shared.
-        match posted.load(Ordering::Relaxed) & ALL {
-            0 => 0,
-            _ => posted.swap(0, Ordering::SeqCst) & ALL,
-        }
+    /// Takes the new requests: one bit for each slot that has one, the first slot's lowest.
+    pub fn take_posted(&self) -> u128 {
+        (0..layout::POSTED_WORDS).rev().fold(0, |taken, number| {
+            let posted = self.memory.word(layout::posted_at(number)).map_or(0, |posted| {
+                // Looked at far more often than written: the line stays shared.
+                match posted.load(Ordering::Relaxed) {
+                    0 => 0,
+                    _ => posted.swap(0, Ordering::SeqCst),
+                }
+            });
+            taken << 64 | u128::from(posted)
+        })
     }
 
     /// Tells the client whether the daemon looks at its posts while it is awake.

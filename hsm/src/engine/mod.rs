@@ -37,7 +37,7 @@ use crate::vault::Vault;
 /// Messages above this many bytes are hashed on a signing thread, whatever the key.
 const LONG: usize = 16 * 1024;
 
-/// Channels at the same time, each with up to half a megabyte of shared memory if its client uses all slots.
+/// Channels at the same time, each with up to a megabyte of shared memory if its client uses all slots.
 const MOST_CHANNELS: usize = 4_096;
 
 /// Channels of one user id.
