@@ -123,6 +123,11 @@ impl Daemon {
     /// Stops it in its tracks: it keeps its connections and answers nobody.
     pub fn pause(&self) {
         self.signal(libc::SIGSTOP);
+        let id = self.child.as_ref().unwrap().id() as libc::pid_t;
+        let mut status = 0;
+        // SAFETY: our own child; waits until all of its threads have stopped.
+        assert_eq!(unsafe { libc::waitpid(id, &mut status, libc::WUNTRACED) }, id);
+        assert!(libc::WIFSTOPPED(status));
     }
 
     /// Lets it go on after [`Daemon::pause`].
