@@ -17,7 +17,7 @@
 //!   intermediate values on the stack are not (for Ed25519 the expanded key among them), and the working memory of
 //!   RSA is left full: primes, exponents, results. Callers give RSA its working memory and wipe that, and call all
 //!   of it on a stack that is protected or wiped.
-//! - **Lanes**: a lane that is not used has null pointers and gets a status of its own; the others are computed.
+//! - **Lanes**: a lane that is not used may have null pointers and gets a status of its own; the others are computed.
 //!
 //! The declarations are written by hand, a dozen functions over integers and pointers: bindgen would need the
 //! headers and clang for every build, and a build without them would need the hand-written ones all the same.

@@ -99,6 +99,15 @@ impl Choices {
         self.of(kind).map(|choice| choice.cost(batch.clamp(1, LANES))).unwrap_or_default()
     }
 
+    /// What a batch of `batch` signatures (1 to 8) costs in processor time, by aws-lc and by crypto_mb where that is
+    /// there. For the benchmark.
+    pub fn costs(&self, kind: KeyKind, batch: usize) -> (Duration, Option<Duration>) {
+        let batch = batch.clamp(1, LANES);
+        self.of(kind).map_or((Duration::ZERO, None), |choice| {
+            (choice.alone * batch as u32, choice.together.map(|together| together.cost(batch)))
+        })
+    }
+
     /// The library, if it is used at all.
     pub(super) fn library(&self) -> Option<CryptoMb> {
         self.library.ok().filter(|_| self.kinds.iter().any(|choice| choice.from <= LANES))
