@@ -89,6 +89,8 @@ impl Drop for Line {
 #[derive(Debug, Default)]
 pub struct Door {
     current: Mutex<Option<Arc<Line>>>,
+    /// Whether there is one: where sockets serve, their calls do not meet at the lock.
+    is_there: AtomicBool,
     /// One thread opens a channel, the others use sockets meanwhile.
     opening: AtomicBool,
     /// In milliseconds of [`Process::age`]: none is asked for before.
@@ -106,13 +108,22 @@ impl Drop for Opening<'_> {
 
 impl Door {
     fn find(&self, epoch: u64) -> Option<Arc<Line>> {
+        if !self.is_there.load(Ordering::Acquire) {
+            return None;
+        }
         lock(&self.current).as_ref().filter(|line| line.is_usable(epoch)).cloned()
     }
 
     /// Closes the channel; its connection, if there was one.
     pub fn close(&self) -> Option<Lease> {
-        let line = lock(&self.current).take();
+        let line = self.replace(None);
         line.and_then(|line| line.close())
+    }
+
+    fn replace(&self, line: Option<Arc<Line>>) -> Option<Arc<Line>> {
+        let mut current = lock(&self.current);
+        self.is_there.store(line.is_some(), Ordering::Release);
+        std::mem::replace(&mut current, line)
     }
 
     fn take_turn(&self, now: u64) -> Option<Opening<'_>> {
@@ -255,7 +266,7 @@ impl Process {
             door.not_before.store(self.age() + PAUSE.as_millis() as u64, Ordering::Relaxed);
             return;
         };
-        let replaced = lock(&door.current).replace(Arc::new(line));
+        let replaced = door.replace(Some(Arc::new(line)));
         drop(replaced.and_then(|line| line.close()));
         // Whoever logged out before it was there to be closed has left it to us.
         if token.login.epoch() != epoch || !self.is_initialized() {
