@@ -6,6 +6,7 @@
 mod channel;
 mod frames;
 mod large;
+mod outbox;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,17 +16,17 @@ use std::{future, io};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
-use strongroom_protocol::frame::{self, HEADER};
+use strongroom_protocol::frame;
 use strongroom_protocol::secret;
 use strongroom_protocol::v1::{ErrorCode, Request, Response, request::Op, response};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
-use zeroize::Zeroize;
 
 use self::frames::FrameBuffer;
 pub use self::large::LargeFrames;
 use self::large::{Permit, Share};
+use self::outbox::Outbox;
 use crate::engine::Channel;
 use crate::failure::Failure;
 use crate::request;
@@ -33,10 +34,16 @@ use crate::service::Service;
 use crate::session::Session;
 
 /// Requests of one connection that are worked on at the same time; more wait in the socket.
-const MOST_IN_FLIGHT: usize = 64;
+const MOST_IN_FLIGHT: usize = 1024;
+
+/// The size of those requests together, in bytes. (One larger request alone is worked on, too.)
+const MOST_BYTES_IN_FLIGHT: usize = 1 << 20;
 
 /// Replies are written when this many bytes are ready, or when nothing else is.
 const WRITE_SIZE: usize = 16 * 1024;
+
+/// No further request is taken while more bytes of replies wait for the client to take them.
+const MOST_UNSENT: usize = 1 << 20;
 
 /// How long a connection may keep the daemon waiting.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +60,22 @@ impl Default for Deadlines {
     }
 }
 
-/// A reply, and whether its bytes are to be wiped.
-type Reply = (Response, bool);
+/// What a request has come to.
+struct Reply {
+    response: Response,
+    /// Whether its bytes are to be wiped.
+    is_secret: bool,
+    /// The size of the request, in bytes.
+    request: usize,
+}
+
+impl Reply {
+    /// A refusal of what is no request.
+    fn refusal(id: u64, failure: Failure) -> Self {
+        Reply { response: error_response(id, failure), is_secret: false, request: 0 }
+    }
+}
+
 type InFlight = FuturesUnordered<Pin<Box<dyn Future<Output = Reply> + Send>>>;
 
 /// Why a connection ends.
@@ -88,17 +109,17 @@ pub async fn serve(
         stream,
         deadlines,
         frames,
-        out: Vec::new(),
-        out_secret: false,
+        out: Outbox::default(),
         greeted: false,
         in_flight: FuturesUnordered::new(),
+        bytes_in_flight: 0,
         channel: None,
     };
     let end = connection.run(stop).await.err().unwrap_or(End::Closed);
     if let End::Protocol(failure) = &end {
         tracing::warn!(uid = connection.session.uid, "a connection broke the protocol: {failure}");
         // The peer may be a client of another release: tell it, if it listens.
-        connection.reply((error_response(0, failure.clone()), false));
+        connection.reply(Reply::refusal(0, failure.clone()));
     }
     if let End::Protocol(_) | End::Stranger = &end {
         let _ = connection.flush().await;
@@ -140,10 +161,11 @@ struct Connection {
     deadlines: Deadlines,
     frames: FrameBuffer,
     /// Replies that are not written yet.
-    out: Vec<u8>,
-    out_secret: bool,
+    out: Outbox,
     greeted: bool,
     in_flight: InFlight,
+    /// The size of the requests in flight, in bytes.
+    bytes_in_flight: usize,
     /// The client's shared memory, if it has asked for it.
     channel: Option<Channel>,
 }
@@ -153,60 +175,84 @@ impl Connection {
         let mut deadline: Option<Pin<Box<Sleep>>> =
             Some(Box::pin(sleep_until(Instant::now() + self.deadlines.hello)));
         loop {
-            self.take_frames().await?;
-            self.flush().await?;
+            let has_begun_some = self.take_frames().await?;
             let stopping = *stop.borrow();
             if stopping && self.in_flight.is_empty() {
-                return Ok(());
+                return self.flush().await;
             }
+            let may_read = !stopping && self.may_begin();
             if self.greeted {
-                deadline = match (self.frames.is_partial(), deadline.take()) {
+                // The time of a frame runs while the daemon waits for it, and anew for each.
+                deadline = match (self.frames.is_partial() && may_read, deadline.take()) {
+                    (true, Some(running)) if !has_begun_some => Some(running),
+                    (true, _) => Some(Box::pin(sleep_until(Instant::now() + self.deadlines.frame))),
                     (false, _) => None,
-                    (true, Some(running)) => Some(running),
-                    (true, None) => Some(Box::pin(sleep_until(Instant::now() + self.deadlines.frame))),
                 };
             }
-            let may_read = !stopping && self.in_flight.len() < MOST_IN_FLIGHT;
+            let untaken = self.out.deadline();
+            let may_finish = !self.in_flight.is_empty() && self.out.len() < MOST_UNSENT;
+            let (mut reading, writing) = self.stream.split();
             tokio::select! {
-                reply = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                reply = self.in_flight.next(), if may_finish => {
                     if let Some(reply) = reply {
+                        self.bytes_in_flight -= reply.request;
                         self.reply(reply);
                     }
                 }
-                read = self.frames.fill(&mut self.stream), if may_read => {
+                read = self.frames.fill(&mut reading), if may_read => {
                     if read? == 0 {
-                        return Ok(());
+                        return self.flush().await;
                     }
                 }
+                ready = writing.writable(), if untaken.is_some() => ready?,
                 _ = stop.changed(), if !stopping => {}
                 () = expired(&mut deadline), if may_read => return Err(End::Deadline),
+                () = at(untaken) => return Err(End::Deadline),
             }
         }
     }
 
-    /// Begins all requests that have arrived completely.
-    async fn take_frames(&mut self) -> Result<(), End> {
-        while self.in_flight.len() < MOST_IN_FLIGHT {
-            let (decoded, permit) = match self.frames.next() {
-                Ok(None) => return Ok(()),
-                Ok(Some((frame, permit))) => (Request::decode(frame), permit),
+    /// Whether there is room for one more request.
+    fn may_begin(&self) -> bool {
+        let few = self.in_flight.len() < MOST_IN_FLIGHT && self.bytes_in_flight < MOST_BYTES_IN_FLIGHT;
+        few && self.out.len() < MOST_UNSENT
+    }
+
+    /// Begins the requests that have arrived completely, as far as there is room, and writes what the socket takes
+    /// of the replies. Returns whether there were any.
+    async fn take_frames(&mut self) -> Result<bool, End> {
+        let mut has_begun_some = false;
+        loop {
+            if !self.may_begin() {
+                // Writing may make room.
+                self.write()?;
+                if !self.may_begin() {
+                    return Ok(has_begun_some);
+                }
+            }
+            let (size, decoded, permit) = match self.frames.next() {
+                Ok(None) => break,
+                Ok(Some((frame, permit))) => (frame.len(), Request::decode(frame), permit),
                 Err(error) => return Err(malformed(&error.to_string())),
             };
             let request = decoded.map_err(|error| malformed(&error.to_string()))?;
             match request.op {
                 Some(Op::OpenChannel(_)) if self.greeted => self.open_channel(request.id).await?,
-                _ => self.begin(request, permit)?,
+                _ => self.begin(request, size, permit)?,
             }
-            if self.out.len() > WRITE_SIZE {
-                self.flush().await?;
+            has_begun_some = true;
+            // A client that does not take its replies gets the rest later, all at once.
+            if self.out.len() > WRITE_SIZE && self.out.deadline().is_none() {
+                self.write()?;
             }
             // A client with many requests at hand shares the thread with the others.
             tokio::task::consume_budget().await;
         }
-        Ok(())
+        self.write()?;
+        Ok(has_begun_some)
     }
 
-    fn begin(&mut self, request: Request, permit: Option<Arc<Permit>>) -> Result<(), End> {
+    fn begin(&mut self, request: Request, size: usize, permit: Option<Arc<Permit>>) -> Result<(), End> {
         let is_first = !self.greeted;
         if is_first && !matches!(request.op, Some(Op::Hello(_))) {
             return Err(malformed("the first request is not Hello"));
@@ -216,72 +262,46 @@ impl Connection {
         let (service, session) = (Arc::clone(&self.service), Arc::clone(&self.session));
         let mut work: Pin<Box<dyn Future<Output = Reply> + Send>> = Box::pin(async move {
             let _permit = permit;
-            (request::answer(service, session, request).await, is_secret)
+            let response = request::answer(service, session, request).await;
+            Reply { response, is_secret, request: size }
         });
         // What is not ready is polled again, with a real waker, as soon as it is among those in flight.
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(reply) => {
-                let refused = matches!(reply.0.result, Some(response::Result::Error(_)));
+                let refused = matches!(reply.response.result, Some(response::Result::Error(_)));
                 self.reply(reply);
                 if is_first && refused { Err(End::Stranger) } else { Ok(()) }
             }
             Poll::Pending => {
+                self.bytes_in_flight += size;
                 self.in_flight.push(work);
                 Ok(())
             }
         }
     }
 
-    fn reply(&mut self, (mut response, is_secret): Reply) {
-        let id = response.id;
-        self.out_secret |= is_secret;
-        if self.out_secret {
-            // Growing by itself the buffer would leave a copy behind.
-            let needed = self.out.len() + HEADER + response.encoded_len();
-            if needed > self.out.capacity() {
-                let mut larger = Vec::with_capacity(needed.max(2 * self.out.capacity()));
-                larger.extend_from_slice(&self.out);
-                self.out.zeroize();
-                self.out = larger;
-            }
-        }
-        if frame::encode(&response, &mut self.out).is_err() {
-            let failure = Failure::new(ErrorCode::Limit, "the reply is larger than a frame");
-            // An error of this size always fits.
-            let _ = frame::encode(&error_response(id, failure), &mut self.out);
-        }
-        if let Some(result) = &mut response.result {
+    fn reply(&mut self, mut reply: Reply) {
+        self.out.push(&reply.response, reply.is_secret);
+        if let Some(result) = &mut reply.response.result {
             secret::wipe_reply(result);
         }
     }
 
-    /// Writes the replies that are ready.
+    /// Writes what the socket takes of the replies that are ready.
+    fn write(&mut self) -> Result<(), End> {
+        self.out.write(self.deadlines.frame, |bytes| self.stream.try_write(bytes)).map_err(End::Io)
+    }
+
+    /// Writes all replies that are ready.
     async fn flush(&mut self) -> Result<(), End> {
-        let mut written = 0;
-        // One deadline for all of it: who takes a byte now and then has no longer than who takes none.
-        let mut deadline = None;
-        while let Some(rest) = self.out.get(written..).filter(|rest| !rest.is_empty()) {
-            match self.stream.try_write(rest) {
-                Ok(0) => return Err(End::Closed),
-                Ok(more) => written += more,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.deadlines.frame);
-                    match timeout_at(deadline, self.stream.writable()).await {
-                        Ok(ready) => ready?,
-                        Err(_) => return Err(End::Deadline),
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+        loop {
+            self.write()?;
+            let Some(deadline) = self.out.deadline() else { return Ok(()) };
+            match timeout_at(deadline, self.stream.writable()).await {
+                Ok(ready) => ready?,
+                Err(_) => return Err(End::Deadline),
             }
         }
-        if self.out_secret {
-            self.out.zeroize();
-            self.out_secret = false;
-        }
-        self.out.clear();
-        self.out.shrink_to(WRITE_SIZE);
-        Ok(())
     }
 }
 
@@ -292,6 +312,13 @@ fn malformed(what: &str) -> End {
 async fn expired(deadline: &mut Option<Pin<Box<Sleep>>>) {
     match deadline {
         Some(deadline) => deadline.as_mut().await,
+        None => future::pending().await,
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
         None => future::pending().await,
     }
 }

@@ -33,6 +33,10 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::DeleteUser(DeleteUser { name: "new".into() }),
         Op::GenerateKeyPair(GenerateKeyPair { key_type: KeyType::P256.into(), ..Default::default() }),
         Op::ImportKeyPair(ImportKeyPair::default()),
+        Op::GenerateKey(GenerateKey { key_type: KeyType::Aes256.into(), key: None }),
+        Op::ImportKey(ImportKey::default()),
+        Op::Encrypt(Encrypt { key: key.clone(), ..Encrypt::default() }),
+        Op::Decrypt(Decrypt { key: key.clone(), ..Decrypt::default() }),
         Op::CreateObject(CreateObject::default()),
         Op::SetAttributes(SetAttributes { object: key.clone(), ..SetAttributes::default() }),
         Op::Sign(Sign { key, mechanism: Mechanism::Ecdsa.into(), pss: None, data: vec![0; 32] }),
@@ -57,6 +61,7 @@ fn may(who: Who, op: &Op) -> bool {
         Op::ListUsers(_) | Op::CreateUser(_) | Op::DeleteUser(_) | Op::AdmitUid(_) => who == Who::Officer,
         Op::DeletePartition(_) => who == Who::Officer,
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => who == Who::User,
+        Op::GenerateKey(_) | Op::ImportKey(_) | Op::Encrypt(_) | Op::Decrypt(_) => who == Who::User,
         Op::SetAttributes(_) | Op::Sign(_) | Op::DestroyObject(_) => who == Who::User,
     }
 }

@@ -11,7 +11,7 @@ use strongroom_protocol::v1::{ChannelReply, ErrorCode, Response, response};
 use tokio::io::Interest;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Connection, End, error_response};
+use super::{Connection, End, Reply};
 use crate::engine::Descriptors;
 use crate::failure::Failure;
 
@@ -32,7 +32,7 @@ impl Connection {
                 self.send_descriptors(id, &descriptors).await
             }
             Err(failure) => {
-                self.reply((error_response(id, failure), false));
+                self.reply(Reply::refusal(id, failure));
                 Ok(())
             }
         }
@@ -53,7 +53,7 @@ impl Connection {
             });
             match sent {
                 Ok(sent) => {
-                    self.out.extend_from_slice(bytes.get(sent..).unwrap_or_default());
+                    self.out.push_bytes(bytes.get(sent..).unwrap_or_default());
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
