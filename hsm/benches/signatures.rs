@@ -1,6 +1,7 @@
 //! Signatures a second, and the daemon's processor time for one: `cargo bench -p strongroom-hsm`.
 //!
-//! One request at a time over one connection, then over several, per key type; median of five runs.
+//! First what the two crypto engines cost by size of batch; then, through the daemon, one request at a time over one
+//! connection and over several. Per key type; median of five runs.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
 
@@ -10,9 +11,11 @@ mod running;
 use std::time::{Duration, Instant};
 
 use running::{Client, PASSWORD, Process, USER};
+use strongroom_hsm::crypto::{Choices, KeyKind};
 use strongroom_protocol::v1::*;
 
 const RUN: Duration = Duration::from_millis(600);
+const RUNS: usize = 5;
 
 /// The processor time that a process has used so far, user and system.
 fn processor_time(process: u32) -> Duration {
@@ -58,7 +61,26 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// The processor time of each signature in a batch, by each engine.
+fn engines() {
+    let runs: Vec<Choices> = (0..RUNS).map(|_| Choices::measure().unwrap()).collect();
+    println!("{:<10} {:>5} {:>18} {:>21}", "key", "batch", "aws-lc, µs each", "crypto_mb, µs each");
+    for kind in KeyKind::ALL {
+        for batch in [1, 2, 4, 8] {
+            let each = |time: Duration| time.as_secs_f64() * 1e6 / batch as f64;
+            let costs: Vec<_> = runs.iter().map(|choices| choices.costs(kind, batch)).collect();
+            let alone = median(costs.iter().map(|(alone, _)| each(*alone)).collect());
+            let together: Option<Vec<f64>> = costs.iter().map(|(_, together)| together.map(each)).collect();
+            let together = together.map_or("-".to_owned(), |costs| format!("{:.1}", median(costs)));
+            println!("{:<10} {batch:>5} {alone:>18.1} {together:>21}", kind.to_string());
+        }
+    }
+    runs.last().into_iter().flat_map(Choices::describe).for_each(|line| println!("{line}"));
+}
+
 fn main() {
+    engines();
+    println!();
     let directory = tempfile::tempdir().unwrap();
     let process = Process::start(directory.path());
     process.client().make_partition("bench");
@@ -69,7 +91,7 @@ fn main() {
         let key = user(&process).generate(key_type, "key").unwrap().remove(0);
         for connections in [1, 16] {
             let (mut rates, mut costs) = (Vec::new(), Vec::new());
-            for _ in 0..5 {
+            for _ in 0..RUNS {
                 let clients = (0..connections).map(|_| user(&process)).collect();
                 let (before, start) = (processor_time(process.child.id()), Instant::now());
                 let made = signatures(clients, &key) as f64;

@@ -17,7 +17,7 @@ const LONGEST: usize = 512;
 
 /// From so many signatures on the library's public operation, which costs the same for one and for eight, is
 /// cheaper than aws-lc's for each.
-const CHECK_TOGETHER: usize = 4;
+const CHECK_TOGETHER: usize = 3;
 
 /// Working memory of one thread.
 #[derive(Debug)]
