@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // What openssl-sys does not declare.
         .allowlist_function("EVP_PKEY_CTX_new_from_pkey|EVP_PKEY_verify_init_ex|EVP_DigestVerifyInit_ex")
         .allowlist_function("EVP_MD_get0_name|EVP_MD_is_a|EVP_PKEY_public_check|d2i_PUBKEY_ex")
-        .allowlist_function("X509_new_ex")
+        .allowlist_function("X509_new_ex|OPENSSL_thread_stop")
         .allowlist_function("ASYNC_(get_current_job|get_wait_ctx|pause_job)|ASYNC_WAIT_CTX_(set_wait_fd|get_fd|get_callback|set_status)")
         .allowlist_var("ASYNC_STATUS_OK")
         // Types that both know come from openssl-sys.

@@ -19,6 +19,7 @@ mod per_process;
 mod pin;
 mod provider;
 mod settings;
+mod short_digest;
 mod spares;
 mod thread_place;
 mod token;

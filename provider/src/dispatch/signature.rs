@@ -20,6 +20,7 @@ use crate::key::Key;
 use crate::openssl::{Digest, Hash, MAX_DIGEST};
 use crate::params::{Answers, Descriptions, END, Params, describe};
 use crate::provider::Provider;
+use crate::short_digest::short_digest;
 use crate::token::KeyKind;
 
 /// The signature algorithms, by the names that keymgmt's query_operation_name gives.
@@ -395,6 +396,12 @@ unsafe extern "C" fn digest_sign(
             let data = bytes(data, data_length)?;
             if context.kind == KeyKind::Ed25519 {
                 return context.sign(data, out);
+            }
+            if !context.begun
+                && let Some(hash) = context.scheme.hash
+                && let Some((digest, size)) = short_digest(hash, data)
+            {
+                return context.sign(digest.get(..size).unwrap_or_default(), out);
             }
             context.update(data)?;
             context.sign_digest(out)

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::task::Task;
+use crate::bindings::OPENSSL_thread_stop;
 use crate::error::{Error, Result};
 use crate::per_process::PerProcess;
 
@@ -45,7 +46,7 @@ struct Queue {
     threads: usize,
     /// Threads that wait for a task.
     idle: usize,
-    /// Threads that sign.
+    /// Threads that sign, or are about to end.
     busy: usize,
     /// When the system refused the only thread.
     refused: Option<Instant>,
@@ -128,28 +129,47 @@ impl Workers {
     /// What a thread does.
     fn work(&self) {
         let mut queue = self.lock();
-        while !queue.stopped {
+        loop {
+            if queue.stopped {
+                drop(queue);
+                // The end of a thread that has used libcrypto frees what libcrypto keeps for it, and at the end of the
+                // process libcrypto does so too, without a lock between both. The thread ends with the process.
+                loop {
+                    thread::park();
+                }
+            }
             if let Some(task) = queue.tasks.pop_front() {
                 queue.busy += 1;
                 drop(queue);
                 task.run();
                 drop(task);
-                queue = self.lock();
-                queue.busy -= 1;
-                if queue.busy == 0 {
-                    self.quiet.notify_all();
-                }
+                queue = self.no_longer_busy();
                 continue;
             }
             queue.idle += 1;
             let waited = self.wanted.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
             queue = waited.0;
             queue.idle -= 1;
-            if waited.1.timed_out() && queue.tasks.is_empty() {
+            if waited.1.timed_out() && queue.tasks.is_empty() && !queue.stopped {
                 break;
             }
         }
         queue.threads -= 1;
+        queue.busy += 1;
+        drop(queue);
+        // While it counts as busy, so that the process's end waits for it.
+        // SAFETY: frees what libcrypto keeps for this thread, which uses libcrypto no more.
+        unsafe { OPENSSL_thread_stop() };
+        drop(self.no_longer_busy());
+    }
+
+    fn no_longer_busy(&self) -> MutexGuard<'_, Queue> {
+        let mut queue = self.lock();
+        queue.busy -= 1;
+        if queue.busy == 0 {
+            self.quiet.notify_all();
+        }
+        queue
     }
 
     /// Lets nobody begin any more, and waits for what is being signed. What waits is left as it is: its jobs do not run
@@ -161,7 +181,6 @@ impl Workers {
             std::mem::take(&mut queue.tasks)
         };
         drop(waiting);
-        self.wanted.notify_all();
         self.wait_until_quiet();
     }
 

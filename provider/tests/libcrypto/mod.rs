@@ -25,7 +25,7 @@ unsafe extern "C" {
     fn OSSL_STORE_close(store: *mut c_void) -> c_int;
     fn OSSL_STORE_INFO_get1_PKEY(info: *mut c_void) -> *mut ffi::EVP_PKEY;
     fn OSSL_STORE_INFO_free(info: *mut c_void);
-    fn EVP_DigestSignInit_ex(
+    pub fn EVP_DigestSignInit_ex(
         context: *mut ffi::EVP_MD_CTX,
         pkey_context: *mut *mut ffi::EVP_PKEY_CTX,
         digest: *const c_char,
