@@ -167,8 +167,9 @@ impl Process {
                 return Ok(length);
             }
         }
+        let epoch = session.token.login.epoch();
         let length = over_socket(reply)?;
-        self.open_line(&session.token);
+        self.open_line(&session.token, epoch);
         Ok(length)
     }
 
@@ -241,12 +242,12 @@ impl Process {
         }
     }
 
-    /// Opens a channel for the token's log-in, if there is none, on a connection that is idle. If that fails, the
-    /// sockets serve.
-    fn open_line(&'static self, token: &Token) {
-        let epoch = token.login.epoch();
+    /// Opens a channel for the log-in `epoch`, under which a call has succeeded, if there is none, on a connection
+    /// that is idle. If that fails, the sockets serve.
+    fn open_line(&'static self, token: &Token, epoch: u64) {
         let door = self.door(token, epoch);
-        if !state::uses_channel() || door.find(epoch).is_some() {
+        // After a log-out there may be nobody whom the daemon would let sign.
+        if !state::uses_channel() || token.login.epoch() != epoch || door.find(epoch).is_some() {
             return;
         }
         let Some(_turn) = door.take_turn(self.age()) else { return };
