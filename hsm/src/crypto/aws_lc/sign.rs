@@ -25,7 +25,7 @@ impl PrivateKey {
         Ok(signature)
     }
 
-    /// Signs like [`PrivateKey::sign`], into a buffer of [`KeyKind::signature_length`] bytes. After an error the
+    /// Signs like [`PrivateKey::sign`], into a buffer of [`signature_length`](crate::crypto::KeyKind::signature_length) bytes. After an error the
     /// buffer is zero.
     ///
     /// # Errors

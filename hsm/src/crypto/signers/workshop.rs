@@ -11,7 +11,7 @@ use crate::crypto::KeyKind;
 use crate::memory::ProtectedStack;
 
 /// How much of the stack is wiped after a batch, in bytes: more than the engines use (a test looks).
-pub(super) const DEPTH: usize = 24 * 1024;
+pub(super) const DEPTH: usize = 32 * 1024;
 
 /// Both engines, for one thread.
 #[derive(Debug)]
