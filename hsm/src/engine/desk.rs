@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use strongroom_channel::layout::{self, MAX_PAYLOAD};
 use strongroom_channel::{Incoming, State};
 use zeroize::Zeroize;
@@ -24,6 +24,9 @@ use crate::request::encrypt::Use;
 
 /// Who was silent for this long is no longer looked after unasked: it has to ring.
 const SILENT: Duration = Duration::from_millis(200);
+
+/// How long those who have to ring may not be heard while the desk has work without a pause.
+const DEAF: Duration = Duration::from_micros(200);
 
 /// How long the desk looks around before it sleeps, in case the next request is about to come.
 const LINGER: Duration = Duration::from_micros(20);
@@ -77,6 +80,8 @@ struct Desk {
     /// Watches of clients that were not silent lately.
     active: Vec<usize>,
     swept: Instant,
+    /// When it asked last who rang.
+    listened: Instant,
     epoll: OwnedFd,
     mail: Vec<Message>,
     cipher: Box<Cipher>,
@@ -121,6 +126,7 @@ impl Shared {
             free: Vec::new(),
             active: Vec::new(),
             swept: Instant::now(),
+            listened: Instant::now(),
             epoll,
             mail: Vec::with_capacity(64),
             cipher: Box::new(Cipher { input: [0; MAX_PAYLOAD], output: [0; MAX_PAYLOAD] }),
@@ -321,6 +327,10 @@ impl Desk {
         if now.duration_since(self.swept) > SILENT {
             self.sweep(now);
         }
+        // It may never come to sleep.
+        if now.duration_since(self.listened) > DEAF && self.active.len() < self.by_seat.len() {
+            self.listen(Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        }
         found || requests > 0
     }
 
@@ -442,11 +452,17 @@ impl Desk {
             shared.state.set_awake(true);
             return;
         }
-        let mut events = [MaybeUninit::uninit(); 64];
-        let woken = epoll::wait(&self.epoll, &mut events, None);
+        self.listen(None);
         shared.state.set_awake(true);
-        let Ok((events, _)) = woken else { return };
+    }
+
+    /// Waits until somebody rings, or as long as `most`, and looks after them from now on.
+    fn listen(&mut self, most: Option<&Timespec>) {
+        let mut events = [MaybeUninit::uninit(); 64];
+        let woken = epoll::wait(&self.epoll, &mut events, most);
         let now = Instant::now();
+        self.listened = now;
+        let Ok((events, _)) = woken else { return };
         for number in events.iter().map(|event| event.data.u64()).filter(|number| *number != OWN_BELL) {
             self.activate(number as usize, now);
         }
