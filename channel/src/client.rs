@@ -228,7 +228,11 @@ impl Client {
     }
 
     fn release(&self, number: usize) {
-        if let Some(word) = self.taken.get(number / 64) {
+        // After the end a slot is not used again, also not by those who were counted before it: the daemon may yet
+        // write the reply to an exchange that was abandoned.
+        if !self.is_closed()
+            && let Some(word) = self.taken.get(number / 64)
+        {
             word.fetch_and(!(1 << (number % 64)), Ordering::AcqRel);
         }
         self.leave();

@@ -49,8 +49,9 @@ impl Mapping {
     /// Maps a file that has exactly `length` bytes and cannot shrink. Not inherited by children (they would
     /// write into their parent's slots), and not in core dumps.
     pub(crate) fn of(file: &OwnedFd, length: usize, access: Access) -> io::Result<Self> {
-        let size = fs::fstat(file.as_fd())?.st_size;
+        // The seals first: what cannot shrink any more is as long afterwards as is seen now.
         let seals = fs::fcntl_get_seals(file)?;
+        let size = fs::fstat(file.as_fd())?.st_size;
         if usize::try_from(size) != Ok(length) || !seals.contains(SealFlags::SHRINK) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "shared memory of another release"));
         }
