@@ -2,7 +2,7 @@
 
 mod running;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use running::{Client, PASSWORD, Process, Running, TLS, USER};
@@ -128,21 +128,22 @@ fn many_threads_share_a_channel() {
     let channel = open(&mut client);
     let pairs: Vec<_> =
         KINDS.map(|(kind, mechanism)| (client.generate(kind, "key").unwrap(), mechanism)).into();
-    let full = AtomicU64::new(0);
     let signed: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2 * SLOTS)
             .map(|thread| {
-                let (channel, full) = (&channel, &full);
+                let channel = &channel;
                 let (pair, mechanism) = &pairs[thread % pairs.len()];
                 scope.spawn(move || {
                     let mut made = Vec::new();
                     for round in 0..20 {
                         let data = [(thread * 20 + round) as u8; 32];
-                        match sign(channel, &pair[0], *mechanism, &data) {
-                            Ok(signature) => made.push((&pair[1], *mechanism, data, signature)),
-                            Err(ChannelError::Full) => drop(full.fetch_add(1, Ordering::Relaxed)),
-                            Err(other) => panic!("{other}"),
-                        }
+                        let signature = loop {
+                            match sign(channel, &pair[0], *mechanism, &data) {
+                                Err(ChannelError::Full) => std::thread::yield_now(),
+                                other => break other.unwrap(),
+                            }
+                        };
+                        made.push((&pair[1], *mechanism, data, signature));
                     }
                     made
                 })
@@ -150,8 +151,7 @@ fn many_threads_share_a_channel() {
             .collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(signed.len() as u64 + full.into_inner(), 2 * SLOTS as u64 * 20);
-    assert!(signed.len() >= SLOTS * 20);
+    assert_eq!(signed.len(), 2 * SLOTS * 20);
     for (public, mechanism, data, signature) in signed {
         verify(&mut client, public, mechanism, &data, signature);
     }
@@ -195,6 +195,17 @@ fn ciphers_agree_with_those_over_the_socket() {
     assert_eq!(ask(decrypt(), &vec![0; SLOT], &mut out), Err(ChannelError::TooLarge));
 }
 
+/// A region as a hostile client sees it. Stays mapped.
+fn mapped(region: &std::os::fd::OwnedFd) -> &'static [AtomicU64] {
+    use rustix::mm::*;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a mapping of the whole file that is never unmapped, used as atomics as the other side does.
+    unsafe {
+        let start = mmap(std::ptr::null_mut(), REGION, protection, MapFlags::SHARED, region, 0).unwrap();
+        std::slice::from_raw_parts(start.cast::<AtomicU64>(), REGION / 8)
+    }
+}
+
 /// Writes all over the region, again and again, with every bit of `posted` set and the bell rung.
 #[test]
 fn a_hostile_client_hurts_only_itself() {
@@ -207,20 +218,7 @@ fn a_hostile_client_hurts_only_itself() {
     // Its size is fixed.
     assert!(rustix::fs::ftruncate(&given.region, 0).is_err());
     assert!(rustix::fs::ftruncate(&given.region, 2 * REGION as u64).is_err());
-    // SAFETY: a mapping of the whole file, used as atomics as the other side does.
-    let words = unsafe {
-        use rustix::mm::*;
-        let start = mmap(
-            std::ptr::null_mut(),
-            REGION,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED,
-            &given.region,
-            0,
-        )
-        .unwrap();
-        std::slice::from_raw_parts(start.cast::<AtomicU64>(), REGION / 8)
-    };
+    let words = mapped(&given.region);
     let mut seed = 1u64;
     let mut random = move || {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -289,4 +287,218 @@ fn the_end_of_the_daemon_and_of_a_connection_is_noticed() {
     let outcome = channel.exchange(&request, &mut [0; 512], &mut || connection.is_open());
     assert_eq!(outcome, Err(ChannelError::Abandoned));
     assert_eq!(sign(&channel, &pair[0], Mechanism::Ecdsa, &[1; 32]), Err(ChannelError::Closed));
+}
+
+/// The desk never rests, and somebody who was silent for a while has only the bell.
+#[test]
+fn a_silent_client_is_heard_although_others_never_pause() {
+    let running = Running::with_partition();
+    let mut silent = running.user();
+    let channel = open(&mut silent);
+    let pair = silent.generate(KeyType::P256, "key").unwrap();
+    let mut busy = [running.user(), running.user()];
+    let busy = busy.each_mut().map(|client| client.connection.open_channel().unwrap().unwrap());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for given in &busy {
+            let (words, over) = (mapped(&given.region), &over);
+            rustix::io::write(&given.bell, &1u64.to_ne_bytes()).unwrap();
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    words[0].store(u64::MAX, Ordering::SeqCst);
+                }
+            });
+        }
+        let waited: Vec<_> = (0..4)
+            .map(|_| {
+                std::thread::sleep(Duration::from_millis(300));
+                let started = Instant::now();
+                sign(&channel, &pair[0], Mechanism::Ecdsa, &[1; 32]).map(|_| started.elapsed())
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        for waited in waited {
+            let waited = waited.unwrap();
+            assert!(waited < Duration::from_secs(2), "{waited:?}");
+        }
+    });
+}
+
+/// How long the clients of [`every_exchange_returns_whatever_the_rhythm`] go on: `STRONGROOM_STRESS` in seconds.
+fn stress_time() -> Duration {
+    let seconds = std::env::var("STRONGROOM_STRESS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(3))
+}
+
+/// The longest that an exchange may take, however busy the machine is.
+const AT_MOST: Duration = Duration::from_secs(5);
+
+/// Numbers that look random, a different sequence for each seed.
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % sides
+    }
+
+    /// Mostly none; now and then so long that the daemon sleeps; sometimes so long that it listens for the bell only.
+    fn pause(&mut self) {
+        match self.throw(100) {
+            0..60 => {}
+            60..80 => std::thread::sleep(Duration::from_micros(self.throw(100))),
+            80..98 => std::thread::sleep(Duration::from_micros(self.throw(5000))),
+            _ => std::thread::sleep(Duration::from_millis(190 + self.throw(60))),
+        }
+    }
+}
+
+/// The keys that the clients of the stress test use: those to sign, and the secret one.
+struct StressKeys {
+    to_sign: Vec<(ObjectInfo, Mechanism)>,
+    secret: ObjectInfo,
+}
+
+/// Signs, encrypts and decrypts over one channel from several threads.
+fn stress(channel: &Channel, keys: &StressKeys, seed: u64, until: Instant) {
+    let exchange = |operation, key: &ObjectInfo, data: &[u8], out: &mut [u8]| {
+        let request = Request { operation, partition: TLS, key: identity(key), data };
+        let started = Instant::now();
+        let length = channel.exchange(&request, out, &mut || started.elapsed() < AT_MOST).unwrap();
+        assert!(started.elapsed() < AT_MOST, "an exchange took {:?}", started.elapsed());
+        length
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                let mut dice = Dice(seed * 4 + thread);
+                while Instant::now() < until {
+                    dice.pause();
+                    let mut out = [0; 4096];
+                    if dice.throw(3) == 0 {
+                        // Nobody gets what was meant for somebody else.
+                        let mut plain = vec![0; 16 + dice.throw(2000) as usize];
+                        plain.iter_mut().for_each(|byte| *byte = dice.throw(256) as u8);
+                        let (iv, aad, tag_bits) = (&[7; 12][..], &[8; 20][..], 128);
+                        let length = exchange(
+                            Operation::Encrypt { iv, aad, tag_bits },
+                            &keys.secret,
+                            &plain,
+                            &mut out,
+                        );
+                        let sealed = out[..length].to_vec();
+                        let length = exchange(
+                            Operation::Decrypt { iv, aad, tag_bits },
+                            &keys.secret,
+                            &sealed,
+                            &mut out,
+                        );
+                        assert_eq!(out[..length], plain);
+                    } else {
+                        let (key, mechanism) = &keys.to_sign[dice.throw(keys.to_sign.len() as u64) as usize];
+                        let mechanism = *mechanism as u32;
+                        let operation = Operation::Sign { mechanism, hash: 0, mgf1_hash: 0, salt_length: 0 };
+                        assert!(exchange(operation, key, &[thread as u8; 32], &mut out) >= 64);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Logs in without a password, which takes its time.
+fn redeem(client: &mut Client, ticket: Vec<u8>) {
+    let login = Login { role: Role::CryptoUser.into(), ticket, ..Login::default() };
+    client.call(Op::Login(login)).unwrap();
+}
+
+fn stress_keys(client: &mut Client) -> StressKeys {
+    let all = client.find(FindObjects::default()).unwrap();
+    let of = |kind: KeyType| {
+        let is_it =
+            |object: &&ObjectInfo| object.key_type() == kind && object.class() != ObjectClass::PublicKey;
+        all.iter().find(is_it).unwrap().clone()
+    };
+    StressKeys {
+        to_sign: vec![
+            (of(KeyType::P256), Mechanism::Ecdsa),
+            (of(KeyType::P384), Mechanism::Ecdsa),
+            (of(KeyType::Ed25519), Mechanism::Eddsa),
+            (of(KeyType::Rsa2048), Mechanism::RsaPkcs),
+        ],
+        secret: of(KeyType::Aes256),
+    }
+}
+
+/// A client process of [`every_exchange_returns_whatever_the_rhythm`], which starts it.
+#[test]
+#[ignore = "started by every_exchange_returns_whatever_the_rhythm"]
+fn stress_in_a_process() {
+    let socket = std::env::var_os("STRONGROOM_STRESS_SOCKET").unwrap();
+    let ticket = std::env::var("STRONGROOM_STRESS_TICKET").unwrap();
+    let ticket = ticket.split(' ').map(|byte| byte.parse().unwrap()).collect();
+    let mut client = Client::open(socket.as_ref()).unwrap();
+    redeem(&mut client, ticket);
+    let keys = stress_keys(&mut client);
+    let channel = open(&mut client);
+    stress(&channel, &keys, u64::from(std::process::id()), Instant::now() + stress_time());
+}
+
+/// Clients in this and other processes, with pauses of all lengths: the daemon sleeps and wakes all the time, regions
+/// fall silent and speak again, come and go, and so do log-ins and processes.
+#[test]
+fn every_exchange_returns_whatever_the_rhythm() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Process::start(directory.path());
+    let mut first = daemon.client();
+    first.make_partition("tls");
+    let ticket = first.login(Role::CryptoUser, USER, PASSWORD).unwrap().ticket;
+    for kind in [KeyType::P256, KeyType::P384, KeyType::Ed25519, KeyType::Rsa2048] {
+        first.generate(kind, "key").unwrap();
+    }
+    let request = GenerateKey { key_type: KeyType::Aes256.into(), ..GenerateKey::default() };
+    first.objects(Op::GenerateKey(request)).unwrap();
+    let keys = stress_keys(&mut first);
+    let process = || {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "stress_in_a_process", "--ignored", "--quiet"]);
+        let in_words: Vec<_> = ticket.iter().map(u8::to_string).collect();
+        command.env("STRONGROOM_STRESS_TICKET", in_words.join(" "));
+        command.env("STRONGROOM_STRESS_SOCKET", &daemon.socket).stdout(std::process::Stdio::null());
+        command.spawn().unwrap()
+    };
+    let until = Instant::now() + stress_time();
+    let mut others = [process(), process()];
+    std::thread::scope(|scope| {
+        for seed in 0..3 {
+            let (keys, mut client) = (&keys, daemon.client());
+            redeem(&mut client, ticket.clone());
+            scope.spawn(move || stress(&open(&mut client), keys, seed, until));
+        }
+        // Come and go, most with a request that they do not wait for.
+        scope.spawn(|| {
+            while Instant::now() < until {
+                let mut client = daemon.client();
+                redeem(&mut client, ticket.clone());
+                let channel = open(&mut client);
+                let (key, mechanism) = &keys.to_sign[3];
+                let mechanism = *mechanism as u32;
+                let operation = Operation::Sign { mechanism, hash: 0, mgf1_hash: 0, salt_length: 0 };
+                let request = Request { operation, partition: TLS, key: identity(key), data: &[1; 32] };
+                let _ = channel.exchange(&request, &mut [0; 512], &mut || false);
+            }
+        });
+        // Dies in the middle of something.
+        scope.spawn(|| {
+            while Instant::now() < until {
+                let mut process = process();
+                std::thread::sleep(Duration::from_millis(400));
+                process.kill().unwrap();
+                process.wait().unwrap();
+            }
+        });
+    });
+    for other in &mut others {
+        assert!(other.wait().unwrap().success());
+    }
 }
