@@ -230,7 +230,7 @@ fn absent(program: Program, key: Key, source: Source, error: &anyhow::Error) -> 
             "Debian's HAProxy is built without engines".to_owned()
         }
         (Source::Engine, Key::Ed25519) => "libp11's engine knows RSA and ECDSA only".to_owned(),
-        _ => said.lines().next().unwrap_or_default().to_owned(),
+        _ => said.lines().take(2).collect::<Vec<_>>().join(" "),
     };
     Absent { server: program, key, source, why, said }
 }

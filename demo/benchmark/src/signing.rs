@@ -9,7 +9,9 @@ use crate::results::{Results, Subject, Token};
 use crate::tokens::{OPERATIONS, Target, Tokens, expected, expected_to_make, many};
 
 /// Sessions of the tables.
-const SESSIONS: [u32; 3] = [1, 8, 64];
+fn table_sessions(effort: &Effort) -> &'static [u32] {
+    if effort.quick { &[1, 64] } else { &[1, 8, 64] }
+}
 /// Sessions against which cost is drawn.
 const SCALE_SESSIONS: [u32; 5] = [1, 4, 16, 64, 256];
 /// Partitions over which fifty sessions are spread.
@@ -26,7 +28,8 @@ pub fn expected_time(effort: &Effort) -> std::time::Duration {
     let mut total = std::time::Duration::ZERO;
     let has = |part| effort.parts.contains(&part);
     if has(Part::Tokens) {
-        total += expected_to_make(many(effort)) + expected(effort, OPERATIONS.len() * SESSIONS.len() * 2 * 2);
+        total += expected_to_make(many(effort))
+            + expected(effort, OPERATIONS.len() * table_sessions(effort).len() * 2 * 2);
     } else if has(Part::Lone) || has(Part::Distance) {
         total += expected_to_make(1);
     }
@@ -57,10 +60,10 @@ pub fn sessions(
 ) -> Result<()> {
     tokens.fill(many(effort), progress)?;
     for operation in OPERATIONS {
-        for sessions in SESSIONS {
+        for sessions in table_sessions(effort) {
             for keys in [1, many(effort)] {
                 let subjects = [Token::Partition, Token::Softhsm].map(|token| {
-                    (Subject { sessions, keys, ..Subject::new(token, operation) }, Target::usual())
+                    (Subject { sessions: *sessions, keys, ..Subject::new(token, operation) }, Target::usual())
                 });
                 results.tokens.extend(tokens.contest(effort, &subjects, progress)?);
             }

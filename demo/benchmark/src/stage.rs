@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use strongroom_demo::daemon::Daemon;
 use strongroom_demo::environment::Environment;
 use strongroom_demo::partition::Partition;
@@ -30,7 +31,7 @@ pub struct Stage {
     pub programs: Programs,
     /// Our partition.
     pub partition: Partition,
-    softhsm: SoftHsm,
+    softhsm: RefCell<Vec<(Key, Rc<SoftHsm>)>>,
     authority: Authority,
     made: RefCell<Vec<Made>>,
     // Declared after the processes that use it: they are stopped first.
@@ -57,8 +58,8 @@ impl Stage {
         let folder = RunFolder::in_memory()?;
         let authority = Authority::in_file(&folder.folder("authority")?)?;
         let partition = Partition::create(&programs, &folder.folder("partition")?, LABEL)?;
-        let softhsm = SoftHsm::create(&folder.folder("softhsm")?, LABEL)?;
-        Ok(Stage { programs, partition, softhsm, authority, made: RefCell::default(), folder })
+        let (softhsm, made) = (RefCell::default(), RefCell::default());
+        Ok(Stage { programs, partition, softhsm, authority, made, folder })
     }
 
     /// The certificate that clients trust.
@@ -69,11 +70,6 @@ impl Stage {
     /// The daemon that serves the partition.
     pub fn daemon(&self) -> &Daemon {
         &self.partition.daemon
-    }
-
-    /// SoftHSM2.
-    pub fn softhsm(&self) -> &SoftHsm {
-        &self.softhsm
     }
 
     /// A folder of the run's, made if it is not there.
@@ -124,15 +120,16 @@ impl Stage {
             Source::Partition if takes_uris => (self.partition.short_uri(name), self.partition.environment()),
             Source::Partition => (text(&made.reference), self.partition.environment()),
             Source::Softhsm => {
-                let uri = self.in_softhsm(&made, name)?;
+                let token = self.in_softhsm(&made, name)?;
+                let uri = token.uri(name);
                 let named = if takes_uris { uri } else { text(&self.reference_to_softhsm(&uri, name)?) };
-                (named, self.softhsm.environment(&self.programs)?)
+                (named, token.environment(&self.programs)?)
             }
             Source::Engine => {
-                let uri = self.in_softhsm(&made, name)?;
+                let token = self.in_softhsm(&made, name)?;
                 // nginx takes the PIN from OpenSSL's configuration, Apache from the URI.
-                let named = format!("engine:pkcs11:{uri}?pin-value={PIN}");
-                (named, self.softhsm.environment_of_engine()?)
+                let named = format!("engine:pkcs11:{}?pin-value={PIN}", token.uri(name));
+                (named, token.environment_of_engine()?)
             }
         };
         let mut folder = format!("{}-{name}-{source:?}", program.title()).to_lowercase();
@@ -144,20 +141,22 @@ impl Stage {
         Ok(Site::new(self.folder.folder(&folder)?, &made.certificate, &named, &environment))
     }
 
-    /// Takes the key into SoftHSM2, unless it is there, and returns its URI.
-    fn in_softhsm(&self, made: &Made, name: &str) -> Result<String> {
-        let mark = self.folder.path().join(format!("keys/{name}.in-softhsm"));
-        if !mark.exists() {
-            let id =
-                Key::ALL.iter().position(|key| *key == made.key).and_then(|id| u8::try_from(id + 1).ok());
-            self.softhsm.import(&made.file, name, id.context("no such key")?)?;
-            fs::write(&mark, "")?;
+    /// Takes the key into a token of SoftHSM2's of its own, unless it is there. libp11's engine finds no key at all
+    /// in a token that also has an Ed25519 key.
+    fn in_softhsm(&self, made: &Made, name: &str) -> Result<Rc<SoftHsm>> {
+        let mut tokens = self.softhsm.borrow_mut();
+        if let Some((_, token)) = tokens.iter().find(|(key, _)| *key == made.key) {
+            return Ok(Rc::clone(token));
         }
-        Ok(self.softhsm.uri(name))
+        let token = SoftHsm::create(&self.folder.folder(&format!("softhsm-{name}"))?, LABEL)?;
+        token.import(&made.file, name, 1)?;
+        let token = Rc::new(token);
+        tokens.push((made.key, Rc::clone(&token)));
+        Ok(token)
     }
 
     fn reference_to_softhsm(&self, uri: &str, name: &str) -> Result<PathBuf> {
-        let file = self.folder.path().join(format!("softhsm/{name}.ref.pem"));
+        let file = self.folder.path().join(format!("softhsm-{name}/key.ref.pem"));
         fs::write(&file, strongroom_uri::reference::pem_from_uri(uri)?)?;
         Ok(file)
     }

@@ -81,7 +81,12 @@ fn operations(results: &Results, rows: &mut Vec<Vec<String>>) {
         for load in of_this {
             let rate = load.median.rate_per_s;
             rows.push(row(
-                format!("PKCS#11, 64 sessions, {} keys: {} a second", load.subject.keys, operation.title()),
+                format!(
+                    "PKCS#11, 64 sessions, {} key{}: {} a second",
+                    load.subject.keys,
+                    if load.subject.keys == 1 { "" } else { "s" },
+                    operation.title()
+                ),
                 format!("≥ {}", strongroom_load::summary::rate(target)),
                 strongroom_load::summary::rate(rate),
                 rate >= target,

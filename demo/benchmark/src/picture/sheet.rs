@@ -11,7 +11,8 @@ const GRID: RGBColor = RGBColor(0xe5, 0xe7, 0xeb);
 
 const WIDTH: u32 = 1200;
 const MARGIN: i32 = 36;
-const HEADLINE: i32 = 118;
+const HEADLINE: i32 = 84;
+const LEGEND: i32 = 34;
 const PANEL: i32 = 270;
 const FOOT: i32 = 18;
 /// Of a panel: above the axis, left of it, below it.
@@ -62,7 +63,7 @@ pub struct Sheet {
 impl Drawing for Sheet {
     fn size(&self) -> (u32, u32) {
         let rows = i32::try_from(self.rows()).unwrap_or(i32::MAX / PANEL);
-        (WIDTH, (HEADLINE + rows * PANEL + FOOT).unsigned_abs())
+        (WIDTH, (self.headline() + rows * PANEL + FOOT).unsigned_abs())
     }
 
     fn spoken(&self) -> String {
@@ -76,6 +77,14 @@ impl Drawing for Sheet {
 }
 
 impl Sheet {
+    fn has_legend(&self) -> bool {
+        self.series.len() > 1
+    }
+
+    fn headline(&self) -> i32 {
+        if self.has_legend() { HEADLINE + LEGEND } else { HEADLINE }
+    }
+
     fn columns(&self) -> usize {
         self.panels.len().clamp(1, 2)
     }
@@ -95,13 +104,13 @@ impl Pen {
         area.fill(&WHITE)?;
         self.text(area, &sheet.title, (MARGIN, 32), (HPos::Left, 25.0), INK, true)?;
         self.text(area, &sheet.below, (MARGIN, 62), (HPos::Left, 14.0), FAINT, false)?;
-        if sheet.series.len() > 1 {
+        if sheet.has_legend() {
             self.legend(area, &sheet.series)?;
         }
         let columns = i32::try_from(sheet.columns()).unwrap_or(1);
         let width = (WIDTH.cast_signed() - MARGIN) / columns;
         for (number, panel) in (0..).zip(&sheet.panels) {
-            let at = (MARGIN / 2 + number % columns * width, HEADLINE + number / columns * PANEL);
+            let at = (MARGIN / 2 + number % columns * width, sheet.headline() + number / columns * PANEL);
             self.panel(area, sheet, panel, at, width - MARGIN / 2)?;
         }
         area.present()
@@ -139,6 +148,10 @@ impl Pen {
             self.line(area, (plot.left, y), (plot.right, y), GRID, 1)?;
             self.text(area, &tick_label(tick), (plot.left - 6, y), (HPos::Right, 12.0), FAINT, false)?;
         }
+        if let Some(reference) = panel.reference {
+            let y = plot.y(reference);
+            self.line(area, (plot.left, y), (plot.right, y), INK, 1)?;
+        }
         let groups = i32::try_from(panel.categories.len().max(1)).unwrap_or(1);
         let group = (plot.right - plot.left) / groups;
         let bars = i32::try_from(panel.values.len().max(1)).unwrap_or(1);
@@ -151,13 +164,13 @@ impl Pen {
                 let Some(value) = value else { continue };
                 let from = middle - bars * bar / 2 + place * bar;
                 self.rectangle(area, (from + 1, plot.y(value)), (from + bar - 1, plot.bottom), series.color)?;
-                let above = (from + bar / 2, plot.y(value) - 7);
-                self.text(area, &(panel.format)(value), above, (HPos::Center, 10.5), INK, false)?;
+                let (label, above) = ((panel.format)(value), (from + bar / 2, plot.y(value) - 7));
+                let (wide, _) = area.estimate_text_size(&label, &self.style(10.5, INK, false))?;
+                let half = i32::try_from(wide).unwrap_or(0) / self.scale / 2 + 1;
+                // The number stands before the lines that cross it.
+                self.rectangle(area, (above.0 - half, above.1 - 5), (above.0 + half, above.1 + 5), WHITE)?;
+                self.text(area, &label, above, (HPos::Center, 10.5), INK, false)?;
             }
-        }
-        if let Some(reference) = panel.reference {
-            let y = plot.y(reference);
-            self.line(area, (plot.left, y), (plot.right, y), INK, 1)?;
         }
         self.line(area, (plot.left, plot.bottom), (plot.right, plot.bottom), FAINT, 1)
     }
@@ -276,7 +289,7 @@ mod tests {
     #[test]
     fn a_sheet_is_drawn_in_both_formats() {
         let sheet = sheet(vec![vec![Some(0.7), Some(2.0)], vec![None, Some(1.1)]]);
-        assert_eq!(sheet.size(), (1200, 118 + 2 * 270 + 18));
+        assert_eq!(sheet.size(), (1200, 84 + 34 + 2 * 270 + 18));
         let document = svg(&sheet).unwrap();
         assert!(
             document.contains("<title>a &lt; b (today). a panel; a panel; a panel"),
