@@ -18,7 +18,7 @@ use super::job::{Answer, Data, INLINE, Job};
 use super::queue::{MOST_WAITING, Next, Queue};
 use super::seat::{self, Known, Seat};
 use crate::crypto::aes::{self, GcmParameters};
-use crate::crypto::{Choices, CryptoError, LANES, Order, Signature, Signer};
+use crate::crypto::{Choices, CryptoError, KeyKind, LANES, Order, Signature, Signer};
 use crate::failure::{Failure, refuse};
 use crate::request::encrypt::Use;
 
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     state: State,
     stopping: AtomicBool,
     made: AtomicU64,
+    /// Batches and the signatures in them, by kind.
+    batches: [(AtomicU64, AtomicU64); KeyKind::ALL.len()],
     requests: AtomicU64,
     errors: AtomicU64,
 }
@@ -67,7 +69,7 @@ enum Message {
     Seat(Arc<Seat>),
     Unseat(Arc<Seat>),
     /// A slow batch is done.
-    Done(crate::crypto::KeyKind, usize),
+    Done(KeyKind, usize),
 }
 
 #[derive(Debug)]
@@ -140,6 +142,7 @@ impl Shared {
             state: State::create()?,
             stopping: AtomicBool::new(false),
             made: AtomicU64::new(0),
+            batches: Default::default(),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
         })
@@ -150,7 +153,16 @@ impl Shared {
     }
 
     pub(super) fn describe(&self) -> Vec<String> {
-        self.choices.describe()
+        // The first lines are those of the kinds, in their order.
+        let mut lines = self.choices.describe();
+        for (line, (batches, signatures)) in lines.iter_mut().zip(&self.batches) {
+            let (batches, signatures) = (batches.load(Ordering::Relaxed), signatures.load(Ordering::Relaxed));
+            if batches > 0 {
+                let each = signatures as f64 / batches as f64;
+                line.push_str(&format!("; {each:.1} requests in a batch so far"));
+            }
+        }
+        lines
     }
 
     pub(super) fn made(&self) -> u64 {
@@ -237,8 +249,10 @@ impl Shared {
                 outcome: Ok(()),
             })
             .collect();
-        if orders.is_empty() {
-            return;
+        let Some(first) = orders.first() else { return };
+        if let Some((batches, signatures)) = self.batches.get(first.key.kind() as usize) {
+            batches.fetch_add(1, Ordering::Relaxed);
+            signatures.fetch_add(orders.len() as u64, Ordering::Relaxed);
         }
         signer.sign(&mut orders);
         let outcomes: ArrayVec<Result<(), CryptoError>, LANES> =
@@ -264,12 +278,7 @@ fn edge_triggered() -> epoll::EventFlags {
 impl Desk {
     /// Looks after requests until there is a slow batch to compute, which it puts into `batch`; `None`: the engine
     /// stops.
-    fn serve(
-        &mut self,
-        shared: &Shared,
-        signer: &mut Signer,
-        batch: &mut Batch,
-    ) -> Option<crate::crypto::KeyKind> {
+    fn serve(&mut self, shared: &Shared, signer: &mut Signer, batch: &mut Batch) -> Option<KeyKind> {
         let mut idle_since: Option<Instant> = None;
         loop {
             if shared.stopping.load(Ordering::Relaxed) {
