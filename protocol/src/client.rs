@@ -364,7 +364,8 @@ impl Connection {
     ) -> Result<usize, ClientError> {
         let mut needed = HEADER;
         let mut have = 0;
-        self.buffer.resize(BUFFER, 0);
+        // After a large request the reply may be large too: it is read at once if there is room.
+        self.buffer.resize(self.buffer.capacity().clamp(BUFFER, KEPT), 0);
         loop {
             let room = self.buffer.get_mut(have..).unwrap_or_default();
             let received = match descriptors.as_deref_mut() {

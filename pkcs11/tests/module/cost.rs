@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
+use std::ptr::null_mut;
 
 use cryptoki_sys::*;
 use libloading::os::unix::Library;
@@ -36,6 +37,32 @@ fn sign_parts(application: &Application, session: CK_SESSION_HANDLE, key: CK_OBJ
         assert_eq!(call!(application, C_SignUpdate, session, data.as_mut_ptr(), 16), CKR_OK);
     }
     assert_eq!(call!(application, C_SignFinal, session, signature.as_mut_ptr(), &mut length), CKR_OK);
+}
+
+/// AES-GCM of 4 KiB, in place.
+fn encrypt(
+    application: &Application,
+    session: CK_SESSION_HANDLE,
+    key: CK_OBJECT_HANDLE,
+    place: &mut [u8; 4112],
+) {
+    let mut iv = [3; 12];
+    let mut parameters = CK_GCM_PARAMS {
+        pIv: iv.as_mut_ptr(),
+        ulIvLen: 12,
+        ulIvBits: 96,
+        pAAD: null_mut(),
+        ulAADLen: 0,
+        ulTagBits: 128,
+    };
+    let mut mechanism = CK_MECHANISM {
+        mechanism: CKM_AES_GCM,
+        pParameter: (&raw mut parameters).cast(),
+        ulParameterLen: size_of_val(&parameters) as CK_ULONG,
+    };
+    let (start, mut length) = (place.as_mut_ptr(), 4112);
+    assert_eq!(call!(application, C_EncryptInit, session, &mut mechanism, key), CKR_OK);
+    assert_eq!(call!(application, C_Encrypt, session, start, 4096, start, &mut length), CKR_OK);
 }
 
 /// Keys on P-256 and of RSA, and the mechanisms that are counted.
@@ -111,6 +138,17 @@ pub fn system_calls(daemon: &Daemon) {
             "{calls} system calls in {SIGNATURES} signatures with {mechanism:#x}"
         );
     }
+    let mut template = [attribute(CKA_TOKEN, TRUE), attribute(CKA_VALUE_LEN, number(32))];
+    let (mut key, mut place) = (0, [5; 4112]);
+    let mechanism = &mut plain(CKM_AES_KEY_GEN);
+    assert_eq!(
+        call!(application, C_GenerateKey, session, mechanism, template.as_mut_ptr(), 2, &mut key),
+        CKR_OK
+    );
+    let mut many = |number| (0..number).for_each(|_| encrypt(&application, session, key, &mut place));
+    many(20);
+    let calls = traced(|| many(SIGNATURES));
+    assert!(calls > 0 && calls < 2 * SIGNATURES + 10, "{calls} system calls in {SIGNATURES} encryptions");
     check_way();
 }
 
