@@ -13,9 +13,6 @@ use cryptoki_sys::*;
 
 const KEY: CK_OBJECT_HANDLE = 7;
 
-/// The most sessions at the same time.
-const MAX_SESSIONS: u64 = 300;
-
 /// prime256v1
 const CURVE: [u8; 10] = [6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 
@@ -31,6 +28,7 @@ static INITIALISED: AtomicU64 = AtomicU64::new(0);
 static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
 /// Sessions below it are gone.
 static FIRST_SESSION: AtomicU64 = AtomicU64::new(1);
+static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 static OPEN: AtomicU64 = AtomicU64::new(0);
 static SEARCHES: AtomicU64 = AtomicU64::new(0);
 static LEFT: AtomicU64 = AtomicU64::new(0);
@@ -59,6 +57,12 @@ pub extern "C" fn stub_fail(rv: CK_RV, times: u64) {
 pub extern "C" fn stub_restart() {
     FIRST_SESSION.store(NEXT_SESSION.load(SeqCst), SeqCst);
     OPEN.store(0, SeqCst);
+}
+
+/// There are no more sessions than so many.
+#[unsafe(no_mangle)]
+pub extern "C" fn stub_limit_sessions(limit: u64) {
+    LIMIT.store(limit, SeqCst);
 }
 
 /// The signatures so far.
@@ -137,7 +141,7 @@ unsafe extern "C" fn open_session(
     _notify: CK_NOTIFY,
     session: CK_SESSION_HANDLE_PTR,
 ) -> CK_RV {
-    if OPEN.fetch_add(1, SeqCst) >= MAX_SESSIONS {
+    if OPEN.fetch_add(1, SeqCst) >= LIMIT.load(SeqCst) {
         OPEN.fetch_sub(1, SeqCst);
         return CKR_SESSION_COUNT;
     }

@@ -3,7 +3,7 @@
 #![allow(clippy::undocumented_unsafe_blocks, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::ffi::{c_int, c_void};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, ptr, thread};
@@ -154,8 +154,12 @@ fn in_its_own_process(name: &str, test: fn()) -> Option<i32> {
         return None;
     }
     let program = env::current_exe().unwrap();
-    let mut alone =
-        Command::new(program).args([name, "--exact", "--nocapture"]).env(MARK, "1").spawn().unwrap();
+    let mut alone = Command::new(program)
+        .args([name, "--exact", "--nocapture"])
+        .env(MARK, "1")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(status) = alone.try_wait().unwrap() {

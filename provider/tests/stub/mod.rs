@@ -30,6 +30,7 @@ pub fn stub() -> (&'static Stub, MutexGuard<'static, ()>) {
     });
     stub.delay(0);
     stub.fail(0, 0);
+    stub.limit_sessions(u64::MAX);
     stub.most_in_flight();
     (stub, alone)
 }
@@ -73,6 +74,10 @@ impl Stub {
 
     pub fn fail(&self, rv: c_ulong, times: u64) {
         self.function::<extern "C" fn(c_ulong, u64)>(c"stub_fail")(rv, times);
+    }
+
+    pub fn limit_sessions(&self, limit: u64) {
+        self.function::<extern "C" fn(u64)>(c"stub_limit_sessions")(limit);
     }
 
     pub fn restart(&self) {
