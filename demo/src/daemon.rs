@@ -24,6 +24,7 @@ const COMMAND: Duration = Duration::from_secs(60);
 pub struct Daemon {
     programs: Programs,
     folder: PathBuf,
+    more: Environment,
     process: Option<Process>,
 }
 
@@ -34,7 +35,17 @@ impl Daemon {
     ///
     /// When it does not answer on its socket in time: with the end of its log.
     pub fn start(programs: &Programs, folder: &Path) -> Result<Self> {
-        let mut daemon = Daemon { programs: programs.clone(), folder: folder.into(), process: None };
+        Self::start_with(programs, folder, &Environment::plain())
+    }
+
+    /// The same, with more in the daemon's environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Daemon::start`].
+    pub fn start_with(programs: &Programs, folder: &Path, more: &Environment) -> Result<Self> {
+        let mut daemon =
+            Daemon { programs: programs.clone(), folder: folder.into(), more: more.clone(), process: None };
         daemon.start_again()?;
         Ok(daemon)
     }
@@ -99,7 +110,8 @@ impl Daemon {
     }
 
     fn environment_of_daemon(&self) -> Environment {
-        self.client_environment().with("STRONGROOM_STATE_DIR", self.folder.join("state"))
+        let own = self.client_environment().with("STRONGROOM_STATE_DIR", self.folder.join("state"));
+        own.and(&self.more)
     }
 
     /// What a client of this daemon needs in its environment, OpenSSL's configuration not included.

@@ -28,6 +28,13 @@ impl Environment {
         self
     }
 
+    /// Adds all variables of another.
+    #[must_use]
+    pub fn and(mut self, other: &Environment) -> Self {
+        self.variables.extend_from_slice(&other.variables);
+        self
+    }
+
     /// Gives the variables to a command.
     pub fn apply(&self, command: &mut Command) {
         for name in

@@ -29,7 +29,21 @@ impl Partition {
     ///
     /// When the daemon does not start or refuses.
     pub fn create(programs: &Programs, folder: &Path, label: &str) -> Result<Self> {
-        let daemon = Daemon::start(programs, folder)?;
+        Self::create_with(programs, folder, label, &Environment::plain())
+    }
+
+    /// The same, with more in the daemon's environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Partition::create`].
+    pub fn create_with(
+        programs: &Programs,
+        folder: &Path,
+        label: &str,
+        of_daemon: &Environment,
+    ) -> Result<Self> {
+        let daemon = Daemon::start_with(programs, folder, of_daemon)?;
         let openssl = openssl_configuration(programs, &programs.module(), None, &folder.join("openssl.cnf"))?;
         let partition = Partition { daemon, folder: folder.into(), label: label.into(), openssl };
         let init = Self::init_command(label, folder);

@@ -14,6 +14,7 @@ pub mod markdown;
 pub mod options;
 pub mod order;
 pub mod picture;
+pub mod profile;
 pub mod progress;
 pub mod results;
 pub mod signing;

@@ -15,7 +15,7 @@ use strongroom_bench::progress::{Progress, rounded};
 use strongroom_bench::results::Results;
 use strongroom_bench::stage::Stage;
 use strongroom_bench::tokens::Tokens;
-use strongroom_bench::{distance, handshakes, markdown, picture, signing};
+use strongroom_bench::{distance, handshakes, markdown, picture, profile, signing};
 use strongroom_demo::process;
 use strongroom_demo::programs::repository;
 
@@ -37,6 +37,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    if options.profile {
+        return profile(options);
+    }
     let results = match &options.from {
         Some(file) => read(file)?,
         None => measure(&options.effort())?,
@@ -44,6 +47,18 @@ fn run(options: &Options) -> Result<()> {
     write(options, &results)?;
     let failures = results.failures();
     anyhow::ensure!(failures == 0.0, "{failures} operations failed");
+    Ok(())
+}
+
+fn profile(options: &Options) -> Result<()> {
+    let text = profile::measure(&options.effort())?;
+    let mut out = std::io::stdout();
+    let _ = out.write_all(text.as_bytes());
+    if let Some(folder) = &options.document {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let head = format!("# Profile\n\nWritten by `{}`; not by hand.\n\n", command());
+        fs::write(folder.join("profile.md"), head + &text)?;
+    }
     Ok(())
 }
 

@@ -84,7 +84,7 @@ fn head(results: &Results) -> String {
 }
 
 /// A table: its head, its rows. The first `left` columns are text, the others numbers.
-fn table(head: &[&str], left: usize, rows: &[Vec<String>]) -> String {
+pub fn table(head: &[&str], left: usize, rows: &[Vec<String>]) -> String {
     let mut text = format!("| {} |\n|", head.join(" | "));
     for column in 0..head.len() {
         text.push_str(if column < left { "---|" } else { "---:|" });

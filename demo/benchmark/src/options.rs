@@ -42,7 +42,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
 
-    /// Write results.md, results.json and the pictures into FOLDER, for the documentation
+    /// Write results.md, results.json and the pictures (or profile.md) into FOLDER, for the documentation
     #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub document: Option<PathBuf>,
 
@@ -55,7 +55,7 @@ pub struct Options {
     pub parts: Vec<Part>,
 
     /// Instead of speed: what a worker of nginx does for each handshake, in system calls and allocations
-    #[arg(long, conflicts_with_all = ["quick", "parts", "document", "json"], help_heading = "What")]
+    #[arg(long, conflicts_with_all = ["quick", "parts", "json"], help_heading = "What")]
     pub profile: bool,
 
     /// Web servers

@@ -54,10 +54,19 @@ impl Stage {
     ///
     /// At the first thing that does not work.
     pub fn prepare() -> Result<Self> {
+        Self::prepare_with(&Environment::plain())
+    }
+
+    /// The same, with more in the daemon's environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stage::prepare`].
+    pub fn prepare_with(of_daemon: &Environment) -> Result<Self> {
         let programs = Programs::find()?;
         let folder = RunFolder::in_memory()?;
         let authority = Authority::in_file(&folder.folder("authority")?)?;
-        let partition = Partition::create(&programs, &folder.folder("partition")?, LABEL)?;
+        let partition = Partition::create_with(&programs, &folder.folder("partition")?, LABEL, of_daemon)?;
         let (softhsm, made) = (RefCell::default(), RefCell::default());
         Ok(Stage { programs, partition, softhsm, authority, made, folder })
     }
