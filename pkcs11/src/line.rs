@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
 use strongroom_channel::{ChannelError, Client, Descriptors, Operation, Request};
-use strongroom_protocol::client::{ClientError, Deadlines};
+use strongroom_protocol::client::Deadlines;
 use strongroom_protocol::v1::ErrorCode;
 
 use crate::descriptors::Registration;
@@ -26,7 +26,10 @@ use crate::state::{self, Process};
 use crate::token::Token;
 
 /// How long a channel is not asked for again after the daemon had none to give.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The same after the connection broke: the daemon has been restarted, most likely.
+const SHORT_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long an exchange waits for its reply, as long as on a socket.
 const REPLY: Duration = Deadlines::DEFAULT.reply;
@@ -124,6 +127,11 @@ impl Door {
         let mut current = lock(&self.current);
         self.is_there.store(line.is_some(), Ordering::Release);
         std::mem::replace(&mut current, line)
+    }
+
+    /// No channel is asked for until `pause` after `now`.
+    fn pause(&self, now: u64, pause: Duration) {
+        self.not_before.store(now + pause.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn take_turn(&self, now: u64) -> Option<Opening<'_>> {
@@ -255,17 +263,14 @@ impl Process {
         let Some(pooled) = lease.pooled() else { return };
         let descriptors = match pooled.connection.open_channel() {
             Ok(Some(given)) => Descriptors { region: given.region, bell: given.bell, state: given.state },
-            refused => {
-                door.not_before.store(self.age() + PAUSE.as_millis() as u64, Ordering::Relaxed);
-                if !refused.is_err_and(|error: ClientError| error.is_broken()) {
-                    lease.keep(|_| true);
-                }
-                return;
+            Err(error) if error.is_broken() => return door.pause(self.age(), SHORT_PAUSE),
+            Ok(None) | Err(_) => {
+                lease.keep(|_| true);
+                return door.pause(self.age(), PAUSE);
             }
         };
         let Some(line) = Line::new(epoch, descriptors, lease) else {
-            door.not_before.store(self.age() + PAUSE.as_millis() as u64, Ordering::Relaxed);
-            return;
+            return door.pause(self.age(), PAUSE);
         };
         let replaced = door.replace(Some(Arc::new(line)));
         drop(replaced.and_then(|line| line.close()));
@@ -279,7 +284,7 @@ impl Process {
     /// serve more than one kind of call.
     pub fn close_lines(&self) {
         let close = |door: &Door| {
-            door.not_before.store(self.age() + PAUSE.as_millis() as u64, Ordering::Relaxed);
+            door.pause(self.age(), PAUSE);
             drop(door.close());
         };
         close(&self.door);
