@@ -127,7 +127,6 @@ impl Signer {
         let mut lanes: Lanes<'_, '_> = [const { None }; LANES];
         let mut together = 0;
         for (order, lane) in orders.iter_mut().zip(&mut lanes) {
-            order.signature.room(0);
             match order.mechanism.check(order.key.kind(), order.data.len()) {
                 Ok(()) => {
                     together += usize::from(fits_lane(order, kind));

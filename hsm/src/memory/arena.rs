@@ -126,7 +126,7 @@ pub unsafe fn length(block: NonNull<u8>) -> usize {
 /// # Safety
 ///
 /// `block` has `length` bytes that may be written.
-unsafe fn wipe(block: NonNull<u8>, length: usize) {
+pub(super) unsafe fn wipe(block: NonNull<u8>, length: usize) {
     // SAFETY: by the caller's promise; the empty assembly says to the compiler that the zeros are read.
     unsafe {
         ptr::write_bytes(block.as_ptr(), 0, length);

@@ -47,6 +47,13 @@ impl<T: Plain> Secret<T> {
         unsafe { std::ptr::write_bytes(block.as_ptr(), 0, layout.size()) };
         Self { block: block.cast(), length }
     }
+
+    /// Overwrites the first `count` elements with zeros, many at a time.
+    pub fn wipe(&mut self, count: usize) {
+        let count = count.min(self.length);
+        // SAFETY: the block has at least so many elements, and self is borrowed exclusively.
+        unsafe { arena::wipe(self.block.cast(), count * size_of::<T>()) };
+    }
 }
 
 impl<T: Plain> Drop for Secret<T> {

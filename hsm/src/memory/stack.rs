@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 
 use rustix::mm::{MprotectFlags, mprotect};
 
+use super::arena;
 use super::pages::{self, Protection};
 
 /// Room for the computation, in bytes: eight times what tests have seen.
@@ -61,13 +62,8 @@ impl ProtectedStack {
     /// Overwrites the `depth` bytes that a computation used last.
     pub fn wipe(&mut self, depth: usize) {
         let depth = depth.min(ROOM);
-        // SAFETY: the bytes end where the stack begins, inside of the mapping, and nothing runs on them. The empty
-        // assembly says to the compiler that the zeros are read.
-        unsafe {
-            let start = self.pages.add(GUARD + ROOM - depth);
-            std::ptr::write_bytes(start.as_ptr(), 0, depth);
-            std::arch::asm!("/* {0} */", in(reg) start.as_ptr(), options(nostack, preserves_flags));
-        }
+        // SAFETY: the bytes end where the stack begins, inside of the mapping, and nothing runs on them.
+        unsafe { arena::wipe(self.pages.add(GUARD + ROOM - depth), depth) };
     }
 
     /// How many bytes were used since [`ProtectedStack::paint`].

@@ -6,7 +6,6 @@
 //! of a flipped bit of the key, that bit. A verification would cost a hundred times the signature.
 
 use strongroom_crypto_mb::{CryptoMb, Curve, EcdsaLane, LANES};
-use zeroize::Zeroize;
 
 use super::Lanes;
 use super::nonces::{Moment, Pool};
@@ -58,7 +57,7 @@ impl Bench {
         }
         library.ecdsa_complete(self.curve, &mut batch);
         let done = batch.map(|lane| lane.is_some_and(|lane| lane.done));
-        self.taken.zeroize();
+        self.taken.wipe(LANES * 2 * WORDS);
         for (lane, done) in lanes.iter_mut().zip(done) {
             if done && let Some(order) = lane.take() {
                 order.outcome = Ok(());

@@ -6,7 +6,6 @@
 //! which it leaves full of primes and exponents, is this thread's, in protected pages, and wiped after each batch.
 
 use strongroom_crypto_mb::{CryptoMb, LANES, RsaLane, RsaSize};
-use zeroize::Zeroize;
 
 use super::{Lanes, Order};
 use crate::crypto::aws_lc::Parts;
@@ -60,8 +59,7 @@ impl Workspace {
         }
         library.rsa_private(size, &mut private, &mut self.memory);
         let computed = private.map(|lane| lane.is_some_and(|lane| lane.done));
-        let used = library.rsa_memory(size);
-        self.memory.get_mut(..used).unwrap_or_default().zeroize();
+        self.memory.wipe(library.rsa_memory(size));
 
         let right = self.check(library, size, lanes, computed);
         let results = blocks(&mut self.results, size);
@@ -69,10 +67,15 @@ impl Workspace {
             if right && let Some(order) = lane.take() {
                 order.signature.room(size.bytes()).copy_from_slice(result);
                 order.outcome = Ok(());
-            } else {
-                result.zeroize();
             }
         }
+        // Wrong ones among them.
+        self.results.wipe(LANES * LONGEST);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_wiped(&self) -> bool {
+        self.results.iter().chain(self.memory.iter()).all(|byte| *byte == 0)
     }
 
     /// Which results the public operation makes the signed block of.

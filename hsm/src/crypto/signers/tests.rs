@@ -311,13 +311,10 @@ fn what_crypto_mb_computes_wrong_is_computed_again() {
                 };
                 let mut lanes: Lanes<'_, '_> = [const { None }; LANES];
                 lanes[3] = Some(&mut order);
-                Workshop::new(CryptoMb::detect().ok()).sign_together(
-                    KeyKind::Rsa2048,
-                    &mut lanes,
-                    Moment::now(),
-                    0,
-                );
+                let mut workshop = Workshop::new(CryptoMb::detect().ok());
+                workshop.sign_together(KeyKind::Rsa2048, &mut lanes, Moment::now(), 0);
                 assert!(lanes[3].is_some(), "a wrong signature was taken for a right one");
+                assert!(workshop.is_wiped());
                 assert!(signature.bytes().is_empty());
             }
         }

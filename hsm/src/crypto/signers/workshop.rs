@@ -89,6 +89,12 @@ impl Workshop {
         on(&mut self.stack, 0, || bench.pool.fill(library, now))
     }
 
+    /// Whether RSA's working memory holds nothing.
+    #[cfg(test)]
+    pub(super) fn is_wiped(&self) -> bool {
+        self.multi.as_ref().unwrap().rsa.is_wiped()
+    }
+
     #[cfg(test)]
     pub(super) fn stack(&mut self) -> &mut ProtectedStack {
         self.stack.as_mut().unwrap()
