@@ -72,7 +72,7 @@ impl Pipeline {
     fn expect(&mut self, first: u64, count: u64) {
         let mut missing: HashSet<u64> = (first..first + count).collect();
         while !missing.is_empty() {
-            let response = self.next().expect("the daemon closed the connection");
+            let response = self.next().unwrap_or_else(|| panic!("the daemon closed the connection"));
             assert!(missing.remove(&response.id), "an answer to nothing: {response:?}");
             assert!(!is_error(&response, response.id), "{response:?}");
         }
