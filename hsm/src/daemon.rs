@@ -78,11 +78,11 @@ pub enum StartError {
 }
 
 /// How many connections fit into the files that the process may have open; strongroomd has raised that limit
-/// as far as it may.
+/// as far as it may. Each may have a channel, whose bell is a file too.
 fn room_for_connections() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let files = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    files.saturating_sub(OTHER_DESCRIPTORS).max(files / 4)
+    files.saturating_sub(OTHER_DESCRIPTORS).max(files / 4) / 2
 }
 
 fn io_error(what: String) -> impl FnOnce(io::Error) -> StartError {
