@@ -181,6 +181,7 @@ impl Client {
         let held = self.hold()?;
         held.post(request)?;
         let answered = held.wait(worth_waiting).and_then(|()| held.take(reply));
+        held.wipe(request);
         if let Err(ChannelError::Abandoned | ChannelError::Malformed) = answered {
             self.close();
         }
@@ -335,6 +336,14 @@ impl Held<'_> {
             if !worth_waiting() {
                 return Err(ChannelError::Abandoned);
             }
+        }
+    }
+
+    /// Leaves no plaintext behind: it was where the request was, which is longer than a plaintext that came back.
+    fn wipe(&self, request: &Request<'_>) {
+        if let Operation::Encrypt { iv, aad, .. } | Operation::Decrypt { iv, aad, .. } = request.operation {
+            let length = iv.len() + aad.len() + request.data.len();
+            self.parts.region.wipe(slot_at(self.number) + layout::PAYLOAD, length);
         }
     }
 

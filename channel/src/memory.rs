@@ -125,6 +125,13 @@ impl Mapping {
         true
     }
 
+    /// Writes zeros from `offset` on, up to 7 bytes more than `length`, if that is inside.
+    pub(crate) fn wipe(&self, offset: usize, length: usize) {
+        for word in self.words(offset, length).filter(|_| self.writable).unwrap_or_default() {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Copies the pieces one behind the other, as [`Mapping::copy_in`].
     #[must_use]
     pub(crate) fn copy_in_all(&self, offset: usize, pieces: &[&[u8]]) -> bool {

@@ -102,6 +102,32 @@ fn a_reply_arrives_and_one_that_is_too_long_does_not() {
 }
 
 #[test]
+fn no_plaintext_stays_in_the_slot() {
+    let (region, state, given) = descriptors();
+    state.set_awake(true);
+    region.watch(true);
+    let client = Client::new(given).unwrap();
+    let (iv, aad, tag_bits) = (&[1; 12][..], &[2; 21][..], 128);
+    for operation in [Operation::Encrypt { iv, aad, tag_bits }, Operation::Decrypt { iv, aad, tag_bits }] {
+        let request = Request { operation, ..request(&[3; 1001]) };
+        let mut reply = [0; 1200];
+        let length = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while region.take_posted() == 0 {
+                    std::thread::yield_now();
+                }
+                region.reply(0, &[4; 990]);
+            });
+            client.exchange(&request, &mut reply, &mut || true).unwrap()
+        });
+        assert_eq!(reply[..length], [4; 990]);
+        let mut left = [9; layout::MAX_PAYLOAD];
+        assert!(region.read_payload(0, &mut left));
+        assert_eq!(left, [0; layout::MAX_PAYLOAD]);
+    }
+}
+
+#[test]
 fn memory_that_could_shrink_is_not_mapped() {
     let (_region, _state, given) = descriptors();
     let unsealed = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
