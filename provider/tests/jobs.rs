@@ -274,6 +274,33 @@ fn the_callback_is_called_when_the_signature_is_there() {
 }
 
 #[test]
+fn the_callback_may_end_the_connection() {
+    static ENDED: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn end(wait: *mut c_void) -> c_int {
+        unsafe { ASYNC_WAIT_CTX_free(wait) };
+        ENDED.fetch_add(1, Ordering::SeqCst);
+        1
+    }
+    let (stub, _alone) = stub::stub();
+    let context = stub::context("");
+    let key = context.key(URI).unwrap();
+    stub.delay(20);
+    let mut driver = Driver::new(&key, b"message");
+    unsafe { ASYNC_WAIT_CTX_set_callback(driver.wait, end, driver.wait) };
+    assert!(!driver.go_on());
+    // The callback frees what the driver would; the job's stack still points to the order.
+    std::mem::forget(driver);
+    let started = Instant::now();
+    while ENDED.load(Ordering::SeqCst) == 0 {
+        assert!(started.elapsed() < Duration::from_secs(5));
+        thread::sleep(Duration::from_millis(1));
+    }
+    stub.delay(0);
+    let signature = Driver::new(&key, b"message").run().unwrap();
+    assert_eq!(signed_digest(&signature), digest_of(&key, b"message"));
+}
+
+#[test]
 fn jobs_that_are_given_up_leave_nothing_open() {
     let status = in_its_own_process("jobs_that_are_given_up_leave_nothing_open", jobs_are_given_up);
     assert!(status.is_none_or(|code| code == 0), "{status:?}");
