@@ -218,6 +218,7 @@ impl Shared {
 
     /// A signing thread's life: at the desk, then away with a slow batch, and back.
     pub(super) fn work(&self) {
+        let _vital = Vital;
         let mut signer = Signer::new(Arc::clone(&self.choices));
         let mut batch = Batch::new();
         loop {
@@ -260,14 +261,29 @@ impl Shared {
         for ((job, signature), outcome) in batch.drain(..).zip(&signatures).zip(outcomes) {
             match outcome {
                 Ok(()) => self.count(true),
-                Err(_) => self.refused(),
+                Err(_) => self.refused(&job.answer),
             }
             job.answer.send(outcome.map(|()| signature.bytes()));
         }
     }
 
-    fn refused(&self) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
+    /// What came over a socket is counted there.
+    fn refused(&self, answer: &Answer) {
+        if let Answer::Slot { .. } = answer {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Ends the process when its thread panics: the clients of what it was about would wait in vain, and the engine would
+/// go on with a thread less. A daemon that is started anew answers them.
+struct Vital;
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 
@@ -376,7 +392,7 @@ impl Desk {
                     Ok(Some(job)) => self.push(shared, job),
                     Ok(None) => shared.count(true),
                     Err(failure) => {
-                        shared.refused();
+                        shared.errors.fetch_add(1, Ordering::Relaxed);
                         seat.refuse(number, &failure);
                     }
                 }
@@ -387,7 +403,7 @@ impl Desk {
 
     fn push(&mut self, shared: &Shared, job: Job) {
         if let Err((job, error)) = self.queue.push(job) {
-            shared.refused();
+            shared.refused(&job.answer);
             job.answer.send(Err(error));
         }
     }

@@ -163,7 +163,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.shared.stop();
         for thread in self.threads.drain(..) {
-            // A thread that panicked has nothing left to give.
+            // None panicked: that ends the process.
             let _ = thread.join();
         }
     }
