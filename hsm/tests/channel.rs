@@ -121,6 +121,61 @@ fn whatever_changes_counts_from_the_next_request_on() {
     client.find(FindObjects::default()).unwrap();
 }
 
+/// What was permitted a moment ago is asked anew after each of these, by whomever it was done.
+#[test]
+fn a_right_ends_on_an_open_channel_too() {
+    let running = Running::with_partition();
+    let uid = rustix::process::geteuid().as_raw();
+    let pair = running.user().generate(KeyType::P256, "key").unwrap();
+    let mut officer = running.officer();
+    let mut client = running.client();
+    let channel = open(&mut client);
+    let ask = |partition| {
+        let operation =
+            Operation::Sign { mechanism: Mechanism::Ecdsa as u32, hash: 0, mgf1_hash: 0, salt_length: 0 };
+        let request = Request { operation, partition, key: identity(&pair[0]), data: &[1; 32] };
+        channel.exchange(&request, &mut [0; 512], &mut patience()).map(|_| Vec::new())
+    };
+    // The user id is admitted, and no longer.
+    let admit = |withdraw| Op::AdmitUid(AdmitUid { name: USER.into(), uid, withdraw });
+    officer.call(admit(false)).unwrap();
+    ask(TLS).unwrap();
+    officer.call(admit(true)).unwrap();
+    assert_eq!(code(ask(TLS)), ErrorCode::NotLoggedIn);
+    // The password is another.
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    ask(TLS).unwrap();
+    let reset = ChangePassword {
+        name: USER.into(),
+        old_password: String::new(),
+        new_password: "chosen by the officer".into(),
+    };
+    officer.call(Op::ChangePassword(reset)).unwrap();
+    assert_eq!(code(ask(TLS)), ErrorCode::NotLoggedIn);
+    // The log-in is ended on another connection that has its ticket.
+    let ticket = client.login(Role::CryptoUser, USER, "chosen by the officer").unwrap().ticket;
+    ask(TLS).unwrap();
+    let mut other = running.client();
+    redeem(&mut other, ticket);
+    other.call(Op::Logout(Logout {})).unwrap();
+    assert_eq!(code(ask(TLS)), ErrorCode::NotLoggedIn);
+    // The key's identity in another partition, where the same connection is logged in.
+    let mut owner = running.client();
+    owner.make_partition("second");
+    client.login(Role::CryptoUser, USER, "chosen by the officer").unwrap();
+    client.partition = TLS + 1;
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    ask(TLS).unwrap();
+    assert_eq!(code(ask(TLS + 1)), ErrorCode::NoSuchObject);
+    assert_eq!(code(ask(TLS + 2)), ErrorCode::NoSuchPartition);
+    // The user, and the partition.
+    ask(TLS).unwrap();
+    officer.call(Op::DeleteUser(DeleteUser { name: USER.into() })).unwrap();
+    assert_eq!(code(ask(TLS)), ErrorCode::NotLoggedIn);
+    officer.call(Op::DeletePartition(DeletePartition { label: "tls".into() })).unwrap();
+    assert_eq!(code(ask(TLS)), ErrorCode::NoSuchPartition);
+}
+
 #[test]
 fn many_threads_share_a_channel() {
     let running = Running::with_partition();
