@@ -10,8 +10,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::large::{Permit, Share};
 
-/// The size of the buffer that every connection has, in bytes; most requests fit.
-const USUAL: usize = 4 * 1024;
+/// The size of the buffer that every connection has, in bytes; most requests fit, and one with 4 KiB to encrypt.
+const USUAL: usize = 8 * 1024;
 
 /// Above this many bytes a buffer is large: only so many connections may have one at the same time.
 const LARGE: usize = 64 * 1024;
