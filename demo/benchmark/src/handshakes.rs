@@ -21,7 +21,7 @@ use crate::stage::Stage;
 /// What a round takes besides its load: the client's start and its last connections.
 const AROUND: Duration = Duration::from_millis(150);
 /// What the servers of a cell take to start and to stop.
-pub const START: Duration = Duration::from_millis(1500);
+pub const START: Duration = Duration::from_millis(900);
 /// How long a client may take beyond its load.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -40,11 +40,16 @@ fn run(options: &Options) -> Result<()> {
     if options.profile {
         return profile(options);
     }
-    let results = match &options.from {
-        Some(file) => read(file)?,
-        None => measure(&options.effort())?,
+    let (results, ended) = match &options.from {
+        Some(file) => (read(file)?, Ok(())),
+        None => measure(&options.effort()),
     };
+    if process::is_interrupted() {
+        return ended;
+    }
+    // What was measured before something failed is not lost.
     write(options, &results)?;
+    ended?;
     let failures = results.failures();
     anyhow::ensure!(failures == 0.0, "{failures} operations failed");
     Ok(())
@@ -67,7 +72,8 @@ fn read(file: &Path) -> Result<Results> {
     serde_json::from_slice(&text).with_context(|| format!("{} has no results", file.display()))
 }
 
-fn measure(effort: &Effort) -> Result<Results> {
+/// Measures all parts: what came out until the end, or until something did not work.
+fn measure(effort: &Effort) -> (Results, Result<()>) {
     let expected = expected(effort);
     let started = Instant::now();
     let mut results = Results {
@@ -80,25 +86,31 @@ fn measure(effort: &Effort) -> Result<Results> {
     };
     let mut progress = Progress::start(expected);
     progress.say(&format!("This takes about {}; ctrl-C stops all of it.", rounded(expected)));
-    let stage = Stage::prepare()?;
-    if effort.parts.contains(&Part::Handshakes) {
-        handshakes::measure(&stage, effort, &mut progress, &mut results)?;
-    }
-    if effort.parts.iter().any(|part| *part != Part::Handshakes) {
-        let tokens = Tokens::prepare(&stage)?;
-        for part in &effort.parts {
-            match part {
-                Part::Handshakes => {}
-                Part::Tokens => signing::sessions(&tokens, effort, &mut progress, &mut results)?,
-                Part::Lone => signing::lone(&tokens, effort, &mut progress, &mut results)?,
-                Part::Distance => distance::measure(&stage, &tokens, effort, &mut progress, &mut results)?,
-                Part::Scale => signing::scale(&tokens, effort, &mut progress, &mut results)?,
-            }
-        }
-    }
+    let ended = parts(effort, &mut progress, &mut results);
     progress.finish();
     results.took_s = started.elapsed().as_secs_f64();
-    Ok(results)
+    (results, ended)
+}
+
+fn parts(effort: &Effort, progress: &mut Progress, results: &mut Results) -> Result<()> {
+    let stage = Stage::prepare()?;
+    if effort.parts.contains(&Part::Handshakes) {
+        handshakes::measure(&stage, effort, progress, results)?;
+    }
+    if effort.parts.iter().all(|part| *part == Part::Handshakes) {
+        return Ok(());
+    }
+    let tokens = Tokens::prepare(&stage)?;
+    for part in &effort.parts {
+        match part {
+            Part::Handshakes => {}
+            Part::Tokens => signing::sessions(&tokens, effort, progress, results)?,
+            Part::Lone => signing::lone(&tokens, effort, progress, results)?,
+            Part::Distance => distance::measure(&stage, &tokens, effort, progress, results)?,
+            Part::Scale => signing::scale(&tokens, effort, progress, results)?,
+        }
+    }
+    Ok(())
 }
 
 fn expected(effort: &Effort) -> Duration {
