@@ -301,6 +301,7 @@ fn a_hostile_client_hurts_only_itself() {
             }
         }
         words[0].store(u64::MAX, Ordering::SeqCst);
+        words[1].store(u64::MAX, Ordering::SeqCst);
         words[8].store(random(), Ordering::SeqCst);
         rustix::io::write(&given.bell, &1u64.to_ne_bytes()).unwrap();
         if round % 10 == 0 {
