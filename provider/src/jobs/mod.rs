@@ -7,7 +7,7 @@
 //! Two things differ from ordinary code. A job has a stack of 32 KiB without a guard page, so what runs in it is shallow: the
 //! module is called on our thread's stack. And a job that the application gives up never runs again: its frames are not
 //! unwound and its stack is freed or used anew. So no lock is held across a pause, and our threads touch nothing of a job
-//! but a [`Task`](task::Task), which both share by its reference count.
+//! but a [`Task`], which both share by its reference count.
 
 mod notice;
 mod task;

@@ -91,12 +91,18 @@ impl Task {
         self.end(signed);
     }
 
-    /// Gives it up, if nobody has begun with it: its job will not run again.
+    /// Gives it up, if nobody has begun with it: its job will not run again, and nobody is told.
     pub fn cancel(&self) {
-        let is_queued = matches!(*self.lock(), State::Queued(_));
-        if is_queued {
-            self.end(Err(Error::Job("it was given up".into())));
-        }
+        let before = {
+            let mut state = self.lock();
+            if !matches!(*state, State::Queued(_)) {
+                return;
+            }
+            std::mem::replace(&mut *state, State::Done(Err(Error::Job("it was given up".into()))))
+        };
+        // The key's end is not for the lock.
+        drop(before);
+        self.done.notify_all();
     }
 
     fn end(&self, signed: Result<Vec<u8>>) {
