@@ -14,8 +14,10 @@ Examples:
   The same in under four minutes, to see that it works and roughly how fast it is:
     ./demo/bench --quick
   While tuning: one server, two keys, the file against the partition:
-    ./demo/bench --parts handshakes --servers nginx --keys rsa2048,p256 \\
-        --sources file,partition --tls 1.3 --rounds 3 --seconds 2 --workers 16
+    ./demo/bench --servers nginx --keys rsa2048,p256 --sources file,partition \\
+        --tls 1.3 --rounds 3 --seconds 2 --workers 16
+  Operations through PKCS#11, and a lone request:
+    ./demo/bench --parts tokens,lone
   What docs/performance.md shows, made anew:
     ./demo/bench --document docs/performance
   System calls and allocations of an nginx worker:
@@ -32,7 +34,7 @@ Exit code:
 /// Measures TLS servers and PKCS#11 tokens side by side: the key in a file, in the partition, in SoftHSM2
 /// through the provider, and through libp11's engine.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "demo/bench", after_long_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "demo/bench", bin_name = "./demo/bench", after_long_help = EXAMPLES, max_term_width = 100)]
 pub struct Options {
     /// Three short rounds, of one key of each type and TLS 1.3 if you say nothing else: for a look, not for figures
     #[arg(long)]
@@ -50,7 +52,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "parts", "profile"], help_heading = "Output")]
     pub from: Option<PathBuf>,
 
-    /// Only these parts
+    /// Only these parts [default: all; handshakes where servers, keys, sources or TLS versions are chosen]
     #[arg(long, value_name = "PARTS", value_delimiter = ',', help_heading = "What")]
     pub parts: Vec<Part>,
 
@@ -246,12 +248,20 @@ pub struct Effort {
 }
 
 impl Options {
+    fn chooses_handshakes(&self) -> bool {
+        !(self.servers.is_empty() && self.keys.is_empty() && self.sources.is_empty() && self.tls.is_empty())
+    }
+
     /// What these options ask for: what was not said is everything.
     pub fn effort(&self) -> Effort {
         let load = self.seconds.unwrap_or(Duration::from_millis(if self.quick { 250 } else { 2000 }));
         Effort {
             quick: self.quick,
-            parts: all_or(&self.parts),
+            parts: if self.parts.is_empty() && self.chooses_handshakes() {
+                vec![Part::Handshakes]
+            } else {
+                all_or(&self.parts)
+            },
             servers: all_or(&self.servers),
             keys: if self.quick && self.keys.is_empty() {
                 vec![Key::Rsa2048, Key::P256, Key::Ed25519]
@@ -300,6 +310,7 @@ mod tests {
     fn nothing_chosen_is_everything() {
         let effort = effort(&[]);
         assert_eq!((effort.rounds, effort.keys.len(), effort.sources.len()), (5, 6, 4));
+        assert_eq!(effort.parts.len(), 5);
         assert_eq!(effort.load, Duration::from_secs(2));
     }
 
@@ -309,6 +320,7 @@ mod tests {
         assert_eq!(effort.keys, [Key::Rsa2048, Key::P256]);
         assert_eq!(effort.sources, [Source::File, Source::Partition]);
         assert_eq!(effort.tls, [Tls::V13]);
+        assert_eq!(effort.parts, [Part::Handshakes]);
     }
 
     #[test]
