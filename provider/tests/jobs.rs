@@ -414,6 +414,32 @@ fn a_child_signs() {
 }
 
 #[test]
+fn without_a_descriptor_the_thread_waits() {
+    let status = in_its_own_process("without_a_descriptor_the_thread_waits", no_descriptors);
+    assert!(status.is_none_or(|code| code == 0), "{status:?}");
+}
+
+fn no_descriptors() {
+    let (stub, _alone) = stub::stub();
+    let context = stub::context("");
+    let key = context.key(URI).unwrap();
+    let expected = digest_of(&key, b"message");
+    stub.delay(50);
+    let mut driver = Driver::new(&key, b"message");
+    unsafe {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 1024 };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &none), 0);
+        assert!(driver.go_on(), "not paused");
+        let some = libc::rlimit { rlim_cur: 1024, rlim_max: 1024 };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &some), 0);
+    }
+    assert_eq!(signed_digest(&driver.signed().unwrap()), expected);
+    // With one again.
+    assert!(!driver.go_on());
+    assert_eq!(signed_digest(&driver.run().unwrap()), expected);
+}
+
+#[test]
 fn the_threads_block_signals() {
     let (_stub, _alone) = stub::stub();
     let context = stub::context("");
