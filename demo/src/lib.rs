@@ -24,3 +24,4 @@ pub mod run_folder;
 pub mod server;
 pub mod softhsm;
 pub mod stat;
+pub mod statistics;

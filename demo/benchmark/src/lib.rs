@@ -19,5 +19,4 @@ pub mod progress;
 pub mod results;
 pub mod signing;
 pub mod stage;
-pub mod statistics;
 pub mod tokens;

@@ -34,7 +34,7 @@ Exit code:
 /// Measures TLS servers and PKCS#11 tokens side by side: the key in a file, in the partition, in SoftHSM2
 /// through the provider, and through libp11's engine.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "demo/bench", bin_name = "./demo/bench", after_long_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "demo/bench", bin_name = "./demo/bench", version, after_long_help = EXAMPLES, max_term_width = 100)]
 pub struct Options {
     /// Three short rounds, of one key of each type and TLS 1.3 if you say nothing else: for a look, not for figures
     #[arg(long)]

@@ -17,8 +17,8 @@ use crate::markdown::table;
 use crate::options::{Effort, Key, Program, Source};
 use crate::progress::Progress;
 use crate::stage::Stage;
-use crate::statistics::float;
 use heap::{Counter, Counters};
+use strongroom_demo::statistics::float;
 
 /// How long a worker is watched, and allocations are counted.
 const WATCHED: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use strongroom_token_load::options::Operation;
 
 use crate::machine::Machine;
 use crate::options::{Key, Program, Source, Tls};
-use crate::statistics::{float, median, range};
+use strongroom_demo::statistics::{float, median, range};
 
 /// Everything that a run found out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use strongroom_demo::cpu;
 use strongroom_demo::load::{self, Amount, CONNECTIONS};
 use strongroom_demo::pki::KeyKind;
 use strongroom_demo::server::Server;
+use strongroom_demo::statistics::median;
 
 use super::screen::Screen;
 use super::{Effort, Program, Stage};
@@ -117,8 +118,9 @@ fn table(contests: &[Contest], markdown: bool) -> Table {
     ]);
     for contest in contests {
         let [file, partition] = &contest.sides;
-        let rates = (median(&file.rates), median(&partition.rates));
-        let cpu = (median(&file.cpu), median(&partition.cpu));
+        let middle = |values: &[f64]| median(values).unwrap_or(f64::NAN);
+        let rates = (middle(&file.rates), middle(&partition.rates));
+        let cpu = (middle(&file.cpu), middle(&partition.cpu));
         table.add_row([
             contest.program.title().to_owned(),
             contest.kind.title().to_owned(),
@@ -134,30 +136,4 @@ fn table(contests: &[Contest], markdown: bool) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
-}
-
-/// The value in the middle; of an even number, the mean of the two there. Not a number if there is none.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match (sorted.get(middle), middle.checked_sub(1).and_then(|before| sorted.get(before))) {
-        (Some(upper), Some(lower)) if sorted.len().is_multiple_of(2) => f64::midpoint(*lower, *upper),
-        (Some(upper), _) => *upper,
-        (None, _) => f64::NAN,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    #[allow(clippy::float_cmp)] // exact values
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(&[7.0]), 7.0);
-        assert!(median(&[]).is_nan());
-    }
 }

@@ -4,7 +4,7 @@ use strongroom_token_load::options::Operation;
 
 use crate::options::{Key, Program, Source, Tls};
 use crate::results::{Results, Token};
-use crate::statistics::median;
+use strongroom_demo::statistics::median;
 
 use super::table;
 
