@@ -10,23 +10,22 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-use strongroom_channel::layout::{self, MAX_PAYLOAD};
-use strongroom_channel::{Incoming, State};
-use zeroize::Zeroize;
+use strongroom_channel::State;
 
-use super::job::{Answer, Data, INLINE, Job};
+use super::job::{Answer, Job};
 use super::queue::{MOST_WAITING, Next, Queue};
-use super::seat::{self, Known, Seat};
-use crate::crypto::aes::{self, GcmParameters};
+use super::seat::Seat;
+use super::watch::{Cipher, Watch};
 use crate::crypto::{Choices, CryptoError, KeyKind, LANES, Order, Signature, Signer};
-use crate::failure::{Failure, refuse};
-use crate::request::encrypt::Use;
 
 /// Who was silent for this long is no longer looked after unasked: it has to ring.
 const SILENT: Duration = Duration::from_millis(200);
 
 /// How long those who have to ring may not be heard while the desk has work without a pause.
 const DEAF: Duration = Duration::from_micros(200);
+
+/// Requests that one client gets in before the next one's turn.
+const A_TURN: u64 = 8;
 
 /// How long the desk looks around before it sleeps, in case the next request is about to come.
 const LINGER: Duration = Duration::from_micros(20);
@@ -54,6 +53,8 @@ pub(super) struct Shared {
     has_mail: AtomicBool,
     /// Wakes the desk for the inbox, and when a slow batch is done.
     bell: OwnedFd,
+    /// The clients' bells, by the address of the seat, and our own.
+    epoll: OwnedFd,
     state: State,
     stopping: AtomicBool,
     made: AtomicU64,
@@ -64,6 +65,7 @@ pub(super) struct Shared {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most are jobs, and a box would be an allocation for each")]
 enum Message {
     Job(Job),
     Seat(Arc<Seat>),
@@ -77,33 +79,15 @@ struct Desk {
     queue: Queue,
     watches: Vec<Option<Watch>>,
     /// By the address of the seat.
-    by_seat: HashMap<usize, usize>,
+    by_seat: HashMap<u64, usize>,
     free: Vec<usize>,
     /// Watches of clients that were not silent lately.
     active: Vec<usize>,
     swept: Instant,
     /// When it asked last who rang.
     listened: Instant,
-    epoll: OwnedFd,
     mail: Vec<Message>,
     cipher: Box<Cipher>,
-}
-
-/// A seat, and what only the desk knows of it.
-#[derive(Debug)]
-struct Watch {
-    seat: Arc<Seat>,
-    is_active: bool,
-    last: Instant,
-    known: Known,
-}
-
-/// Where data is encrypted and decrypted: not where the client could change it meanwhile, or see a plaintext whose
-/// tag was not checked yet.
-#[derive(Debug)]
-struct Cipher {
-    input: [u8; MAX_PAYLOAD],
-    output: [u8; MAX_PAYLOAD],
 }
 
 impl std::fmt::Debug for Queue {
@@ -129,9 +113,8 @@ impl Shared {
             active: Vec::new(),
             swept: Instant::now(),
             listened: Instant::now(),
-            epoll,
             mail: Vec::with_capacity(64),
-            cipher: Box::new(Cipher { input: [0; MAX_PAYLOAD], output: [0; MAX_PAYLOAD] }),
+            cipher: Cipher::new(),
         };
         Ok(Shared {
             choices,
@@ -139,6 +122,7 @@ impl Shared {
             inbox: Mutex::new(Vec::with_capacity(64)),
             has_mail: AtomicBool::new(false),
             bell,
+            epoll,
             state: State::create()?,
             stopping: AtomicBool::new(false),
             made: AtomicU64::new(0),
@@ -189,8 +173,15 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn seat(&self, seat: Arc<Seat>) {
+    pub(super) fn seat(&self, seat: Arc<Seat>) -> io::Result<()> {
+        epoll::add(
+            &self.epoll,
+            seat.region.bell(),
+            epoll::EventData::new_u64(address(&seat)),
+            edge_triggered(),
+        )?;
         self.tell(Message::Seat(seat));
+        Ok(())
     }
 
     pub(super) fn unseat(&self, seat: &Arc<Seat>) {
@@ -267,6 +258,12 @@ impl Shared {
         }
     }
 
+    /// Refuses a job that the queue has no room for.
+    fn turn_down(&self, job: Job, error: CryptoError) {
+        self.refused(&job.answer);
+        job.answer.send(Err(error));
+    }
+
     /// What came over a socket is counted there.
     fn refused(&self, answer: &Answer) {
         if let Answer::Slot { .. } = answer {
@@ -285,6 +282,11 @@ impl Drop for Vital {
             std::process::abort();
         }
     }
+}
+
+/// What a seat's bell is known by; nobody else's as long as the seat is watched.
+fn address(seat: &Arc<Seat>) -> u64 {
+    Arc::as_ptr(seat) as u64
 }
 
 fn edge_triggered() -> epoll::EventFlags {
@@ -336,7 +338,7 @@ impl Desk {
     /// Takes in what has arrived; whether anything has.
     fn collect(&mut self, shared: &Shared, now: Instant) -> bool {
         let mut found = false;
-        if shared.has_mail.swap(false, Ordering::SeqCst) {
+        if shared.has_mail.load(Ordering::Relaxed) && shared.has_mail.swap(false, Ordering::SeqCst) {
             self.read_mail(shared, now);
             found = true;
         }
@@ -354,7 +356,7 @@ impl Desk {
         }
         // It may never come to sleep.
         if now.duration_since(self.listened) > DEAF && self.active.len() < self.by_seat.len() {
-            self.listen(Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+            self.listen(shared, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
         }
         found || requests > 0
     }
@@ -366,45 +368,43 @@ impl Desk {
             match message {
                 Message::Job(job) => self.push(shared, job),
                 Message::Seat(seat) => self.add(seat, now),
-                Message::Unseat(seat) => self.remove(&seat),
+                Message::Unseat(seat) => self.remove(shared, &seat),
                 Message::Done(kind, signatures) => self.queue.done(kind, signatures),
             }
         }
         self.mail = mail;
     }
 
-    /// Takes a client's new requests in; how many there were.
+    /// Takes some of a client's new requests in; how many.
     fn look_at(&mut self, shared: &Shared, index: usize, now: Instant) -> u64 {
         let Some(Some(watch)) = self.watches.get_mut(index) else { return 0 };
-        let mut posted = watch.seat.region.take_posted();
-        if posted == 0 {
-            return 0;
-        }
-        watch.last = now;
-        let count = u64::from(posted.count_ones());
-        while posted != 0 {
-            let number = posted.trailing_zeros() as usize;
-            posted &= posted - 1;
-            if let Some(Some(watch)) = self.watches.get_mut(index) {
-                let outcome = watch.begin(number, now, &mut self.cipher);
-                let seat = Arc::clone(&watch.seat);
-                match outcome {
-                    Ok(Some(job)) => self.push(shared, job),
-                    Ok(None) => shared.count(true),
-                    Err(failure) => {
-                        shared.errors.fetch_add(1, Ordering::Relaxed);
-                        seat.refuse(number, &failure);
-                    }
+        let mut count = 0;
+        while count < A_TURN
+            && let Some(number) = watch.next_posted()
+        {
+            count += 1;
+            match watch.begin(number, now, &mut self.cipher) {
+                Ok(Some(job)) => match self.queue.admit(job.uid) {
+                    Ok(()) => self.queue.push(job),
+                    Err(error) => shared.turn_down(job, error),
+                },
+                Ok(None) => shared.count(true),
+                Err(failure) => {
+                    shared.errors.fetch_add(1, Ordering::Relaxed);
+                    watch.seat.refuse(number, &failure);
                 }
             }
+        }
+        if count > 0 {
+            watch.last = now;
         }
         count
     }
 
     fn push(&mut self, shared: &Shared, job: Job) {
-        if let Err((job, error)) = self.queue.push(job) {
-            shared.refused(&job.answer);
-            job.answer.send(Err(error));
+        match self.queue.admit(job.uid) {
+            Ok(()) => self.queue.push(job),
+            Err(error) => shared.turn_down(job, error),
         }
     }
 
@@ -413,22 +413,17 @@ impl Desk {
         if index == self.watches.len() {
             self.watches.push(None);
         }
-        let number = epoll::EventData::new_u64(index as u64);
-        if let Err(error) = epoll::add(&self.epoll, seat.region.bell(), number, edge_triggered()) {
-            // Its client goes on over the socket when its patience with the channel ends.
-            tracing::error!("a channel cannot be watched: {error}");
-        }
-        self.by_seat.insert(Arc::as_ptr(&seat) as usize, index);
+        self.by_seat.insert(address(&seat), index);
         if let Some(place) = self.watches.get_mut(index) {
-            *place = Some(Watch { seat, is_active: false, last: now, known: Known::default() });
+            *place = Some(Watch::new(seat, now));
         }
         self.activate(index, now);
     }
 
-    fn remove(&mut self, seat: &Arc<Seat>) {
-        let Some(index) = self.by_seat.remove(&(Arc::as_ptr(seat) as usize)) else { return };
+    fn remove(&mut self, shared: &Shared, seat: &Arc<Seat>) {
         // The client has a copy of the bell, which would keep it watched.
-        let _ = epoll::delete(&self.epoll, seat.region.bell());
+        let _ = epoll::delete(&shared.epoll, seat.region.bell());
+        let Some(index) = self.by_seat.remove(&address(seat)) else { return };
         self.active.retain(|active| *active != index);
         if let Some(place) = self.watches.get_mut(index) {
             *place = None;
@@ -458,7 +453,7 @@ impl Desk {
             }
             watch.seat.region.watch(false);
             // It may have posted without ringing just before.
-            if watch.seat.region.has_posted() {
+            if watch.has_posted() {
                 watch.seat.region.watch(true);
                 return true;
             }
@@ -470,95 +465,31 @@ impl Desk {
     /// Sleeps until somebody rings.
     fn sleep(&mut self, shared: &Shared) {
         shared.state.set_awake(false);
-        let posted = self.active.iter().any(
-            |index| matches!(self.watches.get(*index), Some(Some(watch)) if watch.seat.region.has_posted()),
-        );
+        let posted = self
+            .active
+            .iter()
+            .any(|index| matches!(self.watches.get(*index), Some(Some(watch)) if watch.has_posted()));
         if posted || shared.has_mail.load(Ordering::SeqCst) || shared.stopping.load(Ordering::SeqCst) {
             shared.state.set_awake(true);
             return;
         }
-        self.listen(None);
+        self.listen(shared, None);
         shared.state.set_awake(true);
     }
 
     /// Waits until somebody rings, or as long as `most`, and looks after them from now on.
-    fn listen(&mut self, most: Option<&Timespec>) {
+    fn listen(&mut self, shared: &Shared, most: Option<&Timespec>) {
         let mut events = [MaybeUninit::uninit(); 64];
-        let woken = epoll::wait(&self.epoll, &mut events, most);
+        let woken = epoll::wait(&shared.epoll, &mut events, most);
         let now = Instant::now();
         self.listened = now;
         let Ok((events, _)) = woken else { return };
         for number in events.iter().map(|event| event.data.u64()).filter(|number| *number != OWN_BELL) {
-            self.activate(number as usize, now);
+            // One whose seat is still in the inbox is looked after from the beginning.
+            if let Some(index) = self.by_seat.get(&number) {
+                self.activate(*index, now);
+            }
         }
-    }
-}
-
-impl Watch {
-    /// Takes a request in. A signature becomes a job; encryption and decryption are done and answered at once.
-    fn begin(&mut self, number: usize, now: Instant, cipher: &mut Cipher) -> Result<Option<Job>, Failure> {
-        let Some(incoming) = self.seat.region.read(number) else {
-            return refuse!(Malformed, "a request whose length is not one");
-        };
-        match incoming.operation {
-            layout::SIGN => self.sign(number, &incoming, now).map(Some),
-            layout::ENCRYPT => self.cipher(number, &incoming, Use::Encrypt, cipher).map(|()| None),
-            layout::DECRYPT => self.cipher(number, &incoming, Use::Decrypt, cipher).map(|()| None),
-            other => refuse!(Unsupported, "this strongroomd does not know the operation {other}"),
-        }
-    }
-
-    fn sign(&mut self, number: usize, incoming: &Incoming, now: Instant) -> Result<Job, Failure> {
-        let mechanism = seat::mechanism(incoming)?;
-        let key = self.seat.signing_key(&mut self.known, incoming.partition, incoming.key)?;
-        mechanism.check(key.kind(), incoming.length)?;
-        let mut data = match incoming.length {
-            0..=INLINE => Data::Inline { bytes: [0; INLINE], length: incoming.length },
-            length => Data::Long(vec![0; length]),
-        };
-        let place = match &mut data {
-            Data::Inline { bytes, length } => bytes.get_mut(..*length).unwrap_or_default(),
-            Data::Long(bytes) => bytes,
-        };
-        if !self.seat.region.read_payload(number, place) {
-            return refuse!(Malformed, "a request whose length is not one");
-        }
-        let answer = Answer::Slot { seat: Arc::clone(&self.seat), number };
-        Ok(Job { uid: self.seat.session.uid, key, mechanism, data, arrived: now, answer })
-    }
-
-    fn cipher(
-        &mut self,
-        number: usize,
-        incoming: &Incoming,
-        what: Use,
-        cipher: &mut Cipher,
-    ) -> Result<(), Failure> {
-        let key = self.seat.secret_key(&mut self.known, what, incoming.partition, incoming.key)?;
-        let Cipher { input, output } = cipher;
-        let [iv_length, aad_length, tag_bits] = incoming.numbers;
-        let parts = input
-            .get_mut(..incoming.length)
-            .and_then(|payload| self.seat.region.read_payload(number, payload).then_some(&*payload))
-            .and_then(|payload| payload.split_at_checked(iv_length as usize))
-            .and_then(|(iv, rest)| Some((iv, rest.split_at_checked(aad_length as usize)?)));
-        let Some((iv, (aad, data))) = parts else {
-            return refuse!(Malformed, "a request whose lengths do not fit each other");
-        };
-        let done = GcmParameters::new(iv, aad, tag_bits).and_then(|parameters| match what {
-            Use::Encrypt => aes::encrypt(&key, parameters, data, output),
-            Use::Decrypt => aes::decrypt(&key, parameters, data, output),
-        });
-        let answered = done.map(|length| {
-            self.seat.region.reply(number, output.get(..length).unwrap_or_default());
-            length
-        });
-        // What was secret of it is not kept: the plaintext, on whichever side it was.
-        match what {
-            Use::Encrypt => input.get_mut(..incoming.length).unwrap_or_default().zeroize(),
-            Use::Decrypt => output.get_mut(..incoming.length).unwrap_or_default().zeroize(),
-        }
-        answered.map(|_| ()).map_err(Failure::from)
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct Job {
 }
 
 /// What is signed.
+#[expect(clippy::large_enum_variant, reason = "most are inline, and a box would be an allocation for each")]
 pub(super) enum Data {
     Inline { bytes: [u8; INLINE], length: usize },
     Long(Vec<u8>),

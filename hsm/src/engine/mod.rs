@@ -14,6 +14,7 @@ mod desk;
 mod job;
 mod queue;
 mod seat;
+mod watch;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ const LONG: usize = 16 * 1024;
 const MOST_CHANNELS: usize = 4_096;
 
 /// Channels of one user id.
-const MOST_CHANNELS_OF_ONE: usize = 1_024;
+const MOST_CHANNELS_OF_ONE: usize = 512;
 
 /// Makes signatures.
 pub struct Engine {
@@ -127,12 +128,14 @@ impl Engine {
         if !self.channels.enter(uid, MOST_CHANNELS, MOST_CHANNELS_OF_ONE) {
             return refuse!(Limit, "there are too many channels; the connection serves without one");
         }
-        let made = Region::create()
-            .and_then(|(region, memory, bell)| Ok((region, [memory, bell, self.shared.state_descriptor()?])));
+        let made = Region::create().and_then(|(region, memory, bell)| {
+            let descriptors = [memory, bell, self.shared.state_descriptor()?];
+            let seat = Arc::new(Seat::new(region, session, vault));
+            self.shared.seat(Arc::clone(&seat))?;
+            Ok((seat, descriptors))
+        });
         match made {
-            Ok((region, descriptors)) => {
-                let seat = Arc::new(Seat::new(region, session, vault));
-                self.shared.seat(Arc::clone(&seat));
+            Ok((seat, descriptors)) => {
                 let (shared, channels) = (Arc::clone(&self.shared), Arc::clone(&self.channels));
                 Ok((Channel { shared, seat, channels }, descriptors))
             }

@@ -103,19 +103,22 @@ impl Queue {
         self.length == 0
     }
 
-    /// Takes a job in, or hands it back with the number of requests that are before it.
-    pub(super) fn push(&mut self, job: Job) -> Result<(), (Job, CryptoError)> {
-        let own = self.by_uid.get(&job.uid).copied().unwrap_or_default();
-        let Some(line) = self.lines.get_mut(job.kind() as usize) else {
-            return Err((job, CryptoError::Library("a kind without a queue".to_owned())));
-        };
-        if self.length >= MOST_WAITING || own >= MOST_WAITING_OF_ONE {
-            return Err((job, CryptoError::Busy(own)));
+    /// Whether a job of this user id may come in.
+    pub(super) fn admit(&self, uid: u32) -> Result<(), CryptoError> {
+        let own = self.by_uid.get(&uid).copied().unwrap_or_default();
+        match self.length >= MOST_WAITING || own >= MOST_WAITING_OF_ONE {
+            true => Err(CryptoError::Busy(own)),
+            false => Ok(()),
         }
-        self.by_uid.insert(job.uid, own + 1);
-        line.waiting.push_back(job);
-        self.length += 1;
-        Ok(())
+    }
+
+    /// Takes a job in.
+    pub(super) fn push(&mut self, job: Job) {
+        if let Some(line) = self.lines.get_mut(job.kind() as usize) {
+            *self.by_uid.entry(job.uid).or_default() += 1;
+            line.waiting.push_back(job);
+            self.length += 1;
+        }
     }
 
     /// Decides what to do at the time `now`.
@@ -164,10 +167,9 @@ impl Queue {
         let taken = line.waiting.len().min(cost.lanes);
         for job in line.waiting.drain(..taken) {
             self.length -= 1;
-            match self.by_uid.get_mut(&job.uid) {
-                // A place that is not used costs nothing; a map that shrinks and grows does.
-                Some(own) => *own = own.saturating_sub(1),
-                None => {}
+            // A place that is not used costs nothing; a map that shrinks and grows does.
+            if let Some(own) = self.by_uid.get_mut(&job.uid) {
+                *own = own.saturating_sub(1);
             }
             into(job);
         }

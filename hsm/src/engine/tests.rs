@@ -24,11 +24,11 @@ fn shorter_operations_go_first_but_nobody_waits_for_ever() {
     let (long, short) = (key(KeyKind::Rsa2048), key(KeyKind::P256));
     let start = Instant::now();
     let mut queue = queue();
-    queue.push(job(&long, 33, start)).unwrap();
-    queue.push(job(&short, 33, start + Duration::from_micros(100))).unwrap();
+    queue.push(job(&long, 33, start));
+    queue.push(job(&short, 33, start + Duration::from_micros(100)));
     assert_eq!(queue.next(start + Duration::from_secs(1)), Next::Quick(KeyKind::P256));
     queue.take(KeyKind::P256, drop);
-    queue.push(job(&short, 33, start + Duration::from_secs(1))).unwrap();
+    queue.push(job(&short, 33, start + Duration::from_secs(1)));
     assert_eq!(queue.next(start + Duration::from_secs(1)), Next::Slow(KeyKind::Rsa2048));
 }
 
@@ -38,17 +38,19 @@ fn one_user_does_not_fill_the_queue_for_the_others() {
     let mut queue = queue();
     let start = Instant::now();
     let mut pushed = 0;
-    while queue.push(job(&key, 33, start)).is_ok() {
+    while queue.admit(33).is_ok() {
+        queue.push(job(&key, 33, start));
         pushed += 1;
     }
     assert_eq!(pushed, super::queue::MOST_WAITING_OF_ONE);
-    queue.push(job(&key, 34, start)).unwrap();
+    queue.admit(34).unwrap();
+    queue.push(job(&key, 34, start));
     let mut taken = 0;
     while !queue.is_empty() {
         queue.take(KeyKind::P384, |_| taken += 1);
     }
     assert_eq!(taken, pushed + 1);
-    queue.push(job(&key, 33, start)).unwrap();
+    queue.admit(33).unwrap();
 }
 
 #[test]
@@ -57,7 +59,7 @@ fn a_lone_request_does_not_wait_and_a_second_thread_only_helps_with_whole_batche
     let mut queue = queue();
     let start = Instant::now();
     for _ in 0..3 {
-        queue.push(job(&key, 33, start)).unwrap();
+        queue.push(job(&key, 33, start));
         assert_eq!(queue.next(start), Next::Slow(KeyKind::Rsa4096), "nobody else usually comes");
         queue.take(KeyKind::Rsa4096, drop);
         queue.done(KeyKind::Rsa4096, 1);
@@ -65,13 +67,13 @@ fn a_lone_request_does_not_wait_and_a_second_thread_only_helps_with_whole_batche
     if queue.lanes(KeyKind::Rsa4096) == 1 {
         return;
     }
-    queue.push(job(&key, 33, start)).unwrap();
+    queue.push(job(&key, 33, start));
     queue.take(KeyKind::Rsa4096, drop);
     for _ in 0..LANES - 1 {
-        queue.push(job(&key, 33, start)).unwrap();
+        queue.push(job(&key, 33, start));
         assert_eq!(queue.next(start + Duration::from_secs(9)), Next::Nothing);
     }
-    queue.push(job(&key, 33, start)).unwrap();
+    queue.push(job(&key, 33, start));
     assert_eq!(queue.next(start), Next::Slow(KeyKind::Rsa4096));
     let mut taken = 0;
     queue.take(KeyKind::Rsa4096, |_| taken += 1);
@@ -87,11 +89,11 @@ fn a_batch_fills_when_there_usually_are_more_but_not_for_ever() {
     }
     let start = Instant::now();
     for _ in 0..32 {
-        (0..LANES).for_each(|_| queue.push(job(&key, 33, start)).unwrap());
+        (0..LANES).for_each(|_| queue.push(job(&key, 33, start)));
         queue.take(KeyKind::Rsa4096, drop);
         queue.done(KeyKind::Rsa4096, LANES);
     }
-    queue.push(job(&key, 33, start)).unwrap();
+    queue.push(job(&key, 33, start));
     let Next::Pause(until) = queue.next(start) else { panic!("no pause") };
     assert!(until > start && until < start + Duration::from_millis(1));
     assert_eq!(queue.next(until), Next::Slow(KeyKind::Rsa4096));
