@@ -88,6 +88,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "How")]
     pub connections: u32,
 
+    /// Client processes over which the sessions of PKCS#11 loads are spread; else they are threads of one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "How")]
+    pub processes: u32,
+
     /// Other workers (nginx) or threads (Apache, HAProxy) than the files in nginx-conf/ and its siblings say
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "How")]
     pub workers: Option<u32>,
@@ -243,6 +247,8 @@ pub struct Effort {
     pub warm_up: Duration,
     /// Connections of the TLS client.
     pub connections: u32,
+    /// Client processes of PKCS#11 loads.
+    pub processes: u32,
     /// Workers or threads, where not those of the configuration files.
     pub workers: Option<u32>,
 }
@@ -274,6 +280,7 @@ impl Options {
             load,
             warm_up: (load / 2).min(Duration::from_secs(1)),
             connections: self.connections,
+            processes: self.processes,
             workers: self.workers,
         }
     }

@@ -87,6 +87,8 @@ pub struct Subject {
     pub operation: Operation,
     /// Threads with a session each.
     pub sessions: u32,
+    /// Client processes over which these are spread.
+    pub processes: u32,
     /// Keys that are used in turn.
     pub keys: u32,
     /// Partitions over which the sessions are spread.

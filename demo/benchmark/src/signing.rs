@@ -61,9 +61,13 @@ pub fn sessions(
     tokens.fill(many(effort), progress)?;
     for operation in OPERATIONS {
         for sessions in table_sessions(effort) {
+            let processes = effort.processes.min(*sessions);
             for keys in [1, many(effort)] {
                 let subjects = [Token::Partition, Token::Softhsm].map(|token| {
-                    (Subject { sessions: *sessions, keys, ..Subject::new(token, operation) }, Target::usual())
+                    (
+                        Subject { sessions: *sessions, processes, keys, ..Subject::new(token, operation) },
+                        Target::usual(),
+                    )
                 });
                 results.tokens.extend(tokens.contest(effort, &subjects, progress)?);
             }

@@ -195,6 +195,7 @@ impl<'a> Tokens<'a> {
             (_, false) => command.args(["run", subject.operation.name(), "--keys", &keys]),
         };
         command.args(["--sessions", &subject.sessions.to_string()]);
+        command.args(["--processes", &subject.processes.to_string()]);
         command.args(["--duration", &format!("{}ms", time.as_millis())]);
         command.args(["--pause", &format!("{}ms", subject.pause_ms)]);
         if subject.token == Token::Partition {
@@ -238,7 +239,16 @@ impl Target {
 impl Subject {
     /// One session with one key in one partition, as fast as it goes.
     pub fn new(token: Token, operation: Operation) -> Self {
-        Subject { token, operation, sessions: 1, keys: 1, partitions: 1, pause_ms: 0, distance_ms: None }
+        Subject {
+            token,
+            operation,
+            sessions: 1,
+            processes: 1,
+            keys: 1,
+            partitions: 1,
+            pause_ms: 0,
+            distance_ms: None,
+        }
     }
 }
 

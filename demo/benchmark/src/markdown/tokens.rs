@@ -10,6 +10,7 @@ pub fn sessions(all: &[TokenLoad]) -> String {
     if all.is_empty() {
         return String::new();
     }
+    let processes = all.iter().map(|load| load.subject.processes).max().unwrap_or(1);
     let rows: Vec<Vec<String>> = all
         .iter()
         .map(|load| {
@@ -26,8 +27,10 @@ pub fn sessions(all: &[TokenLoad]) -> String {
     let head =
         ["operation", "token", "sessions", "keys", "a second", "p50 µs", "p99 µs", "p99.9 µs", "CPU µs"];
     format!(
-        "\n### Through PKCS#11\n\nEach session is a thread of one client process with one request at a time. CPU: client \
-         and daemon together, µs an operation.\n\n{}",
+        "\n### Through PKCS#11\n\nEach session is a thread with one request at a time, in {} client process{}. CPU: \
+         clients and daemon together, µs an operation.\n\n{}",
+        processes,
+        if processes == 1 { "" } else { "es" },
         table(&head, 2, &rows)
     )
 }
