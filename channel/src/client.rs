@@ -9,6 +9,7 @@ use rustix::thread::futex::{self, Timespec};
 
 use crate::layout::{self, MAX_PAYLOAD, MAX_TEXT, SLOTS, slot, slot_at};
 use crate::memory::{Access, Mapping};
+use crate::yields::Yields;
 
 /// In [`Client::holders`]: no further exchange begins.
 const CLOSED: u32 = 1 << 31;
@@ -113,6 +114,7 @@ pub struct Client {
     /// Dropped by whoever makes `holders` equal [`CLOSED`], which happens once.
     parts: UnsafeCell<Option<Parts>>,
     bell: RawFd,
+    yields: Yields,
 }
 
 // SAFETY: `parts` is read only by those whom `holders` counts, and taken out once, when it counts nobody and counts no
@@ -157,6 +159,7 @@ impl Client {
             taken: Default::default(),
             parts: UnsafeCell::new(Some(parts)),
             bell,
+            yields: Yields::default(),
         })
     }
 
@@ -317,6 +320,9 @@ impl Held<'_> {
 
     fn wait(&self, worth_waiting: &mut dyn FnMut() -> bool) -> Result<(), ChannelError> {
         let state = self.number(slot::STATE)?;
+        if self.client.yields.until(|| state.load(Ordering::Acquire) == layout::STATE_DONE) {
+            return Ok(());
+        }
         let slept = state.compare_exchange(
             layout::STATE_POSTED,
             layout::STATE_SLEEPING,

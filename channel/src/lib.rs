@@ -21,6 +21,8 @@ mod client;
 pub mod layout;
 mod memory;
 mod region;
+mod yields;
 
 pub use client::{Bell, ChannelError, Client, Descriptors, Operation, Request};
 pub use region::{Incoming, Region, State};
+pub use yields::Yields;

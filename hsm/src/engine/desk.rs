@@ -33,6 +33,15 @@ const LINGER: Duration = Duration::from_micros(20);
 /// A yield that took longer than this gave the processor to somebody.
 const YIELDED: Duration = Duration::from_micros(3);
 
+/// A yield that took longer than this gave it to somebody who computes for long.
+const LONG: Duration = Duration::from_millis(2);
+
+/// Then so many requests have to have come meanwhile: it was the web server's workers that had the processor.
+const WORTH_IT: u64 = 2;
+
+/// Otherwise the desk gives way to nobody for so long: it sleeps, and is woken at once when somebody rings.
+const ABSTAIN: Duration = Duration::from_millis(20);
+
 /// One step of a pause in which a batch fills and nobody else wants the processor.
 const STEP: Duration = Duration::from_micros(40);
 
@@ -84,6 +93,9 @@ struct Desk {
     /// Watches of clients that were not silent lately.
     active: Vec<usize>,
     swept: Instant,
+    /// Somebody has had the processor for long, and what has come meanwhile was not yet taken in.
+    gave_long: bool,
+    abstain_until: Instant,
     /// When it asked last who rang.
     listened: Instant,
     mail: Vec<Message>,
@@ -112,6 +124,8 @@ impl Shared {
             free: Vec::new(),
             active: Vec::new(),
             swept: Instant::now(),
+            gave_long: false,
+            abstain_until: Instant::now(),
             listened: Instant::now(),
             mail: Vec::with_capacity(64),
             cipher: Cipher::new(),
@@ -304,6 +318,9 @@ impl Desk {
             }
             let now = Instant::now();
             let found = self.collect(shared, now);
+            if std::mem::take(&mut self.gave_long) && found < WORTH_IT {
+                self.abstain_until = now + ABSTAIN;
+            }
             match self.queue.next(now) {
                 Next::Quick(kind) => {
                     self.queue.take(kind, |job| batch.push(job));
@@ -316,31 +333,46 @@ impl Desk {
                 }
                 Next::Pause(until) => {
                     idle_since = None;
-                    pause(now, until);
+                    // Those whose requests would fill the batch are likely among those who want the processor.
+                    if self.abstains(now) || !self.give_way(now) {
+                        std::thread::sleep(STEP.min(until.saturating_duration_since(now)));
+                    }
                 }
-                Next::Nothing if found => idle_since = None,
+                Next::Nothing if found > 0 => idle_since = None,
                 Next::Nothing => {
                     let since = *idle_since.get_or_insert(now);
-                    if now.duration_since(since) >= LINGER && !signer.prepare() {
-                        self.sleep(shared);
-                        idle_since = None;
-                    } else {
-                        std::thread::yield_now();
-                        if now.elapsed() > YIELDED {
+                    let lingers = now.duration_since(since) < LINGER && !self.abstains(now);
+                    if lingers {
+                        if self.give_way(now) {
                             idle_since = None;
                         }
+                    } else if !signer.prepare() {
+                        self.sleep(shared);
+                        idle_since = None;
                     }
                 }
             }
         }
     }
 
-    /// Takes in what has arrived; whether anything has.
-    fn collect(&mut self, shared: &Shared, now: Instant) -> bool {
-        let mut found = false;
+    /// Lets others have the processor; whether anybody wanted it.
+    fn give_way(&mut self, now: Instant) -> bool {
+        std::thread::yield_now();
+        let took = now.elapsed();
+        self.gave_long |= took > LONG;
+        took > YIELDED
+    }
+
+    /// Whether somebody computes for long on this processor, to whom giving way would cost a time slice.
+    fn abstains(&self, now: Instant) -> bool {
+        now < self.abstain_until
+    }
+
+    /// Takes in what has arrived; how much.
+    fn collect(&mut self, shared: &Shared, now: Instant) -> u64 {
+        let mut found = 0;
         if shared.has_mail.load(Ordering::Relaxed) && shared.has_mail.swap(false, Ordering::SeqCst) {
-            self.read_mail(shared, now);
-            found = true;
+            found += self.read_mail(shared, now);
         }
         let mut requests = 0;
         let active = std::mem::take(&mut self.active);
@@ -358,12 +390,13 @@ impl Desk {
         if now.duration_since(self.listened) > DEAF && self.active.len() < self.by_seat.len() {
             self.listen(shared, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
         }
-        found || requests > 0
+        found + requests
     }
 
-    fn read_mail(&mut self, shared: &Shared, now: Instant) {
+    fn read_mail(&mut self, shared: &Shared, now: Instant) -> u64 {
         let mut mail = std::mem::take(&mut self.mail);
         std::mem::swap(&mut mail, &mut *lock(&shared.inbox));
+        let count = mail.len() as u64;
         for message in mail.drain(..) {
             match message {
                 Message::Job(job) => self.push(shared, job),
@@ -373,6 +406,7 @@ impl Desk {
             }
         }
         self.mail = mail;
+        count
     }
 
     /// Takes some of a client's new requests in; how many.
@@ -490,14 +524,5 @@ impl Desk {
                 self.activate(*index, now);
             }
         }
-    }
-}
-
-/// Lets others have the processor: those whose requests would fill the batch are likely among them. If nobody
-/// wants it, sleeps a little.
-fn pause(now: Instant, until: Instant) {
-    std::thread::yield_now();
-    if now.elapsed() < YIELDED {
-        std::thread::sleep(STEP.min(until.saturating_duration_since(now)));
     }
 }

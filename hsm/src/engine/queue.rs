@@ -78,11 +78,13 @@ impl Queue {
     pub(super) fn new(choices: &Arc<Choices>, most_batches: usize) -> Self {
         let costs = KeyKind::ALL.map(|kind| {
             let (one, all) = (choices.cost(kind, 1), choices.cost(kind, LANES));
-            // A batch that costs as much as its parts only makes the first wait for the last.
+            // A slow batch that costs as much as its parts only makes the first wait for the last. A quick one saves at
+            // least what is done once for all.
             let pays = all < one * LANES as u32 * 4 / 5;
-            let lanes = if pays { LANES } else { 1 };
+            let quick = all <= QUICK;
+            let lanes = if pays || quick { LANES } else { 1 };
             Cost {
-                quick: choices.cost(kind, lanes) <= QUICK,
+                quick,
                 lanes,
                 patience: one * 10,
                 pause: if pays { (one / 2).min(LONGEST_PAUSE) } else { Duration::ZERO },
