@@ -182,8 +182,8 @@ impl Client {
         worth_waiting: &mut dyn FnMut() -> bool,
     ) -> Result<usize, ChannelError> {
         let held = self.hold()?;
-        held.post(request)?;
-        let answered = held.wait(worth_waiting).and_then(|()| held.take(reply));
+        let rang = held.post(request)?;
+        let answered = held.wait(rang, worth_waiting).and_then(|()| held.take(reply));
         held.wipe(request);
         if let Err(ChannelError::Abandoned | ChannelError::Malformed) = answered {
             self.close();
@@ -266,7 +266,8 @@ impl Held<'_> {
         self.parts.region.number(slot_at(self.number) + offset).ok_or(ChannelError::Malformed)
     }
 
-    fn post(&self, request: &Request<'_>) -> Result<(), ChannelError> {
+    /// Whether the daemon had to be woken.
+    fn post(&self, request: &Request<'_>) -> Result<bool, ChannelError> {
         let (operation, mechanism, numbers, iv, aad): (_, _, _, &[u8], &[u8]) = match request.operation {
             Operation::Sign { mechanism, hash, mgf1_hash, salt_length } => {
                 (layout::SIGN, mechanism, [hash, mgf1_hash, salt_length], &[], &[])
@@ -311,16 +312,18 @@ impl Held<'_> {
             return Err(ChannelError::Malformed);
         }
         posted.fetch_or(1 << (self.number % 64), Ordering::SeqCst);
-        if watched.load(Ordering::SeqCst) == 0 || awake.load(Ordering::SeqCst) == 0 {
+        let sleeps = watched.load(Ordering::SeqCst) == 0 || awake.load(Ordering::SeqCst) == 0;
+        if sleeps {
             // It fails only when nobody has listened for 2^64 rings; then somebody will look at the connection.
             let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
         }
-        Ok(())
+        Ok(sleeps)
     }
 
-    fn wait(&self, worth_waiting: &mut dyn FnMut() -> bool) -> Result<(), ChannelError> {
+    fn wait(&self, rang: bool, worth_waiting: &mut dyn FnMut() -> bool) -> Result<(), ChannelError> {
         let state = self.number(slot::STATE)?;
-        if self.client.yields.until(|| state.load(Ordering::Acquire) == layout::STATE_DONE) {
+        // It takes a while to wake, so that there is nothing to wait for awake.
+        if !rang && self.client.yields.until(|| state.load(Ordering::Acquire) == layout::STATE_DONE) {
             return Ok(());
         }
         let slept = state.compare_exchange(

@@ -93,6 +93,8 @@ pub fn search(processes: &[u32], secrets: &[Secret]) -> Result<Search> {
         let memory = match File::open(format!("/proc/{id}/mem")) {
             // A worker may end at any time, after a reload for example.
             Err(_) if stat::of(*id).is_none_or(|stat| stat.ended) => continue,
+            // It is ending: the memory is gone already.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => continue,
             opened => {
                 opened.with_context(|| format!("cannot read the memory of process {id}; run this as root"))?
             }
