@@ -129,12 +129,15 @@ fn slow_partition() -> (Bench, Keys, SlowSocket, Environment) {
     (bench, key, socket, environment)
 }
 
-/// HAProxy's only worker.
+/// HAProxy's only worker. The master listens before it has made it.
 fn worker(server: &Server) -> u32 {
-    let workers: Vec<u32> =
-        server.processes().unwrap().into_iter().filter(|id| *id != server.process.id()).collect();
-    assert_eq!(workers.len(), 1, "{workers:?}");
-    workers[0]
+    wait_for("HAProxy's worker", Duration::from_secs(10), || {
+        let mut workers = server.processes()?;
+        workers.retain(|id| *id != server.process.id());
+        ensure!(workers.len() == 1, "{workers:?}");
+        Ok(workers[0])
+    })
+    .unwrap()
 }
 
 /// How many of a process's descriptors are of the kind that jobs have.
