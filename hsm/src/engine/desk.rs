@@ -272,10 +272,15 @@ impl Shared {
         }
     }
 
-    /// Refuses a job that the queue has no room for.
-    fn turn_down(&self, job: Job, error: CryptoError) {
-        self.refused(&job.answer);
-        job.answer.send(Err(error));
+    /// Takes a job in, or refuses it if the queue has no room for it.
+    fn line_up(&self, queue: &mut Queue, job: Job) {
+        match queue.admit(job.uid) {
+            Ok(()) => queue.push(job),
+            Err(error) => {
+                self.refused(&job.answer);
+                job.answer.send(Err(error));
+            }
+        }
     }
 
     /// What came over a socket is counted there.
@@ -399,7 +404,7 @@ impl Desk {
         let count = mail.len() as u64;
         for message in mail.drain(..) {
             match message {
-                Message::Job(job) => self.push(shared, job),
+                Message::Job(job) => shared.line_up(&mut self.queue, job),
                 Message::Seat(seat) => self.add(seat, now),
                 Message::Unseat(seat) => self.remove(shared, &seat),
                 Message::Done(kind, signatures) => self.queue.done(kind, signatures),
@@ -418,10 +423,7 @@ impl Desk {
         {
             count += 1;
             match watch.begin(number, now, &mut self.cipher) {
-                Ok(Some(job)) => match self.queue.admit(job.uid) {
-                    Ok(()) => self.queue.push(job),
-                    Err(error) => shared.turn_down(job, error),
-                },
+                Ok(Some(job)) => shared.line_up(&mut self.queue, job),
                 Ok(None) => shared.count(true),
                 Err(failure) => {
                     shared.errors.fetch_add(1, Ordering::Relaxed);
@@ -433,13 +435,6 @@ impl Desk {
             watch.last = now;
         }
         count
-    }
-
-    fn push(&mut self, shared: &Shared, job: Job) {
-        match self.queue.admit(job.uid) {
-            Ok(()) => self.queue.push(job),
-            Err(error) => shared.turn_down(job, error),
-        }
     }
 
     fn add(&mut self, seat: Arc<Seat>, now: Instant) {

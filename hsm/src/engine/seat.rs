@@ -10,10 +10,11 @@ use crate::crypto::Mechanism;
 use crate::crypto::aes::AesKey;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::failure::{Failure, refuse};
+use crate::partition::Partition;
 use crate::policy::{self, Needs};
 use crate::request::encrypt::{self, Use};
 use crate::request::sign;
-use crate::session::Session;
+use crate::session::{Acting, Session};
 use crate::vault::Vault;
 
 /// Keys that a channel remembers: a web server has few, and looking one up anew takes a microsecond.
@@ -65,23 +66,15 @@ impl Seat {
         partition: u32,
         identity: [u8; 16],
     ) -> Result<Arc<PrivateKey>, Failure> {
-        let found = known.find(partition, identity, |permitted| match permitted {
+        let usable = |permitted: &Permitted| match permitted {
             Permitted::Sign(key) => key.upgrade(),
             Permitted::Cipher(..) => None,
-        });
-        if let Some(key) = found {
-            return Ok(key);
-        }
-        // Before anything is looked up: see `changes`.
-        let changes = changes::number();
-        let place = self.vault.partition(partition)?;
-        let acting = self.session.acting(&place);
-        policy::permit(Needs::CryptoUser, &acting)?;
-        let object = sign::object_to_sign(&acting, &place, &identity)?;
-        let key = place.private_key(&object)?;
-        let permitted = Permitted::Sign(Arc::downgrade(&key));
-        known.remember(KnownKey { changes, partition, identity, key: permitted });
-        Ok(key)
+        };
+        self.permitted(known, partition, identity, usable, |acting, place| {
+            let object = sign::object_to_sign(acting, place, &identity)?;
+            let key = place.private_key(&object)?;
+            Ok((Permitted::Sign(Arc::downgrade(&key)), key))
+        })
     }
 
     /// The secret key that a request names, if this client may encrypt or decrypt with it.
@@ -92,19 +85,34 @@ impl Seat {
         partition: u32,
         identity: [u8; 16],
     ) -> Result<Arc<AesKey>, Failure> {
-        let found = known.find(partition, identity, |permitted| match permitted {
+        let usable = |permitted: &Permitted| match permitted {
             Permitted::Cipher(use_, key) if *use_ == what => key.upgrade(),
             _ => None,
-        });
-        if let Some(key) = found {
+        };
+        self.permitted(known, partition, identity, usable, |acting, place| {
+            let (_, key) = encrypt::key_to(what, acting, place, &identity)?;
+            Ok((Permitted::Cipher(what, Arc::downgrade(&key)), key))
+        })
+    }
+
+    /// A key that is known to be permitted, or is looked up and remembered.
+    fn permitted<K>(
+        &self,
+        known: &mut Known,
+        partition: u32,
+        identity: [u8; 16],
+        usable: impl Fn(&Permitted) -> Option<Arc<K>>,
+        look_up: impl FnOnce(&Acting, &Partition) -> Result<(Permitted, Arc<K>), Failure>,
+    ) -> Result<Arc<K>, Failure> {
+        if let Some(key) = known.find(partition, identity, usable) {
             return Ok(key);
         }
+        // Before anything is looked up: see `changes`.
         let changes = changes::number();
         let place = self.vault.partition(partition)?;
         let acting = self.session.acting(&place);
         policy::permit(Needs::CryptoUser, &acting)?;
-        let (_, key) = encrypt::key_to(what, &acting, &place, &identity)?;
-        let permitted = Permitted::Cipher(what, Arc::downgrade(&key));
+        let (permitted, key) = look_up(&acting, &place)?;
         known.remember(KnownKey { changes, partition, identity, key: permitted });
         Ok(key)
     }
