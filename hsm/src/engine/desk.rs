@@ -42,9 +42,6 @@ const WORTH_IT: u64 = 2;
 /// Otherwise the desk gives way to nobody for so long: it sleeps, and is woken at once when somebody rings.
 const ABSTAIN: Duration = Duration::from_millis(20);
 
-/// One step of a pause in which a batch fills and nobody else wants the processor.
-const STEP: Duration = Duration::from_micros(40);
-
 /// The epoll number of the engine's own bell.
 const OWN_BELL: u64 = u64::MAX;
 
@@ -80,7 +77,7 @@ enum Message {
     Seat(Arc<Seat>),
     Unseat(Arc<Seat>),
     /// A slow batch is done.
-    Done(KeyKind, usize),
+    Done(KeyKind),
 }
 
 #[derive(Debug)]
@@ -234,9 +231,8 @@ impl Shared {
                     None => return,
                 }
             };
-            let signatures = batch.len();
             self.compute(&mut signer, &mut batch);
-            self.tell(Message::Done(kind, signatures));
+            self.tell(Message::Done(kind));
         }
     }
 
@@ -336,12 +332,16 @@ impl Desk {
                     self.queue.take(kind, |job| batch.push(job));
                     return Some(kind);
                 }
-                Next::Pause(until) => {
+                Next::Partial(kind, due) => {
                     idle_since = None;
-                    // Those whose requests would fill the batch are likely among those who want the processor.
-                    if self.abstains(now) || !self.give_way(now) {
-                        std::thread::sleep(STEP.min(until.saturating_duration_since(now)));
+                    let abstains = self.abstains(now);
+                    if abstains && due.is_none() {
+                        self.sleep(shared);
+                    } else if abstains || !self.give_way(now) {
+                        self.queue.take(kind, |job| batch.push(job));
+                        return Some(kind);
                     }
+                    // Else somebody had the processor: likely those whose requests fill the batch.
                 }
                 Next::Nothing if found > 0 => idle_since = None,
                 Next::Nothing => {
@@ -407,7 +407,7 @@ impl Desk {
                 Message::Job(job) => shared.line_up(&mut self.queue, job),
                 Message::Seat(seat) => self.add(seat, now),
                 Message::Unseat(seat) => self.remove(shared, &seat),
-                Message::Done(kind, signatures) => self.queue.done(kind, signatures),
+                Message::Done(kind) => self.queue.done(kind),
             }
         }
         self.mail = mail;

@@ -17,8 +17,8 @@ pub(super) const MOST_WAITING_OF_ONE: usize = 4_096;
 /// costs more goes to a thread that does nothing else meanwhile.
 const QUICK: Duration = Duration::from_micros(200);
 
-/// The longest pause in which a batch fills.
-const LONGEST_PAUSE: Duration = Duration::from_micros(300);
+/// The longest that a request waits for others to join it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
 const KINDS: usize = KeyKind::ALL.len();
 
@@ -29,8 +29,9 @@ pub(super) enum Next {
     Quick(KeyKind),
     /// Compute a batch of this kind, and let another thread look after the requests.
     Slow(KeyKind),
-    /// A batch fills: look again soon, at the latest then.
-    Pause(Instant),
+    /// A batch of this kind is not whole. Compute what there is if nobody else wants the processor; otherwise look again:
+    /// at that time it is due, and without a time it goes with the next batch, as another one is computed.
+    Partial(KeyKind, Option<Instant>),
     /// Nothing can be begun.
     Nothing,
 }
@@ -39,19 +40,18 @@ pub(super) enum Next {
 #[derive(Debug, Default)]
 struct Line {
     waiting: VecDeque<Job>,
-    /// Batches that are being computed, and the signatures in them.
+    /// Batches that are being computed.
     batches: usize,
-    signatures: usize,
-    /// How many requests there were at the same time, waiting or in a batch: a moving average, in sixteenths.
-    crowd: usize,
 }
 
 /// What is known of a kind from the measurement at the start.
 #[derive(Debug, Clone, Copy)]
 struct Cost {
     quick: bool,
-    /// How many are computed together.
+    /// How many are computed together, at most.
     lanes: usize,
+    /// From how many on it pays to compute them together; fewer are computed one by one, by as many threads.
+    least: usize,
     /// How long a request lets shorter ones go first: ten times what it costs.
     patience: Duration,
     /// How long a request waits at most for others to join it.
@@ -78,16 +78,18 @@ impl Queue {
     pub(super) fn new(choices: &Arc<Choices>, most_batches: usize) -> Self {
         let costs = KeyKind::ALL.map(|kind| {
             let (one, all) = (choices.cost(kind, 1), choices.cost(kind, LANES));
-            // A slow batch that costs as much as its parts only makes the first wait for the last. A quick one saves at
-            // least what is done once for all.
-            let pays = all < one * LANES as u32 * 4 / 5;
+            // It has to pay by more than the measurement is off.
+            let pays = |batch: usize| choices.cost(kind, batch) < one * batch as u32 * 19 / 20;
+            let least = (2..=LANES).find(|batch| pays(*batch));
             let quick = all <= QUICK;
-            let lanes = if pays || quick { LANES } else { 1 };
             Cost {
                 quick,
-                lanes,
+                // A slow batch that costs as much as its parts only makes the first wait for the last. A quick one
+                // saves at least what is done once for all.
+                lanes: if quick || least.is_some() { LANES } else { 1 },
+                least: least.unwrap_or(1),
                 patience: one * 10,
-                pause: if pays { (one / 2).min(LONGEST_PAUSE) } else { Duration::ZERO },
+                pause: (one * 4).min(LONGEST_PAUSE),
             }
         });
         let lines = std::array::from_fn(|_| Line { waiting: VecDeque::with_capacity(64), ..Line::default() });
@@ -98,6 +100,12 @@ impl Queue {
     #[cfg(test)]
     pub(super) fn lanes(&self, kind: KeyKind) -> usize {
         self.costs.get(kind as usize).map_or(1, |cost| cost.lanes)
+    }
+
+    /// From how many of a kind on it pays to compute them together.
+    #[cfg(test)]
+    pub(super) fn least(&self, kind: KeyKind) -> usize {
+        self.costs.get(kind as usize).map_or(1, |cost| cost.least)
     }
 
     #[cfg(test)]
@@ -136,7 +144,7 @@ impl Queue {
         }
         waiting.sort_unstable_by_key(|place| place.map(|(due, kind)| (false, due, kind)).ok_or(true));
         let batches: usize = self.lines.iter().map(|line| line.batches).sum();
-        let mut pause: Option<Instant> = None;
+        let mut partial = None;
         for (_, kind) in waiting.into_iter().flatten() {
             let (Some(line), Some(cost)) = (self.lines.get(kind as usize), self.costs.get(kind as usize))
             else {
@@ -145,17 +153,16 @@ impl Queue {
             if cost.quick {
                 return Next::Quick(kind);
             }
-            let is_whole = line.waiting.len() >= cost.lanes;
-            // A second thread for one kind joins only when a whole batch waits.
-            if batches >= self.most_batches || (!is_whole && line.batches > 0) {
+            let due = line.waiting.front().map(|job| job.arrived + cost.pause).filter(|_| line.batches == 0);
+            if batches >= self.most_batches {
                 continue;
             }
-            match line.worth_waiting_for(cost, now) {
-                Some(until) if !is_whole => pause = Some(pause.map_or(until, |other| other.min(until))),
-                _ => return Next::Slow(kind),
+            if line.waiting.len() >= cost.lanes || due.is_some_and(|due| due <= now) {
+                return Next::Slow(kind);
             }
+            partial.get_or_insert(Next::Partial(kind, due));
         }
-        pause.map_or(Next::Nothing, Next::Pause)
+        partial.unwrap_or(Next::Nothing)
     }
 
     /// Moves the next batch of a kind into `batch`.
@@ -164,9 +171,8 @@ impl Queue {
         else {
             return;
         };
-        let present = line.waiting.len() + line.signatures;
-        line.crowd = (line.crowd * 7 + present * 16) / 8;
-        let taken = line.waiting.len().min(cost.lanes);
+        let together = cost.quick || line.waiting.len() >= cost.least;
+        let taken = line.waiting.len().min(if together { cost.lanes } else { 1 });
         for job in line.waiting.drain(..taken) {
             self.length -= 1;
             // A place that is not used costs nothing; a map that shrinks and grows does.
@@ -180,24 +186,13 @@ impl Queue {
         }
         if !cost.quick {
             line.batches += 1;
-            line.signatures += taken;
         }
     }
 
-    /// A slow batch of so many is done.
-    pub(super) fn done(&mut self, kind: KeyKind, signatures: usize) {
+    /// A slow batch is done.
+    pub(super) fn done(&mut self, kind: KeyKind) {
         if let Some(line) = self.lines.get_mut(kind as usize) {
             line.batches = line.batches.saturating_sub(1);
-            line.signatures = line.signatures.saturating_sub(signatures);
         }
-    }
-}
-
-impl Line {
-    /// Until when the first in line waits for others; `None` if all who usually come are there, or it has waited.
-    fn worth_waiting_for(&self, cost: &Cost, now: Instant) -> Option<Instant> {
-        let until = self.waiting.front()?.arrived + cost.pause;
-        let usual = (self.crowd / 16).min(cost.lanes);
-        (now < until && self.waiting.len() + self.signatures < usual).then_some(until)
     }
 }

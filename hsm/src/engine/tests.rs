@@ -53,50 +53,74 @@ fn one_user_does_not_fill_the_queue_for_the_others() {
     queue.admit(33).unwrap();
 }
 
-#[test]
-fn a_lone_request_does_not_wait_and_a_second_thread_only_helps_with_whole_batches() {
-    let key = key(KeyKind::Rsa4096);
-    let mut queue = queue();
-    let start = Instant::now();
-    for _ in 0..3 {
-        queue.push(job(&key, 33, start));
-        assert_eq!(queue.next(start), Next::Slow(KeyKind::Rsa4096), "nobody else usually comes");
-        queue.take(KeyKind::Rsa4096, drop);
-        queue.done(KeyKind::Rsa4096, 1);
-    }
-    if queue.lanes(KeyKind::Rsa4096) == 1 {
-        return;
-    }
-    queue.push(job(&key, 33, start));
-    queue.take(KeyKind::Rsa4096, drop);
-    for _ in 0..LANES - 1 {
-        queue.push(job(&key, 33, start));
-        assert_eq!(queue.next(start + Duration::from_secs(9)), Next::Nothing);
-    }
-    queue.push(job(&key, 33, start));
-    assert_eq!(queue.next(start), Next::Slow(KeyKind::Rsa4096));
+fn pushed(queue: &mut Queue, key: &Arc<PrivateKey>, count: usize, arrived: Instant) {
+    (0..count).for_each(|_| queue.push(job(key, 33, arrived)));
+}
+
+fn taken(queue: &mut Queue, kind: KeyKind) -> usize {
     let mut taken = 0;
-    queue.take(KeyKind::Rsa4096, |_| taken += 1);
-    assert_eq!(taken, LANES);
+    queue.take(kind, |_| taken += 1);
+    taken
 }
 
 #[test]
-fn a_batch_fills_when_there_usually_are_more_but_not_for_ever() {
-    let key = key(KeyKind::Rsa4096);
+fn what_is_not_whole_is_for_an_idle_processor_until_it_is_due() {
+    let kind = KeyKind::Rsa4096;
+    let key = key(kind);
     let mut queue = queue();
-    if queue.lanes(KeyKind::Rsa4096) == 1 {
+    let start = Instant::now();
+    if queue.lanes(kind) == 1 {
         return;
     }
+    pushed(&mut queue, &key, 1, start);
+    let Next::Partial(_, Some(due)) = queue.next(start) else { panic!("it is due at some time") };
+    assert!(due > start && due <= start + Duration::from_millis(4));
+    assert_eq!(queue.next(due), Next::Slow(kind));
+    // Something short does not wait meanwhile.
+    queue.push(job(&self::key(KeyKind::P256), 33, start));
+    assert_eq!(queue.next(start), Next::Quick(KeyKind::P256));
+}
+
+#[test]
+fn while_one_is_computed_the_others_gather_for_the_next_batch() {
+    let kind = KeyKind::Rsa4096;
+    let key = key(kind);
+    let mut queue = queue();
     let start = Instant::now();
-    for _ in 0..32 {
-        (0..LANES).for_each(|_| queue.push(job(&key, 33, start)));
-        queue.take(KeyKind::Rsa4096, drop);
-        queue.done(KeyKind::Rsa4096, LANES);
+    if queue.lanes(kind) == 1 {
+        return;
     }
-    queue.push(job(&key, 33, start));
-    let Next::Pause(until) = queue.next(start) else { panic!("no pause") };
-    assert!(until > start && until < start + Duration::from_millis(1));
-    assert_eq!(queue.next(until), Next::Slow(KeyKind::Rsa4096));
+    pushed(&mut queue, &key, 1, start);
+    assert_eq!(taken(&mut queue, kind), 1);
+    for _ in 0..LANES - 1 {
+        pushed(&mut queue, &key, 1, start);
+        assert_eq!(queue.next(start + Duration::from_secs(9)), Next::Partial(kind, None));
+    }
+    pushed(&mut queue, &key, 1, start);
+    assert_eq!(queue.next(start), Next::Slow(kind));
+    assert_eq!(taken(&mut queue, kind), LANES);
+    // Two are computed, as many as may be.
+    pushed(&mut queue, &key, LANES, start);
+    assert_eq!(queue.next(start), Next::Nothing);
+    queue.done(kind);
+    assert_eq!(queue.next(start), Next::Slow(kind));
+}
+
+#[test]
+fn what_does_not_pay_together_is_taken_one_by_one() {
+    for kind in [KeyKind::Rsa2048, KeyKind::Rsa3072, KeyKind::Rsa4096] {
+        let key = key(kind);
+        let mut queue = queue();
+        let (least, lanes) = (queue.least(kind), queue.lanes(kind));
+        for count in 1..=lanes {
+            pushed(&mut queue, &key, count, Instant::now());
+            let first = if count >= least { count } else { 1 };
+            assert_eq!(taken(&mut queue, kind), first, "{count} of {kind}");
+            while !queue.is_empty() {
+                taken(&mut queue, kind);
+            }
+        }
+    }
 }
 
 #[tokio::test]
