@@ -42,6 +42,9 @@ const WORTH_IT: u64 = 2;
 /// Otherwise the desk gives way to nobody for so long: it sleeps, and is woken at once when somebody rings.
 const ABSTAIN: Duration = Duration::from_millis(20);
 
+/// One step of a wait for requests that fill a batch, while nobody wants the processor.
+const STEP: Duration = Duration::from_micros(40);
+
 /// The epoll number of the engine's own bell.
 const OWN_BELL: u64 = u64::MAX;
 
@@ -76,8 +79,8 @@ enum Message {
     Job(Job),
     Seat(Arc<Seat>),
     Unseat(Arc<Seat>),
-    /// A slow batch is done.
-    Done(KeyKind),
+    /// A slow batch of so many is done.
+    Done(KeyKind, usize),
 }
 
 #[derive(Debug)]
@@ -231,8 +234,9 @@ impl Shared {
                     None => return,
                 }
             };
+            let signatures = batch.len();
             self.compute(&mut signer, &mut batch);
-            self.tell(Message::Done(kind));
+            self.tell(Message::Done(kind, signatures));
         }
     }
 
@@ -332,16 +336,19 @@ impl Desk {
                     self.queue.take(kind, |job| batch.push(job));
                     return Some(kind);
                 }
-                Next::Partial(kind, due) => {
+                Next::Partial { kind, more, next } => {
                     idle_since = None;
                     let abstains = self.abstains(now);
-                    if abstains && due.is_none() {
+                    if !abstains && self.give_way(now) {
+                        // Somebody had the processor: likely those whose requests fill the batch.
+                    } else if more {
+                        std::thread::sleep(STEP);
+                    } else if abstains && next {
                         self.sleep(shared);
-                    } else if abstains || !self.give_way(now) {
+                    } else {
                         self.queue.take(kind, |job| batch.push(job));
                         return Some(kind);
                     }
-                    // Else somebody had the processor: likely those whose requests fill the batch.
                 }
                 Next::Nothing if found > 0 => idle_since = None,
                 Next::Nothing => {
@@ -407,7 +414,7 @@ impl Desk {
                 Message::Job(job) => shared.line_up(&mut self.queue, job),
                 Message::Seat(seat) => self.add(seat, now),
                 Message::Unseat(seat) => self.remove(shared, &seat),
-                Message::Done(kind) => self.queue.done(kind),
+                Message::Done(kind, signatures) => self.queue.done(kind, signatures),
             }
         }
         self.mail = mail;

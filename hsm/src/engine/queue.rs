@@ -18,7 +18,7 @@ pub(super) const MOST_WAITING_OF_ONE: usize = 4_096;
 const QUICK: Duration = Duration::from_micros(200);
 
 /// The longest that a request waits for others to join it.
-const LONGEST_PAUSE: Duration = Duration::from_millis(4);
+const LONGEST_PAUSE: Duration = Duration::from_millis(12);
 
 const KINDS: usize = KeyKind::ALL.len();
 
@@ -29,9 +29,15 @@ pub(super) enum Next {
     Quick(KeyKind),
     /// Compute a batch of this kind, and let another thread look after the requests.
     Slow(KeyKind),
-    /// A batch of this kind is not whole. Compute what there is if nobody else wants the processor; otherwise look again:
-    /// at that time it is due, and without a time it goes with the next batch, as another one is computed.
-    Partial(KeyKind, Option<Instant>),
+    /// A batch of this kind is not whole. Let others have the processor, and look again; if nobody wants it and no more
+    /// are expected, compute what there is.
+    Partial {
+        kind: KeyKind,
+        /// Whether as many as lately would fill the batch.
+        more: bool,
+        /// Whether another batch of the kind is computed, and this one may wait for its end.
+        next: bool,
+    },
     /// Nothing can be begun.
     Nothing,
 }
@@ -40,8 +46,11 @@ pub(super) enum Next {
 #[derive(Debug, Default)]
 struct Line {
     waiting: VecDeque<Job>,
-    /// Batches that are being computed.
+    /// Batches that are being computed, and the signatures in them.
     batches: usize,
+    signatures: usize,
+    /// How many requests there were lately at the same time, waiting or being computed.
+    crowd: usize,
 }
 
 /// What is known of a kind from the measurement at the start.
@@ -89,7 +98,7 @@ impl Queue {
                 lanes: if quick || least.is_some() { LANES } else { 1 },
                 least: least.unwrap_or(1),
                 patience: one * 10,
-                pause: (one * 4).min(LONGEST_PAUSE),
+                pause: (one * 16).min(LONGEST_PAUSE),
             }
         });
         let lines = std::array::from_fn(|_| Line { waiting: VecDeque::with_capacity(64), ..Line::default() });
@@ -153,14 +162,16 @@ impl Queue {
             if cost.quick {
                 return Next::Quick(kind);
             }
-            let due = line.waiting.front().map(|job| job.arrived + cost.pause).filter(|_| line.batches == 0);
             if batches >= self.most_batches {
                 continue;
             }
-            if line.waiting.len() >= cost.lanes || due.is_some_and(|due| due <= now) {
+            let next = line.batches > 0;
+            let is_due = !next && line.waiting.front().is_some_and(|job| job.arrived + cost.pause <= now);
+            if line.waiting.len() >= cost.lanes || is_due {
                 return Next::Slow(kind);
             }
-            partial.get_or_insert(Next::Partial(kind, due));
+            let more = line.crowd >= cost.least && line.waiting.len() + line.signatures < line.crowd;
+            partial.get_or_insert(Next::Partial { kind, more, next });
         }
         partial.unwrap_or(Next::Nothing)
     }
@@ -171,6 +182,9 @@ impl Queue {
         else {
             return;
         };
+        // They are believed to be there as soon as they are seen, and to have gone when two batches miss them.
+        let present = line.waiting.len() + line.signatures;
+        line.crowd = present.max((present + line.crowd) / 2);
         let together = cost.quick || line.waiting.len() >= cost.least;
         let taken = line.waiting.len().min(if together { cost.lanes } else { 1 });
         for job in line.waiting.drain(..taken) {
@@ -186,13 +200,15 @@ impl Queue {
         }
         if !cost.quick {
             line.batches += 1;
+            line.signatures += taken;
         }
     }
 
-    /// A slow batch is done.
-    pub(super) fn done(&mut self, kind: KeyKind) {
+    /// A slow batch of so many is done.
+    pub(super) fn done(&mut self, kind: KeyKind, signatures: usize) {
         if let Some(line) = self.lines.get_mut(kind as usize) {
             line.batches = line.batches.saturating_sub(1);
+            line.signatures = line.signatures.saturating_sub(signatures);
         }
     }
 }

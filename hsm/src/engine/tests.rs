@@ -73,9 +73,8 @@ fn what_is_not_whole_is_for_an_idle_processor_until_it_is_due() {
         return;
     }
     pushed(&mut queue, &key, 1, start);
-    let Next::Partial(_, Some(due)) = queue.next(start) else { panic!("it is due at some time") };
-    assert!(due > start && due <= start + Duration::from_millis(4));
-    assert_eq!(queue.next(due), Next::Slow(kind));
+    assert_eq!(queue.next(start), Next::Partial { kind, more: false, next: false }, "nobody else is expected");
+    assert_eq!(queue.next(start + Duration::from_millis(12)), Next::Slow(kind), "it is due");
     // Something short does not wait meanwhile.
     queue.push(job(&self::key(KeyKind::P256), 33, start));
     assert_eq!(queue.next(start), Next::Quick(KeyKind::P256));
@@ -94,7 +93,7 @@ fn while_one_is_computed_the_others_gather_for_the_next_batch() {
     assert_eq!(taken(&mut queue, kind), 1);
     for _ in 0..LANES - 1 {
         pushed(&mut queue, &key, 1, start);
-        assert_eq!(queue.next(start + Duration::from_secs(9)), Next::Partial(kind, None));
+        assert_eq!(queue.next(start + Duration::from_secs(9)), Next::Partial { kind, more: false, next: true });
     }
     pushed(&mut queue, &key, 1, start);
     assert_eq!(queue.next(start), Next::Slow(kind));
@@ -102,8 +101,34 @@ fn while_one_is_computed_the_others_gather_for_the_next_batch() {
     // Two are computed, as many as may be.
     pushed(&mut queue, &key, LANES, start);
     assert_eq!(queue.next(start), Next::Nothing);
-    queue.done(kind);
+    queue.done(kind, 1);
     assert_eq!(queue.next(start), Next::Slow(kind));
+}
+
+#[test]
+fn as_many_as_lately_are_expected_until_two_batches_missed_them() {
+    let kind = KeyKind::Rsa4096;
+    let key = key(kind);
+    let mut queue = queue();
+    let start = Instant::now();
+    if queue.lanes(kind) == 1 {
+        return;
+    }
+    pushed(&mut queue, &key, LANES, start);
+    assert_eq!(taken(&mut queue, kind), LANES);
+    queue.done(kind, LANES);
+    let mut missed = 0;
+    loop {
+        pushed(&mut queue, &key, 1, start);
+        let Next::Partial { more, .. } = queue.next(start) else { panic!("it is neither whole nor due") };
+        if !more {
+            break;
+        }
+        missed += 1;
+        assert_eq!(taken(&mut queue, kind), 1);
+        queue.done(kind, 1);
+    }
+    assert!((1..=2).contains(&missed), "{missed}");
 }
 
 #[test]
