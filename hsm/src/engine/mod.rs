@@ -4,8 +4,8 @@
 //! and after what comes over sockets, and computes what is quick (P-256, Ed25519, with crypto_mb P-384) right
 //! there. Before a slow batch (RSA) the thread leaves the desk to the next one, so that nothing short ever
 //! waits behind it. There is one thread more than may compute slow batches at the same time. Who waits is in
-//! `queue.rs`: shorter operations first; a second thread joins in one kind only when a whole batch waits; and
-//! a batch fills during a bounded pause if there usually are more requests than have come.
+//! `queue.rs`: shorter operations first; and a batch fills while others want the processor, or while as many
+//! requests as there were lately have not come.
 //!
 //! What comes over a socket and is short is computed where it is, on the runtime's thread: handing it over would cost
 //! more than the signature.
