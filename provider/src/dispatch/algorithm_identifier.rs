@@ -12,7 +12,6 @@ use crate::token::KeyKind;
 
 const MGF1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.8");
 const RSASSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// RSASSA-PSS-params (RFC 8017, A.2.3); absent fields are the defaults.
 #[derive(Sequence)]
@@ -30,13 +29,13 @@ struct PssParams {
 pub fn algorithm_identifier(key: &Key, scheme: &Scheme) -> Result<Vec<u8>> {
     let none = || Error::Unsupported("this signature has no AlgorithmIdentifier: choose a digest".into());
     let encode = |oid, parameters| AlgorithmIdentifierOwned { oid, parameters }.to_der().map_err(|_| none());
-    if key.kind == KeyKind::Ed25519 {
-        return encode(ED25519, None);
+    if key.kind.signs_messages() {
+        return encode(key.kind.facts().algorithm, None);
     }
     let hash = scheme.hash.ok_or_else(none)?;
     match (key.kind, scheme.padding) {
         (KeyKind::Rsa, Padding::Pkcs1) => encode(oids(hash).ok_or_else(none)?.rsa, Some(Null.into())),
-        (KeyKind::Rsa, Padding::Pss) => {
+        (KeyKind::Rsa | KeyKind::RsaPss, Padding::Pss) => {
             let salt = scheme.salt_bytes(hash, key.public()?.bits())?;
             let parameters = pss_params(hash, scheme.mgf1.unwrap_or(hash), salt).ok_or_else(none)?;
             encode(RSASSA_PSS, Some(parameters))

@@ -5,7 +5,6 @@
 //! error: it is left to the others.
 
 use std::ffi::{c_int, c_void};
-use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 
@@ -13,22 +12,22 @@ use strongroom_ffi::fence;
 
 use super::passphrase::Passphrase;
 use super::store::deliver;
-use super::{Algorithms, Ec, Ed25519, Kind, LAST, Rsa, algorithm, table};
+use super::{Algorithms, MAX_LIST, algorithm, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::params::{self, Descriptions, END};
 use crate::provider::Provider;
-use crate::token::{Object, Wanted};
+use crate::token::kinds::ForEach;
+use crate::token::{Functions, Kind, Object, Table, Wanted};
 use strongroom_uri::{Uri, reference};
 
 /// The first stage, and one of the second for each key type.
-pub static ALGORITHMS: Algorithms<5> = Algorithms([
-    algorithm(c"DER", c"provider=strongroom,input=pem", PEM, c"PEM references to keys in a PKCS#11 token"),
-    algorithm(c"RSA:rsaEncryption", STRUCTURE, Second::<Rsa>::TABLE, c"References to RSA keys"),
-    algorithm(c"EC:id-ecPublicKey", STRUCTURE, Second::<Ec>::TABLE, c"References to EC keys"),
-    algorithm(c"ED25519", STRUCTURE, Second::<Ed25519>::TABLE, c"References to Ed25519 keys"),
-    LAST,
-]);
+pub static ALGORITHMS: Algorithms<{ MAX_LIST + 1 }> = Algorithms::of_key_types(
+    &[algorithm(c"DER", c"provider=strongroom,input=pem", PEM, c"PEM references to keys in a PKCS#11 token")],
+    &ForEach::<Second>::TABLES,
+    OSSL_OP_DECODER,
+    STRUCTURE,
+);
 
 /// What the second stage takes: the structure's name is that of pkcs11-provider's.
 const STRUCTURE: &std::ffi::CStr = c"provider=strongroom,input=der,structure=pk11-uri";
@@ -41,10 +40,10 @@ static PEM: &[OSSL_DISPATCH] = table![
     OSSL_FUNC_DECODER_DECODE: OSSL_FUNC_decoder_decode_fn = decode_pem,
 ];
 
-struct Second<K>(PhantomData<K>);
+struct Second;
 
-impl<K: Kind> Second<K> {
-    const TABLE: &'static [OSSL_DISPATCH] = table![
+impl<K: Kind> Table<K> for Second {
+    const TABLE: Functions = table![
         OSSL_FUNC_DECODER_NEWCTX: OSSL_FUNC_decoder_newctx_fn = newctx,
         OSSL_FUNC_DECODER_FREECTX: OSSL_FUNC_decoder_freectx_fn = freectx,
         OSSL_FUNC_DECODER_GET_PARAMS: OSSL_FUNC_decoder_get_params_fn = get_params,

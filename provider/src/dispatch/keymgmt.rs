@@ -4,46 +4,27 @@
 //! sign with this provider: it tries another provider's signature first, and needs an export for that.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 
 use strongroom_ffi::{fence, pointer};
 
-use super::{Algorithms, Ec, Ed25519, Kind, LAST, Rsa, algorithm, key, share, table};
+use super::{Algorithms, MAX_LIST, key, share, table};
 use crate::bindings::*;
 use crate::key::Key;
 use crate::params::{Answers, Descriptions, END, Params, describe};
 use crate::provider::Provider;
-use crate::token::KeyKind;
+use crate::token::kinds::ForEach;
+use crate::token::{Functions, Kind, Table};
 
-/// The key types. The second name is the one by which X.509 code finds them.
-pub static ALGORITHMS: Algorithms<4> = Algorithms([
-    algorithm(
-        c"RSA:rsaEncryption:1.2.840.113549.1.1.1",
-        c"provider=strongroom",
-        Keymgmt::<Rsa>::TABLE,
-        c"RSA keys in a PKCS#11 token",
-    ),
-    algorithm(
-        c"EC:id-ecPublicKey:1.2.840.10045.2.1",
-        c"provider=strongroom",
-        Keymgmt::<Ec>::TABLE,
-        c"EC keys in a PKCS#11 token",
-    ),
-    algorithm(
-        c"ED25519:1.3.101.112",
-        c"provider=strongroom",
-        Keymgmt::<Ed25519>::TABLE,
-        c"Ed25519 keys in a PKCS#11 token",
-    ),
-    LAST,
-]);
+/// The key types.
+pub static ALGORITHMS: Algorithms<MAX_LIST> =
+    Algorithms::of_key_types(&[], &ForEach::<Keymgmt>::TABLES, OSSL_OP_KEYMGMT, c"provider=strongroom");
 
-struct Keymgmt<K>(PhantomData<K>);
+struct Keymgmt;
 
-impl<K: Kind> Keymgmt<K> {
-    const TABLE: &'static [OSSL_DISPATCH] = table![
+impl<K: Kind> Table<K> for Keymgmt {
+    const TABLE: Functions = table![
         OSSL_FUNC_KEYMGMT_NEW: OSSL_FUNC_keymgmt_new_fn = new::<K>,
         OSSL_FUNC_KEYMGMT_FREE: OSSL_FUNC_keymgmt_free_fn = free,
         OSSL_FUNC_KEYMGMT_LOAD: OSSL_FUNC_keymgmt_load_fn = load::<K>,
@@ -203,16 +184,16 @@ unsafe extern "C" fn types<K: Kind>(selection: c_int) -> *const OSSL_PARAM {
         describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
         END,
     ]);
-    static ED25519: Descriptions<2> =
+    static FIXED_CURVE: Descriptions<2> =
         Descriptions::new([describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING), END]);
     let wanted = OSSL_KEYMGMT_SELECT_PUBLIC_KEY | OSSL_KEYMGMT_SELECT_ALL_PARAMETERS;
     if !selects(selection, wanted) || selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) {
         return ptr::null();
     }
     match K::KIND {
-        KeyKind::Rsa => RSA.as_ptr(),
-        KeyKind::Ec => EC.as_ptr(),
-        KeyKind::Ed25519 => ED25519.as_ptr(),
+        kind if kind.is_rsa() => RSA.as_ptr(),
+        kind if kind.facts().curve.is_some() => FIXED_CURVE.as_ptr(),
+        _ => EC.as_ptr(),
     }
 }
 
@@ -247,8 +228,8 @@ unsafe extern "C" fn gettable_params(_context: *mut c_void) -> *const OSSL_PARAM
 }
 
 unsafe extern "C" fn query_operation_name<K: Kind>(operation: c_int) -> *const c_char {
-    match operation as u32 {
-        OSSL_OP_SIGNATURE => K::KIND.signature_name().as_ptr(),
-        _ => K::KIND.name().as_ptr(),
-    }
+    let facts = K::KIND.facts();
+    // Of another operation, libcrypto finds by the type's name that there is none.
+    let operation = u32::try_from(operation).unwrap_or(0);
+    facts.of_operation(operation).unwrap_or(facts.names).first.as_ptr()
 }

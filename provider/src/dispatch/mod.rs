@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::bindings::OSSL_ALGORITHM;
 use crate::key::Key;
-use crate::token::KeyKind;
+use crate::token::{Functions, KeyKind};
 
 /// Makes a dispatch table: function id, its type in core_dispatch.h, our function. The type is checked.
 macro_rules! table {
@@ -45,11 +45,45 @@ pub struct Algorithms<const N: usize>([OSSL_ALGORITHM; N]);
 unsafe impl<const N: usize> Sync for Algorithms<N> {}
 
 impl<const N: usize> Algorithms<N> {
+    /// A list with one entry for each key type that has the operation (OSSL_OP_SIGNATURE, …). `first` stands before them, and `N` is
+    /// large enough for all and the end.
+    const fn of_key_types(
+        first: &[OSSL_ALGORITHM],
+        tables: &[(KeyKind, Functions)],
+        operation: u32,
+        properties: &'static CStr,
+    ) -> Self {
+        let mut list = [const { LAST }; N];
+        let (mut from, mut to) = (0, 0);
+        // In a constant, where iterators cannot be used, and out of bounds would not compile.
+        #[allow(clippy::indexing_slicing)]
+        {
+            while to < first.len() {
+                list[to] = first[to];
+                to += 1;
+            }
+            while from < tables.len() {
+                let (kind, table) = tables[from];
+                let facts = kind.facts();
+                if let Some(names) = facts.of_operation(operation) {
+                    list[to] = algorithm(names.all, properties, table, facts.description);
+                    to += 1;
+                }
+                from += 1;
+            }
+        }
+        assert!(to < N, "there is room for the end of the list");
+        Algorithms(list)
+    }
+
     /// As libcrypto wants it.
     pub const fn as_ptr(&self) -> *const OSSL_ALGORITHM {
         self.0.as_ptr()
     }
 }
+
+/// How long a list with an entry for each key type is at most, with its end.
+const MAX_LIST: usize = KeyKind::ALL.len() + 1;
 
 /// An entry of [`Algorithms`].
 const fn algorithm(
@@ -73,50 +107,6 @@ const LAST: OSSL_ALGORITHM = OSSL_ALGORITHM {
     implementation: std::ptr::null(),
     algorithm_description: std::ptr::null(),
 };
-
-/// A key type as a type, so that one function can be written for all and made for each: libcrypto calls
-/// `new` of the RSA keymgmt without saying that it wants RSA.
-pub trait Kind {
-    /// The type.
-    const KIND: KeyKind;
-}
-
-/// RSA
-pub enum Rsa {}
-/// EC
-pub enum Ec {}
-/// Ed25519
-pub enum Ed25519 {}
-
-impl Kind for Rsa {
-    const KIND: KeyKind = KeyKind::Rsa;
-}
-impl Kind for Ec {
-    const KIND: KeyKind = KeyKind::Ec;
-}
-impl Kind for Ed25519 {
-    const KIND: KeyKind = KeyKind::Ed25519;
-}
-
-impl KeyKind {
-    /// The key type's name in libcrypto, as its keymgmt has it.
-    pub fn name(self) -> &'static CStr {
-        match self {
-            KeyKind::Rsa => c"RSA",
-            KeyKind::Ec => c"EC",
-            KeyKind::Ed25519 => c"ED25519",
-        }
-    }
-
-    /// The name of its signature algorithm.
-    pub fn signature_name(self) -> &'static CStr {
-        match self {
-            KeyKind::Rsa => c"RSA",
-            KeyKind::Ec => c"ECDSA",
-            KeyKind::Ed25519 => c"ED25519",
-        }
-    }
-}
 
 /// Borrows a key from libcrypto's pointer to it.
 ///

@@ -65,6 +65,12 @@ impl Default for Scheme {
 }
 
 impl Scheme {
+    /// Where a signature with a key of type `kind` begins.
+    pub fn of(kind: KeyKind) -> Self {
+        let padding = if kind == KeyKind::RsaPss { Padding::Pss } else { Padding::Pkcs1 };
+        Scheme { padding, ..Scheme::default() }
+    }
+
     /// Applies what an application sets for a key of type `kind`.
     ///
     /// # Errors
@@ -83,11 +89,11 @@ impl Scheme {
         }
         if let Some(value) = value(params, OSSL_SIGNATURE_PARAM_PAD_MODE)? {
             self.padding = match value {
-                Value::Integer(1) | Value::Text("pkcs1") => Padding::Pkcs1,
+                Value::Integer(1) | Value::Text("pkcs1") if kind != KeyKind::RsaPss => Padding::Pkcs1,
                 Value::Integer(6) | Value::Text("pss") => Padding::Pss,
                 other => {
                     return Err(Error::Unsupported(format!(
-                        "RSA padding {other:?}; pkcs1 and pss are offered"
+                        "RSA padding {other:?}; pkcs1 (but for RSA-PSS keys) and pss are offered"
                     )));
                 }
             };
@@ -111,7 +117,8 @@ impl Scheme {
         // Variants that newer libcryptos know; their names are not in 3.0's headers.
         match value(params, c"instance")? {
             None => {}
-            Some(Value::Text(name)) if kind == KeyKind::Ed25519 && name.eq_ignore_ascii_case("Ed25519") => {}
+            Some(Value::Text(name))
+                if kind.signs_messages() && name.as_bytes().eq_ignore_ascii_case(kind.name().to_bytes()) => {}
             Some(_) => {
                 return Err(Error::Unsupported(
                     "a variant of the algorithm (instance) that tokens do not have".into(),
@@ -148,7 +155,7 @@ impl Scheme {
         if salt > most { Err(too_small()) } else { Ok(salt) }
     }
 
-    /// Signs a digest (or, for Ed25519, the message) with the key in its token, into `signature` as OpenSSL wants it.
+    /// Signs a digest (or, for EdDSA, the message) with the key in its token, into `signature` as OpenSSL wants it.
     /// Returns its size in bytes.
     ///
     /// # Errors
@@ -157,7 +164,7 @@ impl Scheme {
     pub fn sign(&self, key: &Arc<Key>, data: &[u8], signature: &mut [u8]) -> Result<usize> {
         let private = key.private()?;
         if let Some(hash) = self.hash
-            && key.kind != KeyKind::Ed25519
+            && !key.kind.signs_messages()
             && data.len() != hash.size()
         {
             return Err(Error::Unsupported(format!("{} bytes are not a digest by {hash:?}", data.len())));
@@ -183,7 +190,7 @@ impl Scheme {
                 };
                 sign(Mechanism::RsaPkcs, data, signature)
             }
-            (KeyKind::Rsa, Padding::Pss) => {
+            (KeyKind::Rsa | KeyKind::RsaPss, Padding::Pss) => {
                 let hash = self.hash.ok_or_else(|| Error::Unsupported("RSA-PSS needs a digest".into()))?;
                 let salt = self.salt_bytes(hash, private.public.bits())?;
                 let mechanism = Mechanism::RsaPss { hash, mgf1: self.mgf1.unwrap_or(hash), salt };
@@ -197,7 +204,8 @@ impl Scheme {
                 let size = sign(Mechanism::Ecdsa, data, &mut raw)?;
                 ecdsa_der(raw.get(..size).unwrap_or_default(), signature)
             }
-            (KeyKind::Ed25519, _) => sign(Mechanism::Eddsa, data, signature),
+            (KeyKind::Ed25519 | KeyKind::Ed448, _) => sign(Mechanism::Eddsa, data, signature),
+            (kind, _) => Err(Error::Unsupported(format!("{:?} keys do not sign like this", kind.name()))),
         }
     }
 
@@ -210,11 +218,11 @@ impl Scheme {
         let public = key.public()?;
         let context = &key.provider.openssl;
         let mut list = Vec::with_capacity(5);
-        let pss = key.kind == KeyKind::Rsa && self.padding == Padding::Pss;
-        if let Some(hash) = self.hash.filter(|_| key.kind != KeyKind::Ed25519) {
+        let pss = key.kind.is_rsa() && self.padding == Padding::Pss;
+        if let Some(hash) = self.hash.filter(|_| !key.kind.signs_messages()) {
             list.push(params::utf8(OSSL_SIGNATURE_PARAM_DIGEST, hash.name()));
         }
-        if key.kind == KeyKind::Rsa {
+        if key.kind.is_rsa() {
             list.push(params::utf8(OSSL_SIGNATURE_PARAM_PAD_MODE, if pss { c"pss" } else { c"pkcs1" }));
         }
         let salt = match self.salt {
@@ -232,10 +240,8 @@ impl Scheme {
         list.push(params::END);
         // SAFETY: terminated, and alive for the call, as is what it points to.
         let params = unsafe { Params::new(list.as_ptr()) };
-        let over = match key.kind {
-            KeyKind::Ed25519 => Verification::Message(data),
-            KeyKind::Rsa | KeyKind::Ec => Verification::Digest(data),
-        };
+        let over =
+            if key.kind.signs_messages() { Verification::Message(data) } else { Verification::Digest(data) };
         public.verify(context, params, over, signature)
     }
 }

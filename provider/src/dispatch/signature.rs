@@ -4,7 +4,6 @@
 //! and asks for sizes.
 
 use std::ffi::{c_char, c_int, c_uchar, c_void};
-use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use strongroom_ffi::{fence, pointer};
 
 use super::algorithm_identifier::algorithm_identifier;
 use super::scheme::{MAX_SIGNATURE, Padding, Salt, Scheme};
-use super::{Algorithms, Ec, Ed25519, Kind, LAST, Rsa, algorithm, share, table};
+use super::{Algorithms, MAX_LIST, share, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -21,35 +20,17 @@ use crate::openssl::{Digest, Hash, MAX_DIGEST};
 use crate::params::{Answers, Descriptions, END, Params, describe};
 use crate::provider::Provider;
 use crate::short_digest::short_digest;
-use crate::token::KeyKind;
+use crate::token::kinds::ForEach;
+use crate::token::{Functions, KeyKind, Kind, Table};
 
 /// The signature algorithms, by the names that keymgmt's query_operation_name gives.
-pub static ALGORITHMS: Algorithms<4> = Algorithms([
-    algorithm(
-        c"RSA:rsaEncryption:1.2.840.113549.1.1.1",
-        c"provider=strongroom",
-        Signature::<Rsa>::TABLE,
-        c"RSA signatures (PKCS#1 v1.5 and PSS) by a PKCS#11 token",
-    ),
-    algorithm(
-        c"ECDSA",
-        c"provider=strongroom",
-        Signature::<Ec>::TABLE,
-        c"ECDSA signatures by a PKCS#11 token",
-    ),
-    algorithm(
-        c"ED25519:1.3.101.112",
-        c"provider=strongroom",
-        Signature::<Ed25519>::TABLE,
-        c"Ed25519 signatures by a PKCS#11 token",
-    ),
-    LAST,
-]);
+pub static ALGORITHMS: Algorithms<MAX_LIST> =
+    Algorithms::of_key_types(&[], &ForEach::<Signature>::TABLES, OSSL_OP_SIGNATURE, c"provider=strongroom");
 
-struct Signature<K>(PhantomData<K>);
+struct Signature;
 
-impl<K: Kind> Signature<K> {
-    const TABLE: &'static [OSSL_DISPATCH] = table![
+impl<K: Kind> Table<K> for Signature {
+    const TABLE: Functions = table![
         OSSL_FUNC_SIGNATURE_NEWCTX: OSSL_FUNC_signature_newctx_fn = newctx::<K>,
         OSSL_FUNC_SIGNATURE_FREECTX: OSSL_FUNC_signature_freectx_fn = freectx,
         OSSL_FUNC_SIGNATURE_DUPCTX: OSSL_FUNC_signature_dupctx_fn = dupctx,
@@ -105,11 +86,11 @@ impl Context {
         }
         self.key = Some(key);
         self.begun = false;
-        self.scheme = Scheme::default();
+        self.scheme = Scheme::of(self.kind);
         match hash.filter(|name| !name.is_empty()) {
-            Some(name) if self.kind == KeyKind::Ed25519 => {
+            Some(name) if self.kind.signs_messages() => {
                 return Err(Error::Unsupported(format!(
-                    "Ed25519 signs the message itself, not its {name} digest"
+                    "EdDSA signs the message itself, not its {name} digest"
                 )));
             }
             Some(name) => self.scheme.hash = Some(Hash::from_name(name)?),
@@ -123,8 +104,8 @@ impl Context {
     }
 
     fn update(&mut self, data: &[u8]) -> Result<()> {
-        if self.kind == KeyKind::Ed25519 {
-            return Err(Error::Unsupported("Ed25519 signs the whole message in one call".into()));
+        if self.kind.signs_messages() {
+            return Err(Error::Unsupported("EdDSA signs the whole message in one call".into()));
         }
         if !self.begun {
             let hash =
@@ -155,7 +136,7 @@ impl Context {
         }
     }
 
-    /// Signs a digest, or Ed25519's message.
+    /// Signs a digest, or EdDSA's message.
     fn sign(&self, data: &[u8], out: &mut [u8]) -> Result<usize> {
         self.scheme.sign(self.key()?, data, out)
     }
@@ -394,7 +375,7 @@ unsafe extern "C" fn digest_sign(
     unsafe {
         produce(context, signature, length, size, |context, out| {
             let data = bytes(data, data_length)?;
-            if context.kind == KeyKind::Ed25519 {
+            if context.kind.signs_messages() {
                 return context.sign(data, out);
             }
             if !context.begun
@@ -454,7 +435,7 @@ unsafe extern "C" fn digest_verify(
         with(context, |context| {
             let data = bytes(data, data_length)?;
             let signature = bytes(signature, length)?;
-            if context.kind == KeyKind::Ed25519 {
+            if context.kind.signs_messages() {
                 return context.scheme.verify(context.key()?, data, signature);
             }
             context.update(data)?;
@@ -489,11 +470,11 @@ unsafe extern "C" fn settable_ctx_params<K: Kind>(
     ]);
     static EC: Descriptions<2> =
         Descriptions::new([describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING), END]);
-    static ED25519: Descriptions<1> = Descriptions::new([END]);
+    static MESSAGES: Descriptions<1> = Descriptions::new([END]);
     match K::KIND {
-        KeyKind::Rsa => RSA.as_ptr(),
-        KeyKind::Ec => EC.as_ptr(),
-        KeyKind::Ed25519 => ED25519.as_ptr(),
+        kind if kind.is_rsa() => RSA.as_ptr(),
+        kind if kind.signs_messages() => MESSAGES.as_ptr(),
+        _ => EC.as_ptr(),
     }
 }
 
@@ -514,7 +495,7 @@ unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARA
             if let Some(hash) = scheme.hash {
                 answered &= answers.text(OSSL_SIGNATURE_PARAM_DIGEST, hash.name());
             }
-            if context.kind == KeyKind::Rsa {
+            if context.kind.is_rsa() {
                 answered &= match scheme.padding {
                     Padding::Pkcs1 => answers.choice(OSSL_SIGNATURE_PARAM_PAD_MODE, c"pkcs1", 1),
                     Padding::Pss => answers.choice(OSSL_SIGNATURE_PARAM_PAD_MODE, c"pss", 6),
@@ -557,8 +538,5 @@ unsafe extern "C" fn gettable_ctx_params<K: Kind>(
         describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
         END,
     ]);
-    match K::KIND {
-        KeyKind::Rsa => RSA.as_ptr(),
-        KeyKind::Ec | KeyKind::Ed25519 => OTHER.as_ptr(),
-    }
+    if K::KIND.is_rsa() { RSA.as_ptr() } else { OTHER.as_ptr() }
 }

@@ -190,7 +190,7 @@ impl Search<'_> {
         if wanted.public {
             for handle in self.handles(session, CKO_PUBLIC_KEY)? {
                 // A key of a type that is not ours is not listed.
-                if let Ok((kind, key)) = public_key(self.module, session, handle, self.context) {
+                if let Ok((kind, key)) = public_key(self.module, session, handle, self.context, None) {
                     objects.push(Object::Public(kind, key));
                 }
             }
@@ -235,7 +235,7 @@ impl Search<'_> {
         handle: CK_OBJECT_HANDLE,
         pin: Option<Secret>,
     ) -> Result<PrivateKey> {
-        let (kind, public) = public_key(self.module, session, handle, self.context)?;
+        let (kind, public) = public_key(self.module, session, handle, self.context, None)?;
         let values = self.attributes(session, handle, &[CKA_ID, CKA_LABEL, CKA_ALWAYS_AUTHENTICATE])?;
         let [id, label, always_authenticate] = values.as_slice() else {
             return Err(Error::Key(format!("{}: the token gave too few attributes", self.uri)));

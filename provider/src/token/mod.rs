@@ -7,12 +7,14 @@
 //! - [`module`]: the module's functions, with lengths and pointers taken care of;
 //! - [`process`]: what is known in this process: slots, sessions, log-in, handles; [`remembered`]: the short cut to them,
 //!   by which a signature takes no lock that another thread may hold;
+//! - [`kind`]: the key types, one row for each;
 //! - [`find`]: from a URI to objects; [`public`]: a key object's public half;
 //! - [`sign`](Tokens::sign): the one private-key operation, with its recovery.
 
 mod attribute;
 mod find;
 mod gate;
+mod kind;
 mod module;
 mod process;
 mod public;
@@ -22,6 +24,7 @@ mod sign;
 mod slot;
 
 pub use find::{Object, Wanted};
+pub use kind::{Functions, KeyKind, Kind, Table, kinds};
 pub use sign::Mechanism;
 
 use crate::error::Result;
@@ -66,17 +69,6 @@ pub struct TokenIdentity {
     pub label: String,
     /// CK_TOKEN_INFO.serialNumber, without the padding.
     pub serial: String,
-}
-
-/// The types of private key that this provider uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyKind {
-    /// CKK_RSA
-    Rsa,
-    /// CKK_EC
-    Ec,
-    /// CKK_EC_EDWARDS with edwards25519
-    Ed25519,
 }
 
 /// The identity of a private key, with what using it takes.

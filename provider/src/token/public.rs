@@ -1,4 +1,4 @@
-//! The public half of a key object: from its own attributes, or from the public key or certificate beside it.
+//! The type and public half of a key object: from its own attributes, or from the public key or certificate beside it.
 
 use cryptoki_sys::*;
 use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, OctetStringRef, UintRef};
@@ -12,12 +12,8 @@ use super::session::Session;
 use crate::error::{Error, Result};
 use crate::openssl::{Context, PublicKey, certificate_public_key};
 
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
-
 /// Attributes that a public half can be made of, in this order.
-const TYPES: [CK_ATTRIBUTE_TYPE; 8] = [
+const TYPES: [CK_ATTRIBUTE_TYPE; 9] = [
     CKA_KEY_TYPE,
     CKA_MODULUS,
     CKA_PUBLIC_EXPONENT,
@@ -26,9 +22,25 @@ const TYPES: [CK_ATTRIBUTE_TYPE; 8] = [
     CKA_PUBLIC_KEY_INFO,
     CKA_ID,
     CKA_LABEL,
+    CKA_ALLOWED_MECHANISMS,
 ];
 
-/// The type and public half of a private or public key object.
+/// The mechanisms of RSA-PSS, the one over a digest first.
+pub const PSS: [CK_MECHANISM_TYPE; 10] = [
+    CKM_RSA_PKCS_PSS,
+    CKM_SHA1_RSA_PKCS_PSS,
+    CKM_SHA224_RSA_PKCS_PSS,
+    CKM_SHA256_RSA_PKCS_PSS,
+    CKM_SHA384_RSA_PKCS_PSS,
+    CKM_SHA512_RSA_PKCS_PSS,
+    CKM_SHA3_224_RSA_PKCS_PSS,
+    CKM_SHA3_256_RSA_PKCS_PSS,
+    CKM_SHA3_384_RSA_PKCS_PSS,
+    CKM_SHA3_512_RSA_PKCS_PSS,
+];
+
+/// The type and public half of a private or public key object. `known` is the type that it was loaded as, when it is
+/// looked up again: whether an RSA key is for PSS only may depend on what else is in the token.
 ///
 /// # Errors
 ///
@@ -38,55 +50,110 @@ pub fn public_key(
     session: &Session,
     object: CK_OBJECT_HANDLE,
     context: &Context,
+    known: Option<KeyKind>,
 ) -> Result<(KeyKind, PublicKey)> {
     let own = Attributes::read(module, session, object)?;
     let kind = own.kind()?;
-    let fits = |key: &PublicKey| key.is_a(kind.name());
-    if let Some(der) = own.spki(kind) {
-        let key = PublicKey::from_der(context, &der)?;
-        if !fits(&key) {
-            return Err(Error::Key(format!("{} has a public half of another type", own.name())));
-        }
-        return Ok((kind, key));
+    let object = Object { module, session, context, own };
+    if !kind.is_rsa() {
+        return Ok((kind, object.public_half(kind)?));
     }
-    // The object beside it that has the same id, or the same label where there is no id.
-    let beside = |class| {
-        let template = match (&own.id, &own.label) {
+    match known {
+        Some(known) if known.is_rsa() => Ok((known, object.public_half(known)?)),
+        _ => match object.pss_only()? {
+            Some(public) => Ok((KeyKind::RsaPss, public)),
+            None => Ok((kind, object.public_half(kind)?)),
+        },
+    }
+}
+
+/// A key object.
+struct Object<'a> {
+    module: &'a Module,
+    session: &'a Session<'a>,
+    context: &'a Context,
+    own: Attributes,
+}
+
+impl Object<'_> {
+    /// The public half of a key of type `kind`, from its own attributes or from what is beside it.
+    fn public_half(&self, kind: KeyKind) -> Result<PublicKey> {
+        let fits = |key: &PublicKey| key.is_a(kind.name());
+        if let Some(der) = self.own.spki(kind) {
+            let key = PublicKey::from_der(self.context, &der)?;
+            if !fits(&key) {
+                return Err(Error::Key(format!("{} has a public half of another type", self.own.name())));
+            }
+            return Ok(key);
+        }
+        let mut public_keys = Vec::new();
+        for public in self.beside(CKO_PUBLIC_KEY)? {
+            public_keys.push(Attributes::read(self.module, self.session, public)?);
+        }
+        // Several pairs may share an id: those of the same label come first.
+        public_keys.sort_by_key(|public| public.label != self.own.label);
+        for public in public_keys.iter().filter(|public| public.may_belong_to(&self.own)) {
+            if let Some(der) = public.spki(kind)
+                && let Some(key) = PublicKey::from_der(self.context, &der).ok().filter(fits)
+            {
+                return Ok(key);
+            }
+        }
+        self.certified()?.into_iter().find(fits).ok_or_else(|| {
+            Error::Key(format!(
+                "{} has no public half: store its public key or certificate in the token, with the same id",
+                self.own.name()
+            ))
+        })
+    }
+
+    /// The public half of an RSA key that is for PSS only: its certificate says so or, where there is none,
+    /// CKA_ALLOWED_MECHANISMS does. A certificate comes first because a server's key must be of its type.
+    fn pss_only(&self) -> Result<Option<PublicKey>> {
+        let Some(pss) = self.own.spki(KeyKind::RsaPss) else { return Ok(None) };
+        let pss = PublicKey::from_der(self.context, &pss)?;
+        let certified = self.certified()?;
+        if let Some(key) = certified.iter().find(|key| key.is_a(KeyKind::RsaPss.name()) && key.equals(&pss)) {
+            return Ok(Some(key.clone()));
+        }
+        if let Some(der) = self.own.spki(KeyKind::Rsa)
+            && let Ok(plain) = PublicKey::from_der(self.context, &der)
+            && certified.iter().any(|key| key.is_a(KeyKind::Rsa.name()) && key.equals(&plain))
+        {
+            return Ok(None);
+        }
+        Ok((self.own.is_called_pss() || self.own.may_only_pss()).then_some(pss))
+    }
+
+    /// The public keys of the certificates beside it.
+    fn certified(&self) -> Result<Vec<PublicKey>> {
+        let mut keys = Vec::new();
+        for certificate in self.beside(CKO_CERTIFICATE)? {
+            let value = self
+                .module
+                .attributes(self.session.handle, certificate, &[CKA_VALUE])
+                .map_err(|rv| Error::token("C_GetAttributeValue", self.own.name(), rv))?;
+            if let Some(der) = value.first().and_then(Option::as_deref) {
+                keys.extend(certificate_public_key(self.context, der).ok());
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The objects that have the same id, or the same label where there is no id.
+    fn beside(&self, class: CK_OBJECT_CLASS) -> Result<Vec<CK_OBJECT_HANDLE>> {
+        let template = match (&self.own.id, &self.own.label) {
             (Some(id), _) if !id.is_empty() => Template::class(class).and(CKA_ID, id),
             (_, Some(label)) if !label.is_empty() => Template::class(class).and(CKA_LABEL, label),
             _ => return Ok(Vec::new()),
         };
-        module.find(session.handle, &template, 8).map_err(|rv| Error::token("C_FindObjects", own.name(), rv))
-    };
-    let mut public_keys = Vec::new();
-    for public in beside(CKO_PUBLIC_KEY)? {
-        public_keys.push(Attributes::read(module, session, public)?);
+        self.module
+            .find(self.session.handle, &template, 8)
+            .map_err(|rv| Error::token("C_FindObjects", self.own.name(), rv))
     }
-    // Several pairs may share an id: those of the same label come first.
-    public_keys.sort_by_key(|public| public.label != own.label);
-    for public in public_keys.iter().filter(|public| public.may_belong_to(&own)) {
-        if let Some(der) = public.spki(kind)
-            && let Some(key) = PublicKey::from_der(context, &der).ok().filter(fits)
-        {
-            return Ok((kind, key));
-        }
-    }
-    for certificate in beside(CKO_CERTIFICATE)? {
-        let value = module
-            .attributes(session.handle, certificate, &[CKA_VALUE])
-            .map_err(|rv| Error::token("C_GetAttributeValue", own.name(), rv))?;
-        if let Some(der) = value.first().and_then(Option::as_deref)
-            && let Some(key) = certificate_public_key(context, der).ok().filter(fits)
-        {
-            return Ok((kind, key));
-        }
-    }
-    Err(Error::Key(format!(
-        "{} has no public half: store its public key or certificate in the token, with the same id",
-        own.name()
-    )))
 }
 
+#[derive(Default)]
 struct Attributes {
     key_type: Option<CK_KEY_TYPE>,
     modulus: Option<Vec<u8>>,
@@ -96,6 +163,7 @@ struct Attributes {
     spki: Option<Vec<u8>>,
     id: Option<Vec<u8>>,
     label: Option<Vec<u8>>,
+    allowed_mechanisms: Option<Vec<u8>>,
 }
 
 impl Attributes {
@@ -114,6 +182,7 @@ impl Attributes {
             spki: next(),
             id: next(),
             label: next(),
+            allowed_mechanisms: next(),
         })
     }
 
@@ -122,15 +191,38 @@ impl Attributes {
     }
 
     fn kind(&self) -> Result<KeyKind> {
-        match self.key_type {
-            Some(CKK_RSA) => Ok(KeyKind::Rsa),
-            Some(CKK_EC) => Ok(KeyKind::Ec),
-            Some(CKK_EC_EDWARDS) => Ok(KeyKind::Ed25519),
-            _ => Err(Error::Key(format!(
-                "{} has a type that this provider does not use (it uses RSA, EC and Ed25519)",
-                self.name()
-            ))),
-        }
+        self.key_type.and_then(|key_type| KeyKind::of_object(key_type, self.ec_params.as_deref())).ok_or_else(
+            || {
+                Error::Key(format!(
+                    "{} has a type that this provider does not use (it uses {})",
+                    self.name(),
+                    KeyKind::ALL
+                        .iter()
+                        .map(|kind| kind.name().to_string_lossy())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ))
+            },
+        )
+    }
+
+    /// Whether CKA_PUBLIC_KEY_INFO is that of a key for PSS only.
+    fn is_called_pss(&self) -> bool {
+        self.own_info().is_some_and(|info| info.algorithm.oid == KeyKind::RsaPss.facts().algorithm)
+    }
+
+    /// CKA_PUBLIC_KEY_INFO.
+    fn own_info(&self) -> Option<SubjectPublicKeyInfoRef<'_>> {
+        SubjectPublicKeyInfoRef::from_der(self.spki.as_deref()?).ok()
+    }
+
+    /// Whether CKA_ALLOWED_MECHANISMS has mechanisms of RSA-PSS and no others.
+    fn may_only_pss(&self) -> bool {
+        let allowed = self.allowed_mechanisms.as_deref().unwrap_or_default();
+        let (allowed, rest) = allowed.as_chunks();
+        !allowed.is_empty()
+            && rest.is_empty()
+            && allowed.iter().all(|mechanism| PSS.contains(&CK_MECHANISM_TYPE::from_ne_bytes(*mechanism)))
     }
 
     /// Whether these, of a public key, can be the other half of a private key: what both tell is the same.
@@ -142,31 +234,28 @@ impl Attributes {
             && agree(&self.ec_params, &private.ec_params)
     }
 
-    /// The DER SubjectPublicKeyInfo, if the attributes suffice.
+    /// The DER SubjectPublicKeyInfo of a key of type `kind`, if the attributes suffice.
     fn spki(&self, kind: KeyKind) -> Option<Vec<u8>> {
-        if let Some(spki) = &self.spki
-            && SubjectPublicKeyInfoRef::from_der(spki).is_ok()
-        {
-            return Some(spki.clone());
+        let facts = kind.facts();
+        if self.own_info().is_some_and(|info| info.algorithm.oid == facts.algorithm) {
+            return self.spki.clone();
         }
-        match kind {
-            KeyKind::Rsa => {
-                let key = RsaPublicKey {
-                    modulus: UintRef::new(self.modulus.as_deref()?).ok()?,
-                    exponent: UintRef::new(self.exponent.as_deref()?).ok()?,
-                };
-                info(RSA_ENCRYPTION, Some(AnyRef::NULL), &key.to_der().ok()?)
-            }
-            KeyKind::Ec => {
+        if kind.is_rsa() {
+            let key = RsaPublicKey {
+                modulus: UintRef::new(self.modulus.as_deref()?).ok()?,
+                exponent: UintRef::new(self.exponent.as_deref()?).ok()?,
+            };
+            // PSS without parameters is PSS without further restrictions (RFC 4055, 3.3).
+            let parameters = (kind == KeyKind::Rsa).then_some(AnyRef::NULL);
+            return info(facts.algorithm, parameters, &key.to_der().ok()?);
+        }
+        let point = point(self.ec_point.as_deref()?);
+        match &facts.curve {
+            Some(curve) if point.len() == curve.point => info(facts.algorithm, None, point),
+            Some(_) => None,
+            None => {
                 let params = AnyRef::from_der(self.ec_params.as_deref()?).ok()?;
-                info(EC_PUBLIC_KEY, Some(params), point(self.ec_point.as_deref()?))
-            }
-            KeyKind::Ed25519 => {
-                let point = point(self.ec_point.as_deref()?);
-                if point.len() != 32 {
-                    return None;
-                }
-                info(ED25519, None, point)
+                info(facts.algorithm, Some(params), point)
             }
         }
     }
@@ -208,12 +297,7 @@ mod tests {
         let on = |curve: &[u8]| Attributes {
             key_type: Some(CKK_EC),
             ec_params: Some(curve.to_vec()),
-            modulus: None,
-            exponent: None,
-            ec_point: None,
-            spki: None,
-            id: None,
-            label: None,
+            ..Attributes::default()
         };
         assert!(on(&[6, 1, 1]).may_belong_to(&on(&[6, 1, 1])));
         assert!(!on(&[6, 1, 1]).may_belong_to(&on(&[6, 1, 2])));
@@ -228,15 +312,29 @@ mod tests {
             ec_point: Some([&[4, 32][..], &[0x21; 32]].concat()),
             modulus: Some([vec![0x80], vec![1; 255]].concat()),
             exponent: Some(vec![1, 0, 1]),
-            ec_params: None,
-            spki: None,
-            id: None,
-            label: None,
+            ..Attributes::default()
         };
-        let ed25519 = PublicKey::from_der(&context, &attributes.spki(KeyKind::Ed25519).unwrap()).unwrap();
-        assert_eq!(ed25519.signature_size(), 64);
-        let rsa = PublicKey::from_der(&context, &attributes.spki(KeyKind::Rsa).unwrap()).unwrap();
-        assert_eq!(rsa.signature_size(), 256);
+        let read = |kind| PublicKey::from_der(&context, &attributes.spki(kind).unwrap()).unwrap();
+        assert_eq!(read(KeyKind::Ed25519).signature_size(), 64);
+        assert!(read(KeyKind::X25519).is_a(c"X25519"));
+        assert_eq!(attributes.spki(KeyKind::Ed448), None, "of another size");
+        assert_eq!(read(KeyKind::Rsa).signature_size(), 256);
+        assert!(read(KeyKind::RsaPss).is_a(c"RSA-PSS"));
         assert_eq!(attributes.spki(KeyKind::Ec), None);
+    }
+
+    #[test]
+    fn allowed_mechanisms_say_that_a_key_is_for_pss() {
+        let allowed = |mechanisms: &[CK_MECHANISM_TYPE]| Attributes {
+            allowed_mechanisms: Some(
+                mechanisms.iter().flat_map(|mechanism| mechanism.to_ne_bytes()).collect(),
+            ),
+            ..Attributes::default()
+        };
+        assert!(allowed(&PSS).may_only_pss());
+        assert!(allowed(&[CKM_SHA256_RSA_PKCS_PSS]).may_only_pss());
+        assert!(!allowed(&[CKM_SHA256_RSA_PKCS_PSS, CKM_RSA_PKCS]).may_only_pss());
+        assert!(!allowed(&[]).may_only_pss());
+        assert!(!Attributes::default().may_only_pss());
     }
 }

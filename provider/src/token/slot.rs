@@ -202,7 +202,7 @@ impl Slot {
             .map_err(|rv| Error::token("C_FindObjects", key.name(), rv))?;
         let replaced = !found.is_empty();
         for handle in found {
-            match public_key(module, session, handle, context) {
+            match public_key(module, session, handle, context, Some(key.kind)) {
                 Ok((kind, public)) if kind == key.kind && public.equals(&key.public) => {
                     let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
                     handles.insert(key.fingerprint, (session.epoch, handle));

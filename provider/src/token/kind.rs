@@ -1,0 +1,300 @@
+//! The key types: what libcrypto and PKCS#11 call each. One row here makes a key type known to the key management, the
+//! decoders, the encoders and the lists of operations.
+
+use std::ffi::CStr;
+
+use cryptoki_sys::*;
+use der::asn1::{AnyRef, ObjectIdentifier};
+use der::{Decode, Tag, Tagged};
+
+use crate::bindings::{
+    OSSL_OP_ASYM_CIPHER, OSSL_OP_DECODER, OSSL_OP_ENCODER, OSSL_OP_KEYEXCH, OSSL_OP_KEYMGMT,
+    OSSL_OP_SIGNATURE,
+};
+
+/// What is known of a key type.
+pub struct Facts {
+    /// What libcrypto calls it.
+    pub names: Names,
+    /// What it is, for lists of algorithms.
+    pub description: &'static CStr,
+    /// Its signature algorithm, if it signs.
+    pub signature: Option<Names>,
+    /// Its key exchange, if it derives secrets.
+    pub exchange: Option<Names>,
+    /// Its asymmetric cipher, if it decrypts.
+    pub cipher: Option<Names>,
+    /// The algorithm in its SubjectPublicKeyInfo.
+    pub algorithm: ObjectIdentifier,
+    /// CKA_KEY_TYPE of new keys.
+    pub key_type: CK_KEY_TYPE,
+    /// The one curve of the type, if it is one of a fixed curve.
+    pub curve: Option<FixedCurve>,
+}
+
+/// What libcrypto calls an algorithm: the names of OpenSSL's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Names {
+    /// All of them, separated by colons.
+    pub all: &'static CStr,
+    /// The first of them.
+    pub first: &'static CStr,
+}
+
+/// A curve that is a key type of its own in libcrypto (RFC 8410).
+pub struct FixedCurve {
+    /// What PKCS#11 3.1 calls it in CKA_EC_PARAMS, where that is no object identifier.
+    pub name: &'static str,
+    /// An object identifier from before RFC 8410 gave it the one of [`Facts::algorithm`].
+    old: Option<ObjectIdentifier>,
+    /// The size of a public key in bytes.
+    pub point: usize,
+}
+
+macro_rules! key_kinds {
+    ($($(#[$doc:meta])* $kind:ident { $($facts:tt)* })*) => {
+        /// The types of private key that this provider uses.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum KeyKind { $($(#[$doc])* $kind,)* }
+
+        impl KeyKind {
+            /// All of them.
+            pub const ALL: &'static [KeyKind] = &[$(KeyKind::$kind,)*];
+
+            /// What is known of it.
+            pub const fn facts(self) -> &'static Facts {
+                match self { $(KeyKind::$kind => const { &Facts { $($facts)* } },)* }
+            }
+        }
+
+        /// A key type as a type, so that one function can be written for all and made for each: libcrypto calls
+        /// `new` of the RSA keymgmt without saying that it wants RSA.
+        pub mod kinds {
+            use super::{Kind, KeyKind};
+            $($(#[$doc])* pub enum $kind {} impl Kind for $kind { const KIND: KeyKind = KeyKind::$kind; })*
+
+            /// The dispatch tables that `T` has for each key type.
+            pub struct ForEach<T>(std::marker::PhantomData<T>);
+
+            impl<T> ForEach<T> where $(T: super::Table<$kind>,)* {
+                /// A table for each, in the order of [`KeyKind::ALL`].
+                pub const TABLES: [(KeyKind, super::Functions); KeyKind::ALL.len()] =
+                    [$((KeyKind::$kind, <T as super::Table<$kind>>::TABLE),)*];
+            }
+        }
+    };
+}
+
+/// [`Names`] of literals.
+macro_rules! names {
+    ($first:literal $($more:literal)*) => {
+        Names { first: terminated(concat!($first, "\0")), all: terminated(concat!($first, $(":", $more,)* "\0")) }
+    };
+}
+
+const fn terminated(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => c"",
+    }
+}
+
+impl Facts {
+    /// The names for one of libcrypto's operations (OSSL_OP_SIGNATURE, …), if the key type has it.
+    pub const fn of_operation(&self, operation: u32) -> Option<Names> {
+        match operation {
+            OSSL_OP_SIGNATURE => self.signature,
+            OSSL_OP_KEYEXCH => self.exchange,
+            OSSL_OP_ASYM_CIPHER => self.cipher,
+            OSSL_OP_KEYMGMT | OSSL_OP_DECODER | OSSL_OP_ENCODER => Some(self.names),
+            _ => None,
+        }
+    }
+}
+
+/// See [`kinds`].
+pub trait Kind {
+    /// The type.
+    const KIND: KeyKind;
+}
+
+/// A dispatch table.
+pub type Functions = &'static [crate::bindings::OSSL_DISPATCH];
+
+/// Has a dispatch table for keys of type `K`.
+pub trait Table<K> {
+    /// The table.
+    const TABLE: Functions;
+}
+
+key_kinds! {
+    /// CKK_RSA
+    Rsa {
+        names: names!("RSA" "rsaEncryption" "1.2.840.113549.1.1.1"),
+        description: c"RSA in a PKCS#11 token",
+        signature: Some(names!("RSA" "rsaEncryption" "1.2.840.113549.1.1.1")),
+        exchange: None,
+        cipher: Some(names!("RSA" "rsaEncryption" "1.2.840.113549.1.1.1")),
+        algorithm: ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1"),
+        key_type: CKK_RSA,
+        curve: None,
+    }
+    /// CKK_RSA, for PSS signatures only (RFC 4055). PKCS#11 has no such type: the certificate beside the key, or
+    /// CKA_ALLOWED_MECHANISMS, says that it is one.
+    RsaPss {
+        names: names!("RSA-PSS" "RSASSA-PSS" "1.2.840.113549.1.1.10"),
+        description: c"RSA-PSS in a PKCS#11 token",
+        signature: Some(names!("RSA-PSS" "RSASSA-PSS" "1.2.840.113549.1.1.10")),
+        exchange: None,
+        cipher: None,
+        algorithm: ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10"),
+        key_type: CKK_RSA,
+        curve: None,
+    }
+    /// CKK_EC, on whichever named curve token and libcrypto have
+    Ec {
+        names: names!("EC" "id-ecPublicKey" "1.2.840.10045.2.1"),
+        description: c"EC in a PKCS#11 token",
+        signature: Some(names!("ECDSA")),
+        exchange: Some(names!("ECDH")),
+        cipher: None,
+        algorithm: ObjectIdentifier::new_unwrap("1.2.840.10045.2.1"),
+        key_type: CKK_EC,
+        curve: None,
+    }
+    /// CKK_EC_EDWARDS with edwards25519
+    Ed25519 {
+        names: names!("ED25519" "1.3.101.112"),
+        description: c"Ed25519 in a PKCS#11 token",
+        signature: Some(names!("ED25519" "1.3.101.112")),
+        exchange: None,
+        cipher: None,
+        algorithm: ObjectIdentifier::new_unwrap("1.3.101.112"),
+        key_type: CKK_EC_EDWARDS,
+        curve: Some(FixedCurve {
+            name: "edwards25519",
+            old: Some(ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591.15.1")),
+            point: 32,
+        }),
+    }
+    /// CKK_EC_EDWARDS with edwards448
+    Ed448 {
+        names: names!("ED448" "1.3.101.113"),
+        description: c"Ed448 in a PKCS#11 token",
+        signature: Some(names!("ED448" "1.3.101.113")),
+        exchange: None,
+        cipher: None,
+        algorithm: ObjectIdentifier::new_unwrap("1.3.101.113"),
+        key_type: CKK_EC_EDWARDS,
+        curve: Some(FixedCurve { name: "edwards448", old: None, point: 57 }),
+    }
+    /// CKK_EC_MONTGOMERY with curve25519
+    X25519 {
+        names: names!("X25519" "1.3.101.110"),
+        description: c"X25519 in a PKCS#11 token",
+        signature: None,
+        exchange: Some(names!("X25519" "1.3.101.110")),
+        cipher: None,
+        algorithm: ObjectIdentifier::new_unwrap("1.3.101.110"),
+        key_type: CKK_EC_MONTGOMERY,
+        curve: Some(FixedCurve {
+            name: "curve25519",
+            old: Some(ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3029.1.5.1")),
+            point: 32,
+        }),
+    }
+    /// CKK_EC_MONTGOMERY with curve448
+    X448 {
+        names: names!("X448" "1.3.101.111"),
+        description: c"X448 in a PKCS#11 token",
+        signature: None,
+        exchange: Some(names!("X448" "1.3.101.111")),
+        cipher: None,
+        algorithm: ObjectIdentifier::new_unwrap("1.3.101.111"),
+        key_type: CKK_EC_MONTGOMERY,
+        curve: Some(FixedCurve { name: "curve448", old: None, point: 56 }),
+    }
+}
+
+impl KeyKind {
+    /// The key type's name in libcrypto.
+    pub fn name(self) -> &'static CStr {
+        self.facts().names.first
+    }
+
+    /// Whether the key is an RSA key, with whatever padding it may be used.
+    pub fn is_rsa(self) -> bool {
+        self.facts().key_type == CKK_RSA
+    }
+
+    /// Whether its signatures are made over the message and not over its digest: EdDSA.
+    pub fn signs_messages(self) -> bool {
+        matches!(self, KeyKind::Ed25519 | KeyKind::Ed448)
+    }
+
+    /// The type of a key object with this CKA_KEY_TYPE and CKA_EC_PARAMS, if it is one of ours. An RSA key is
+    /// [`Rsa`](KeyKind::Rsa) as far as these tell.
+    pub fn of_object(key_type: CK_KEY_TYPE, ec_params: Option<&[u8]>) -> Option<Self> {
+        match key_type {
+            CKK_RSA => return Some(KeyKind::Rsa),
+            CKK_EC | CKK_EC_EDWARDS | CKK_EC_MONTGOMERY => {}
+            _ => return None,
+        }
+        // The curve decides and not the key type: SoftHSM2 has X25519 keys as CKK_EC_EDWARDS, other tokens all as CKK_EC.
+        match ec_params {
+            Some(params) => KeyKind::ALL.iter().copied().find(|kind| kind.has_curve(params)).or(
+                // Any other named curve.
+                (key_type == CKK_EC).then_some(KeyKind::Ec),
+            ),
+            None => match key_type {
+                CKK_EC => Some(KeyKind::Ec),
+                CKK_EC_EDWARDS => Some(KeyKind::Ed25519),
+                _ => Some(KeyKind::X25519),
+            },
+        }
+    }
+
+    /// Whether CKA_EC_PARAMS names this type's fixed curve: by object identifier or by name (PKCS#11 3.1, 6.3.4).
+    fn has_curve(self, ec_params: &[u8]) -> bool {
+        let facts = self.facts();
+        let (Some(curve), Ok(params)) = (&facts.curve, AnyRef::from_der(ec_params)) else { return false };
+        match params.tag() {
+            Tag::ObjectIdentifier => params
+                .decode_as::<ObjectIdentifier>()
+                .is_ok_and(|oid| oid == facts.algorithm || Some(oid) == curve.old),
+            Tag::PrintableString | Tag::Utf8String => params.value() == curve.name.as_bytes(),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_curve_tells_the_type() {
+        let named = |name: &str| [&[0x13, name.len() as u8], name.as_bytes()].concat();
+        let edwards = |params: &[u8]| KeyKind::of_object(CKK_EC_EDWARDS, Some(params));
+        assert_eq!(edwards(&named("edwards25519")), Some(KeyKind::Ed25519));
+        assert_eq!(edwards(&named("edwards448")), Some(KeyKind::Ed448));
+        assert_eq!(edwards(&[6, 3, 0x2b, 0x65, 0x71]), Some(KeyKind::Ed448));
+        // GnuPG's object identifier, which OpenSC still uses.
+        assert_eq!(edwards(&[6, 9, 0x2b, 6, 1, 4, 1, 0xda, 0x47, 15, 1]), Some(KeyKind::Ed25519));
+        // SoftHSM2's X25519.
+        assert_eq!(edwards(&[6, 3, 0x2b, 0x65, 0x6e]), Some(KeyKind::X25519));
+        assert_eq!(KeyKind::of_object(CKK_EC_MONTGOMERY, Some(&named("curve448"))), Some(KeyKind::X448));
+        assert_eq!(KeyKind::of_object(CKK_EC, Some(&[6, 5, 0x2b, 0x81, 4, 0, 0x22])), Some(KeyKind::Ec));
+        assert_eq!(edwards(&[6, 5, 0x2b, 0x81, 4, 0, 0x22]), None);
+        assert_eq!(edwards(&[1]), None);
+        assert_eq!(KeyKind::of_object(CKK_DSA, None), None);
+    }
+
+    #[test]
+    fn x509_code_finds_a_type_by_its_object_identifier() {
+        for kind in KeyKind::ALL {
+            let (names, oid) = (kind.facts().names, kind.facts().algorithm.to_string());
+            assert!(names.all.to_str().unwrap().split(':').any(|name| name == oid), "{names:?}");
+        }
+    }
+}
