@@ -6,6 +6,7 @@ use std::ptr;
 
 use crate::bindings::*;
 use crate::error::Error;
+use crate::trace;
 
 /// The upcalls that this provider uses, and the handle that they take.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +72,7 @@ impl Core {
 
     /// Puts an error on the calling thread's queue.
     pub fn raise(&self, error: &Error) {
+        trace::error(error);
         let (Some(new_error), Some(vset_error)) = (self.new_error, self.vset_error) else { return };
         // The text becomes a printf format without conversions, so that no argument is read and the va_list can
         // be an empty one (Rust cannot make one). In every ABI of Linux a va_list parameter is passed as a

@@ -3,12 +3,12 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use strongroom_ffi::fence;
-
 use crate::bindings::{OSSL_CORE_HANDLE, OSSL_DISPATCH};
 use crate::core::Core;
 use crate::dispatch;
+use crate::fence::fence;
 use crate::provider::Provider;
+use crate::trace;
 
 /// Makes the provider: libcrypto calls this once for each library context that loads it.
 ///
@@ -29,6 +29,7 @@ pub unsafe extern "C" fn OSSL_provider_init(
         }
         // SAFETY: by this function's contract.
         let core = unsafe { Core::new(handle, upcalls) };
+        trace::open(&core);
         match Provider::new(core) {
             Ok(provider) => {
                 // SAFETY: both can be written, by this function's contract.

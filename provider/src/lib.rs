@@ -10,7 +10,11 @@ mod bindings;
 mod core;
 mod dispatch;
 mod entry;
+mod environment;
 mod error;
+mod fence;
+#[cfg(debug_assertions)]
+mod inject;
 mod jobs;
 mod key;
 mod openssl;
@@ -23,3 +27,4 @@ mod short_digest;
 mod spares;
 mod thread_place;
 mod token;
+mod trace;

@@ -1,11 +1,11 @@
 //! The provider's section in openssl.cnf. Names and values are pkcs11-provider's, so that its users change
 //! only `module =`.
 
-use std::env;
 use std::ffi::CStr;
 use std::path::PathBuf;
 
 use crate::core::Core;
+use crate::environment;
 use crate::error::{Error, Result};
 use crate::pin::{self, Secret};
 
@@ -40,7 +40,7 @@ impl Settings {
         let setting = |name: &CStr| core.setting(name).filter(|value| !value.is_empty());
         let module = setting(c"pkcs11-module-path")
             .map(PathBuf::from)
-            .or_else(|| env::var_os("PKCS11_PROVIDER_MODULE").map(PathBuf::from))
+            .or_else(|| environment::variable(c"PKCS11_PROVIDER_MODULE").map(PathBuf::from))
             .unwrap_or_else(own_module);
         let pin = match setting(c"pkcs11-module-token-pin") {
             Some(value) if value.starts_with("file:") => pin::from_source(&value).map(Some),

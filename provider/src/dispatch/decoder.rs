@@ -8,13 +8,12 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use strongroom_ffi::fence;
-
 use super::passphrase::Passphrase;
 use super::store::deliver;
 use super::{Algorithms, MAX_LIST, algorithm, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
+use crate::fence::fence;
 use crate::params::{self, Descriptions, END};
 use crate::provider::Provider;
 use crate::token::kinds::ForEach;

@@ -7,10 +7,11 @@ use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use strongroom_ffi::{fence, pointer};
+use strongroom_ffi::pointer;
 
 use super::{Algorithms, MAX_LIST, key, share, table};
 use crate::bindings::*;
+use crate::fence::fence;
 use crate::key::Key;
 use crate::params::{Answers, Descriptions, END, Params, describe};
 use crate::provider::Provider;

@@ -3,11 +3,10 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use strongroom_ffi::fence;
-
 use super::{decoder, keymgmt, signature, store, table};
 use crate::bindings::*;
 use crate::error::REASONS;
+use crate::fence::fence;
 use crate::jobs;
 use crate::params::{Answers, Descriptions, END, describe};
 use crate::provider::Provider;

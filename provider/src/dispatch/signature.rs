@@ -8,13 +8,14 @@ use std::ptr;
 use std::sync::Arc;
 
 use strongroom_ffi::output::{self, Output};
-use strongroom_ffi::{fence, pointer};
+use strongroom_ffi::pointer;
 
 use super::algorithm_identifier::algorithm_identifier;
 use super::scheme::{MAX_SIGNATURE, Padding, Salt, Scheme};
 use super::{Algorithms, MAX_LIST, share, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
+use crate::fence::fence;
 use crate::key::Key;
 use crate::openssl::{Digest, Hash, MAX_DIGEST};
 use crate::params::{Answers, Descriptions, END, Params, describe};
@@ -22,6 +23,7 @@ use crate::provider::Provider;
 use crate::short_digest::short_digest;
 use crate::token::kinds::ForEach;
 use crate::token::{Functions, KeyKind, Kind, Table};
+use crate::trace;
 
 /// The signature algorithms, by the names that keymgmt's query_operation_name gives.
 pub static ALGORITHMS: Algorithms<MAX_LIST> =
@@ -168,6 +170,9 @@ unsafe fn with(pointer: *mut c_void, operation: impl FnOnce(&mut Context) -> Res
         // SAFETY: by the contract.
         let Some(context) = (unsafe { context(pointer) }) else { return 0 };
         let result = operation(context);
+        if let Some(Ok(private)) = context.key.as_ref().map(|key| key.private()) {
+            trace::subject(|| private.name());
+        }
         match &context.provider {
             Some(provider) => provider.status(result),
             None => 0,

@@ -5,12 +5,13 @@ use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use strongroom_ffi::{fence, pointer};
+use strongroom_ffi::pointer;
 
 use super::passphrase::Passphrase;
 use super::{Algorithms, LAST, algorithm, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
+use crate::fence::fence;
 use crate::key::Key;
 use crate::params::{self, Descriptions, END, Params, Value, describe};
 use crate::provider::Provider;

@@ -13,6 +13,7 @@ use super::{Fingerprint, KeyKind, PrivateKey, Tokens};
 use crate::error::{Error, Result};
 use crate::openssl::{Context, Digest, Hash, PublicKey};
 use crate::pin::{self, Prompt, Secret};
+use crate::trace;
 use strongroom_uri::{ObjectType, Uri};
 
 /// The most objects that one URI lists.
@@ -60,6 +61,7 @@ impl Tokens {
     /// [`Error::NoToken`], [`Error::NotFound`], an error about the PIN, or [`Error::Ambiguous`] if the URI names an
     /// object by label or id and more than one private key fits.
     pub fn find(&self, context: &Context, uri: &Uri, wanted: Wanted, prompt: Prompt) -> Result<Vec<Object>> {
+        trace::subject(|| uri);
         let wanted = wanted.narrowed(uri);
         self.recovering(|operation| {
             check_library(operation.module, uri)?;

@@ -11,6 +11,7 @@ use zeroize::Zeroize;
 
 use super::attribute::Template;
 use crate::error::{Error, Result};
+use crate::trace;
 
 /// The result of one PKCS#11 function: the value, or its CK_RV.
 pub type Rv<T> = std::result::Result<T, CK_RV>;
@@ -34,7 +35,7 @@ unsafe impl Sync for Module {}
 macro_rules! call {
     ($module:expr, $function:ident $(, $argument:expr)*) => {
         match $module.functions.$function {
-            Some(function) => match function($($argument),*) {
+            Some(function) => match trace::pkcs11(stringify!($function), || function($($argument),*)) {
                 CKR_OK => Ok(()),
                 rv => Err(rv),
             },

@@ -10,6 +10,7 @@ use super::slot::Slot;
 use super::{PrivateKey, Tokens};
 use crate::error::{Error, Result};
 use crate::openssl::{Context, Hash};
+use crate::trace;
 
 /// How a signature is made. One table from OpenSSL's names to these is in [`crate::dispatch::signature`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,7 @@ impl Tokens {
         data: &[u8],
         signature: &mut [u8],
     ) -> Result<usize> {
+        trace::subject(|| key.name());
         let mut is_first = true;
         self.recovering(|operation| {
             // What is remembered may be what is wrong.

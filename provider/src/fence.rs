@@ -1,0 +1,126 @@
+//! The fence around every function that libcrypto calls: what panics in it is that call's failure, and what happens in it
+//! can be traced.
+
+use std::any::type_name;
+use std::ffi::{c_char, c_int, c_void};
+
+use openssl_sys as ffi;
+use strongroom_ffi::fence::guarded;
+
+use crate::bindings::{OSSL_ALGORITHM, OSSL_ITEM, OSSL_PARAM};
+use crate::trace;
+
+/// What the functions that libcrypto calls return.
+pub trait Outcome {
+    /// For the trace: `1`, `0`, `null`, `ok`.
+    fn words(&self) -> &'static str;
+}
+
+/// Runs the body of a function that libcrypto calls. A panic in it becomes `failure` and an entry on the error queue, and the
+/// process lives.
+pub fn fence<T: Outcome, F: FnOnce() -> T>(failure: T, body: F) -> T {
+    let call = trace::enter();
+    let result = guarded(|| {
+        #[cfg(debug_assertions)]
+        crate::inject::at_entry();
+        body()
+    })
+    .unwrap_or_else(|| {
+        raise(function(type_name::<F>()));
+        failure
+    });
+    if let Some(call) = call {
+        call.leave(function(type_name::<F>()), result.words());
+    }
+    result
+}
+
+/// The function that a closure is in, of the closure's type name: for `a::dispatch::b::sign::{{closure}}`, `b::sign`.
+fn function(closure: &str) -> &str {
+    let path = closure.split("::{{closure}}").next().unwrap_or(closure);
+    // Its own type parameters: `new<a::Rsa>`.
+    let path = if path.ends_with('>') { path.rsplit_once('<').map_or(path, |(path, _)| path) } else { path };
+    path.split_once("::dispatch::").map_or(path, |(_, path)| path)
+}
+
+/// Puts a panic on the calling thread's error queue. It goes there directly: what panicked may be the way to the provider.
+fn raise(name: &str) {
+    trace::error(format_args!("panic in {name}"));
+    let Ok(name) = std::ffi::CString::new(name) else { return };
+    // SAFETY: the strings are NUL-terminated, and the format takes the one string that follows it. The queue copies the text.
+    unsafe {
+        ffi::ERR_new();
+        ffi::ERR_set_debug(c"strongroom".as_ptr(), 0, c"".as_ptr());
+        ffi::ERR_set_error(
+            ERR_LIB_PROV,
+            ERR_R_INTERNAL_ERROR,
+            c"strongroom: internal error in %s; the call failed, nothing else is affected. Please report it"
+                .as_ptr(),
+            name.as_ptr(),
+        );
+    }
+}
+
+/// openssl/err.h
+const ERR_LIB_PROV: c_int = 57;
+/// openssl/err.h: 259, with the flags of all reasons that every library has, ERR_RFLAG_FATAL and ERR_RFLAG_COMMON.
+const ERR_R_INTERNAL_ERROR: c_int = 259 | (0x1 << 18) | (0x2 << 18);
+
+impl Outcome for c_int {
+    fn words(&self) -> &'static str {
+        match self {
+            0 => "0",
+            1 => "1",
+            _ => "another number",
+        }
+    }
+}
+
+impl Outcome for () {
+    fn words(&self) -> &'static str {
+        "done"
+    }
+}
+
+macro_rules! pointers {
+    ($($kind:ty),*) => {
+        $(impl Outcome for $kind {
+            fn words(&self) -> &'static str {
+                if self.is_null() { "null" } else { "an object" }
+            }
+        })*
+    };
+}
+
+pointers!(*mut c_void, *const c_char);
+
+impl<T: Listed> Outcome for *const T {
+    fn words(&self) -> &'static str {
+        if self.is_null() { "null" } else { "a list" }
+    }
+}
+
+/// What libcrypto gets lists of.
+pub trait Listed {}
+impl Listed for OSSL_ALGORITHM {}
+impl Listed for OSSL_ITEM {}
+impl Listed for OSSL_PARAM {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_named() {
+        fn named<F: FnOnce()>(_: F) -> &'static str {
+            function(type_name::<F>())
+        }
+        assert!(named(|| ()).ends_with("fence::tests::functions_are_named"));
+        for (closure, name) in [
+            ("a::dispatch::b::sign::{{closure}}", "b::sign"),
+            ("a::dispatch::b::new<a::dispatch::Rsa>::{{closure}}", "b::new"),
+        ] {
+            assert_eq!(function(closure), name);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The file that the log goes to.
+
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+/// The descriptor, or -1.
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
+/// Which file it is: programs that become daemons close all descriptors, and their numbers are given again.
+static DEVICE: AtomicU64 = AtomicU64::new(0);
+static INODE: AtomicU64 = AtomicU64::new(0);
+
+/// Opens the file for all providers in the process; the first one wins. False if it cannot be opened.
+pub fn open(path: &str) -> bool {
+    if DESCRIPTOR.load(Ordering::Acquire) >= 0 {
+        return true;
+    }
+    let Ok(path) = CString::new(path) else { return false };
+    // Not blocking: a pipe that nobody reads must not stop the program.
+    let flags =
+        libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
+    // SAFETY: a NUL-terminated path; the mode is read because of O_CREAT.
+    let descriptor = unsafe { libc::open(path.as_ptr(), flags, 0o600 as libc::c_uint) };
+    let Some((device, inode)) = (descriptor >= 0).then(|| identity(descriptor)).flatten() else {
+        return false;
+    };
+    DEVICE.store(device, Ordering::Relaxed);
+    INODE.store(inode, Ordering::Relaxed);
+    if DESCRIPTOR.compare_exchange(-1, descriptor, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        // SAFETY: opened above, and given to nobody.
+        unsafe { libc::close(descriptor) };
+    }
+    true
+}
+
+/// Writes a line. One that cannot be written is lost.
+pub fn write(line: &[u8]) {
+    let descriptor = DESCRIPTOR.load(Ordering::Acquire);
+    if identity(descriptor) == Some((DEVICE.load(Ordering::Relaxed), INODE.load(Ordering::Relaxed))) {
+        // SAFETY: the line's bytes. The caller of the provider finds its own errno, not ours.
+        unsafe {
+            let errno = *libc::__errno_location();
+            libc::write(descriptor, line.as_ptr().cast(), line.len());
+            *libc::__errno_location() = errno;
+        }
+    }
+}
+
+/// The device and inode of what is open there.
+fn identity(descriptor: i32) -> Option<(u64, u64)> {
+    let mut status = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: writes one structure, of which zeros are a valid value.
+    let (result, status) = unsafe { (libc::fstat(descriptor, status.as_mut_ptr()), status.assume_init()) };
+    (result == 0).then_some((status.st_dev, status.st_ino))
+}
