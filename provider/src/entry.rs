@@ -4,9 +4,13 @@ use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
 use crate::bindings::{OSSL_CORE_HANDLE, OSSL_DISPATCH};
+use strongroom_ffi::pointer;
+
 use crate::core::Core;
 use crate::dispatch;
+use crate::error::Error;
 use crate::fence::fence;
+use crate::libcrypto;
 use crate::provider::Provider;
 use crate::trace;
 
@@ -27,9 +31,16 @@ pub unsafe extern "C" fn OSSL_provider_init(
         if out.is_null() || context.is_null() {
             return 0;
         }
+        // SAFETY: `upcalls` has at least its end, whose function is null.
+        let upcall = unsafe { pointer::reference(upcalls) }.and_then(|first| first.function);
         // SAFETY: by this function's contract.
         let core = unsafe { Core::new(handle, upcalls) };
         trace::open(&core);
+        // Nothing of libcrypto but the core is called before.
+        if let Err(missing) = libcrypto::resolve(upcall) {
+            core.raise(&Error::Incompatible(missing));
+            return 0;
+        }
         match Provider::new(core) {
             Ok(provider) => {
                 // SAFETY: both can be written, by this function's contract.

@@ -104,6 +104,9 @@ pub enum Error {
     /// A signature in an ASYNC job was not made.
     #[error("signature in an ASYNC job: {0}")]
     Job(String),
+    /// The program's libcrypto lacks a function.
+    #[error("this libcrypto has no {}: it is older than 3.0, or built without it", .0.to_string_lossy())]
+    Incompatible(&'static CStr),
     /// libcrypto itself failed; its own entry on the queue is before ours.
     #[error("libcrypto: {0}")]
     Libcrypto(&'static str),
@@ -161,12 +164,13 @@ impl Error {
             Error::Buffer { .. } => 12,
             Error::Libcrypto(_) => 13,
             Error::Job(_) => 14,
+            Error::Incompatible(_) => 15,
         }
     }
 }
 
 /// The reason codes' words, for `OSSL_FUNC_PROVIDER_GET_REASON_STRINGS`.
-pub const REASONS: [(u32, &CStr); 14] = [
+pub const REASONS: [(u32, &CStr); 15] = [
     (1, c"invalid pkcs11 URI"),
     (2, c"malformed PEM reference"),
     (3, c"PKCS#11 module unusable"),
@@ -181,6 +185,7 @@ pub const REASONS: [(u32, &CStr); 14] = [
     (12, c"buffer too small"),
     (13, c"libcrypto error"),
     (14, c"ASYNC job failed"),
+    (15, c"incompatible libcrypto"),
 ];
 
 impl std::fmt::Display for Rv {

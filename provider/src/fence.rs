@@ -35,11 +35,13 @@ pub fn fence<T: Outcome, F: FnOnce() -> T>(failure: T, body: F) -> T {
     result
 }
 
-/// The function that a closure is in, of the closure's type name: for `a::dispatch::b::sign::{{closure}}`, `b::sign`.
+/// The function that a closure is in, of the closure's type name: for `a::dispatch::b::sign::{{closure}}`, `b::sign`, and for
+/// `a::dispatch::b::with<a::dispatch::b::sign::{{closure}}>::{{closure}}` too.
 fn function(closure: &str) -> &str {
     let path = closure.split("::{{closure}}").next().unwrap_or(closure);
     // Its own type parameters: `new<a::Rsa>`.
     let path = if path.ends_with('>') { path.rsplit_once('<').map_or(path, |(path, _)| path) } else { path };
+    let path = path.rsplit('<').next().unwrap_or(path);
     path.split_once("::dispatch::").map_or(path, |(_, path)| path)
 }
 
@@ -119,6 +121,7 @@ mod tests {
         for (closure, name) in [
             ("a::dispatch::b::sign::{{closure}}", "b::sign"),
             ("a::dispatch::b::new<a::dispatch::Rsa>::{{closure}}", "b::new"),
+            ("a::dispatch::b::with<a::dispatch::b::sign::{{closure}}>::{{closure}}", "b::sign"),
         ] {
             assert_eq!(function(closure), name);
         }

@@ -17,6 +17,7 @@ mod fence;
 mod inject;
 mod jobs;
 mod key;
+mod libcrypto;
 mod openssl;
 mod params;
 mod per_process;
