@@ -5,6 +5,8 @@
 #include <openssl/core_names.h>
 #include <openssl/core_object.h>
 #include <openssl/evp.h>
+#include <openssl/kdf.h>
 #include <openssl/proverr.h>
+#include <openssl/rand.h>
 #include <openssl/store.h>
 #include <openssl/x509.h>

@@ -101,6 +101,9 @@ pub enum Error {
         /// The signature's size in bytes.
         needed: usize,
     },
+    /// A ciphertext has no message, or the token says so. Why is not told: it would help those who try ciphertexts.
+    #[error("the ciphertext cannot be decrypted with this key and padding")]
+    Undecryptable,
     /// A signature in an ASYNC job was not made.
     #[error("signature in an ASYNC job: {0}")]
     Job(String),
@@ -165,12 +168,13 @@ impl Error {
             Error::Libcrypto(_) => 13,
             Error::Job(_) => 14,
             Error::Incompatible(_) => 15,
+            Error::Undecryptable => 16,
         }
     }
 }
 
 /// The reason codes' words, for `OSSL_FUNC_PROVIDER_GET_REASON_STRINGS`.
-pub const REASONS: [(u32, &CStr); 15] = [
+pub const REASONS: [(u32, &CStr); 16] = [
     (1, c"invalid pkcs11 URI"),
     (2, c"malformed PEM reference"),
     (3, c"PKCS#11 module unusable"),
@@ -186,6 +190,7 @@ pub const REASONS: [(u32, &CStr); 15] = [
     (13, c"libcrypto error"),
     (14, c"ASYNC job failed"),
     (15, c"incompatible libcrypto"),
+    (16, c"decryption failed"),
 ];
 
 impl std::fmt::Display for Rv {

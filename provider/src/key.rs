@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::dispatch::rsa_decryption::Rejection;
 use crate::error::{Error, Result};
 use crate::openssl::PublicKey;
 use crate::params::Params;
@@ -17,12 +18,14 @@ pub struct Key {
     /// Set once: when it is loaded, or imported by libcrypto to compare a certificate's key with ours.
     public: OnceLock<PublicKey>,
     private: Option<PrivateKey>,
+    /// For RSA decryption.
+    pub rejection: Rejection,
 }
 
 impl Key {
     /// A key without content, to be imported into.
     pub fn new(provider: Arc<Provider>, kind: KeyKind) -> Self {
-        Key { provider, kind, public: OnceLock::new(), private: None }
+        Key { provider, kind, public: OnceLock::new(), private: None, rejection: Rejection::default() }
     }
 
     /// A key of a token.
@@ -32,12 +35,13 @@ impl Key {
             kind: private.kind,
             public: OnceLock::from(private.public.clone()),
             private: Some(private),
+            rejection: Rejection::default(),
         }
     }
 
     /// A public key of a token.
     pub fn from_public(provider: Arc<Provider>, kind: KeyKind, public: PublicKey) -> Self {
-        Key { provider, kind, public: OnceLock::from(public), private: None }
+        Key { provider, kind, public: OnceLock::from(public), private: None, rejection: Rejection::default() }
     }
 
     /// Takes a public key's parameters.

@@ -23,6 +23,7 @@ mod params;
 mod per_process;
 mod pin;
 mod provider;
+mod rsa_padding;
 mod settings;
 mod short_digest;
 mod spares;

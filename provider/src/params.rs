@@ -8,6 +8,7 @@ use strongroom_ffi::pointer;
 
 use crate::bindings::*;
 pub use crate::core::END;
+use crate::error::{Error, Result};
 
 /// A static, terminated list of parameter descriptions, as `gettable` and `settable` functions return.
 #[repr(transparent)]
@@ -107,6 +108,34 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// The value of a parameter that is set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if it cannot be read: what is not understood must not be left out.
+    pub fn value(self, key: &CStr) -> Result<Option<Value<'a>>> {
+        match self.get(key) {
+            None if self.has(key) => Err(Error::Unsupported(format!(
+                "parameter {} has a type that is not read",
+                key.to_string_lossy()
+            ))),
+            value => Ok(value),
+        }
+    }
+
+    /// The text of a parameter that is set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if it is none.
+    pub fn text(self, key: &CStr) -> Result<Option<&'a str>> {
+        match self.value(key)? {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(Error::Unsupported(format!("parameter {} is not a name", key.to_string_lossy()))),
+        }
+    }
+
     /// The raw list, for functions of libcrypto.
     pub fn as_ptr(self) -> *const OSSL_PARAM {
         self.0
@@ -176,15 +205,22 @@ impl Answers {
         }
     }
 
-    /// Answers with bytes, if this was asked for. False if the caller's buffer is too small.
+    /// Answers with bytes, if this was asked for; for who asks for a pointer to them, they must live as long as what was
+    /// asked. False if the caller's buffer is too small.
     pub fn octets(&self, key: &CStr, value: &[u8]) -> bool {
-        match self.find(key) {
-            None => true,
-            Some(param) => {
-                param.return_size = value.len();
-                // SAFETY: data has data_size bytes by the contract of `new`.
-                param.data_type == OSSL_PARAM_OCTET_STRING && unsafe { copy(value, param) }
+        let Some(param) = self.find(key) else { return true };
+        param.return_size = value.len();
+        match param.data_type {
+            // SAFETY: data has data_size bytes by the contract of `new`.
+            OSSL_PARAM_OCTET_STRING => unsafe { copy(value, param) },
+            OSSL_PARAM_OCTET_PTR => {
+                // SAFETY: data of this type is a pointer that can be written.
+                if let Some(target) = unsafe { pointer::reference_mut(param.data.cast::<*const u8>()) } {
+                    *target = value.as_ptr();
+                }
+                true
             }
+            _ => false,
         }
     }
 

@@ -73,7 +73,11 @@ fn what_is_not_whole_is_for_an_idle_processor_until_it_is_due() {
         return;
     }
     pushed(&mut queue, &key, 1, start);
-    assert_eq!(queue.next(start), Next::Partial { kind, more: false, next: false }, "nobody else is expected");
+    assert_eq!(
+        queue.next(start),
+        Next::Partial { kind, more: false, next: false },
+        "nobody else is expected"
+    );
     assert_eq!(queue.next(start + Duration::from_millis(12)), Next::Slow(kind), "it is due");
     // Something short does not wait meanwhile.
     queue.push(job(&self::key(KeyKind::P256), 33, start));
@@ -93,7 +97,10 @@ fn while_one_is_computed_the_others_gather_for_the_next_batch() {
     assert_eq!(taken(&mut queue, kind), 1);
     for _ in 0..LANES - 1 {
         pushed(&mut queue, &key, 1, start);
-        assert_eq!(queue.next(start + Duration::from_secs(9)), Next::Partial { kind, more: false, next: true });
+        assert_eq!(
+            queue.next(start + Duration::from_secs(9)),
+            Next::Partial { kind, more: false, next: true }
+        );
     }
     pushed(&mut queue, &key, 1, start);
     assert_eq!(queue.next(start), Next::Slow(kind));

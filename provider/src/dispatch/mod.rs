@@ -3,6 +3,7 @@
 //! Each is `unsafe extern "C"`, runs inside the [`fence`](strongroom_ffi::fence()), and does no more than turn C's
 //! arguments into Rust's and an error into an entry on the queue and the failure value.
 
+pub mod asym_cipher;
 pub mod decoder;
 pub mod keymgmt;
 pub mod provider;
@@ -11,6 +12,7 @@ pub mod store;
 
 mod algorithm_identifier;
 mod passphrase;
+pub mod rsa_decryption;
 mod scheme;
 
 use std::ffi::{CStr, c_void};

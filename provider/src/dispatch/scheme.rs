@@ -1,7 +1,7 @@
 //! How a signature is to be made: padding, hash, salt. From OpenSSL's parameters to a mechanism, and from the
 //! token's bytes to OpenSSL's.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::sync::Arc;
 
 use der::asn1::UintRef;
@@ -9,11 +9,11 @@ use der::{Encode, Sequence};
 
 use crate::bindings::*;
 use crate::error::{Error, Result};
-use crate::jobs::Job;
+use crate::jobs;
 use crate::key::Key;
 use crate::openssl::{Hash, Verification};
 use crate::params::{self, Params, Value};
-use crate::token::{KeyKind, Mechanism};
+use crate::token::{KeyKind, Mechanism, Operation};
 
 /// The largest signature, in bytes: RSA with 8,192 bits.
 pub const MAX_SIGNATURE: usize = 1024;
@@ -81,13 +81,13 @@ impl Scheme {
         if params.is_empty() {
             return Ok(());
         }
-        if let Some(name) = text(params, OSSL_SIGNATURE_PARAM_DIGEST)? {
+        if let Some(name) = params.text(OSSL_SIGNATURE_PARAM_DIGEST)? {
             self.hash = Some(Hash::from_name(name)?);
         }
-        if let Some(name) = text(params, OSSL_SIGNATURE_PARAM_MGF1_DIGEST)? {
+        if let Some(name) = params.text(OSSL_SIGNATURE_PARAM_MGF1_DIGEST)? {
             self.mgf1 = Some(Hash::from_name(name)?);
         }
-        if let Some(value) = value(params, OSSL_SIGNATURE_PARAM_PAD_MODE)? {
+        if let Some(value) = params.value(OSSL_SIGNATURE_PARAM_PAD_MODE)? {
             self.padding = match value {
                 Value::Integer(1) | Value::Text("pkcs1") if kind != KeyKind::RsaPss => Padding::Pkcs1,
                 Value::Integer(6) | Value::Text("pss") => Padding::Pss,
@@ -98,7 +98,7 @@ impl Scheme {
                 }
             };
         }
-        if let Some(value) = value(params, OSSL_SIGNATURE_PARAM_PSS_SALTLEN)? {
+        if let Some(value) = params.value(OSSL_SIGNATURE_PARAM_PSS_SALTLEN)? {
             let bad = || {
                 Error::Unsupported(
                     "a salt length that is none of digest, max, auto or a number of bytes".into(),
@@ -115,7 +115,7 @@ impl Scheme {
             };
         }
         // Variants that newer libcryptos know; their names are not in 3.0's headers.
-        match value(params, c"instance")? {
+        match params.value(c"instance")? {
             None => {}
             Some(Value::Text(name))
                 if kind.signs_messages() && name.as_bytes().eq_ignore_ascii_case(kind.name().to_bytes()) => {}
@@ -125,11 +125,11 @@ impl Scheme {
                 ));
             }
         }
-        match value(params, c"context-string")? {
+        match params.value(c"context-string")? {
             None | Some(Value::Octets([])) => {}
             Some(_) => return Err(Error::Unsupported("a context string".into())),
         }
-        match value(params, c"nonce-type")? {
+        match params.value(c"nonce-type")? {
             None | Some(Value::Integer(0)) => Ok(()),
             Some(_) => Err(Error::Unsupported("deterministic nonces: the token chooses its nonces".into())),
         }
@@ -169,17 +169,8 @@ impl Scheme {
         {
             return Err(Error::Unsupported(format!("{} bytes are not a digest by {hash:?}", data.len())));
         }
-        let provider = &key.provider;
         let sign = |mechanism, data: &[u8], out: &mut [u8]| {
-            if let Some(job) = Job::current() {
-                let threads = provider.tokens.threads()?;
-                if threads > 0
-                    && let Some(size) = job.sign(threads, key, mechanism, data, out)?
-                {
-                    return Ok(size);
-                }
-            }
-            provider.tokens.sign(&provider.openssl, private, mechanism, data, out)
+            jobs::operate(key, &Operation::Sign(mechanism), data, out)
         };
         match (key.kind, self.padding) {
             (KeyKind::Rsa, Padding::Pkcs1) => {
@@ -243,26 +234,6 @@ impl Scheme {
         let over =
             if key.kind.signs_messages() { Verification::Message(data) } else { Verification::Digest(data) };
         public.verify(context, params, over, signature)
-    }
-}
-
-/// The value of a parameter that is set.
-fn value<'a>(params: Params<'a>, key: &CStr) -> Result<Option<Value<'a>>> {
-    match params.get(key) {
-        None if params.has(key) => Err(Error::Unsupported(format!(
-            "parameter {} has a type that is not read",
-            key.to_string_lossy()
-        ))),
-        value => Ok(value),
-    }
-}
-
-/// The text of a parameter that is set.
-fn text<'a>(params: Params<'a>, key: &CStr) -> Result<Option<&'a str>> {
-    match value(params, key)? {
-        None => Ok(None),
-        Some(Value::Text(text)) => Ok(Some(text)),
-        Some(_) => Err(Error::Unsupported(format!("parameter {} is not a name", key.to_string_lossy()))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Signatures inside OpenSSL's ASYNC jobs (ASYNC_start_job(3)): `openssl s_server -async`, HAProxy's `ssl-mode-async`.
+//! Signatures and other private-key operations inside OpenSSL's ASYNC jobs (ASYNC_start_job(3)): `openssl s_server -async`, HAProxy's `ssl-mode-async`.
 //!
 //! In a job the signature is handed to a thread of ours ([`workers`]), the job is paused, and the application goes on with its
 //! other connections until the job's file descriptor, or its callback ([`notice`]), says that the signature is there. So one
@@ -22,9 +22,9 @@ use std::time::Duration;
 use crate::bindings::{ASYNC_WAIT_CTX, ASYNC_get_current_job, ASYNC_get_wait_ctx, ASYNC_pause_job};
 use crate::error::Result;
 use crate::key::Key;
-use crate::token::Mechanism;
+use crate::token::Operation;
 use notice::Notice;
-use task::{Task, Work};
+use task::{Outcome, Task, Work};
 
 /// How often a job may be resumed before its signature is there until each time costs the application [`HOLD`]. An
 /// application that polls its jobs, or that has pauses blocked (ASYNC_block_pause(3)), would take the processor from
@@ -47,27 +47,27 @@ impl Job {
         Some(Job { wait })
     }
 
-    /// Has the signature made by one of at most `threads` threads, while the job is paused. Without a descriptor (EMFILE) the
-    /// caller's thread waits for it. `None` if the signature was not made and the caller has to make it here: no thread
+    /// Has `operation` done by one of at most `threads` threads, while the job is paused. Without a descriptor (EMFILE) the
+    /// caller's thread waits for it. `None` if it was not done and the caller has to do it here: no thread
     /// can be had, or the process has forked in between.
     ///
     /// # Errors
     ///
-    /// What [`Tokens::sign`](crate::token::Tokens::sign) says, and [`Error::Job`](crate::error::Error::Job) when too many
-    /// signatures wait already.
-    pub fn sign(
+    /// What [`Tokens::operate`](crate::token::Tokens::operate) says, and [`Error::Job`](crate::error::Error::Job) when too many
+    /// operations wait already.
+    fn operate(
         self,
         threads: usize,
         key: &Arc<Key>,
-        mechanism: Mechanism,
+        operation: &Operation,
         data: &[u8],
-        signature: &mut [u8],
+        out: &mut [u8],
     ) -> Result<Option<usize>> {
         if !workers::are_there() {
             return Ok(None);
         }
         let notice = Notice::of(self.wait);
-        let task = Task::new(Work::new(key, mechanism, data, signature.len()), notice.clone());
+        let task = Task::new(Work::new(key, operation, data, out.len()), notice.clone());
         if !workers::submit(&task, threads)? {
             return Ok(None);
         }
@@ -80,18 +80,38 @@ impl Job {
             _ => task.wait(),
         };
         let Some(made) = made.transpose()? else { return Ok(None) };
-        for (to, from) in signature.iter_mut().zip(&made) {
+        for (to, from) in out.iter_mut().zip(made.iter()) {
             *to = *from;
         }
         Ok(Some(made.len()))
     }
 }
 
+/// Does `operation` with a private key on `data`: in a job by a thread of ours, where there is one to be had, and here
+/// otherwise. Returns the size of the result in `out`, in bytes.
+///
+/// # Errors
+///
+/// What [`Tokens::operate`](crate::token::Tokens::operate) says, and [`Error::Job`](crate::error::Error::Job).
+pub fn operate(key: &Arc<Key>, operation: &Operation, data: &[u8], out: &mut [u8]) -> Result<usize> {
+    let private = key.private()?;
+    let provider = &key.provider;
+    if let Some(job) = Job::current() {
+        let threads = provider.tokens.threads()?;
+        if threads > 0
+            && let Some(size) = job.operate(threads, key, operation, data, out)?
+        {
+            return Ok(size);
+        }
+    }
+    provider.tokens.operate(&provider.openssl, private, operation, data, out)
+}
+
 /// Pauses the job, once at least, until the signature is there, however often it is resumed before.
 // A job may go on in another thread than it was paused in. Not inlined, so that no address of a thread's own is kept
 // across the pause.
 #[inline(never)]
-fn pause(task: &Task) -> Option<Result<Vec<u8>>> {
+fn pause(task: &Task) -> Option<Outcome> {
     let mut resumed: u32 = 0;
     loop {
         // SAFETY: takes nothing. No lock is held here, and nothing on this stack is known to another thread.

@@ -4,36 +4,40 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strongroom_ffi::{fence, process_generation};
+use zeroize::Zeroizing;
 
 use super::notice::Notice;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::token::Mechanism;
+use crate::token::Operation;
 
-/// What is to be signed: copies, since the job's own memory may be gone when it is signed.
+/// What is to be done: copies, since the job's own memory may be gone when it is done.
 pub struct Work {
     key: Arc<Key>,
-    mechanism: Mechanism,
+    operation: Operation,
     data: Box<[u8]>,
-    /// The largest signature that the caller takes, in bytes.
+    /// The largest result that the caller takes, in bytes.
     room: usize,
 }
 
+/// What came of it. A result may be a secret.
+pub type Outcome = Result<Zeroizing<Vec<u8>>>;
+
 impl Work {
-    /// Copies what is to be signed.
-    pub fn new(key: &Arc<Key>, mechanism: Mechanism, data: &[u8], room: usize) -> Self {
-        Work { key: key.clone(), mechanism, data: data.into(), room }
+    /// Copies what is to be done.
+    pub fn new(key: &Arc<Key>, operation: &Operation, data: &[u8], room: usize) -> Self {
+        Work { key: key.clone(), operation: operation.clone(), data: data.into(), room }
     }
 
-    /// Signs.
-    fn sign(&self) -> Result<Vec<u8>> {
-        let mut signature = vec![0; self.room];
+    /// Does it.
+    fn operate(&self) -> Outcome {
+        let mut out = Zeroizing::new(vec![0; self.room]);
         let provider = &self.key.provider;
         let private = self.key.private()?;
         let size =
-            provider.tokens.sign(&provider.openssl, private, self.mechanism, &self.data, &mut signature)?;
-        signature.truncate(size);
-        Ok(signature)
+            provider.tokens.operate(&provider.openssl, private, &self.operation, &self.data, &mut out)?;
+        out.truncate(size);
+        Ok(out)
     }
 }
 
@@ -51,7 +55,7 @@ pub struct Task {
 enum State {
     Queued(Work),
     Running,
-    Done(Result<Vec<u8>>),
+    Done(Outcome),
     /// The job has the result, or has taken the work back.
     Over,
 }
@@ -85,7 +89,7 @@ impl Task {
             },
             _ => return,
         };
-        let signed = fence(Err(Error::Job("it failed inside the provider".into())), || work.sign());
+        let signed = fence(Err(Error::Job("it failed inside the provider".into())), || work.operate());
         // The key goes before the job goes on: the application may end everything then.
         drop(work);
         self.end(signed);
@@ -105,7 +109,7 @@ impl Task {
         self.done.notify_all();
     }
 
-    fn end(&self, signed: Result<Vec<u8>>) {
+    fn end(&self, signed: Outcome) {
         let before = {
             let mut state = self.lock();
             let before = std::mem::replace(&mut *state, State::Done(signed));
@@ -123,7 +127,7 @@ impl Task {
     }
 
     /// Takes the result, if it is there.
-    pub fn take(&self) -> Option<Result<Vec<u8>>> {
+    pub fn take(&self) -> Option<Outcome> {
         match &mut *self.lock() {
             state @ State::Done(_) => match std::mem::replace(state, State::Over) {
                 State::Done(signed) => Some(signed),
@@ -144,7 +148,7 @@ impl Task {
     }
 
     /// Waits for the result, as long as the module takes: as a signature without a job would.
-    pub fn wait(&self) -> Option<Result<Vec<u8>>> {
+    pub fn wait(&self) -> Option<Outcome> {
         let waiting = |state: &mut State| matches!(state, State::Queued(_) | State::Running);
         drop(self.done.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner));
         self.take()

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use openssl_sys as ffi;
 
 use super::digest::Hash;
+use crate::bindings;
 use crate::error::{Error, Result};
 
 /// A library context (OSSL_LIB_CTX(3)) with the default provider, and the digests fetched from it.
@@ -37,6 +38,19 @@ impl Context {
     /// For libcrypto's functions; valid as long as this is.
     pub fn as_ptr(&self) -> *mut ffi::OSSL_LIB_CTX {
         self.context.as_ptr()
+    }
+
+    /// Fills `buffer` with random bytes that are to stay secret, from OpenSSL's own generator.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if it has none.
+    pub fn random(&self, buffer: &mut [u8]) -> Result<()> {
+        // SAFETY: a valid context, and a buffer of that many bytes; 0 asks for the usual strength.
+        match unsafe { bindings::RAND_priv_bytes_ex(self.as_ptr(), buffer.as_mut_ptr(), buffer.len(), 0) } {
+            1 => Ok(()),
+            _ => Err(Error::Libcrypto("RAND_priv_bytes_ex")),
+        }
     }
 
     /// The implementation of a digest, fetched once. It belongs to the context.

@@ -173,21 +173,15 @@ impl PublicKey {
         let valid = unsafe {
             match over {
                 Verification::Digest(digest) => {
-                    let ctx =
-                        bindings::EVP_PKEY_CTX_new_from_pkey(context.as_ptr(), self.as_ptr(), ptr::null());
-                    if ctx.is_null() {
-                        return Err(Error::Libcrypto("EVP_PKEY_CTX_new_from_pkey"));
-                    }
-                    let valid = bindings::EVP_PKEY_verify_init_ex(ctx, params.as_ptr()) == 1
+                    let operation = PkeyContext::new(context, self)?;
+                    bindings::EVP_PKEY_verify_init_ex(operation.as_ptr(), params.as_ptr()) == 1
                         && ffi::EVP_PKEY_verify(
-                            ctx,
+                            operation.as_ptr(),
                             signature.as_ptr(),
                             signature.len(),
                             digest.as_ptr(),
                             digest.len(),
-                        ) == 1;
-                    ffi::EVP_PKEY_CTX_free(ctx);
-                    valid
+                        ) == 1
                 }
                 Verification::Message(message) => {
                     let ctx = ffi::EVP_MD_CTX_new();
@@ -218,8 +212,60 @@ impl PublicKey {
         if valid { Ok(()) } else { Err(Error::Libcrypto("the signature is not valid")) }
     }
 
+    /// Encrypts, under parameters as EVP_PKEY_CTX_set_params(3) takes them, into `out`, which has room for
+    /// [`signature_size`](Self::signature_size) bytes; returns the size of the ciphertext.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if the message is too long, or the padding is not one of libcrypto's.
+    pub fn encrypt(
+        &self,
+        context: &Context,
+        params: Params,
+        message: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize> {
+        let mut size = out.len();
+        let operation = PkeyContext::new(context, self)?;
+        // SAFETY: valid objects, a terminated list, and slices that are read and written for their length.
+        let done = unsafe {
+            bindings::EVP_PKEY_encrypt_init_ex(operation.as_ptr(), params.as_ptr()) == 1
+                && ffi::EVP_PKEY_encrypt(
+                    operation.as_ptr(),
+                    out.as_mut_ptr(),
+                    &mut size,
+                    message.as_ptr(),
+                    message.len(),
+                ) == 1
+        };
+        if done { Ok(size) } else { Err(Error::Libcrypto("EVP_PKEY_encrypt")) }
+    }
+
     fn as_ptr(&self) -> *mut ffi::EVP_PKEY {
         self.0.as_ptr()
+    }
+}
+
+/// An operation with a public key (EVP_PKEY_CTX).
+struct PkeyContext(NonNull<ffi::EVP_PKEY_CTX>);
+
+impl PkeyContext {
+    fn new(context: &Context, key: &PublicKey) -> Result<Self> {
+        // SAFETY: valid objects; null is checked.
+        let ctx =
+            unsafe { bindings::EVP_PKEY_CTX_new_from_pkey(context.as_ptr(), key.as_ptr(), ptr::null()) };
+        NonNull::new(ctx).map(PkeyContext).ok_or(Error::Libcrypto("EVP_PKEY_CTX_new_from_pkey"))
+    }
+
+    fn as_ptr(&self) -> *mut ffi::EVP_PKEY_CTX {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for PkeyContext {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once.
+        unsafe { ffi::EVP_PKEY_CTX_free(self.as_ptr()) };
     }
 }
 

@@ -9,26 +9,34 @@
 //!   by which a signature takes no lock that another thread may hold;
 //! - [`kind`]: the key types, one row for each;
 //! - [`find`]: from a URI to objects; [`public`]: a key object's public half;
-//! - [`sign`](Tokens::sign): the one private-key operation, with its recovery.
+//! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
+//!   [`decrypt`](Tokens::decrypt) and [`derive`](Tokens::derive);
+//! - [`random`]: random bytes.
 
 mod attribute;
+mod decrypt;
+mod derive;
 mod find;
 mod gate;
+mod key_use;
 mod kind;
 mod module;
 mod process;
 mod public;
+mod random;
 mod remembered;
 mod session;
 mod sign;
 mod slot;
 
+pub use decrypt::{Cipher, is_not_offered};
+pub use derive::Agreement;
 pub use find::{Object, Wanted};
 pub use kind::{Functions, KeyKind, Kind, Table, kinds};
 pub use sign::Mechanism;
 
 use crate::error::Result;
-use crate::openssl::PublicKey;
+use crate::openssl::{Context, PublicKey};
 use crate::per_process::PerProcess;
 use crate::pin::Secret;
 use crate::settings::Settings;
@@ -91,6 +99,39 @@ pub struct PrivateKey {
     fingerprint: Fingerprint,
     /// Where it was found last.
     remembered: Remembered,
+}
+
+/// What a private key is used for.
+#[derive(Debug, Clone)]
+pub enum Operation {
+    /// Signs the data.
+    Sign(Mechanism),
+    /// Decrypts the data.
+    Decrypt(Cipher),
+    /// Derives the secret shared with the owner of the public key that is the data.
+    Derive(Agreement),
+}
+
+impl Tokens {
+    /// Does `operation` with `key` on `data`; returns the size of the result in `out`, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// What [`sign`](Self::sign), [`decrypt`](Self::decrypt) or [`derive`](Self::derive) says.
+    pub fn operate(
+        &self,
+        context: &Context,
+        key: &PrivateKey,
+        operation: &Operation,
+        data: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize> {
+        match operation {
+            Operation::Sign(mechanism) => self.sign(context, key, *mechanism, data, out),
+            Operation::Decrypt(cipher) => self.decrypt(context, key, cipher, data, out),
+            Operation::Derive(agreement) => self.derive(context, key, *agreement, data, out),
+        }
+    }
 }
 
 /// SHA-256 over a key's type, id, label and public half.

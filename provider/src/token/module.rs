@@ -277,14 +277,84 @@ impl Module {
         parameter: &mut P,
         key: CK_OBJECT_HANDLE,
     ) -> Rv<()> {
-        let size = size_of::<P>();
-        let mut mechanism = CK_MECHANISM {
-            mechanism,
-            pParameter: if size == 0 { ptr::null_mut() } else { ptr::from_mut(parameter).cast() },
-            ulParameterLen: size as CK_ULONG,
-        };
+        let mut mechanism = with_parameter(mechanism, parameter);
         // SAFETY: the mechanism and its parameter live for the call, which copies what it keeps.
         unsafe { call!(self, C_SignInit, session, &mut mechanism, key) }
+    }
+
+    /// C_DecryptInit; `parameter` as for [`sign_init`](Self::sign_init).
+    pub fn decrypt_init<P>(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        parameter: &mut P,
+        key: CK_OBJECT_HANDLE,
+    ) -> Rv<()> {
+        let mut mechanism = with_parameter(mechanism, parameter);
+        // SAFETY: as for `sign_init`.
+        unsafe { call!(self, C_DecryptInit, session, &mut mechanism, key) }
+    }
+
+    /// C_Decrypt into `message`; returns the message's size in bytes.
+    pub fn decrypt(&self, session: CK_SESSION_HANDLE, data: &[u8], message: &mut [u8]) -> Rv<usize> {
+        let mut size = message.len() as CK_ULONG;
+        // SAFETY: the module reads the data for its length only, though the parameter is not const, and writes at
+        // most `size` bytes.
+        unsafe {
+            let data_length = data.len() as CK_ULONG;
+            call!(
+                self,
+                C_Decrypt,
+                session,
+                data.as_ptr().cast_mut(),
+                data_length,
+                message.as_mut_ptr(),
+                &mut size
+            )
+        }?;
+        Ok((size as usize).min(message.len()))
+    }
+
+    /// C_DeriveKey; `parameter` as for [`sign_init`](Self::sign_init). Returns the new object.
+    pub fn derive_key<P>(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        parameter: &mut P,
+        key: CK_OBJECT_HANDLE,
+        template: &Template,
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let mut mechanism = with_parameter(mechanism, parameter);
+        let mut attributes = template.attributes();
+        let length = attributes.len() as CK_ULONG;
+        let mut object = 0;
+        // SAFETY: the mechanism, its parameter and the template, into which the attributes point, live for the call; it
+        // writes one handle.
+        unsafe {
+            call!(
+                self,
+                C_DeriveKey,
+                session,
+                &mut mechanism,
+                key,
+                attributes.as_mut_ptr(),
+                length,
+                &mut object
+            )
+        }?;
+        Ok(object)
+    }
+
+    /// C_DestroyObject; that it is gone already is no error.
+    pub fn destroy_object(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) {
+        // SAFETY: takes handles.
+        let _ = unsafe { call!(self, C_DestroyObject, session, object) };
+    }
+
+    /// C_GenerateRandom: fills `buffer`.
+    pub fn generate_random(&self, session: CK_SESSION_HANDLE, buffer: &mut [u8]) -> Rv<()> {
+        // SAFETY: the buffer has that many bytes.
+        unsafe { call!(self, C_GenerateRandom, session, buffer.as_mut_ptr(), buffer.len() as CK_ULONG) }
     }
 
     /// C_Sign into `signature`; returns the signature's size in bytes.
@@ -305,5 +375,15 @@ impl Module {
             )
         }?;
         Ok((size as usize).min(signature.len()))
+    }
+}
+
+/// A mechanism with its parameter structure, or without one if its type has no size. It points to `parameter`.
+fn with_parameter<P>(mechanism: CK_MECHANISM_TYPE, parameter: &mut P) -> CK_MECHANISM {
+    let size = size_of::<P>();
+    CK_MECHANISM {
+        mechanism,
+        pParameter: if size == 0 { ptr::null_mut() } else { ptr::from_mut(parameter).cast() },
+        ulParameterLen: size as CK_ULONG,
     }
 }
