@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // What openssl-sys does not declare.
         .allowlist_function("EVP_PKEY_CTX_new_from_pkey|EVP_PKEY_verify_init_ex|EVP_DigestVerifyInit_ex")
         .allowlist_function("EVP_MD_get0_name|EVP_MD_is_a|EVP_PKEY_public_check|d2i_PUBKEY_ex")
-        .allowlist_function("EVP_PKEY_encrypt_init_ex|EVP_PKEY_verify_recover(_init_ex)?|RAND_priv_bytes_ex")
+        .allowlist_function("EVP_PKEY_encrypt_init_ex|EVP_PKEY_get1_encoded_public_key|EVP_PKEY_verify_recover(_init_ex)?|RAND_priv_bytes_ex")
         .allowlist_function("EVP_KDF_(fetch|free|derive|CTX_new|CTX_free)")
         .allowlist_function("EVP_MD_(CTX_[gs]et_params|gettable_ctx_params|settable_ctx_params)")
         .allowlist_function("X509_new_ex|OPENSSL_thread_stop")

@@ -319,6 +319,11 @@ pub fn int(key: &'static CStr, value: &c_int) -> OSSL_PARAM {
     filled(key, OSSL_PARAM_INTEGER, ptr::from_ref(value).cast(), size_of::<c_int>())
 }
 
+/// A question for an unsigned integer, which is written into `room`, in native byte order.
+pub fn unsigned(key: &'static CStr, room: &mut [u8]) -> OSSL_PARAM {
+    filled(key, OSSL_PARAM_UNSIGNED_INTEGER, room.as_mut_ptr().cast_const().cast(), room.len())
+}
+
 fn filled(key: &'static CStr, data_type: u32, data: *const c_void, data_size: usize) -> OSSL_PARAM {
     OSSL_PARAM { key: key.as_ptr(), data_type, data: data.cast_mut(), data_size, return_size: usize::MAX }
 }

@@ -140,16 +140,20 @@ unsafe extern "C" fn validate(keydata: *const c_void, selection: c_int, _check: 
     unsafe { has(keydata, selection) }
 }
 
-/// Takes a public key. Private keys are refused: they belong into a token, not into this process.
+/// Takes a public key. Private keys are refused: they belong into a token, not into this process. What counts is whether
+/// there is one: OpenSSL 3.0 says "all" when it hands over the public key of a key exchange's peer.
 unsafe extern "C" fn import(keydata: *mut c_void, selection: c_int, params: *const OSSL_PARAM) -> c_int {
     fence(0, || {
         // SAFETY: libcrypto's pointer to a key of ours.
         let Some(key) = (unsafe { key(keydata) }) else { return 0 };
-        if selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) {
+        // SAFETY: a terminated list from libcrypto.
+        let params = unsafe { Params::new(params) };
+        // The names under which every type of key has its private half.
+        let has_private = params.has(OSSL_PKEY_PARAM_PRIV_KEY) || params.has(OSSL_PKEY_PARAM_RSA_D);
+        if has_private || !selects(selection, OSSL_KEYMGMT_SELECT_PUBLIC_KEY) {
             return 0;
         }
-        // SAFETY: a terminated list from libcrypto.
-        key.provider.status(key.import(unsafe { Params::new(params) }))
+        key.provider.status(key.import(params))
     })
 }
 

@@ -5,14 +5,15 @@
 
 pub mod asym_cipher;
 pub mod decoder;
+pub mod key_exchange;
 pub mod keymgmt;
 pub mod provider;
+pub mod rsa_decryption;
 pub mod signature;
 pub mod store;
 
 mod algorithm_identifier;
 mod passphrase;
-pub mod rsa_decryption;
 mod scheme;
 
 use std::ffi::{CStr, c_void};

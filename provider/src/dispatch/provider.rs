@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use super::{asym_cipher, decoder, keymgmt, signature, store, table};
+use super::{asym_cipher, decoder, key_exchange, keymgmt, signature, store, table};
 use crate::bindings::*;
 use crate::error::REASONS;
 use crate::fence::fence;
@@ -77,6 +77,7 @@ unsafe extern "C" fn query_operation(
         match operation as u32 {
             OSSL_OP_KEYMGMT => keymgmt::ALGORITHMS.as_ptr(),
             OSSL_OP_SIGNATURE => signature::ALGORITHMS.as_ptr(),
+            OSSL_OP_KEYEXCH => key_exchange::ALGORITHMS.as_ptr(),
             OSSL_OP_ASYM_CIPHER => asym_cipher::ALGORITHMS.as_ptr(),
             OSSL_OP_STORE => store::ALGORITHMS.as_ptr(),
             OSSL_OP_DECODER => decoder::ALGORITHMS.as_ptr(),

@@ -19,7 +19,7 @@ use crate::key::Key;
 use crate::openssl::Hash;
 use crate::params::Value;
 use crate::rsa_padding::{self, MadeUp, PREMASTER};
-use crate::token::{Cipher, Operation, is_not_offered};
+use crate::token::{Operation, RsaCipher, is_not_offered};
 
 /// Padding of an RSA ciphertext (EVP_PKEY_CTX_set_rsa_padding(3)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub fn decrypt(key: &Arc<Key>, parameters: &Parameters, ciphertext: &[u8]) -> Re
     let size = key.public()?.signature_size();
     let attempt = Attempt { key, size, ciphertext };
     match parameters.padding {
-        Padding::None => attempt.by_token(&Cipher::RsaRaw),
+        Padding::None => attempt.by_token(&RsaCipher::Raw),
         Padding::Pkcs1 => attempt.pkcs1(parameters.rejects_implicitly),
         Padding::Oaep => attempt.oaep(parameters),
         Padding::Tls => attempt.tls(parameters.versions),
@@ -104,14 +104,14 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// What the token makes of the ciphertext.
-    fn by_token(&self, cipher: &Cipher) -> Result<Zeroizing<Vec<u8>>> {
-        let (mut message, made) = self.into_buffer(cipher)?;
+    fn by_token(&self, cipher: &RsaCipher) -> Result<Zeroizing<Vec<u8>>> {
+        let (mut message, made) = self.buffered(cipher)?;
         message.truncate(made);
         Ok(message)
     }
 
     /// The same in a buffer of the modulus's size, whatever the size of the message, which comes with it.
-    fn into_buffer(&self, cipher: &Cipher) -> Result<(Zeroizing<Vec<u8>>, usize)> {
+    fn buffered(&self, cipher: &RsaCipher) -> Result<(Zeroizing<Vec<u8>>, usize)> {
         let mut message = Zeroizing::new(vec![0; self.size]);
         let made =
             jobs::operate(self.key, &Operation::Decrypt(cipher.clone()), self.ciphertext, &mut message)?;
@@ -120,7 +120,7 @@ impl Attempt<'_> {
 
     /// The bare operation's result, as long as the modulus: some tokens leave leading zeros away.
     fn bare(&self, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        let (message, made) = Attempt { ciphertext, ..*self }.into_buffer(&Cipher::RsaRaw)?;
+        let (message, made) = Attempt { ciphertext, ..*self }.buffered(&RsaCipher::Raw)?;
         if made == self.size {
             return Ok(message);
         }
@@ -140,7 +140,7 @@ impl Attempt<'_> {
             }
             Ok(encoded) => rsa_padding::pkcs1(&encoded),
             // The token tells a bad padding from a good one, and so does this: implicit rejection takes the bare operation.
-            Err(error) if is_not_offered(&error) => self.by_token(&Cipher::RsaPkcs),
+            Err(error) if is_not_offered(&error) => self.by_token(&RsaCipher::Pkcs),
             Err(error) => Err(error),
         }
     }
@@ -157,7 +157,7 @@ impl Attempt<'_> {
         let hash = parameters.hash.unwrap_or(Hash::Sha1);
         let mgf1 = parameters.mgf1.unwrap_or(hash);
         let label = &parameters.label;
-        match self.by_token(&Cipher::RsaOaep { hash, mgf1, label: label.clone() }) {
+        match self.by_token(&RsaCipher::Oaep { hash, mgf1, label: label.clone() }) {
             // SoftHSM2 has OAEP with SHA-1 alone.
             Err(error) if is_not_offered(&error) || matches!(error, Error::Unsupported(_)) => {
                 match self.bare(self.ciphertext) {
@@ -186,7 +186,7 @@ impl Attempt<'_> {
                 // A token that takes the padding away: that its answer is an error, and how long it took for it, is the
                 // only thing that can still be seen.
                 let mut message = Zeroizing::new(vec![0; self.size.max(PREMASTER)]);
-                let cipher = Operation::Decrypt(Cipher::RsaPkcs);
+                let cipher = Operation::Decrypt(RsaCipher::Pkcs);
                 let made = match jobs::operate(self.key, &cipher, self.ciphertext, &mut message) {
                     Ok(made) => (made, true),
                     Err(Error::Undecryptable) => (0, false),

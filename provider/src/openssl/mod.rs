@@ -6,9 +6,11 @@
 mod certificate;
 mod context;
 mod digest;
+mod key_derivation;
 mod public_key;
 
 pub use certificate::certificate_public_key;
 pub use context::Context;
 pub use digest::{Digest, Hash, MAX_DIGEST};
+pub use key_derivation::x963_kdf;
 pub use public_key::{PublicKey, Verification};

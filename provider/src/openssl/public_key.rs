@@ -9,7 +9,7 @@ use strongroom_ffi::pointer;
 use super::Context;
 use crate::bindings::{self, OSSL_CALLBACK};
 use crate::error::{Error, Result};
-use crate::params::{Answers, Params};
+use crate::params::{self, Answers, END, Params};
 
 /// The selection "public half" (EVP_PKEY_PUBLIC_KEY): domain parameters and public key.
 const PUBLIC: c_int = (bindings::OSSL_KEYMGMT_SELECT_PUBLIC_KEY
@@ -117,6 +117,60 @@ impl PublicKey {
     pub fn equals(&self, other: &Self) -> bool {
         // SAFETY: both are valid and only read.
         unsafe { ffi::EVP_PKEY_eq(self.as_ptr(), other.as_ptr()) == 1 }
+    }
+
+    /// Whether it is a possible public key: a point of its curve, for one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] without memory.
+    pub fn is_valid(&self, context: &Context) -> Result<bool> {
+        let operation = PkeyContext::new(context, self)?;
+        // SAFETY: valid, and only read.
+        Ok(unsafe { bindings::EVP_PKEY_public_check(operation.as_ptr()) } == 1)
+    }
+
+    /// The public key as a key agreement sends it: EC's point, uncompressed, or X25519's and X448's bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] for a key of another type.
+    pub fn point(&self) -> Result<Vec<u8>> {
+        let bad = || Error::Libcrypto("EVP_PKEY_get1_encoded_public_key");
+        let mut encoded = ptr::null_mut();
+        // SAFETY: a valid key; the buffer is allocated by libcrypto with the length that it returns, copied, and freed with
+        // its allocator.
+        let point = unsafe {
+            let length = bindings::EVP_PKEY_get1_encoded_public_key(self.as_ptr(), &mut encoded);
+            let point = pointer::slice(encoded.cast_const(), length).map(<[u8]>::to_vec);
+            ffi::CRYPTO_free(encoded.cast(), c"public_key.rs".as_ptr(), 0);
+            point.filter(|point| !point.is_empty()).ok_or_else(bad)?
+        };
+        match point.split_first() {
+            // A key that was given compressed: the other coordinate is known too.
+            Some((2 | 3, x)) if self.is_a(c"EC") => {
+                let mut y = vec![0; x.len()];
+                let mut list = [params::unsigned(bindings::OSSL_PKEY_PARAM_EC_PUB_Y, &mut y), END];
+                // SAFETY: a terminated list of locals that can be written.
+                if !self.answer(&unsafe { Answers::new(list.as_mut_ptr()) }) {
+                    return Err(bad());
+                }
+                if cfg!(target_endian = "little") {
+                    y.reverse();
+                }
+                Ok([&[4], x, &y].concat())
+            }
+            _ => Ok(point),
+        }
+    }
+
+    /// Whether the curve's cofactor is 1, as it is with all in TLS. False if that cannot be told.
+    pub fn has_cofactor_one(&self) -> bool {
+        let mut cofactor = [0; 8];
+        let mut list = [params::unsigned(bindings::OSSL_PKEY_PARAM_EC_COFACTOR, &mut cofactor), END];
+        // SAFETY: a terminated list of locals that can be written.
+        let is_known = self.answer(&unsafe { Answers::new(list.as_mut_ptr()) });
+        is_known && u64::from_ne_bytes(cofactor) == 1
     }
 
     /// The size in bytes of the largest signature.

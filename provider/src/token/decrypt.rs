@@ -11,13 +11,13 @@ use crate::openssl::{Context, Hash};
 
 /// How a ciphertext is decrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cipher {
+pub enum RsaCipher {
     /// CKM_RSA_X_509: the bare operation. The result is as long as the modulus, with its padding.
-    RsaRaw,
+    Raw,
     /// CKM_RSA_PKCS: the token takes the padding away, and says when there is none.
-    RsaPkcs,
+    Pkcs,
     /// CKM_RSA_PKCS_OAEP.
-    RsaOaep {
+    Oaep {
         /// The label's hash.
         hash: Hash,
         /// The mask's hash.
@@ -41,16 +41,16 @@ impl Tokens {
         &self,
         context: &Context,
         key: &PrivateKey,
-        cipher: &Cipher,
+        cipher: &RsaCipher,
         data: &[u8],
         message: &mut [u8],
     ) -> Result<usize> {
         self.with_key(context, key, |using| {
             let (module, session, handle) = (using.module, using.session, using.handle);
             using.begin("C_DecryptInit", || match cipher {
-                Cipher::RsaRaw => Ok(module.decrypt_init(session, CKM_RSA_X_509, &mut (), handle)),
-                Cipher::RsaPkcs => Ok(module.decrypt_init(session, CKM_RSA_PKCS, &mut (), handle)),
-                Cipher::RsaOaep { hash, mgf1, label } => {
+                RsaCipher::Raw => Ok(module.decrypt_init(session, CKM_RSA_X_509, &mut (), handle)),
+                RsaCipher::Pkcs => Ok(module.decrypt_init(session, CKM_RSA_PKCS, &mut (), handle)),
+                RsaCipher::Oaep { hash, mgf1, label } => {
                     let mut parameter = oaep_parameter(*hash, *mgf1, label)?;
                     Ok(module.decrypt_init(session, CKM_RSA_PKCS_OAEP, &mut parameter, handle))
                 }

@@ -11,7 +11,6 @@
 //! - [`find`]: from a URI to objects; [`public`]: a key object's public half;
 //! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
 //!   [`decrypt`](Tokens::decrypt) and [`derive`](Tokens::derive);
-//! - [`random`]: random bytes.
 
 mod attribute;
 mod decrypt;
@@ -23,13 +22,12 @@ mod kind;
 mod module;
 mod process;
 mod public;
-mod random;
 mod remembered;
 mod session;
 mod sign;
 mod slot;
 
-pub use decrypt::{Cipher, is_not_offered};
+pub use decrypt::{RsaCipher, is_not_offered};
 pub use derive::Agreement;
 pub use find::{Object, Wanted};
 pub use kind::{Functions, KeyKind, Kind, Table, kinds};
@@ -107,7 +105,7 @@ pub enum Operation {
     /// Signs the data.
     Sign(Mechanism),
     /// Decrypts the data.
-    Decrypt(Cipher),
+    Decrypt(RsaCipher),
     /// Derives the secret shared with the owner of the public key that is the data.
     Derive(Agreement),
 }

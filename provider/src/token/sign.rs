@@ -5,7 +5,6 @@ use cryptoki_sys::*;
 use super::{PrivateKey, Tokens};
 use crate::error::{Error, Result};
 use crate::openssl::{Context, Hash};
-use crate::trace;
 
 /// How a signature is made. One table from OpenSSL's names to these is in [`crate::dispatch::signature`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,1 +1,0 @@
-//! Random bytes from the token.
