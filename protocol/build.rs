@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "strongroom.v1.ImportKey",
             "strongroom.v1.Encrypt",
             "strongroom.v1.Plaintext",
+            "strongroom.v1.SharedSecret",
         ])
         .compile_fds(files)?;
     Ok(())

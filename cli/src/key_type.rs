@@ -3,7 +3,7 @@
 use strongroom_protocol::v1::KeyType;
 
 /// Each key type with its name for programs and for people.
-pub const KEY_TYPES: [(KeyType, &str, &str); 10] = [
+pub const KEY_TYPES: [(KeyType, &str, &str); 14] = [
     (KeyType::Rsa2048, "rsa-2048", "RSA 2048"),
     (KeyType::Rsa3072, "rsa-3072", "RSA 3072"),
     (KeyType::Rsa4096, "rsa-4096", "RSA 4096"),
@@ -11,6 +11,10 @@ pub const KEY_TYPES: [(KeyType, &str, &str); 10] = [
     (KeyType::P384, "p384", "ECDSA P-384"),
     (KeyType::P521, "p521", "ECDSA P-521"),
     (KeyType::Ed25519, "ed25519", "Ed25519"),
+    (KeyType::X25519, "x25519", "X25519"),
+    (KeyType::MlDsa44, "ml-dsa-44", "ML-DSA-44"),
+    (KeyType::MlDsa65, "ml-dsa-65", "ML-DSA-65"),
+    (KeyType::MlDsa87, "ml-dsa-87", "ML-DSA-87"),
     (KeyType::Aes128, "aes-128", "AES 128"),
     (KeyType::Aes192, "aes-192", "AES 192"),
     (KeyType::Aes256, "aes-256", "AES 256"),

@@ -69,6 +69,43 @@ fn every_type_is_generated() {
     );
 }
 
+/// What older versions of openssl do not read.
+#[test]
+fn newer_types_are_generated() {
+    let daemon = Daemon::with_partition();
+    for (name, length, uses) in [
+        ("x25519", 44, ["derive"]),
+        ("ml-dsa-44", 1334, ["sign"]),
+        ("ml-dsa-65", 1974, ["sign"]),
+        ("ml-dsa-87", 2614, ["sign"]),
+    ] {
+        let json = daemon.run(&["key", "generate", name, "--type", name, "--json"]).json();
+        assert_eq!((&json["type"], &json["uses"]), (&name.into(), &uses[..].into()));
+        let pem = json["public_key"].as_str().unwrap();
+        let (_, der) = pem_rfc7468::decode_vec(pem.as_bytes()).unwrap();
+        assert_eq!(der.len(), length, "{name}");
+    }
+}
+
+#[test]
+fn a_key_may_do_what_it_was_made_for() {
+    let daemon = Daemon::with_partition();
+    let uses = |name: &str, more: &[&str]| {
+        let json = daemon.run(&[&["key", "generate", name, "--json"], more].concat()).json();
+        json["uses"].clone()
+    };
+    assert_eq!(uses("web", &["--type", "rsa-2048"]), serde_json::json!(["sign"]));
+    let both = uses("mail", &["--type", "rsa-2048", "--usage", "sign,decrypt"]);
+    assert_eq!(both, serde_json::json!(["sign", "decrypt"]));
+    assert_eq!(uses("vpn", &["--type", "p256", "--usage", "derive"]), serde_json::json!(["derive"]));
+    assert_eq!(uses("in", &["--type", "aes-128", "--usage", "decrypt"]), serde_json::json!(["decrypt"]));
+    let refused = daemon.run(&["key", "generate", "no", "--type", "p256", "--usage", "decrypt"]);
+    assert!(refused.fails(1).contains("P-256 cannot do what its policy allows"));
+    key_file(&daemon, "rsa.key", TYPES[0].1);
+    let json = daemon.run(&["key", "import", "rsa", "rsa.key", "--usage", "decrypt", "--json"]).json();
+    assert_eq!(json["uses"], serde_json::json!(["decrypt"]));
+}
+
 #[test]
 fn every_type_is_imported_as_it_is() {
     let daemon = Daemon::with_partition();
@@ -158,7 +195,7 @@ fn files_that_hold_no_key_are_refused() {
         directory,
         &["ec", "-in", "ec.key", "-aes128", "-passout", "pass:open sesame", "-out", "old.key"],
     );
-    openssl(directory, &["genpkey", "-algorithm", "X25519", "-out", "x25519.key"]);
+    openssl(directory, &["genpkey", "-algorithm", "X448", "-out", "x448.key"]);
     openssl(
         directory,
         &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024", "-out", "short.key"],
@@ -191,7 +228,7 @@ fn files_that_hold_no_key_are_refused() {
         ("ec.der", "-inform DER"),
         ("public.pem", "no private key"),
         ("old.key", "openssl pkcs8 -topk8"),
-        ("x25519.key", ""),
+        ("x448.key", ""),
         ("short.key", ""),
         ("cut.key", "cut short"),
         ("text.key", "not a PEM file"),

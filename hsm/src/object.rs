@@ -11,6 +11,7 @@ use strongroom_protocol::v1::{ObjectClass, ObjectInfo};
 use crate::crypto::aes::AesKey;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::{CryptoError, KeyKind};
+use crate::failure::Failure;
 use crate::memory::SecretBytes;
 use crate::records;
 use crate::seal::Element;
@@ -41,6 +42,11 @@ impl Object {
     /// How messages and the log name it: `private key "web" (object 0123…)`.
     pub fn title(&self) -> String {
         title(&self.info)
+    }
+
+    /// Says in a failure's message that it is about this object.
+    pub fn blame(&self, failure: Failure) -> Failure {
+        Failure::new(failure.code, format!("{}: {}", self.title(), failure.message))
     }
 }
 

@@ -38,7 +38,7 @@ pub fn needs(op: &Op) -> Needs {
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => Needs::CryptoUser,
         Op::SetAttributes(_) | Op::DestroyObject(_) => Needs::CryptoUser,
         Op::GenerateKey(_) | Op::ImportKey(_) => Needs::CryptoUser,
-        Op::Sign(_) | Op::Encrypt(_) | Op::Decrypt(_) => Needs::CryptoUser,
+        Op::Sign(_) | Op::Encrypt(_) | Op::Decrypt(_) | Op::Derive(_) => Needs::CryptoUser,
     }
 }
 

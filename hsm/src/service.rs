@@ -38,7 +38,7 @@ pub struct Service {
     pub large_frames: LargeFrames,
     hashing: Arc<Semaphore>,
     generating: Arc<Semaphore>,
-    verifying: Arc<Semaphore>,
+    computing: Arc<Semaphore>,
 }
 
 /// What Status counts, since the start.
@@ -102,7 +102,7 @@ impl Service {
             large_frames: LargeFrames::default(),
             hashing: Arc::new(Semaphore::new(HASHING)),
             generating: Arc::new(Semaphore::new(cores.max(1))),
-            verifying: Arc::new(Semaphore::new(cores.max(1))),
+            computing: Arc::new(Semaphore::new(cores.max(1))),
         }
     }
 
@@ -137,16 +137,17 @@ impl Service {
         bounded(&self.generating, move || Ok(PrivateKey::generate(kind)?)).await
     }
 
-    /// Verifies a signature that takes longer than an I/O thread should.
+    /// Does with a key what takes longer than an I/O thread should, and is not a signature of the engine's: verifies,
+    /// decrypts, derives.
     ///
     /// # Errors
     ///
     /// Those of the work, INTERNAL.
-    pub async fn verify(
+    pub async fn compute<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
-    ) -> Result<(), Failure> {
-        bounded(&self.verifying, work).await
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        bounded(&self.computing, work).await
     }
 }
 

@@ -53,7 +53,7 @@ fn encrypt(client: &mut Client, key: &ObjectInfo, data: &[u8]) -> Result<Vec<u8>
 
 fn decrypt(client: &mut Client, key: &ObjectInfo, ciphertext: &[u8]) -> Result<Vec<u8>, ClientError> {
     let (key, ciphertext) = (key.object.clone(), ciphertext.to_vec());
-    let request = Decrypt { key, mechanism: GCM.into(), gcm: gcm(&[1; 12], b"aad"), ciphertext };
+    let request = Decrypt { key, mechanism: GCM.into(), gcm: gcm(&[1; 12], b"aad"), ciphertext, oaep: None };
     match client.call(Op::Decrypt(request))? {
         response::Result::Plaintext(reply) => Ok(reply.plaintext),
         other => panic!("{other:?}"),

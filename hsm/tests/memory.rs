@@ -121,7 +121,7 @@ fn a_secret_key_and_plaintexts_are_not_in_memory_that_others_can_read() {
             panic!()
         };
         let ciphertext = sealed.ciphertext;
-        let request = Decrypt { key: key.clone(), mechanism, gcm: gcm.clone(), ciphertext };
+        let request = Decrypt { key: key.clone(), mechanism, gcm: gcm.clone(), ciphertext, oaep: None };
         let response::Result::Plaintext(opened) = client.call(Op::Decrypt(request)).unwrap() else {
             panic!()
         };

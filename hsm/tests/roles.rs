@@ -37,6 +37,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::ImportKey(ImportKey::default()),
         Op::Encrypt(Encrypt { key: key.clone(), ..Encrypt::default() }),
         Op::Decrypt(Decrypt { key: key.clone(), ..Decrypt::default() }),
+        Op::Derive(Derive { key: key.clone(), mechanism: Mechanism::Ecdh.into(), public_key: vec![4; 65] }),
         Op::CreateObject(CreateObject::default()),
         Op::SetAttributes(SetAttributes { object: key.clone(), ..SetAttributes::default() }),
         Op::Sign(Sign { key, mechanism: Mechanism::Ecdsa.into(), pss: None, data: vec![0; 32] }),
@@ -62,7 +63,7 @@ fn may(who: Who, op: &Op) -> bool {
         Op::DeletePartition(_) => who == Who::Officer,
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => who == Who::User,
         Op::GenerateKey(_) | Op::ImportKey(_) | Op::Encrypt(_) | Op::Decrypt(_) => who == Who::User,
-        Op::SetAttributes(_) | Op::Sign(_) | Op::DestroyObject(_) => who == Who::User,
+        Op::SetAttributes(_) | Op::Sign(_) | Op::DestroyObject(_) | Op::Derive(_) => who == Who::User,
     }
 }
 

@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 use strongroom_ffi::pointer;
 use strongroom_protocol::frame::MAX_CIPHER;
-use strongroom_protocol::v1::{GcmParameters, Hash, Mechanism, PssParameters};
+use strongroom_protocol::v1::{GcmParameters, Hash, Mechanism, OaepParameters, PssParameters};
 
 use crate::error::Outcome;
 use crate::hash;
@@ -19,6 +19,9 @@ pub enum Purpose {
     Sign(Family, Mechanism, Hash),
     /// Encrypts and decrypts with keys of a family.
     Cipher(Family, Mechanism),
+    /// Decrypts with private keys of a family, and nothing else. What also signs is a [`Purpose::Sign`], see
+    /// [`decryption`].
+    Decrypt(Family, Mechanism),
     /// Hashes, in the application's process.
     Digest(Hash),
 }
@@ -41,8 +44,8 @@ macro_rules! table {
 
 use Family::{Aes, Ec, Edwards, Rsa};
 use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Unspecified};
-use Mechanism::{AesGcm, Ecdsa, Eddsa, RsaPkcs, RsaPkcsPss};
-use Purpose::{Cipher, Digest, Generate, Sign};
+use Mechanism::{AesGcm, Ecdsa, Eddsa, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509};
+use Purpose::{Cipher, Decrypt, Digest, Generate, Sign};
 
 table! {
     CKM_RSA_PKCS_KEY_PAIR_GEN => Generate(Rsa),
@@ -58,6 +61,8 @@ table! {
     CKM_SHA256_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha256),
     CKM_SHA384_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha384),
     CKM_SHA512_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha512),
+    CKM_RSA_PKCS_OAEP => Decrypt(Rsa, RsaPkcsOaep),
+    CKM_RSA_X_509 => Decrypt(Rsa, RsaX509),
     CKM_EC_KEY_PAIR_GEN => Generate(Ec),
     CKM_ECDSA => Sign(Ec, Ecdsa, Unspecified),
     CKM_ECDSA_SHA1 => Sign(Ec, Ecdsa, Sha1),
@@ -100,10 +105,25 @@ impl Entry {
             Generate(family) if family.is_pair() => (sizes(family), CKF_HW | CKF_GENERATE_KEY_PAIR),
             Generate(family) => (sizes(family), CKF_HW | CKF_GENERATE),
             Cipher(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
+            Decrypt(family, _) => (sizes(family), CKF_HW | CKF_DECRYPT),
+            Sign(Rsa, RsaPkcs, Unspecified) => (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_VERIFY | CKF_DECRYPT),
             Sign(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
             Digest(_) => ((0, 0, 0), CKF_DIGEST),
         };
         CK_MECHANISM_INFO { ulMinKeySize: min, ulMaxKeySize: max, flags: flags | curve }
+    }
+}
+
+/// The family whose private keys decrypt with a mechanism, and what the daemon calls that.
+///
+/// # Errors
+///
+/// `CKR_MECHANISM_INVALID` if none do.
+pub fn decryption(mechanism: CK_MECHANISM_TYPE) -> Outcome<(Family, Mechanism)> {
+    match find(mechanism)?.purpose {
+        Decrypt(family, wire) => Ok((family, wire)),
+        Sign(Rsa, RsaPkcs, Unspecified) => Ok((Rsa, RsaPkcs)),
+        _ => Err(CKR_MECHANISM_INVALID),
     }
 }
 
@@ -179,6 +199,58 @@ fn pss(given: &CK_RSA_PKCS_PSS_PARAMS, hash: Hash) -> Outcome<PssParameters> {
     Ok(PssParameters { hash: named.into(), mgf1_hash: mask.into(), salt_length })
 }
 
+/// The longest label of OAEP, in bytes.
+const MAX_LABEL: usize = 4096;
+
+/// Reads and copies the parameter of a mechanism that decrypts with RSA keys: OAEP has one.
+///
+/// # Errors
+///
+/// `CKR_MECHANISM_PARAM_INVALID` if it is missing, not wanted, or the partition cannot do it.
+///
+/// # Safety
+///
+/// `mechanism`'s parameter, if not null, has the length that stands beside it; so has the label that it points to.
+pub unsafe fn oaep_parameters(mechanism: &CK_MECHANISM, wire: Mechanism) -> Outcome<Option<OaepParameters>> {
+    let invalid = CKR_MECHANISM_PARAM_INVALID;
+    match (wire, mechanism.ulParameterLen as usize) {
+        (RsaPkcsOaep, length) if length == size_of::<CK_RSA_PKCS_OAEP_PARAMS>() => {}
+        (RsaPkcsOaep, _) => return Err(invalid),
+        (_, 0) => return Ok(None),
+        _ => return Err(invalid),
+    }
+    let parameter = mechanism.pParameter.cast_const().cast::<CK_RSA_PKCS_OAEP_PARAMS>();
+    // SAFETY: of this type by its length; by the contract.
+    let given = unsafe { pointer::reference(parameter) }.ok_or(invalid)?;
+    let hash = hash_of(given.hashAlg).ok_or(invalid)?;
+    let mask = hash_of_mask(given.mgf).ok_or(invalid)?;
+    let length = usize::try_from(given.ulSourceDataLen).map_err(|_| invalid)?;
+    // Without a label, applications leave its source open.
+    let is_specified = given.source == CKZ_DATA_SPECIFIED || (given.source == 0 && length == 0);
+    if !is_specified || length > MAX_LABEL {
+        return Err(invalid);
+    }
+    // SAFETY: by the contract.
+    let label = unsafe { pointer::slice(given.pSourceData.cast_const().cast::<u8>(), length) };
+    let label = label.ok_or(invalid)?.to_vec();
+    Ok(Some(OaepParameters { hash: hash.into(), mgf1_hash: mask.into(), label }))
+}
+
+/// The most bytes that come out when an RSA key whose modulus has `modulus` bytes decrypts.
+///
+/// # Errors
+///
+/// `CKR_MECHANISM_PARAM_INVALID` if OAEP's hash is too long for the key.
+pub fn largest_plaintext(wire: Mechanism, oaep: Option<&OaepParameters>, modulus: usize) -> Outcome<usize> {
+    let taken = match (wire, oaep) {
+        (RsaX509, _) => 0,
+        // RFC 8017, 7.1.1 and 7.2.1.
+        (_, Some(oaep)) => 2 * hash::size(oaep.hash()) + 2,
+        _ => 11,
+    };
+    modulus.checked_sub(taken).ok_or(CKR_MECHANISM_PARAM_INVALID)
+}
+
 /// `CK_GCM_PARAMS` as PKCS#11 2.40's text has it; its header, and 3.0, have `ulIvBits` after `ulIvLen`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -250,7 +322,7 @@ pub fn raw_input(wire: Mechanism, pss: Option<&PssParameters>, signature: usize)
         }
         // A digest: the partition takes none that is longer than SHA-512's.
         Ecdsa => (64, None),
-        Eddsa | AesGcm | Mechanism::Unspecified => (512 * 1024, None),
+        _ => (512 * 1024, None),
     }
 }
 
@@ -293,6 +365,49 @@ mod tests {
         assert_eq!(parse(&with(CKM_RSA_PKCS_PSS, &mut given, size)), wrong);
         given.hashAlg = CKM_RSA_PKCS;
         assert_eq!(parse(&with(CKM_RSA_PKCS_PSS, &mut given, size)), wrong);
+    }
+
+    #[test]
+    fn oaep_parameters_with_and_without_a_label() {
+        let mut label = [7u8; 3];
+        let mut given = CK_RSA_PKCS_OAEP_PARAMS {
+            hashAlg: CKM_SHA256,
+            mgf: CKG_MGF1_SHA1,
+            source: CKZ_DATA_SPECIFIED,
+            pSourceData: label.as_mut_ptr().cast(),
+            ulSourceDataLen: 3,
+        };
+        // SAFETY: the tests' parameters are locals of the length they say.
+        let read = |mechanism: CK_MECHANISM| unsafe { oaep_parameters(&mechanism, RsaPkcsOaep) };
+        let size = size_of_val(&given);
+        let parsed = read(with(CKM_RSA_PKCS_OAEP, &mut given, size)).unwrap().unwrap();
+        assert_eq!((parsed.hash(), parsed.mgf1_hash(), parsed.label), (Sha256, Sha1, vec![7; 3]));
+        let wrong = Err(CKR_MECHANISM_PARAM_INVALID);
+        assert_eq!(read(with(CKM_RSA_PKCS_OAEP, &mut given, 0)), wrong);
+        assert_eq!(read(with(CKM_RSA_PKCS_OAEP, &mut given, size - 1)), wrong);
+        for change in [
+            |p: &mut CK_RSA_PKCS_OAEP_PARAMS| p.hashAlg = CKM_RSA_PKCS,
+            |p: &mut CK_RSA_PKCS_OAEP_PARAMS| p.mgf = 99,
+            |p: &mut CK_RSA_PKCS_OAEP_PARAMS| p.source = 0,
+            |p: &mut CK_RSA_PKCS_OAEP_PARAMS| p.pSourceData = std::ptr::null_mut(),
+            |p: &mut CK_RSA_PKCS_OAEP_PARAMS| p.ulSourceDataLen = CK_ULONG::MAX,
+            |p: &mut CK_RSA_PKCS_OAEP_PARAMS| p.ulSourceDataLen = 4097,
+        ] {
+            let mut changed = given;
+            change(&mut changed);
+            assert_eq!(read(with(CKM_RSA_PKCS_OAEP, &mut changed, size)), wrong, "{changed:?}");
+        }
+        let mut bare = CK_RSA_PKCS_OAEP_PARAMS {
+            source: 0,
+            pSourceData: std::ptr::null_mut(),
+            ulSourceDataLen: 0,
+            ..given
+        };
+        assert!(read(with(CKM_RSA_PKCS_OAEP, &mut bare, size)).unwrap().unwrap().label.is_empty());
+        // SAFETY: as above.
+        let raw = |mechanism: CK_MECHANISM| unsafe { oaep_parameters(&mechanism, RsaX509) };
+        assert_eq!(raw(with(CKM_RSA_X_509, &mut given, size)), wrong);
+        assert_eq!(raw(with(CKM_RSA_X_509, &mut given, 0)), Ok(None));
     }
 
     #[test]

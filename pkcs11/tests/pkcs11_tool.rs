@@ -136,7 +136,9 @@ fn slots_mechanisms_and_the_tools_own_test() {
         assert!(slots.contains(expected), "{slots}");
     }
     let mechanisms = token.tool(&["-M"]);
-    for expected in ["RSA-PKCS-PSS", "ECDSA-SHA256", "EDDSA", "EC-EDWARDS-KEY-PAIR-GEN"] {
+    for expected in
+        ["RSA-X-509", "RSA-PKCS-OAEP", "RSA-PKCS-PSS", "ECDSA-SHA256", "EDDSA", "EC-EDWARDS-KEY-PAIR-GEN"]
+    {
         assert!(mechanisms.contains(expected), "{mechanisms}");
     }
     assert!(token.tool(&["--list-interfaces"]).contains("3.0"));
@@ -172,6 +174,38 @@ fn rsa_signatures_verify_with_openssl() {
     let pss = ["-pkeyopt", "digest:sha256", "-pkeyopt", "rsa_padding_mode:pss"];
     let verify = ["pkeyutl", "-verify", "-pubin", "-inkey", &public, "-in", &digest, "-sigfile", &signature];
     openssl(&[&verify[..], &pss].concat());
+}
+
+#[test]
+fn what_openssl_encrypts_is_decrypted() {
+    let token = Token::admitted();
+    let public = token.key_pair("rsa:2048", "01");
+    let (message, ciphertext, out) = (token.file("message"), token.file("ciphertext"), token.file("out"));
+    write(&message, 48);
+    let encrypt = |options: &[&str]| {
+        let options = options.iter().flat_map(|option| ["-pkeyopt", *option]);
+        let encrypt =
+            ["pkeyutl", "-encrypt", "-pubin", "-inkey", &public, "-in", &message, "-out", &ciphertext];
+        openssl(&encrypt.into_iter().chain(options).collect::<Vec<_>>());
+    };
+    let decrypt = ["--decrypt", "--id", "01", "-i", &ciphertext, "-o", &out];
+    let read = || std::fs::read(&out).unwrap();
+    let expected = std::fs::read(&message).unwrap();
+    encrypt(&["rsa_padding_mode:pkcs1"]);
+    token.tool(&[&decrypt[..], &["-m", "RSA-PKCS"]].concat());
+    assert_eq!(read(), expected);
+    token.tool(&[&decrypt[..], &["-m", "RSA-X-509"]].concat());
+    assert!(read().len() == 256 && read().starts_with(&[0, 2]) && read().ends_with(&expected));
+    encrypt(&["rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256"]);
+    let oaep = ["-m", "RSA-PKCS-OAEP", "--hash-algorithm", "SHA256", "--mgf", "MGF1-SHA256"];
+    token.tool(&[&decrypt[..], &oaep].concat());
+    assert_eq!(read(), expected);
+    token.refused(&[&decrypt[..], &["-m", "RSA-PKCS"]].concat(), "CKR_ENCRYPTED_DATA_INVALID");
+
+    // A key that was made to sign.
+    token.tool(&["--keypairgen", "--key-type", "rsa:2048", "--id", "02", "--usage-sign"]);
+    let decrypt = ["--decrypt", "--id", "02", "-i", &ciphertext, "-o", &out, "-m", "RSA-PKCS"];
+    token.refused(&decrypt, "CKR_KEY_FUNCTION_NOT_PERMITTED");
 }
 
 #[test]

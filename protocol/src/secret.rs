@@ -6,7 +6,7 @@ use zeroize::Zeroize;
 
 use crate::v1::{
     ChangePassword, CreatePartition, CreateUser, Encrypt, ImportKey, ImportKeyPair, Login, LoginReply,
-    Plaintext, request, response,
+    Plaintext, SharedSecret, request, response,
 };
 
 /// Writes a message's name and its harmless fields, and `..` for the rest.
@@ -30,6 +30,7 @@ redacted_debug! {
     ImportKey { key_type, key }
     Encrypt { key, mechanism }
     Plaintext { }
+    SharedSecret { }
 }
 
 /// Wipes the secrets of a request: passwords, tickets, keys, plaintexts. Call it when the request is done.
@@ -52,12 +53,13 @@ pub fn wipe(op: &mut request::Op) {
     }
 }
 
-/// Wipes the secrets of a reply: tickets, random bytes, plaintexts. Call it when the reply is sent.
+/// Wipes the secrets of a reply: tickets, random bytes, plaintexts, shared secrets. Call it when the reply is sent.
 pub fn wipe_reply(result: &mut response::Result) {
     match result {
         response::Result::Login(m) => m.ticket.zeroize(),
         response::Result::Random(m) => m.random.zeroize(),
         response::Result::Plaintext(m) => m.plaintext.zeroize(),
+        response::Result::SharedSecret(m) => m.secret.zeroize(),
         _ => {}
     }
 }
@@ -77,10 +79,11 @@ pub fn is_secret(op: &request::Op) -> bool {
     )
 }
 
-/// Whether the reply to a request carries a secret: a ticket, a plaintext, or random bytes that may become one.
+/// Whether the reply to a request carries a secret: a ticket, a plaintext, a shared secret, or random bytes that may
+/// become one.
 pub fn has_secret_reply(op: &request::Op) -> bool {
     use request::Op;
-    matches!(op, Op::Login(_) | Op::GenerateRandom(_) | Op::Decrypt(_))
+    matches!(op, Op::Login(_) | Op::GenerateRandom(_) | Op::Decrypt(_) | Op::Derive(_))
 }
 
 #[cfg(test)]

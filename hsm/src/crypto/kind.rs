@@ -21,11 +21,35 @@ pub enum KeyKind {
     P521,
     /// Ed25519 (RFC 8032).
     Ed25519,
+    /// X25519 (RFC 7748).
+    X25519,
+    /// ML-DSA-44 (FIPS 204).
+    MlDsa44,
+    /// ML-DSA-65.
+    MlDsa65,
+    /// ML-DSA-87.
+    MlDsa87,
 }
 
 impl KeyKind {
     /// Every kind.
-    pub const ALL: [KeyKind; 7] = [
+    pub const ALL: [KeyKind; 11] = [
+        KeyKind::Rsa2048,
+        KeyKind::Rsa3072,
+        KeyKind::Rsa4096,
+        KeyKind::P256,
+        KeyKind::P384,
+        KeyKind::P521,
+        KeyKind::Ed25519,
+        KeyKind::X25519,
+        KeyKind::MlDsa44,
+        KeyKind::MlDsa65,
+        KeyKind::MlDsa87,
+    ];
+
+    /// The kinds whose signatures are computed in batches by the engine, the first of all: what is counted by kind
+    /// there is found by `kind as usize`. Their signatures have at most 512 bytes.
+    pub const BATCHED: [KeyKind; 7] = [
         KeyKind::Rsa2048,
         KeyKind::Rsa3072,
         KeyKind::Rsa4096,
@@ -46,6 +70,10 @@ impl KeyKind {
             KeyType::P384 => KeyKind::P384,
             KeyType::P521 => KeyKind::P521,
             KeyType::Ed25519 => KeyKind::Ed25519,
+            KeyType::X25519 => KeyKind::X25519,
+            KeyType::MlDsa44 => KeyKind::MlDsa44,
+            KeyType::MlDsa65 => KeyKind::MlDsa65,
+            KeyType::MlDsa87 => KeyKind::MlDsa87,
         })
     }
 
@@ -59,6 +87,10 @@ impl KeyKind {
             KeyKind::P384 => KeyType::P384,
             KeyKind::P521 => KeyType::P521,
             KeyKind::Ed25519 => KeyType::Ed25519,
+            KeyKind::X25519 => KeyType::X25519,
+            KeyKind::MlDsa44 => KeyType::MlDsa44,
+            KeyKind::MlDsa65 => KeyType::MlDsa65,
+            KeyKind::MlDsa87 => KeyType::MlDsa87,
         }
     }
 
@@ -82,12 +114,35 @@ impl KeyKind {
         }
     }
 
-    /// The size of a signature, in bytes.
+    /// Whether the engine computes such signatures in batches.
+    pub fn is_batched(self) -> bool {
+        KeyKind::BATCHED.contains(&self)
+    }
+
+    /// Whether such keys sign.
+    pub fn signs(self) -> bool {
+        self != KeyKind::X25519
+    }
+
+    /// Whether such keys agree on secrets.
+    pub fn derives(self) -> bool {
+        self.ec_scalar().is_some() || self == KeyKind::X25519
+    }
+
+    /// The size of a signature, in bytes; 0 where there is none.
     pub fn signature_length(self) -> usize {
-        match (self.rsa_bits(), self.ec_scalar()) {
-            (Some(bits), _) => bits as usize / 8,
-            (_, Some(scalar)) => 2 * scalar,
-            _ => 64,
+        match self {
+            KeyKind::Rsa2048 => 256,
+            KeyKind::Rsa3072 => 384,
+            KeyKind::Rsa4096 => 512,
+            KeyKind::P256 | KeyKind::Ed25519 => 64,
+            KeyKind::P384 => 96,
+            KeyKind::P521 => 132,
+            KeyKind::X25519 => 0,
+            // FIPS 204, table 2.
+            KeyKind::MlDsa44 => 2420,
+            KeyKind::MlDsa65 => 3309,
+            KeyKind::MlDsa87 => 4627,
         }
     }
 }
@@ -102,6 +157,10 @@ impl fmt::Display for KeyKind {
             KeyKind::P384 => "P-384",
             KeyKind::P521 => "P-521",
             KeyKind::Ed25519 => "Ed25519",
+            KeyKind::X25519 => "X25519",
+            KeyKind::MlDsa44 => "ML-DSA-44",
+            KeyKind::MlDsa65 => "ML-DSA-65",
+            KeyKind::MlDsa87 => "ML-DSA-87",
         })
     }
 }

@@ -48,6 +48,8 @@ pub enum Mechanism {
     Ecdsa,
     /// Ed25519 (RFC 8032) over a message.
     EdDsa,
+    /// ML-DSA (FIPS 204) over the message representative.
+    MlDsa,
 }
 
 /// The longest message that Ed25519 signs here, in bytes.
@@ -56,6 +58,9 @@ const MAX_MESSAGE: usize = 512 * 1024;
 /// The longest digest given to ECDSA, in bytes.
 const MAX_DIGEST: usize = 64;
 
+/// ML-DSA's message representative, in bytes (FIPS 204, algorithm 7).
+pub const REPRESENTATIVE: usize = 64;
+
 impl Mechanism {
     fn name(self) -> &'static str {
         match self {
@@ -63,6 +68,7 @@ impl Mechanism {
             Mechanism::RsaPss { .. } => "RSA-PSS",
             Mechanism::Ecdsa => "ECDSA",
             Mechanism::EdDsa => "Ed25519",
+            Mechanism::MlDsa => "ML-DSA",
         }
     }
 
@@ -95,12 +101,17 @@ impl Mechanism {
                 }
                 Ok(())
             }
-            (Mechanism::EdDsa, None, None) => {
+            (Mechanism::EdDsa, ..) if kind == KeyKind::Ed25519 => {
                 if length > MAX_MESSAGE {
                     wrong_length(format!("at most {MAX_MESSAGE}"))
                 } else {
                     Ok(())
                 }
+            }
+            (Mechanism::MlDsa, ..)
+                if matches!(kind, KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87) =>
+            {
+                if length != REPRESENTATIVE { wrong_length(REPRESENTATIVE.to_string()) } else { Ok(()) }
             }
             _ => Err(CryptoError::MechanismDoesNotFit { mechanism: self.name(), kind }),
         }
@@ -113,17 +124,25 @@ mod tests {
 
     const PSS: Mechanism = Mechanism::RsaPss { hash: Hash::Sha256, mgf1_hash: Hash::Sha256, salt_length: 32 };
 
+    const PSS512: Mechanism =
+        Mechanism::RsaPss { hash: Hash::Sha512, mgf1_hash: Hash::Sha512, salt_length: 64 };
+
     #[test]
     fn a_mechanism_fits_its_keys_only() {
-        let of = |kind: KeyKind| match (kind.rsa_bits(), kind.ec_scalar()) {
-            (Some(_), _) => vec![Mechanism::RsaPkcs, PSS],
-            (_, Some(_)) => vec![Mechanism::Ecdsa],
-            _ => vec![Mechanism::EdDsa],
+        let of = |kind: KeyKind| match kind {
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => vec![Mechanism::RsaPkcs, PSS512],
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => vec![Mechanism::Ecdsa],
+            KeyKind::Ed25519 => vec![Mechanism::EdDsa],
+            KeyKind::X25519 => Vec::new(),
+            KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => vec![Mechanism::MlDsa],
         };
         for kind in KeyKind::ALL {
-            for mechanism in [Mechanism::RsaPkcs, PSS, Mechanism::Ecdsa, Mechanism::EdDsa] {
+            assert_eq!(kind.signs(), !of(kind).is_empty());
+            for mechanism in
+                [Mechanism::RsaPkcs, PSS512, Mechanism::Ecdsa, Mechanism::EdDsa, Mechanism::MlDsa]
+            {
                 assert_eq!(
-                    mechanism.check(kind, 32).is_ok(),
+                    mechanism.check(kind, 64).is_ok(),
                     of(kind).contains(&mechanism),
                     "{kind} {mechanism:?}"
                 );
@@ -143,6 +162,7 @@ mod tests {
         assert!(Mechanism::Ecdsa.check(KeyKind::P256, 0).is_err());
         assert!(Mechanism::Ecdsa.check(KeyKind::P256, 64).is_ok());
         assert!(Mechanism::Ecdsa.check(KeyKind::P256, 65).is_err());
+        assert!(Mechanism::MlDsa.check(KeyKind::MlDsa65, 63).is_err());
         assert!(Mechanism::EdDsa.check(KeyKind::Ed25519, MAX_MESSAGE).is_ok());
         assert!(Mechanism::EdDsa.check(KeyKind::Ed25519, MAX_MESSAGE + 1).is_err());
     }

@@ -10,7 +10,7 @@ mod mechanism;
 pub mod signers;
 
 pub use kind::KeyKind;
-pub use mechanism::{Hash, Mechanism};
+pub use mechanism::{Hash, Mechanism, REPRESENTATIVE};
 pub use signers::{Choices, LANES, Order, Signature, Signer};
 
 /// Why an operation on a key failed.

@@ -68,7 +68,7 @@ pub(super) struct Shared {
     stopping: AtomicBool,
     made: AtomicU64,
     /// Batches and the signatures in them, by kind.
-    batches: [(AtomicU64, AtomicU64); KeyKind::ALL.len()],
+    batches: [(AtomicU64, AtomicU64); KeyKind::BATCHED.len()],
     requests: AtomicU64,
     errors: AtomicU64,
 }

@@ -90,7 +90,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Signs `data` with `key`, for a client of user id `uid`.
+    /// Signs `data` with `key`, of a kind that is [batched](KeyKind::is_batched), for a client of user id `uid`.
     ///
     /// # Errors
     ///
@@ -103,6 +103,9 @@ impl Engine {
         data: Vec<u8>,
     ) -> Result<Vec<u8>, CryptoError> {
         mechanism.check(key.kind(), data.len())?;
+        if !key.kind().is_batched() {
+            return Err(CryptoError::Library(format!("{} keys do not sign in batches", key.kind())));
+        }
         if is_short(key.kind()) && data.len() <= LONG {
             let signature = key.sign(mechanism, &data);
             self.shared.count(signature.is_ok());
@@ -144,6 +147,11 @@ impl Engine {
                 refuse!(Limit, "no channel can be made: {error}; the connection serves without one")
             }
         }
+    }
+
+    /// Counts a signature that was made elsewhere.
+    pub fn count(&self, made: bool) {
+        self.shared.count(made);
     }
 
     /// How many signatures, encryptions and decryptions were made since the start.

@@ -20,7 +20,7 @@ const QUICK: Duration = Duration::from_micros(200);
 /// The longest that a request waits for others to join it.
 const LONGEST_PAUSE: Duration = Duration::from_millis(12);
 
-const KINDS: usize = KeyKind::ALL.len();
+const KINDS: usize = KeyKind::BATCHED.len();
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl std::fmt::Debug for Job {
 
 impl Queue {
     pub(super) fn new(choices: &Arc<Choices>, most_batches: usize) -> Self {
-        let costs = KeyKind::ALL.map(|kind| {
+        let costs = KeyKind::BATCHED.map(|kind| {
             let (one, all) = (choices.cost(kind, 1), choices.cost(kind, LANES));
             // It has to pay by more than the measurement is off.
             let pays = |batch: usize| choices.cost(kind, batch) < one * batch as u32 * 19 / 20;
@@ -147,7 +147,7 @@ impl Queue {
         }
         let mut waiting: [Option<(Instant, KeyKind)>; KINDS] = [None; KINDS];
         for ((place, kind), (line, cost)) in
-            waiting.iter_mut().zip(KeyKind::ALL).zip(self.lines.iter().zip(&self.costs))
+            waiting.iter_mut().zip(KeyKind::BATCHED).zip(self.lines.iter().zip(&self.costs))
         {
             *place = line.waiting.front().map(|job| (job.arrived + cost.patience, kind));
         }

@@ -82,6 +82,9 @@ impl Watch {
         let mechanism = seat::mechanism(incoming)?;
         let key = self.seat.signing_key(&mut self.known, incoming.partition, incoming.key)?;
         mechanism.check(key.kind(), incoming.length)?;
+        if !key.kind().is_batched() {
+            return refuse!(Unsupported, "signatures of {} keys are made over the connection", key.kind());
+        }
         let mut data = match incoming.length {
             0..=INLINE => Data::Inline { bytes: [0; INLINE], length: incoming.length },
             length => Data::Long(vec![0; length]),

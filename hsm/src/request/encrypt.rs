@@ -7,7 +7,6 @@ use strongroom_protocol::v1::{
 };
 
 use super::{Context, objects};
-use crate::crypto::CryptoError;
 use crate::crypto::aes::{self, AesKey};
 use crate::failure::{Failure, refuse};
 use crate::object::Object;
@@ -33,7 +32,7 @@ pub(super) fn encrypt(
     let parameters = parameters(request.mechanism(), request.gcm.as_ref())?;
     let mut ciphertext = vec![0; request.data.len() + parameters.tag_length()];
     let length = aes::encrypt(&key, parameters, &request.data, &mut ciphertext)
-        .map_err(|error| of_object(&object, error))?;
+        .map_err(|error| object.blame(error.into()))?;
     ciphertext.truncate(length);
     Ok(response::Result::Ciphertext(Ciphertext { ciphertext }))
 }
@@ -47,7 +46,7 @@ pub(super) fn decrypt(
     let parameters = parameters(request.mechanism(), request.gcm.as_ref())?;
     let mut plaintext = vec![0; request.ciphertext.len()];
     let length = aes::decrypt(&key, parameters, &request.ciphertext, &mut plaintext)
-        .map_err(|error| of_object(&object, error))?;
+        .map_err(|error| object.blame(error.into()))?;
     plaintext.truncate(length);
     Ok(response::Result::Plaintext(Plaintext { plaintext }))
 }
@@ -92,9 +91,4 @@ pub(super) fn parameters(
         (Mechanism::Unspecified, _) => refuse!(Unsupported, "this strongroomd does not know the mechanism"),
         _ => refuse!(MechanismDoesNotFit, "the mechanism neither encrypts nor decrypts"),
     }
-}
-
-fn of_object(object: &Object, error: CryptoError) -> Failure {
-    let failure = Failure::from(error);
-    Failure::new(failure.code, format!("{}: {}", object.title(), failure.message))
 }

@@ -3,6 +3,7 @@
 pub mod encrypt;
 mod objects;
 mod partitions;
+mod private_keys;
 mod secret_keys;
 pub mod sign;
 mod status;
@@ -117,7 +118,11 @@ async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<respon
         Op::Sign(m) => sign::sign(&context, p, std::mem::take(m)).await,
         Op::Verify(m) => sign::verify(&context, p, std::mem::take(m)).await,
         Op::Encrypt(m) => encrypt::encrypt(&context, p, m),
+        Op::Decrypt(m) if private_keys::decrypts(m) => {
+            private_keys::decrypt(&context, p, std::mem::take(m)).await
+        }
         Op::Decrypt(m) => encrypt::decrypt(&context, p, m),
+        Op::Derive(m) => private_keys::derive(&context, p, std::mem::take(m)).await,
         Op::GenerateRandom(m) => sign::random(m),
         Op::FindObjects(m) => objects::find(&context, p, m),
         Op::GenerateKeyPair(m) => objects::generate(&context, p, std::mem::take(m)).await,

@@ -7,7 +7,7 @@ use strongroom_protocol::v1::{
 };
 
 use super::{Context, done, objects};
-use crate::crypto::aws_lc::{self, PublicKey};
+use crate::crypto::aws_lc::{self, PrivateKey, PublicKey};
 use crate::crypto::{Hash, KeyKind, Mechanism};
 use crate::failure::{Failure, refuse};
 use crate::object::{Key, Object};
@@ -27,21 +27,35 @@ pub(super) async fn sign(
 ) -> Result<response::Result, Failure> {
     let object = object_to_sign(&context.acting, partition, &request.key)?;
     let mechanism = mechanism(request.mechanism(), request.pss.as_ref())?;
-    let key = match object.key.get() {
-        Some(Key::Private(key)) => Arc::clone(key),
-        _ => {
-            let (partition, object) = (Arc::clone(partition), Arc::clone(&object));
-            blocking(move || partition.private_key(&object)).await?
+    let key = opened(partition, &object).await?;
+    let engine = &context.service.engine;
+    let signature = match key.kind().is_batched() {
+        true => {
+            let made = engine.sign(context.session.uid, key, mechanism, request.data).await;
+            made.map_err(Failure::from)
+        }
+        false => {
+            let made = context.service.compute(move || Ok(key.sign(mechanism, &request.data)?)).await;
+            engine.count(made.is_ok());
+            made
         }
     };
-    let signature =
-        context.service.engine.sign(context.session.uid, key, mechanism, request.data).await.map_err(
-            |error| {
-                let failure = Failure::from(error);
-                Failure::new(failure.code, format!("{}: {}", object.title(), failure.message))
-            },
-        )?;
+    let signature = signature.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::Signature(Signature { signature }))
+}
+
+/// The private key of an object; opening it at its first use does not hold an I/O thread up.
+pub(super) async fn opened(
+    partition: &Arc<Partition>,
+    object: &Arc<Object>,
+) -> Result<Arc<PrivateKey>, Failure> {
+    match object.key.get() {
+        Some(Key::Private(key)) => Ok(Arc::clone(key)),
+        _ => {
+            let (partition, object) = (Arc::clone(partition), Arc::clone(object));
+            blocking(move || partition.private_key(&object)).await
+        }
+    }
 }
 
 /// The object of this identity, if those who ask may know of it and its policy lets it sign.
@@ -86,7 +100,7 @@ pub(super) async fn verify(
     if is_short {
         work()?
     } else {
-        context.service.verify(work).await?
+        context.service.compute(work).await?
     }
     Ok(done())
 }
@@ -115,6 +129,7 @@ pub fn mechanism(mechanism: v1::Mechanism, pss: Option<&PssParameters>) -> Resul
         (v1::Mechanism::RsaPkcs, _) => Mechanism::RsaPkcs,
         (v1::Mechanism::Ecdsa, _) => Mechanism::Ecdsa,
         (v1::Mechanism::Eddsa, _) => Mechanism::EdDsa,
+        (v1::Mechanism::MlDsa, _) => Mechanism::MlDsa,
         (v1::Mechanism::RsaPkcsPss, Some(pss)) => Mechanism::RsaPss {
             hash: hash(pss.hash())?,
             mgf1_hash: hash(pss.mgf1_hash())?,
@@ -126,16 +141,22 @@ pub fn mechanism(mechanism: v1::Mechanism, pss: Option<&PssParameters>) -> Resul
                 "RSA-PSS needs its parameters: hash, mask hash, salt length"
             );
         }
-        (v1::Mechanism::AesGcm, _) => {
-            return refuse!(MechanismDoesNotFit, "AES-GCM encrypts and decrypts: it does not sign");
-        }
+        (
+            v1::Mechanism::AesGcm | v1::Mechanism::RsaX509 | v1::Mechanism::RsaPkcsOaep | v1::Mechanism::Ecdh,
+            _,
+        ) => return refuse!(MechanismDoesNotFit, "the mechanism does not sign"),
         (v1::Mechanism::Unspecified, _) => {
             return refuse!(Unsupported, "this strongroomd does not know the mechanism");
         }
     })
 }
 
-fn hash(hash: v1::Hash) -> Result<Hash, Failure> {
+/// The hash that a request names.
+///
+/// # Errors
+///
+/// MECHANISM_PARAMETER_WRONG.
+pub(super) fn hash(hash: v1::Hash) -> Result<Hash, Failure> {
     Ok(match hash {
         v1::Hash::Sha1 => Hash::Sha1,
         v1::Hash::Sha224 => Hash::Sha224,

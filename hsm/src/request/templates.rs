@@ -34,7 +34,10 @@ pub(super) fn key_info(
     check_sizes(&template.label, &template.id, &template.attributes)?;
     let policy = match half {
         Half::Private { generated } => {
-            let asked = template.policy.unwrap_or(KeyPolicy { sign: true, ..KeyPolicy::default() });
+            // Decryption is never granted unasked: whoever may sign with a server's key need not read what was
+            // recorded of its TLS connections.
+            let usual = KeyPolicy { sign: kind.signs(), derive: !kind.signs(), ..KeyPolicy::default() };
+            let asked = template.policy.unwrap_or(usual);
             check_private(&asked, kind)?;
             KeyPolicy {
                 local: generated,
@@ -45,7 +48,7 @@ pub(super) fn key_info(
             }
         }
         Half::Public { generated } => {
-            let asked = template.policy.unwrap_or(KeyPolicy { verify: true, ..KeyPolicy::default() });
+            let asked = template.policy.unwrap_or(public_policy(kind));
             check_public(&asked, kind)?;
             KeyPolicy { local: generated, always_sensitive: false, never_extractable: false, ..asked }
         }
@@ -113,7 +116,7 @@ pub(super) fn object_info(
     check_sizes(&asked.label, &asked.id, &asked.attributes)?;
     let policy = match kind {
         Some(kind) => {
-            let asked = asked.policy.unwrap_or(KeyPolicy { verify: true, ..KeyPolicy::default() });
+            let asked = asked.policy.unwrap_or(public_policy(kind));
             check_public(&asked, kind)?;
             Some(KeyPolicy { local: false, always_sensitive: false, never_extractable: false, ..asked })
         }
@@ -144,12 +147,18 @@ pub(super) fn check_sizes(label: &str, id: &[u8], attributes: &[Attribute]) -> R
     Ok(())
 }
 
+/// What a public key may if the client does not say.
+fn public_policy(kind: KeyKind) -> KeyPolicy {
+    KeyPolicy { verify: kind.signs(), ..KeyPolicy::default() }
+}
+
 fn check_private(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
     let contradicts = policy.verify
         || policy.encrypt
         || policy.wrap
+        || (!kind.signs() && policy.sign)
         || (kind.rsa_bits().is_none() && (policy.decrypt || policy.unwrap))
-        || (kind.ec_scalar().is_none() && policy.derive);
+        || (!kind.derives() && policy.derive);
     if contradicts {
         return refuse!(AttributeWrong, "a private key of type {kind} cannot do what its policy allows");
     }
@@ -158,6 +167,7 @@ fn check_private(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
 
 fn check_public(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
     let contradicts = policy.sign
+        || (!kind.signs() && policy.verify)
         || policy.decrypt
         || policy.unwrap
         || policy.derive

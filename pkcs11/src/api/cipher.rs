@@ -2,20 +2,21 @@
 //!
 //! AES-GCM gives out no plaintext before the tag was checked, and the daemon takes a message as a whole. So the parts
 //! of a message are gathered here, `C_EncryptUpdate` and `C_DecryptUpdate` give nothing out, and the final function
-//! gives all of it.
+//! gives all of it. Of RSA keys a message is one block, whose plaintext's length is known when it is decrypted.
 
 use cryptoki_sys::*;
 use strongroom_channel as channel;
 use strongroom_ffi::output::Length;
 use strongroom_ffi::pointer;
 use strongroom_protocol::frame::MAX_CIPHER;
-use strongroom_protocol::v1::{GcmParameters, Mechanism, ObjectClass};
+use strongroom_protocol::v1::{GcmParameters, Mechanism, OaepParameters, ObjectClass};
 use zeroize::Zeroizing;
 
 use super::signature::as_key;
 use super::{argument, has_room, input, place};
 use crate::brief::Key;
 use crate::error::{Outcome, lock};
+use crate::key::{Family, KeyFacts};
 use crate::line::Task;
 use crate::mechanism::{self, Purpose};
 use crate::object::ObjectId;
@@ -39,31 +40,67 @@ pub struct Operation {
     pub handle: CK_OBJECT_HANDLE,
     /// As the daemon knows it.
     pub mechanism: Mechanism,
-    /// IV, associated data, length of the tag.
-    pub gcm: GcmParameters,
+    method: Method,
     /// What was given in parts; `None` before the first.
     parts: Option<Zeroizing<Vec<u8>>>,
 }
 
+/// What the mechanism needs beside the key.
+enum Method {
+    /// IV, associated data, length of the tag.
+    Gcm(GcmParameters),
+    Rsa {
+        oaep: Option<OaepParameters>,
+        /// The size of the modulus, and of the ciphertext, in bytes.
+        modulus: usize,
+        /// The most that comes out, in bytes.
+        most: usize,
+    },
+}
+
 impl Operation {
-    /// The length of the tag, in bytes.
-    fn tag(&self) -> usize {
-        self.gcm.tag_bits as usize / 8
+    /// The parameters of AES-GCM.
+    pub fn gcm(&self) -> Option<&GcmParameters> {
+        match &self.method {
+            Method::Gcm(gcm) => Some(gcm),
+            Method::Rsa { .. } => None,
+        }
     }
 
-    /// The size of what comes out if `length` bytes go in, all parts together.
+    /// The parameters of RSA-OAEP.
+    pub fn oaep(&self) -> Option<&OaepParameters> {
+        match &self.method {
+            Method::Gcm(_) => None,
+            Method::Rsa { oaep, .. } => oaep.as_ref(),
+        }
+    }
+
+    /// The shortest ciphertext, in bytes.
+    fn shortest(&self) -> usize {
+        match &self.method {
+            Method::Gcm(gcm) => gcm.tag_bits as usize / 8,
+            Method::Rsa { modulus, .. } => *modulus,
+        }
+    }
+
+    /// The size of what comes out if `length` bytes go in, all parts together; of RSA keys the largest.
     ///
     /// # Errors
     ///
     /// `CKR_DATA_LEN_RANGE` or `CKR_ENCRYPTED_DATA_LEN_RANGE` if that is more than a request takes, or less than a
-    /// tag.
+    /// tag, or not the size of an RSA key.
     pub fn size(&self, way: Way, length: usize) -> Outcome<usize> {
-        let most = MAX_CIPHER.saturating_sub(self.gcm.iv.len() + self.gcm.aad.len());
+        let gcm = match &self.method {
+            Method::Gcm(gcm) => gcm,
+            Method::Rsa { modulus, most, .. } if length == *modulus => return Ok(*most),
+            Method::Rsa { .. } => return Err(CKR_ENCRYPTED_DATA_LEN_RANGE),
+        };
+        let most = MAX_CIPHER.saturating_sub(gcm.iv.len() + gcm.aad.len());
         match way {
-            Way::Encrypt if length <= most => Ok(length + self.tag()),
+            Way::Encrypt if length <= most => Ok(length + self.shortest()),
             Way::Encrypt => Err(CKR_DATA_LEN_RANGE),
             Way::Decrypt if length > most => Err(CKR_ENCRYPTED_DATA_LEN_RANGE),
-            Way::Decrypt => length.checked_sub(self.tag()).ok_or(CKR_ENCRYPTED_DATA_LEN_RANGE),
+            Way::Decrypt => length.checked_sub(self.shortest()).ok_or(CKR_ENCRYPTED_DATA_LEN_RANGE),
         }
     }
 
@@ -76,8 +113,8 @@ impl Operation {
     fn update(&mut self, way: Way, part: &[u8]) -> Outcome {
         let whole = self.given().saturating_add(part.len());
         match self.size(way, whole) {
-            // Of a ciphertext the tag may still come.
-            Err(_) if way == Way::Decrypt && whole < self.tag() => {}
+            // Of a ciphertext the rest may still come.
+            Err(_) if way == Way::Decrypt && whole < self.shortest() => {}
             outcome => drop(outcome?),
         }
         let parts = self.parts.get_or_insert_default();
@@ -116,24 +153,40 @@ pub(super) unsafe fn init(
     }
     // SAFETY: by the module's contract.
     let mechanism = unsafe { argument(mechanism) }?;
-    let Purpose::Cipher(family, wire) = mechanism::find(mechanism.mechanism)?.purpose else {
-        return Err(CKR_MECHANISM_INVALID);
+    let of_key = |family: Family, class: ObjectClass| -> Outcome<(ObjectId, &KeyFacts)> {
+        let key = process.key(&session.token, handle).map_err(as_key)?;
+        check(&key, class, way)?;
+        let facts = key.facts.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
+        Ok((key.id, facts))
     };
-    // SAFETY: by the module's contract.
-    let gcm = unsafe { mechanism::gcm_parameters(mechanism) }?;
-    let key = process.key(&session.token, handle).map_err(as_key)?;
-    check(&key, way)?;
-    if key.facts.is_none_or(|facts| facts.family != family) {
-        return Err(CKR_KEY_TYPE_INCONSISTENT);
-    }
-    let operation = Operation { key: key.id, handle, mechanism: wire, gcm, parts: None };
+    let (mechanism, (key, _), method) = match mechanism::find(mechanism.mechanism)?.purpose {
+        Purpose::Cipher(family, wire) => {
+            // SAFETY: by the module's contract.
+            let gcm = unsafe { mechanism::gcm_parameters(mechanism) }?;
+            (wire, of_key(family, ObjectClass::SecretKey)?, Method::Gcm(gcm))
+        }
+        _ if way == Way::Decrypt => {
+            let (family, wire) = mechanism::decryption(mechanism.mechanism)?;
+            // SAFETY: by the module's contract.
+            let oaep = unsafe { mechanism::oaep_parameters(mechanism, wire) }?;
+            let key = of_key(family, ObjectClass::PrivateKey)?;
+            // A signature is as long as the modulus.
+            let modulus = key.1.signature;
+            let most = mechanism::largest_plaintext(wire, oaep.as_ref(), modulus)?;
+            (wire, key, Method::Rsa { oaep, modulus, most })
+        }
+        // The public half is the application's to use.
+        _ => return Err(CKR_MECHANISM_INVALID),
+    };
+    let operation = Operation { key, handle, mechanism, method, parts: None };
     *slot(way, &mut lock(&session.active)) = Some(operation);
     Ok(())
 }
 
-fn check(key: &Key, way: Way) -> Outcome {
+fn check(key: &Key, class: ObjectClass, way: Way) -> Outcome {
     match key.class {
-        ObjectClass::SecretKey => {}
+        own if own == class => {}
+        ObjectClass::SecretKey => return Err(CKR_KEY_TYPE_INCONSISTENT),
         ObjectClass::PrivateKey | ObjectClass::PublicKey => return Err(CKR_KEY_TYPE_INCONSISTENT),
         _ => return Err(CKR_KEY_HANDLE_INVALID),
     }
@@ -163,8 +216,14 @@ pub(super) unsafe fn whole(
     }
     // SAFETY: by the module's contract.
     let data = unsafe { input(data, data_length) }?;
+    let size = operation.size(way, data.len())?;
+    if operation.gcm().is_none() && !buffer.is_null() {
+        let outcome = request(process, &session, &operation, data);
+        // SAFETY: by the module's contract.
+        return unsafe { give_out(way, process, &session, operation, outcome, (buffer, length)) };
+    }
     // SAFETY: by the module's contract.
-    match unsafe { has_room(operation.size(way, data.len())?, buffer, length) } {
+    match unsafe { has_room(size, buffer, length) } {
         Ok(true) => {}
         other => return put_back(way, &session, operation, other),
     }
@@ -205,14 +264,46 @@ pub(super) unsafe fn finish(
 ) -> Outcome {
     let session = process.sessions.get(session)?;
     let operation = take(&session, |active| slot(way, active))?;
+    let size = operation.size(way, operation.given())?;
+    let data = operation.parts.as_ref().map_or(&[][..], |parts| parts.as_slice());
+    if operation.gcm().is_none() && !buffer.is_null() {
+        let outcome = request(process, &session, &operation, data);
+        // SAFETY: by the module's contract.
+        return unsafe { give_out(way, process, &session, operation, outcome, (buffer, length)) };
+    }
     // SAFETY: by the module's contract.
-    match unsafe { has_room(operation.size(way, operation.given())?, buffer, length) } {
+    match unsafe { has_room(size, buffer, length) } {
         Ok(true) => {}
         other => return put_back(way, &session, operation, other),
     }
-    let data = operation.parts.as_ref().map_or(&[][..], |parts| parts.as_slice());
     // SAFETY: by the module's contract; there is room.
     unsafe { carry_out((way, request), process, &session, &operation, data, (buffer, length)) }
+}
+
+/// Puts an outcome of which only a bound was known into the application's buffer. If that is too small the operation
+/// goes on, and the application knows the size now.
+unsafe fn give_out(
+    way: Way,
+    process: &'static Process,
+    session: &Session,
+    operation: Operation,
+    outcome: Outcome<Zeroizing<Vec<u8>>>,
+    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
+) -> Outcome {
+    let outcome = outcome.map_err(|code| refused(process, &operation, code))?;
+    // SAFETY: by the module's contract.
+    match unsafe { super::write(&outcome, buffer, length) } {
+        Ok(_) => Ok(()),
+        Err(code) => put_back(way, session, operation, Err(code)),
+    }
+}
+
+/// What the application is told of a refusal by the daemon.
+fn refused(process: &'static Process, operation: &Operation, code: CK_RV) -> CK_RV {
+    if code == CKR_OBJECT_HANDLE_INVALID {
+        process.handles.forget(operation.handle);
+    }
+    as_key(code)
 }
 
 /// Has the daemon carry out a message, and puts the outcome into the application's buffer, which has room for it.
@@ -225,7 +316,8 @@ unsafe fn carry_out(
     (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
 ) -> Outcome {
     let size = operation.size(way, data.len())?;
-    let (iv, aad, tag_bits) = (&operation.gcm.iv, &operation.gcm.aad, operation.gcm.tag_bits);
+    let GcmParameters { iv, aad, tag_bits } = operation.gcm().ok_or(CKR_FUNCTION_FAILED)?;
+    let tag_bits = *tag_bits;
     let task = Task {
         key: operation.key,
         operation: match way {
@@ -242,12 +334,7 @@ unsafe fn carry_out(
     let run = |place: &mut [u8]| match process.operate(session, &task, place, over_socket) {
         Ok(made) if made == size => Ok(()),
         Ok(_) => Err(CKR_DEVICE_ERROR),
-        Err(code) => {
-            if code == CKR_OBJECT_HANDLE_INVALID {
-                process.handles.forget(operation.handle);
-            }
-            Err(as_key(code))
-        }
+        Err(code) => Err(refused(process, operation, code)),
     };
     let (from, to) = (data.as_ptr_range(), buffer..buffer.wrapping_add(size));
     if from.start < to.end.cast_const() && to.start.cast_const() < from.end {
@@ -278,7 +365,22 @@ mod tests {
 
     fn operation(aad: usize) -> Operation {
         let gcm = GcmParameters { iv: vec![1; 12], aad: vec![2; aad], tag_bits: 96 };
-        Operation { key: [0; 16], handle: 1, mechanism: Mechanism::AesGcm, gcm, parts: None }
+        let method = Method::Gcm(gcm);
+        Operation { key: [0; 16], handle: 1, mechanism: Mechanism::AesGcm, method, parts: None }
+    }
+
+    #[test]
+    fn of_rsa_one_block_goes_in() {
+        let method = Method::Rsa { oaep: None, modulus: 256, most: 245 };
+        let mut rsa =
+            Operation { key: [0; 16], handle: 1, mechanism: Mechanism::RsaPkcs, method, parts: None };
+        assert_eq!(rsa.size(Way::Decrypt, 256), Ok(245));
+        for length in [0, 255, 257, usize::MAX] {
+            assert_eq!(rsa.size(Way::Decrypt, length), Err(CKR_ENCRYPTED_DATA_LEN_RANGE));
+        }
+        rsa.update(Way::Decrypt, &[0; 100]).unwrap();
+        rsa.update(Way::Decrypt, &[0; 156]).unwrap();
+        assert!(rsa.update(Way::Decrypt, &[0]).is_err());
     }
 
     #[test]

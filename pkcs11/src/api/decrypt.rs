@@ -71,8 +71,9 @@ fn request(
         Op::Decrypt(Decrypt {
             key: operation.key.to_vec(),
             mechanism: operation.mechanism.into(),
-            gcm: Some(operation.gcm.clone()),
+            gcm: operation.gcm().cloned(),
             ciphertext: ciphertext.to_vec(),
+            oaep: operation.oaep().cloned(),
         })
     };
     match process.call(Access::of(&session.token), Repeat::Safe, decrypt)? {

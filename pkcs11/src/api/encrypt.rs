@@ -71,7 +71,7 @@ fn request(
         Op::Encrypt(Encrypt {
             key: operation.key.to_vec(),
             mechanism: operation.mechanism.into(),
-            gcm: Some(operation.gcm.clone()),
+            gcm: operation.gcm().cloned(),
             // This copy is wiped by the client when it has been sent.
             data: data.to_vec(),
         })

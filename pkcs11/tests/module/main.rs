@@ -16,6 +16,7 @@ mod fork;
 mod hostile;
 mod objects;
 mod outage;
+mod private_keys;
 mod sessions;
 mod signatures;
 
@@ -36,6 +37,7 @@ fn scenario() {
         "signatures" => signatures::signatures(&daemon),
         "vectors" => encryption::vectors(&daemon),
         "encryption" => encryption::encryption(&daemon),
+        "decryption" => private_keys::decryption(&daemon),
         "closed while logging in" => sessions::closed_while_logging_in(&daemon),
         "initialized while finalized" => sessions::initialized_while_finalized(&daemon),
         "fork without module" => fork::fork_without_module(&daemon),
@@ -76,6 +78,7 @@ scenarios! {
     signatures_are_made_in_parts_and_verified: "signatures";
     nist_vectors_come_out: "vectors";
     messages_are_encrypted_and_decrypted: "encryption";
+    rsa_keys_decrypt_if_they_may: "decryption";
     a_child_starts_anew_and_leaves_its_parent_alone: "fork";
     a_log_in_ends_with_the_last_session_even_if_it_comes_later: "closed while logging in";
     a_process_initializes_while_another_thread_finalizes: "initialized while finalized";

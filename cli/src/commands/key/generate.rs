@@ -17,6 +17,7 @@ Make a key in the partition. It signs, or encrypts, there and can never be read 
   strongroom key generate web --type p256       what most sites want: small and fast
   strongroom key generate web --type rsa-2048   for very old clients
   strongroom key generate db --type aes-256     to encrypt with, through PKCS#11
+  strongroom key generate mail --type rsa-3072 --usage sign,decrypt
 
 Then get a certificate for a key that signs. A request is made with the provider, by the key's URI:
 
@@ -29,7 +30,8 @@ Then get a certificate for a key that signs. A request is made with the provider
 pub struct Generate {
     #[command(flatten)]
     name: NewName,
-    /// rsa-2048, rsa-3072, rsa-4096, p256, p384, p521, ed25519, aes-128, aes-192 or aes-256
+    /// rsa-2048, rsa-3072, rsa-4096, p256, p384, p521, ed25519, x25519, ml-dsa-44, ml-dsa-65, ml-dsa-87, aes-128, aes-192 or
+    /// aes-256
     #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = key_type::parse)]
     key_type: KeyType,
 }
@@ -63,13 +65,13 @@ impl Generate {
         session.be_patient()?;
         let op = || {
             if key_type::is_secret(self.key_type) {
-                let key = Some(self.name.template());
+                let key = Some(self.name.private());
                 return Op::GenerateKey(GenerateKey { key_type: self.key_type as i32, key });
             }
             Op::GenerateKeyPair(GenerateKeyPair {
                 key_type: self.key_type as i32,
-                private_key: Some(self.name.template()),
-                public_key: Some(self.name.template()),
+                private_key: Some(self.name.private()),
+                public_key: Some(self.name.public()),
             })
         };
         let what = format!("making an {} key", key_type::title(self.key_type));

@@ -21,6 +21,11 @@ Taken are PKCS#8 (PRIVATE KEY, or ENCRYPTED PRIVATE KEY with a passphrase), PKCS
   strongroom key import web /etc/ssl/private/web.key
   strongroom cert put web /etc/ssl/certs/web.crt
 
+The key signs, and does nothing else, unless --usage says so. An RSA key that is to serve TLS 1.2 clients without \
+forward secrecy, or to read encrypted mail, has to decrypt too:
+
+  strongroom key import mail mail.key --usage sign,decrypt
+
 The file stays. Destroy it, and its copies in backups, when the server runs with the partition's key; but keep \
 one copy off this machine, if losing the partition must not mean losing the key.";
 
@@ -95,8 +100,8 @@ impl Import {
         let op = || {
             Op::ImportKeyPair(ImportKeyPair {
                 pkcs8: pkcs8.to_vec(),
-                private_key: Some(self.name.template()),
-                public_key: Some(self.name.template()),
+                private_key: Some(self.name.private()),
+                public_key: Some(self.name.public()),
                 private_only: false,
             })
         };

@@ -7,7 +7,7 @@ mod list;
 mod publish;
 mod view;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use strongroom_protocol::v1::{KeyPolicy, KeyTemplate, ObjectList, Role};
 
 use crate::args::Global;
@@ -60,6 +60,23 @@ pub struct NewName {
     /// CKA_ID, id= in URIs; by default made from the public key, or chosen by the daemon
     #[arg(long, value_name = "HEX", value_parser = id)]
     id: Option<Id>,
+    /// What the key may be used for, and nothing else; by default a pair signs (X25519: derives), and a secret key
+    /// encrypts and decrypts
+    #[arg(long, value_name = "USES", value_delimiter = ',')]
+    usage: Vec<Usage>,
+}
+
+/// What a key may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Usage {
+    /// A private key signs
+    Sign,
+    /// An RSA key, or a secret key, decrypts
+    Decrypt,
+    /// A key on a curve agrees on secrets (ECDH, X25519)
+    Derive,
+    /// A secret key encrypts
+    Encrypt,
 }
 
 /// A CKA_ID on the command line. (A bare `Vec` would be many values to clap.)
@@ -89,8 +106,33 @@ impl NewName {
         }
     }
 
-    /// What the daemon is told of each half, or of a secret key. The policy is left to it: sign and verify, or encrypt
-    /// and decrypt, not extractable.
+    /// What the daemon is told of a private or secret key.
+    fn private(&self) -> KeyTemplate {
+        let policy = self.may(|may| KeyPolicy {
+            sign: may(Usage::Sign),
+            decrypt: may(Usage::Decrypt),
+            derive: may(Usage::Derive),
+            encrypt: may(Usage::Encrypt),
+            ..KeyPolicy::default()
+        });
+        KeyTemplate { policy, ..self.template() }
+    }
+
+    /// What the daemon is told of a public key: the other side of what the private one may.
+    fn public(&self) -> KeyTemplate {
+        let policy = self.may(|may| KeyPolicy {
+            verify: may(Usage::Sign),
+            encrypt: may(Usage::Decrypt),
+            ..KeyPolicy::default()
+        });
+        KeyTemplate { policy, ..self.template() }
+    }
+
+    fn may(&self, policy: impl FnOnce(&dyn Fn(Usage) -> bool) -> KeyPolicy) -> Option<KeyPolicy> {
+        (!self.usage.is_empty()).then(|| policy(&|usage| self.usage.contains(&usage)))
+    }
+
+    /// What both halves share. The policy is left to the daemon.
     fn template(&self) -> KeyTemplate {
         KeyTemplate {
             label: self.name.clone(),

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_sys as c;
 
 use super::owned::{Bignum, EcKey, Pkey, Rsa, Written};
-use super::{Parts, check, library_error, library_reason, prepare};
+use super::{Parts, check, library_error, library_reason, ml_dsa, prepare};
 use crate::crypto::{CryptoError, KeyKind};
 use crate::memory::SecretBytes;
 
@@ -36,7 +36,9 @@ impl PrivateKey {
         let pkey = match kind {
             KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => generate_rsa(kind, c::RSA_F4 as u64)?,
             KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => generate_ec(kind)?,
-            KeyKind::Ed25519 => generate_ed25519()?,
+            KeyKind::Ed25519 => generate_raw(c::EVP_PKEY_ED25519)?,
+            KeyKind::X25519 => generate_raw(c::EVP_PKEY_X25519)?,
+            KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => ml_dsa::generate(kind)?,
         };
         let key = Self::new(pkey)?;
         key.check().map_err(|e| CryptoError::Library(format!("a new key is faulty: {e}")))?;
@@ -134,6 +136,9 @@ impl PrivateKey {
                     CryptoError::KeyMalformed("the Ed25519 key's halves do not belong together".to_owned())
                 })?;
             }
+            // Any 32 bytes are one, and its public half was computed from them.
+            KeyKind::X25519 => {}
+            KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => self.check_ml_dsa()?,
         }
         Ok(())
     }
@@ -235,7 +240,12 @@ fn kind_of(pkey: &Pkey) -> Result<KeyKind, CryptoError> {
                 }
             }
             c::EVP_PKEY_ED25519 => Ok(KeyKind::Ed25519),
-            _ => refuse("neither an RSA, an EC nor an Ed25519 key".into()),
+            c::EVP_PKEY_X25519 => Ok(KeyKind::X25519),
+            c::EVP_PKEY_PQDSA => match ml_dsa::kind_of(pkey) {
+                Some(kind) => Ok(kind),
+                None => refuse("a lattice key that is not one of ML-DSA".into()),
+            },
+            _ => refuse("neither an RSA, an EC, an Ed25519, an X25519 nor an ML-DSA key".into()),
         }
     }
 }
@@ -274,19 +284,15 @@ fn generate_ec(kind: KeyKind) -> Result<Pkey, CryptoError> {
     }
 }
 
-fn generate_ed25519() -> Result<Pkey, CryptoError> {
+/// Of a type whose keys are any 32 bytes.
+fn generate_raw(key_type: std::ffi::c_int) -> Result<Pkey, CryptoError> {
     let mut seed = SecretBytes::zeroed(32);
     super::random(&mut seed);
     // SAFETY: the pointer and length are the seed's; the result is null or owned by the caller.
     unsafe {
-        Pkey::new(c::EVP_PKEY_new_raw_private_key(
-            c::EVP_PKEY_ED25519,
-            std::ptr::null_mut(),
-            seed.as_ptr(),
-            seed.len(),
-        ))
+        Pkey::new(c::EVP_PKEY_new_raw_private_key(key_type, std::ptr::null_mut(), seed.as_ptr(), seed.len()))
     }
-    .ok_or_else(|| library_error("generating an Ed25519 key"))
+    .ok_or_else(|| library_error("generating a key of 32 bytes"))
 }
 
 /// Seed and public key in the 64 bytes that ED25519_sign takes.
@@ -358,7 +364,7 @@ mod tests {
 
     #[test]
     fn every_kind_survives_pkcs8() {
-        for kind in [KeyKind::Rsa2048, KeyKind::P256, KeyKind::P384, KeyKind::P521, KeyKind::Ed25519] {
+        for kind in KeyKind::ALL {
             let key = PrivateKey::generate(kind).unwrap();
             let pkcs8 = key.to_pkcs8().unwrap();
             let again = PrivateKey::import(&pkcs8).unwrap();

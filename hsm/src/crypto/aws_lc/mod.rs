@@ -1,19 +1,22 @@
 //! The crypto library (AWS-LC) behind safe types: the only code that calls its C functions.
 //!
 //! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
-//! keys are used through the C functions here: keys.rs makes, parses and writes keys, sign.rs uses them, parts.rs
-//! gives crypto_mb what it takes of them,
-//! allocation.rs gives the library its memory.
+//! keys are used through the C functions here: keys.rs makes, parses and writes keys; sign.rs, ml_dsa.rs, decrypt.rs and
+//! derive.rs use them; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
 
 mod aead;
 mod allocation;
+mod decrypt;
+mod derive;
 mod keys;
+mod ml_dsa;
 mod owned;
 mod parts;
 mod sign;
 
 pub use aead::AesGcm;
 pub use allocation::prepare;
+pub use decrypt::Padding;
 pub use keys::{PrivateKey, PublicKey};
 pub use parts::Parts;
 

@@ -4,6 +4,9 @@ use std::ptr::NonNull;
 
 use aws_lc_sys as c;
 
+use super::library_error;
+use crate::crypto::CryptoError;
+
 macro_rules! owned {
     ($(#[$doc:meta])* $name:ident, $type:ty, $free:path) => {
         $(#[$doc])*
@@ -41,6 +44,20 @@ owned!(Rsa, c::RSA, c::RSA_free);
 owned!(EcKey, c::EC_KEY, c::EC_KEY_free);
 owned!(EcdsaSig, c::ECDSA_SIG, c::ECDSA_SIG_free);
 owned!(Bignum, c::BIGNUM, c::BN_free);
+owned!(EcPoint, c::EC_POINT, c::EC_POINT_free);
+owned!(
+    /// An operation with a key, of which it has a reference.
+    PkeyContext, c::EVP_PKEY_CTX, c::EVP_PKEY_CTX_free
+);
+
+impl PkeyContext {
+    /// An operation with this key, still to be said which.
+    pub(super) fn of(pkey: &Pkey) -> Result<Self, CryptoError> {
+        // SAFETY: the key is valid, and the context takes a reference of its own; the result is null or owned here.
+        unsafe { Self::new(c::EVP_PKEY_CTX_new(pkey.as_ptr(), std::ptr::null_mut())) }
+            .ok_or_else(|| library_error("EVP_PKEY_CTX_new"))
+    }
+}
 
 // SAFETY: the library's keys may be used from several threads as long as nobody changes them (RSA and EC_KEY
 // have locks for what they cache), and after construction this crate only reads them.

@@ -44,7 +44,9 @@ impl Parts {
             KeyKind::P256 => ecdsa(pkey, Curve::P256).map(Some),
             KeyKind::P384 => ecdsa(pkey, Curve::P384).map(Some),
             KeyKind::P521 => ecdsa(pkey, Curve::P521).map(Some),
-            KeyKind::Ed25519 => Ok(None),
+            KeyKind::Ed25519 | KeyKind::X25519 | KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => {
+                Ok(None)
+            }
         }
     }
 }
@@ -147,7 +149,7 @@ impl PrivateKey {
                 };
                 check(padded, "padding for RSA-PSS")
             }
-            Mechanism::Ecdsa | Mechanism::EdDsa => {
+            Mechanism::Ecdsa | Mechanism::EdDsa | Mechanism::MlDsa => {
                 Err(CryptoError::Library("a block for a key without blocks".to_owned()))
             }
         }

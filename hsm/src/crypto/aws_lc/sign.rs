@@ -77,6 +77,7 @@ impl PrivateKey {
             }
             Mechanism::Ecdsa => self.sign_ecdsa(data, signature),
             Mechanism::EdDsa => self.sign_ed25519(data, signature),
+            Mechanism::MlDsa => self.sign_ml_dsa(data, signature),
         };
         if made.is_err() {
             // What was computed may be faulty and reveal the key.
@@ -156,6 +157,7 @@ impl PublicKey {
             }
             Mechanism::Ecdsa => self.verify_ecdsa(data, signature),
             Mechanism::EdDsa => return self.verify_ed25519(data, signature),
+            Mechanism::MlDsa => self.verify_ml_dsa(data, signature),
         };
         wrong_unless(right)
     }

@@ -32,7 +32,7 @@ const SKEWS: [usize; 2] = [0, 16];
 #[derive(Debug)]
 pub struct Choices {
     library: Result<CryptoMb, Absent>,
-    kinds: [Choice; KeyKind::ALL.len()],
+    kinds: [Choice; KeyKind::BATCHED.len()],
 }
 
 /// The costs for one kind, in processor time.
@@ -77,8 +77,8 @@ impl Choices {
     pub fn measure() -> Result<Self, CryptoError> {
         let library = CryptoMb::detect();
         let mut workshop = Workshop::new(library.ok());
-        let mut kinds = Vec::with_capacity(KeyKind::ALL.len());
-        for kind in KeyKind::ALL {
+        let mut kinds = Vec::with_capacity(KeyKind::BATCHED.len());
+        for kind in KeyKind::BATCHED {
             kinds.push(Choice::measure(kind, library.ok(), &mut workshop)?);
         }
         let kinds =
@@ -140,8 +140,13 @@ impl Choices {
         let library = CryptoMb::detect();
         let from = if crypto_mb && library.is_ok() { 1 } else { LANES + 1 };
         let together = Some(Together { batch: [Duration::ZERO; LANES], nonces: Duration::ZERO, skew: 0 });
-        let kinds =
-            KeyKind::ALL.map(|kind| Choice { kind, alone: Duration::ZERO, together, faulty: false, from });
+        let kinds = KeyKind::BATCHED.map(|kind| Choice {
+            kind,
+            alone: Duration::ZERO,
+            together,
+            faulty: false,
+            from,
+        });
         Self { library, kinds }
     }
 }

@@ -115,7 +115,7 @@ fn cross_check(signer: &mut Signer, kind: KeyKind, count: usize) {
 #[test]
 fn both_engines_sign_what_aws_lc_verifies() {
     for mut signer in [together(), Signer::new(Arc::new(Choices::only(false)))] {
-        for kind in KeyKind::ALL {
+        for kind in KeyKind::BATCHED {
             let count = match kind.rsa_bits() {
                 Some(2048) => 150,
                 Some(_) => 40,
@@ -149,7 +149,7 @@ fn crypto_mb_does_the_work_where_it_is_there() {
     if !has_crypto_mb() {
         return;
     }
-    for kind in KeyKind::ALL {
+    for kind in KeyKind::BATCHED {
         let key = known_answers::KnownAnswer::of(kind).unwrap().key;
         for size in 1..=LANES {
             let tasks: Vec<Task> = (0..size).map(|number| task(kind, number)).collect();
@@ -185,7 +185,7 @@ fn crypto_mb_does_the_work_where_it_is_there() {
 #[test]
 fn the_wiped_part_of_the_stack_is_what_is_used() {
     let mut workshop = Workshop::new(CryptoMb::detect().ok());
-    for kind in KeyKind::ALL {
+    for kind in KeyKind::BATCHED {
         let key = known_answers::KnownAnswer::of(kind).unwrap().key;
         let (mechanism, data) = task(kind, 1);
         let mut signature = Signature::empty();
@@ -348,7 +348,7 @@ fn nonces_are_prepared_used_once_and_forgotten() {
 fn the_known_answers_hold_and_wrong_ones_do_not() {
     let library = CryptoMb::detect().ok();
     let mut workshop = Workshop::new(library);
-    for kind in KeyKind::ALL {
+    for kind in KeyKind::BATCHED {
         let known = known_answers::KnownAnswer::of(kind).unwrap();
         assert!(known.holds_for_aws_lc().unwrap(), "{kind}");
         let wrong = known_answers::KnownAnswer::of(kind).unwrap().changed();

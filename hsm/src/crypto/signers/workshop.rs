@@ -121,6 +121,8 @@ impl Multi {
             KeyKind::P384 => self.p384.sign(library, lanes, now),
             KeyKind::P521 => self.p521.sign(library, lanes, now),
             KeyKind::Ed25519 => ed25519::sign(library, lanes),
+            // Not batched.
+            KeyKind::X25519 | KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => {}
         }
     }
 }

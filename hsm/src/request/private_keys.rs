@@ -1,0 +1,100 @@
+//! Decrypt with a private key, and Derive.
+//!
+//! Both are computed on a thread made for that, few at a time: RSA takes a millisecond, ECDH on the larger curves half of
+//! one. Signatures are made by other threads and do not wait for them.
+
+use std::sync::Arc;
+
+use strongroom_protocol::v1::{
+    Decrypt, Derive, KeyPolicy, Mechanism, OaepParameters, ObjectClass, Plaintext, SharedSecret, response,
+};
+
+use super::{Context, objects, sign};
+use crate::crypto::aws_lc::Padding;
+use crate::failure::{Failure, refuse};
+use crate::object::Object;
+use crate::partition::Partition;
+
+/// The longest label of OAEP, in bytes.
+const MAX_LABEL: usize = 4_096;
+
+/// Whether a private key decrypts this way.
+pub(super) fn decrypts(request: &Decrypt) -> bool {
+    matches!(request.mechanism(), Mechanism::RsaPkcs | Mechanism::RsaX509 | Mechanism::RsaPkcsOaep)
+}
+
+pub(super) async fn decrypt(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: Decrypt,
+) -> Result<response::Result, Failure> {
+    let object = private_key(context, partition, &request.key, |policy| policy.decrypt, "decrypt")?;
+    // What is wrong with the parameters is said before the key is used.
+    padding(request.mechanism(), request.oaep.as_ref())?;
+    let key = sign::opened(partition, &object).await?;
+    let work = move || {
+        let padding = padding(request.mechanism(), request.oaep.as_ref())?;
+        let (plaintext, length) = key.decrypt(padding, &request.ciphertext)?;
+        Ok(plaintext.get(..length).unwrap_or_default().to_vec())
+    };
+    let plaintext = context.service.compute(work).await.map_err(|failure| object.blame(failure))?;
+    Ok(response::Result::Plaintext(Plaintext { plaintext }))
+}
+
+fn padding(mechanism: Mechanism, oaep: Option<&OaepParameters>) -> Result<Padding<'_>, Failure> {
+    match (mechanism, oaep) {
+        (Mechanism::RsaX509, _) => Ok(Padding::None),
+        (Mechanism::RsaPkcs, _) => Ok(Padding::Pkcs1),
+        (Mechanism::RsaPkcsOaep, Some(oaep)) if oaep.label.len() > MAX_LABEL => {
+            refuse!(MechanismParameterWrong, "a label of OAEP has at most {MAX_LABEL} bytes")
+        }
+        (Mechanism::RsaPkcsOaep, Some(oaep)) => Ok(Padding::Oaep {
+            hash: sign::hash(oaep.hash())?,
+            mgf1_hash: sign::hash(oaep.mgf1_hash())?,
+            label: &oaep.label,
+        }),
+        (Mechanism::RsaPkcsOaep, None) => {
+            refuse!(MechanismParameterWrong, "RSA-OAEP needs its parameters: hash, mask hash, label")
+        }
+        _ => refuse!(MechanismDoesNotFit, "the mechanism does not decrypt with private keys"),
+    }
+}
+
+pub(super) async fn derive(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: Derive,
+) -> Result<response::Result, Failure> {
+    if request.mechanism() != Mechanism::Ecdh {
+        return refuse!(MechanismDoesNotFit, "the mechanism derives nothing");
+    }
+    let object = private_key(context, partition, &request.key, |policy| policy.derive, "derive")?;
+    let key = sign::opened(partition, &object).await?;
+    let work = move || Ok(key.derive(&request.public_key)?.to_vec());
+    let secret = context.service.compute(work).await.map_err(|failure| object.blame(failure))?;
+    Ok(response::Result::SharedSecret(SharedSecret { secret }))
+}
+
+/// The private key of this identity, if those who ask may know of it and its policy permits this.
+fn private_key(
+    context: &Context,
+    partition: &Partition,
+    identity: &[u8],
+    permits: fn(&KeyPolicy) -> bool,
+    verb: &str,
+) -> Result<Arc<Object>, Failure> {
+    let object = objects::visible(&context.acting, partition, identity)?;
+    let permitted = permits(&object.info.policy.unwrap_or_default());
+    if object.info.class() != ObjectClass::PrivateKey {
+        return refuse!(KeyMayNot, "{} is not a private key: it cannot {verb} this way", object.title());
+    }
+    if !permitted {
+        let (title, attribute) = (object.title(), verb.to_uppercase());
+        return refuse!(
+            KeyMayNot,
+            "{title} may not {verb}: its policy (CKA_{attribute}) forbids it, as it does unless a key is made or \
+             imported for it ('strongroom key generate --usage {verb}')"
+        );
+    }
+    Ok(object)
+}
