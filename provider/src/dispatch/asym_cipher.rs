@@ -314,17 +314,19 @@ unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PA
 }
 
 unsafe extern "C" fn settable_ctx_params(_context: *mut c_void, _provider: *mut c_void) -> *const OSSL_PARAM {
-    static LIST: Descriptions<8> = Descriptions::new([
-        describe(OSSL_ASYM_CIPHER_PARAM_PAD_MODE, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_ASYM_CIPHER_PARAM_OAEP_DIGEST, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_ASYM_CIPHER_PARAM_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, OSSL_PARAM_OCTET_STRING),
-        describe(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, OSSL_PARAM_UNSIGNED_INTEGER),
-        describe(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION, OSSL_PARAM_UNSIGNED_INTEGER),
-        describe(IMPLICIT_REJECTION, OSSL_PARAM_UNSIGNED_INTEGER),
-        END,
-    ]);
-    LIST.as_ptr()
+    fence(ptr::null(), || {
+        static LIST: Descriptions<8> = Descriptions::new([
+            describe(OSSL_ASYM_CIPHER_PARAM_PAD_MODE, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_ASYM_CIPHER_PARAM_OAEP_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_ASYM_CIPHER_PARAM_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, OSSL_PARAM_OCTET_STRING),
+            describe(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(IMPLICIT_REJECTION, OSSL_PARAM_UNSIGNED_INTEGER),
+            END,
+        ]);
+        LIST.as_ptr()
+    })
 }
 
 unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
@@ -353,15 +355,17 @@ unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARA
 }
 
 unsafe extern "C" fn gettable_ctx_params(_context: *mut c_void, _provider: *mut c_void) -> *const OSSL_PARAM {
-    static LIST: Descriptions<8> = Descriptions::new([
-        describe(OSSL_ASYM_CIPHER_PARAM_PAD_MODE, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_ASYM_CIPHER_PARAM_OAEP_DIGEST, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_ASYM_CIPHER_PARAM_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, OSSL_PARAM_OCTET_PTR),
-        describe(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, OSSL_PARAM_UNSIGNED_INTEGER),
-        describe(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION, OSSL_PARAM_UNSIGNED_INTEGER),
-        describe(IMPLICIT_REJECTION, OSSL_PARAM_UNSIGNED_INTEGER),
-        END,
-    ]);
-    LIST.as_ptr()
+    fence(ptr::null(), || {
+        static LIST: Descriptions<8> = Descriptions::new([
+            describe(OSSL_ASYM_CIPHER_PARAM_PAD_MODE, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_ASYM_CIPHER_PARAM_OAEP_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_ASYM_CIPHER_PARAM_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, OSSL_PARAM_OCTET_PTR),
+            describe(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(IMPLICIT_REJECTION, OSSL_PARAM_UNSIGNED_INTEGER),
+            END,
+        ]);
+        LIST.as_ptr()
+    })
 }

@@ -78,12 +78,14 @@ unsafe extern "C" fn freectx(context: *mut c_void) {
 }
 
 unsafe extern "C" fn gettable_params(_provider: *mut c_void) -> *const OSSL_PARAM {
-    static LIST: Descriptions<1> = Descriptions::new([END]);
-    LIST.as_ptr()
+    fence(ptr::null(), || {
+        static LIST: Descriptions<1> = Descriptions::new([END]);
+        LIST.as_ptr()
+    })
 }
 
 unsafe extern "C" fn get_params(_params: *mut OSSL_PARAM) -> c_int {
-    1
+    fence(0, || 1)
 }
 
 /// From PEM to DER of structure pk11-uri. Reads up to the end of one block, and not further.

@@ -325,16 +325,20 @@ unsafe extern "C" fn settable_ctx_params<K: Kind>(
     _context: *mut c_void,
     _provider: *mut c_void,
 ) -> *const OSSL_PARAM {
-    static LIST: Descriptions<7> = descriptions(OSSL_PARAM_OCTET_STRING);
-    if K::KIND == KeyKind::Ec { LIST.as_ptr() } else { NONE.as_ptr() }
+    fence(ptr::null(), || {
+        static LIST: Descriptions<7> = descriptions(OSSL_PARAM_OCTET_STRING);
+        if K::KIND == KeyKind::Ec { LIST.as_ptr() } else { NONE.as_ptr() }
+    })
 }
 
 unsafe extern "C" fn gettable_ctx_params<K: Kind>(
     _context: *mut c_void,
     _provider: *mut c_void,
 ) -> *const OSSL_PARAM {
-    static LIST: Descriptions<7> = descriptions(OSSL_PARAM_OCTET_PTR);
-    if K::KIND == KeyKind::Ec { LIST.as_ptr() } else { NONE.as_ptr() }
+    fence(ptr::null(), || {
+        static LIST: Descriptions<7> = descriptions(OSSL_PARAM_OCTET_PTR);
+        if K::KIND == KeyKind::Ec { LIST.as_ptr() } else { NONE.as_ptr() }
+    })
 }
 
 unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {

@@ -136,8 +136,10 @@ unsafe extern "C" fn matches(one: *const c_void, other: *const c_void, selection
 
 /// The public half was validated when it was read; the private half is the token's to vouch for.
 unsafe extern "C" fn validate(keydata: *const c_void, selection: c_int, _check: c_int) -> c_int {
-    // SAFETY: as for `has`.
-    unsafe { has(keydata, selection) }
+    fence(0, || {
+        // SAFETY: as for `has`.
+        unsafe { has(keydata, selection) }
+    })
 }
 
 /// Takes a public key. Private keys are refused: they belong into a token, not into this process. What counts is whether
@@ -179,27 +181,29 @@ unsafe extern "C" fn export(
 
 /// What can be imported and exported: public keys.
 unsafe extern "C" fn types<K: Kind>(selection: c_int) -> *const OSSL_PARAM {
-    static RSA: Descriptions<3> = Descriptions::new([
-        describe(OSSL_PKEY_PARAM_RSA_N, OSSL_PARAM_UNSIGNED_INTEGER),
-        describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
-        END,
-    ]);
-    static EC: Descriptions<3> = Descriptions::new([
-        describe(OSSL_PKEY_PARAM_GROUP_NAME, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
-        END,
-    ]);
-    static FIXED_CURVE: Descriptions<2> =
-        Descriptions::new([describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING), END]);
-    let wanted = OSSL_KEYMGMT_SELECT_PUBLIC_KEY | OSSL_KEYMGMT_SELECT_ALL_PARAMETERS;
-    if !selects(selection, wanted) || selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) {
-        return ptr::null();
-    }
-    match K::KIND {
-        kind if kind.is_rsa() => RSA.as_ptr(),
-        kind if kind.facts().curve.is_some() => FIXED_CURVE.as_ptr(),
-        _ => EC.as_ptr(),
-    }
+    fence(ptr::null(), || {
+        static RSA: Descriptions<3> = Descriptions::new([
+            describe(OSSL_PKEY_PARAM_RSA_N, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
+            END,
+        ]);
+        static EC: Descriptions<3> = Descriptions::new([
+            describe(OSSL_PKEY_PARAM_GROUP_NAME, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
+            END,
+        ]);
+        static FIXED_CURVE: Descriptions<2> =
+            Descriptions::new([describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING), END]);
+        let wanted = OSSL_KEYMGMT_SELECT_PUBLIC_KEY | OSSL_KEYMGMT_SELECT_ALL_PARAMETERS;
+        if !selects(selection, wanted) || selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) {
+            return ptr::null();
+        }
+        match K::KIND {
+            kind if kind.is_rsa() => RSA.as_ptr(),
+            kind if kind.facts().curve.is_some() => FIXED_CURVE.as_ptr(),
+            _ => EC.as_ptr(),
+        }
+    })
 }
 
 unsafe extern "C" fn get_params(keydata: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
@@ -216,25 +220,29 @@ unsafe extern "C" fn get_params(keydata: *mut c_void, params: *mut OSSL_PARAM) -
 }
 
 unsafe extern "C" fn gettable_params(_context: *mut c_void) -> *const OSSL_PARAM {
-    static LIST: Descriptions<11> = Descriptions::new([
-        describe(OSSL_PKEY_PARAM_BITS, OSSL_PARAM_INTEGER),
-        describe(OSSL_PKEY_PARAM_SECURITY_BITS, OSSL_PARAM_INTEGER),
-        describe(OSSL_PKEY_PARAM_MAX_SIZE, OSSL_PARAM_INTEGER),
-        describe(OSSL_PKEY_PARAM_DEFAULT_DIGEST, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_PKEY_PARAM_MANDATORY_DIGEST, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_PKEY_PARAM_GROUP_NAME, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, OSSL_PARAM_OCTET_STRING),
-        describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
-        describe(OSSL_PKEY_PARAM_RSA_N, OSSL_PARAM_UNSIGNED_INTEGER),
-        describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
-        END,
-    ]);
-    LIST.as_ptr()
+    fence(ptr::null(), || {
+        static LIST: Descriptions<11> = Descriptions::new([
+            describe(OSSL_PKEY_PARAM_BITS, OSSL_PARAM_INTEGER),
+            describe(OSSL_PKEY_PARAM_SECURITY_BITS, OSSL_PARAM_INTEGER),
+            describe(OSSL_PKEY_PARAM_MAX_SIZE, OSSL_PARAM_INTEGER),
+            describe(OSSL_PKEY_PARAM_DEFAULT_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_PKEY_PARAM_MANDATORY_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_PKEY_PARAM_GROUP_NAME, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, OSSL_PARAM_OCTET_STRING),
+            describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
+            describe(OSSL_PKEY_PARAM_RSA_N, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
+            END,
+        ]);
+        LIST.as_ptr()
+    })
 }
 
 unsafe extern "C" fn query_operation_name<K: Kind>(operation: c_int) -> *const c_char {
-    let facts = K::KIND.facts();
-    // Of another operation, libcrypto finds by the type's name that there is none.
-    let operation = u32::try_from(operation).unwrap_or(0);
-    facts.of_operation(operation).unwrap_or(facts.names).first.as_ptr()
+    fence(ptr::null(), || {
+        let facts = K::KIND.facts();
+        // Of another operation, libcrypto finds by the type's name that there is none.
+        let operation = u32::try_from(operation).unwrap_or(0);
+        facts.of_operation(operation).unwrap_or(facts.names).first.as_ptr()
+    })
 }

@@ -1,6 +1,6 @@
 //! The functions that libcrypto calls (provider-base(7) and its sisters), a file for each operation.
 //!
-//! Each is `unsafe extern "C"`, runs inside the [`fence`](strongroom_ffi::fence()), and does no more than turn C's
+//! Each is `unsafe extern "C"`, runs inside the [`fence`](crate::fence::fence), and does no more than turn C's
 //! arguments into Rust's and an error into an entry on the queue and the failure value.
 
 pub mod asym_cipher;

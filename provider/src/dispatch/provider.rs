@@ -33,14 +33,16 @@ unsafe extern "C" fn teardown(context: *mut c_void) {
 }
 
 unsafe extern "C" fn gettable_params(_context: *mut c_void) -> *const OSSL_PARAM {
-    static LIST: Descriptions<5> = Descriptions::new([
-        describe(OSSL_PROV_PARAM_NAME, OSSL_PARAM_UTF8_PTR),
-        describe(OSSL_PROV_PARAM_VERSION, OSSL_PARAM_UTF8_PTR),
-        describe(OSSL_PROV_PARAM_BUILDINFO, OSSL_PARAM_UTF8_PTR),
-        describe(OSSL_PROV_PARAM_STATUS, OSSL_PARAM_INTEGER),
-        END,
-    ]);
-    LIST.as_ptr()
+    fence(std::ptr::null(), || {
+        static LIST: Descriptions<5> = Descriptions::new([
+            describe(OSSL_PROV_PARAM_NAME, OSSL_PARAM_UTF8_PTR),
+            describe(OSSL_PROV_PARAM_VERSION, OSSL_PARAM_UTF8_PTR),
+            describe(OSSL_PROV_PARAM_BUILDINFO, OSSL_PARAM_UTF8_PTR),
+            describe(OSSL_PROV_PARAM_STATUS, OSSL_PARAM_INTEGER),
+            END,
+        ]);
+        LIST.as_ptr()
+    })
 }
 
 unsafe extern "C" fn get_params(_context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
@@ -87,21 +89,24 @@ unsafe extern "C" fn query_operation(
 }
 
 unsafe extern "C" fn get_reason_strings(_context: *mut c_void) -> *const OSSL_ITEM {
-    const LENGTH: usize = REASONS.len() + 1;
-    struct Items([OSSL_ITEM; LENGTH]);
-    // SAFETY: pointers to string literals that nobody writes.
-    unsafe impl Sync for Items {}
-    static ITEMS: Items = Items({
-        let mut items = [const { OSSL_ITEM { id: 0, ptr: std::ptr::null_mut() } }; LENGTH];
-        let mut at = 0;
-        while at < REASONS.len() {
-            #[allow(clippy::indexing_slicing)] // in a constant: out of bounds would not compile
-            {
-                items[at] = OSSL_ITEM { id: REASONS[at].0, ptr: REASONS[at].1.as_ptr().cast_mut().cast() };
+    fence(std::ptr::null(), || {
+        const LENGTH: usize = REASONS.len() + 1;
+        struct Items([OSSL_ITEM; LENGTH]);
+        // SAFETY: pointers to string literals that nobody writes.
+        unsafe impl Sync for Items {}
+        static ITEMS: Items = Items({
+            let mut items = [const { OSSL_ITEM { id: 0, ptr: std::ptr::null_mut() } }; LENGTH];
+            let mut at = 0;
+            while at < REASONS.len() {
+                #[allow(clippy::indexing_slicing)] // in a constant: out of bounds would not compile
+                {
+                    items[at] =
+                        OSSL_ITEM { id: REASONS[at].0, ptr: REASONS[at].1.as_ptr().cast_mut().cast() };
+                }
+                at += 1;
             }
-            at += 1;
-        }
-        items
-    });
-    ITEMS.0.as_ptr()
+            items
+        });
+        ITEMS.0.as_ptr()
+    })
 }

@@ -466,21 +466,23 @@ unsafe extern "C" fn settable_ctx_params<K: Kind>(
     _context: *mut c_void,
     _provider: *mut c_void,
 ) -> *const OSSL_PARAM {
-    static RSA: Descriptions<5> = Descriptions::new([
-        describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_SIGNATURE_PARAM_PAD_MODE, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, OSSL_PARAM_UTF8_STRING),
-        END,
-    ]);
-    static EC: Descriptions<2> =
-        Descriptions::new([describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING), END]);
-    static MESSAGES: Descriptions<1> = Descriptions::new([END]);
-    match K::KIND {
-        kind if kind.is_rsa() => RSA.as_ptr(),
-        kind if kind.signs_messages() => MESSAGES.as_ptr(),
-        _ => EC.as_ptr(),
-    }
+    fence(ptr::null(), || {
+        static RSA: Descriptions<5> = Descriptions::new([
+            describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_SIGNATURE_PARAM_PAD_MODE, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, OSSL_PARAM_UTF8_STRING),
+            END,
+        ]);
+        static EC: Descriptions<2> =
+            Descriptions::new([describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING), END]);
+        static MESSAGES: Descriptions<1> = Descriptions::new([END]);
+        match K::KIND {
+            kind if kind.is_rsa() => RSA.as_ptr(),
+            kind if kind.signs_messages() => MESSAGES.as_ptr(),
+            _ => EC.as_ptr(),
+        }
+    })
 }
 
 unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
@@ -530,18 +532,20 @@ unsafe extern "C" fn gettable_ctx_params<K: Kind>(
     _context: *mut c_void,
     _provider: *mut c_void,
 ) -> *const OSSL_PARAM {
-    static RSA: Descriptions<6> = Descriptions::new([
-        describe(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, OSSL_PARAM_OCTET_STRING),
-        describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_SIGNATURE_PARAM_PAD_MODE, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
-        describe(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, OSSL_PARAM_UTF8_STRING),
-        END,
-    ]);
-    static OTHER: Descriptions<3> = Descriptions::new([
-        describe(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, OSSL_PARAM_OCTET_STRING),
-        describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
-        END,
-    ]);
-    if K::KIND.is_rsa() { RSA.as_ptr() } else { OTHER.as_ptr() }
+    fence(ptr::null(), || {
+        static RSA: Descriptions<6> = Descriptions::new([
+            describe(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, OSSL_PARAM_OCTET_STRING),
+            describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_SIGNATURE_PARAM_PAD_MODE, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, OSSL_PARAM_UTF8_STRING),
+            END,
+        ]);
+        static OTHER: Descriptions<3> = Descriptions::new([
+            describe(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, OSSL_PARAM_OCTET_STRING),
+            describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
+            END,
+        ]);
+        if K::KIND.is_rsa() { RSA.as_ptr() } else { OTHER.as_ptr() }
+    })
 }

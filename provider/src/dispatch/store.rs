@@ -78,9 +78,11 @@ unsafe fn loader<'a>(pointer: *mut c_void) -> Option<&'a mut Loader> {
 }
 
 unsafe extern "C" fn settable_ctx_params(_provider: *mut c_void) -> *const OSSL_PARAM {
-    static LIST: Descriptions<2> =
-        Descriptions::new([describe(OSSL_STORE_PARAM_EXPECT, OSSL_PARAM_INTEGER), END]);
-    LIST.as_ptr()
+    fence(ptr::null(), || {
+        static LIST: Descriptions<2> =
+            Descriptions::new([describe(OSSL_STORE_PARAM_EXPECT, OSSL_PARAM_INTEGER), END]);
+        LIST.as_ptr()
+    })
 }
 
 unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
