@@ -23,11 +23,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .allowlist_function("EVP_PKEY_encrypt_init_ex|EVP_PKEY_get1_encoded_public_key|EVP_PKEY_verify_recover(_init_ex)?|RAND_priv_bytes_ex")
         .allowlist_function("EVP_KDF_(fetch|free|derive|CTX_new|CTX_free)")
         .allowlist_function("EVP_MD_(CTX_[gs]et_params|gettable_ctx_params|settable_ctx_params)")
-        .allowlist_function("X509_new_ex|OPENSSL_thread_stop")
+        .allowlist_function("X509_new_ex|d2i_X509_NAME|OPENSSL_thread_stop")
         .allowlist_function("ASYNC_(get_current_job|get_wait_ctx|pause_job)|ASYNC_WAIT_CTX_(set_wait_fd|get_fd|get_callback|set_status)")
         .allowlist_var("ASYNC_STATUS_OK|EVP_RAND_STATE_.*")
         // Types that both know come from openssl-sys.
-        .blocklist_type("(evp_pkey_st|EVP_PKEY|evp_pkey_ctx_st|EVP_PKEY_CTX|evp_md_st|EVP_MD|evp_md_ctx_st|EVP_MD_CTX|ossl_lib_ctx_st|OSSL_LIB_CTX|engine_st|ENGINE|X509_st|X509)")
+        .blocklist_type("(evp_pkey_st|EVP_PKEY|evp_pkey_ctx_st|EVP_PKEY_CTX|evp_md_st|EVP_MD|evp_md_ctx_st|EVP_MD_CTX|ossl_lib_ctx_st|OSSL_LIB_CTX|engine_st|ENGINE|X509_st|X509|X509_name_st|X509_NAME)")
         .generate_cstr(true)
         .derive_default(false)
         .layout_tests(true)

@@ -11,6 +11,6 @@
     clippy::indexing_slicing
 )]
 
-use openssl_sys::{EVP_MD, EVP_MD_CTX, EVP_PKEY, EVP_PKEY_CTX, OSSL_LIB_CTX, X509};
+use openssl_sys::{EVP_MD, EVP_MD_CTX, EVP_PKEY, EVP_PKEY_CTX, OSSL_LIB_CTX, X509, X509_NAME};
 
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));

@@ -44,12 +44,14 @@ pub enum Error {
         found: String,
     },
     /// More than one object fits where one is needed.
-    #[error("{uri} fits {count} keys; add id=… or object=… so that it names one")]
+    #[error("{uri} fits {count} keys: {keys}; use a URI that fits one of them")]
     Ambiguous {
         /// What was looked for, without a PIN.
         uri: String,
         /// How many fit.
         count: usize,
+        /// Their URIs, or those of the first few.
+        keys: String,
     },
     /// The token wants a PIN and there is none.
     #[error(
@@ -59,12 +61,12 @@ pub enum Error {
         /// The token's label.
         token: String,
     },
-    /// The PIN was refused, now or earlier; it is not tried again.
-    #[error("token \"{token}\" refused the PIN ({why}); it is not tried again in this process")]
+    /// The PIN was refused, now or earlier, or must not be tried.
+    #[error("token \"{token}\" refused the PIN: {why}")]
     PinRefused {
         /// The token's label.
         token: String,
-        /// The PKCS#11 error's name.
+        /// The PKCS#11 error's name, and what to do.
         why: String,
     },
     /// The PIN's source cannot be read.
@@ -75,6 +77,9 @@ pub enum Error {
         /// What reading it said.
         why: String,
     },
+    /// A setting has a value that cannot be honoured.
+    #[error("{0}")]
+    Setting(String),
     /// A PKCS#11 function failed.
     #[error("{function} on {object}: {rv}{remedy}")]
     Token {
@@ -169,12 +174,13 @@ impl Error {
             Error::Job(_) => 14,
             Error::Incompatible(_) => 15,
             Error::Undecryptable => 16,
+            Error::Setting(_) => 17,
         }
     }
 }
 
 /// The reason codes' words, for `OSSL_FUNC_PROVIDER_GET_REASON_STRINGS`.
-pub const REASONS: [(u32, &CStr); 16] = [
+pub const REASONS: [(u32, &CStr); 17] = [
     (1, c"invalid pkcs11 URI"),
     (2, c"malformed PEM reference"),
     (3, c"PKCS#11 module unusable"),
@@ -191,6 +197,7 @@ pub const REASONS: [(u32, &CStr); 16] = [
     (14, c"ASYNC job failed"),
     (15, c"incompatible libcrypto"),
     (16, c"decryption failed"),
+    (17, c"bad setting"),
 ];
 
 impl std::fmt::Display for Rv {

@@ -69,6 +69,7 @@ macro_rules! jump {
 }
 
 functions! {
+    ASN1_STRING_get0_data ASN1_STRING_length
     ASYNC_WAIT_CTX_get_callback ASYNC_WAIT_CTX_get_fd ASYNC_WAIT_CTX_set_status ASYNC_WAIT_CTX_set_wait_fd
     ASYNC_get_current_job ASYNC_get_wait_ctx ASYNC_pause_job
     CRYPTO_free CRYPTO_memcmp
@@ -81,11 +82,13 @@ functions! {
     EVP_PKEY_encrypt EVP_PKEY_encrypt_init_ex EVP_PKEY_eq EVP_PKEY_free EVP_PKEY_fromdata EVP_PKEY_fromdata_init
     EVP_PKEY_get1_encoded_public_key EVP_PKEY_get_bits EVP_PKEY_get_params EVP_PKEY_get_size EVP_PKEY_is_a
     EVP_PKEY_parameters_eq EVP_PKEY_public_check EVP_PKEY_todata EVP_PKEY_up_ref EVP_PKEY_verify EVP_PKEY_verify_init_ex
+    EVP_Q_digest
     OBJ_nid2obj OBJ_obj2txt OBJ_sn2nid
     OPENSSL_thread_stop OSSL_LIB_CTX_free OSSL_LIB_CTX_new OSSL_PARAM_free
     RAND_bytes_ex RAND_priv_bytes_ex
-    X509_free X509_get_pubkey X509_new_ex
-    d2i_PUBKEY_ex d2i_X509 i2d_PUBKEY
+    X509_NAME_cmp X509_NAME_free
+    X509_free X509_get_issuer_name X509_get_pubkey X509_get_serialNumber X509_get_subject_name X509_new_ex
+    d2i_PUBKEY_ex d2i_X509 d2i_X509_NAME i2d_PUBKEY
 }
 
 /// Where the jumps lead.

@@ -136,6 +136,18 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// An unsigned integer of any size, the most significant byte first, without leading zeros.
+    pub fn unsigned(self, key: &CStr) -> Option<Vec<u8>> {
+        let param = self.find(key).filter(|param| param.data_type == OSSL_PARAM_UNSIGNED_INTEGER)?;
+        // SAFETY: its data has data_size bytes, in native byte order (OSSL_PARAM(3)).
+        let mut bytes = unsafe { pointer::slice(param.data.cast::<u8>(), param.data_size) }?.to_vec();
+        if cfg!(target_endian = "little") {
+            bytes.reverse();
+        }
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        Some(bytes.split_off(zeros))
+    }
+
     /// The raw list, for functions of libcrypto.
     pub fn as_ptr(self) -> *const OSSL_PARAM {
         self.0
@@ -363,6 +375,19 @@ mod tests {
             // SAFETY: the data has its size.
             assert_eq!(unsafe { integer(&param, signed) }, value, "{bytes:?} {signed}");
         }
+    }
+
+    #[test]
+    fn large_integers_are_bytes() {
+        let mut bytes = [0u8; 20];
+        bytes[0] = 1;
+        bytes[9] = 2;
+        let mut list = [octets(c"serial", &bytes), END];
+        list[0].data_type = OSSL_PARAM_UNSIGNED_INTEGER;
+        // SAFETY: a terminated list of locals.
+        let params = unsafe { Params::new(list.as_ptr()) };
+        assert_eq!(params.unsigned(c"serial").unwrap(), [2, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(params.unsigned(c"other"), None);
     }
 
     #[test]

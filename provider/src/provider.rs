@@ -41,13 +41,18 @@ impl Provider {
     /// # Errors
     ///
     /// [`Libcrypto`](crate::error::Error::Libcrypto) without memory. A bad setting or a missing module is reported
-    /// when it is used: failing here would take OpenSSL away from programs that use no key of ours.
+    /// when it is used: failing here would take OpenSSL away from programs that use no key of ours. Unless
+    /// `pkcs11-module-load-behavior = early` asks for it.
     pub fn new(core: Core) -> Result<Arc<Self>> {
+        let tokens = Tokens::new(Settings::read(&core));
+        if tokens.settings.load_early {
+            tokens.start()?;
+        }
         Ok(Arc::new(Provider {
             core,
             spares: Spares::new(),
             openssl: Context::new()?,
-            tokens: Tokens::new(Settings::read(&core)),
+            tokens,
             found: Mutex::new(None),
         }))
     }

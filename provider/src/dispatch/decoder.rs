@@ -17,7 +17,7 @@ use crate::fence::fence;
 use crate::params::{self, Descriptions, END};
 use crate::provider::Provider;
 use crate::token::kinds::ForEach;
-use crate::token::{Functions, Kind, Object, Table, Wanted};
+use crate::token::{Functions, Kind, Object, Table, Wanted, ambiguous};
 use strongroom_uri::{Uri, reference};
 
 /// The first stage, and one of the second for each key type.
@@ -203,12 +203,11 @@ fn find_key(provider: &Provider, der: &[u8], passphrase: Passphrase) -> Result<O
     let mut prompt = || passphrase.ask();
     let wanted = Wanted { private: true, public: false, certificates: false };
     let mut found = provider.tokens.find(&provider.openssl, &uri, wanted, &mut prompt)?;
-    match (found.len(), found.pop()) {
-        (1, Some(key)) => Ok(key),
-        (0, _) | (_, None) => Err(Error::NotFound {
-            uri: uri.to_string(),
-            found: "a reference must name a private key (type=private, or no type)".into(),
-        }),
-        (count, _) => Err(Error::Ambiguous { uri: uri.to_string(), count }),
+    if found.len() > 1 {
+        return Err(ambiguous(&uri, &found));
     }
+    found.pop().ok_or_else(|| Error::NotFound {
+        uri: uri.to_string(),
+        found: "a reference must name a private key (type=private, or no type)".into(),
+    })
 }

@@ -168,7 +168,9 @@ unsafe extern "C" fn export(
     fence(0, || {
         // SAFETY: libcrypto's pointer to a key of ours.
         let Some(key) = (unsafe { key(keydata) }) else { return 0 };
-        if selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) {
+        if selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY)
+            || !key.provider.tokens.settings.public_keys_leave
+        {
             return 0;
         }
         match key.public() {

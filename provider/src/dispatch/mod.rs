@@ -13,8 +13,10 @@ pub mod signature;
 pub mod store;
 
 mod algorithm_identifier;
+mod fips;
 mod passphrase;
 mod scheme;
+mod search;
 
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;

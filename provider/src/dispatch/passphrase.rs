@@ -2,8 +2,6 @@
 
 use std::ffi::{CStr, c_void};
 
-use zeroize::Zeroize;
-
 use crate::bindings::*;
 use crate::params;
 use crate::pin::Secret;
@@ -30,17 +28,17 @@ impl Passphrase {
         let callback = self.callback?;
         let info: &CStr = c"PKCS#11 token PIN";
         let list = [params::utf8(OSSL_PASSPHRASE_PARAM_INFO, info), params::END];
-        let mut buffer = [0u8; 1024];
-        let mut length = 0;
-        // SAFETY: by the contract of `new`; the callback writes at most the buffer's size, and its length.
-        let answered = unsafe {
-            callback(buffer.as_mut_ptr().cast(), buffer.len(), &mut length, list.as_ptr(), self.argument)
-        };
-        let pin = buffer
-            .get(..length)
-            .filter(|pin| answered == 1 && !pin.is_empty())
-            .map(|pin| Secret::new(pin.to_vec()));
-        buffer.zeroize();
-        pin
+        Secret::fill("the application", |room| {
+            let mut length = 0;
+            // SAFETY: by the contract of `new`; the callback writes at most the buffer's size, and its length.
+            let answered = unsafe {
+                callback(room.as_mut_ptr().cast(), room.len(), &mut length, list.as_ptr(), self.argument)
+            };
+            if answered != 1 || length == 0 || length > room.len() {
+                return Err("no answer".into());
+            }
+            Ok(length)
+        })
+        .ok()
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use super::{asym_cipher, decoder, key_exchange, keymgmt, signature, store, table};
+use super::{asym_cipher, decoder, fips, key_exchange, keymgmt, signature, store, table};
 use crate::bindings::*;
 use crate::error::REASONS;
 use crate::fence::fence;
@@ -67,7 +67,7 @@ const VERSION: &std::ffi::CStr =
 
 /// The lists are complete from the start, whatever the token can do: libcrypto remembers them.
 unsafe extern "C" fn query_operation(
-    _context: *mut c_void,
+    context: *mut c_void,
     operation: c_int,
     no_cache: *mut c_int,
 ) -> *const OSSL_ALGORITHM {
@@ -76,14 +76,24 @@ unsafe extern "C" fn query_operation(
         if let Some(no_cache) = unsafe { strongroom_ffi::pointer::reference_mut(no_cache) } {
             *no_cache = 0;
         }
-        match operation as u32 {
+        let operation = operation as u32;
+        let list = match operation {
             OSSL_OP_KEYMGMT => keymgmt::ALGORITHMS.as_ptr(),
             OSSL_OP_SIGNATURE => signature::ALGORITHMS.as_ptr(),
             OSSL_OP_KEYEXCH => key_exchange::ALGORITHMS.as_ptr(),
             OSSL_OP_ASYM_CIPHER => asym_cipher::ALGORITHMS.as_ptr(),
             OSSL_OP_STORE => store::ALGORITHMS.as_ptr(),
             OSSL_OP_DECODER => decoder::ALGORITHMS.as_ptr(),
-            _ => std::ptr::null(),
+            _ => return std::ptr::null(),
+        };
+        // SAFETY: libcrypto's pointer to our provider, which lives for the call.
+        match unsafe { strongroom_ffi::pointer::reference(context.cast_const().cast::<Provider>()) } {
+            Some(provider) if provider.tokens.settings.blocked.contains(operation) => std::ptr::null(),
+            // SAFETY: the list is one of ours, which are terminated.
+            Some(provider) if provider.tokens.settings.assume_fips => unsafe {
+                fips::with_property(operation, list)
+            },
+            _ => list,
         }
     })
 }

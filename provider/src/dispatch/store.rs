@@ -8,6 +8,7 @@ use std::sync::Arc;
 use strongroom_ffi::pointer;
 
 use super::passphrase::Passphrase;
+use super::search::Criteria;
 use super::{Algorithms, LAST, algorithm, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
@@ -43,6 +44,8 @@ struct Loader {
     provider: Arc<Provider>,
     uri: Uri,
     wanted: Wanted,
+    /// What else the objects must be.
+    criteria: Criteria,
     /// What is still to be delivered; `None` until the token has been asked.
     objects: Option<VecDeque<Object>>,
 }
@@ -59,9 +62,14 @@ unsafe extern "C" fn open(provider: *mut c_void, uri: *const c_char) -> *mut c_v
             return ptr::null_mut();
         }
         match provider.report(Uri::parse(uri).map_err(Error::from)) {
-            Some(uri) => {
-                Box::into_raw(Box::new(Loader { provider, uri, wanted: EVERYTHING, objects: None })).cast()
-            }
+            Some(uri) => Box::into_raw(Box::new(Loader {
+                provider,
+                uri,
+                wanted: EVERYTHING,
+                criteria: Criteria::default(),
+                objects: None,
+            }))
+            .cast(),
             None => ptr::null_mut(),
         }
     })
@@ -79,8 +87,16 @@ unsafe fn loader<'a>(pointer: *mut c_void) -> Option<&'a mut Loader> {
 
 unsafe extern "C" fn settable_ctx_params(_provider: *mut c_void) -> *const OSSL_PARAM {
     fence(ptr::null(), || {
-        static LIST: Descriptions<2> =
-            Descriptions::new([describe(OSSL_STORE_PARAM_EXPECT, OSSL_PARAM_INTEGER), END]);
+        static LIST: Descriptions<8> = Descriptions::new([
+            describe(OSSL_STORE_PARAM_EXPECT, OSSL_PARAM_INTEGER),
+            describe(OSSL_STORE_PARAM_SUBJECT, OSSL_PARAM_OCTET_STRING),
+            describe(OSSL_STORE_PARAM_ISSUER, OSSL_PARAM_OCTET_STRING),
+            describe(OSSL_STORE_PARAM_SERIAL, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_STORE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING),
+            describe(OSSL_STORE_PARAM_FINGERPRINT, OSSL_PARAM_OCTET_STRING),
+            describe(OSSL_STORE_PARAM_ALIAS, OSSL_PARAM_UTF8_STRING),
+            END,
+        ]);
         LIST.as_ptr()
     })
 }
@@ -98,7 +114,7 @@ unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PA
                 _ => NOTHING,
             };
         }
-        1
+        loader.provider.status(loader.criteria.set(params))
     })
 }
 
@@ -122,7 +138,7 @@ unsafe extern "C" fn load(
         if loader.objects.is_none() {
             // Empty from here on, whatever happens.
             loader.objects = Some(VecDeque::new());
-            let found = find(&provider, &loader.uri, loader.wanted, passphrase);
+            let found = loader.find(passphrase);
             match provider.report(found) {
                 Some(found) => loader.objects = Some(found.into()),
                 None => return 0,
@@ -136,15 +152,28 @@ unsafe extern "C" fn load(
     })
 }
 
-fn find(provider: &Arc<Provider>, uri: &Uri, wanted: Wanted, passphrase: Passphrase) -> Result<Vec<Object>> {
-    let mut prompt = || passphrase.ask();
-    if wanted.narrowed(uri) == NOTHING {
-        return Err(Error::NotFound {
-            uri: uri.to_string(),
-            found: "its type is not the one that is wanted".into(),
-        });
+impl Loader {
+    /// Asks the token for what fits.
+    fn find(&self, passphrase: Passphrase) -> Result<Vec<Object>> {
+        let Loader { provider, criteria, .. } = self;
+        let uri = criteria.narrow(&self.uri)?;
+        let wanted = criteria.wanted(self.wanted);
+        if wanted.narrowed(&uri) == NOTHING {
+            return Err(Error::NotFound {
+                uri: uri.to_string(),
+                found: "its type is not the one that is wanted".into(),
+            });
+        }
+        let mut found = provider.tokens.find(&provider.openssl, &uri, wanted, &mut || passphrase.ask())?;
+        found.retain(|object| criteria.fit(&provider.openssl, object));
+        if found.is_empty() {
+            return Err(Error::NotFound {
+                uri: uri.to_string(),
+                found: "no object has what is searched for".into(),
+            });
+        }
+        Ok(found)
     }
-    provider.tokens.find(&provider.openssl, uri, wanted, &mut prompt)
 }
 
 /// Hands an object to libcrypto's callback. A key goes by reference: the address of a pointer to it, which our

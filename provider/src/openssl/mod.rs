@@ -9,7 +9,7 @@ mod digest;
 mod key_derivation;
 mod public_key;
 
-pub use certificate::certificate_public_key;
+pub use certificate::{Certificate, Name, certificate_public_key, digest_by_name};
 pub use context::Context;
 pub use digest::{Digest, Hash, MAX_DIGEST};
 pub use key_derivation::x963_kdf;

@@ -3,6 +3,7 @@
 use cryptoki_sys::*;
 
 use super::attribute::{Template, boolean};
+use super::library;
 use super::module::Module;
 use super::process::{is_stale, listing};
 use super::public::public_key;
@@ -13,6 +14,7 @@ use super::{Fingerprint, KeyKind, PrivateKey, Tokens};
 use crate::error::{Error, Result};
 use crate::openssl::{Context, Digest, Hash, PublicKey};
 use crate::pin::{self, Prompt, Secret};
+use crate::settings::Login;
 use crate::trace;
 use strongroom_uri::{ObjectType, Uri};
 
@@ -64,7 +66,7 @@ impl Tokens {
         trace::subject(|| uri);
         let wanted = wanted.narrowed(uri);
         self.recovering(|operation| {
-            check_library(operation.module, uri)?;
+            library::check(operation.module, uri)?;
             let mut slots = operation.slots(false)?;
             if !slots.iter().any(|slot| slot.fits(uri)) {
                 slots = operation.slots(true)?;
@@ -91,13 +93,13 @@ impl Tokens {
                     other => other?,
                 }
             }
-            let count = objects.iter().filter(|object| matches!(object, Object::Private(_))).count();
-            if count > 1 && (uri.object.is_some() || uri.id.is_some()) {
-                return Err(Error::Ambiguous { uri: uri.to_string(), count });
+            let count = private_keys(&objects).count();
+            if count > 1 && uri.names_an_object() {
+                return Err(ambiguous(uri, &objects));
             }
             match search.left_out {
                 // Saying "not found" of what was left out would mislead.
-                Some(error) if wanted.private && count == 0 => Err(error),
+                Some(error) if (wanted.private && count == 0) || objects.is_empty() => Err(error),
                 _ if objects.is_empty() => Err(Error::NotFound {
                     uri: uri.to_string(),
                     found: format!(
@@ -111,28 +113,22 @@ impl Tokens {
     }
 }
 
-/// The URI's library-* attributes must fit the module.
-fn check_library(module: &Module, uri: &Uri) -> Result<()> {
-    if uri.library_manufacturer.is_none()
-        && uri.library_description.is_none()
-        && uri.library_version.is_none()
-    {
-        return Ok(());
+fn private_keys(objects: &[Object]) -> impl Iterator<Item = &PrivateKey> {
+    objects.iter().filter_map(|object| match object {
+        Object::Private(key) => Some(key),
+        _ => None,
+    })
+}
+
+/// The error of a URI that names several private keys, with the names that tell them apart.
+pub fn ambiguous(uri: &Uri, objects: &[Object]) -> Error {
+    const SHOWN: usize = 8;
+    let mut names: Vec<_> = private_keys(objects).take(SHOWN).map(PrivateKey::name).collect();
+    let count = private_keys(objects).count();
+    if count > SHOWN {
+        names.push("…".into());
     }
-    let info = module.info().map_err(|rv| Error::token("C_GetInfo", "the module", rv))?;
-    let fits = |wanted: &Option<String>, field: &[u8]| {
-        wanted
-            .as_deref()
-            .is_none_or(|wanted| wanted == String::from_utf8_lossy(field).trim_end_matches([' ', '\0']))
-    };
-    let version = (info.libraryVersion.major, info.libraryVersion.minor);
-    if fits(&uri.library_manufacturer, &info.manufacturerID)
-        && fits(&uri.library_description, &info.libraryDescription)
-        && uri.library_version.is_none_or(|wanted| wanted == version)
-    {
-        return Ok(());
-    }
-    Err(Error::NoToken { uri: uri.to_string(), found: "the module is another library".into(), away: false })
+    Error::Ambiguous { uri: uri.to_string(), count, keys: names.join(", ") }
 }
 
 fn holders(slots: &[&Slot]) -> String {
@@ -178,8 +174,31 @@ impl Search<'_> {
         wanted: Wanted,
         objects: &mut Vec<Object>,
     ) -> Result<()> {
+        let log_in_first = wanted.private || self.tokens.settings.login == Login::Always;
+        let mut pin = if log_in_first { self.log_in(slot, session)? } else { None };
+        let before = objects.len();
+        self.visible(slot, session, wanted, pin.clone(), objects)?;
+        if objects.len() > before || !slot.login_required || !wanted.public && !wanted.certificates {
+            return Ok(());
+        }
+        // Not seen without a log-in: with one more may be.
+        if !log_in_first && self.tokens.settings.login == Login::Auto {
+            pin = self.log_in(slot, session)?;
+            self.visible(slot, session, wanted, pin.clone(), objects)?;
+        }
+        Ok(())
+    }
+
+    /// The objects that the token shows now.
+    fn visible(
+        &mut self,
+        slot: &Slot,
+        session: &Session,
+        wanted: Wanted,
+        pin: Option<Secret>,
+        objects: &mut Vec<Object>,
+    ) -> Result<()> {
         if wanted.private {
-            let pin = self.log_in(slot, session)?;
             for handle in self.handles(session, CKO_PRIVATE_KEY)? {
                 match self.private_key(slot, session, handle, pin.clone()) {
                     Ok(key) => objects.push(Object::Private(key)),
@@ -190,7 +209,12 @@ impl Search<'_> {
             }
         }
         if wanted.public {
-            for handle in self.handles(session, CKO_PUBLIC_KEY)? {
+            let mut handles = self.handles(session, CKO_PUBLIC_KEY)?;
+            if handles.is_empty() && !wanted.private && self.uri.kind.is_none() {
+                // A public key without an object of its own is that of the private key.
+                handles = self.handles(session, CKO_PRIVATE_KEY)?;
+            }
+            for handle in handles {
                 // A key of a type that is not ours is not listed.
                 if let Ok((kind, key)) = public_key(self.module, session, handle, self.context, None) {
                     objects.push(Object::Public(kind, key));
@@ -269,25 +293,50 @@ impl Search<'_> {
 
     /// Logs in where the token wants it. Returns the PIN that other processes will need, if there is one.
     fn log_in(&mut self, slot: &Slot, session: &Session) -> Result<Option<Secret>> {
-        if slot.login_required && !self.alone && slot.known_pin().is_none() {
-            // A PIN that is meant for one token must not count as a wrong one on the others.
-            self.left_out =
-                Some(Error::PinMissing { token: "that the URI means: several fit, add token=".into() });
-            return Ok(None);
+        if !slot.login_required {
+            return pin::from_uri(self.uri, &self.tokens.settings.sources);
         }
-        let mut pin = pin::from_uri(self.uri)?;
-        if pin.is_none() && slot.login_required {
-            pin = self.tokens.settings.pin.clone()?.or_else(|| slot.known_pin()).or_else(|| (self.prompt)());
-        }
-        let Some(pin) = pin else {
-            if slot.login_required {
-                self.left_out = Some(Error::PinMissing { token: slot.token.label.clone() });
-            }
+        let Some(pin) = self.pin(slot)? else {
+            let token = if self.alone {
+                slot.token.label.clone()
+            } else {
+                "that the URI means: several fit, add token=".into()
+            };
+            self.left_out = Some(Error::PinMissing { token });
             return Ok(None);
         };
-        if slot.login_required {
-            slot.login(self.module, session, &pin)?;
-        }
+        slot.login(self.module, session, &pin)?;
         Ok(Some(pin))
+    }
+
+    /// The PIN to log in with, of the first source that has one.
+    fn pin(&mut self, slot: &Slot) -> Result<Option<Secret>> {
+        let settings = &self.tokens.settings;
+        let known = slot.known_pin();
+        if !self.alone {
+            // A PIN that is meant for one token must not count as a wrong one on the others: only what is of this one.
+            return match known {
+                Some(pin) => Ok(Some(pin)),
+                None => settings.sources.credential_of(&slot.token.label),
+            };
+        }
+        if pin::is_from_program(self.uri) && known.is_some() {
+            // Once is enough.
+            return Ok(known);
+        }
+        if let Some(pin) = pin::from_uri(self.uri, &settings.sources)? {
+            return Ok(Some(pin));
+        }
+        let is_refused = |pin: &Secret| self.tokens.log_ins.is_refused(&slot.token, pin);
+        if let Some(pin) = settings.pin.pin(is_refused)? {
+            return Ok(Some(pin));
+        }
+        if known.is_some() {
+            return Ok(known);
+        }
+        match settings.sources.credential_for(&slot.token.label)? {
+            Some(pin) => Ok(Some(pin)),
+            None => Ok((self.prompt)()),
+        }
     }
 }

@@ -102,8 +102,11 @@ impl KeyUse<'_> {
         init()?.map_err(|rv| self.failed(function, rv))?;
         self.begun.set(true);
         let Attempt { module, slot, session, key, .. } = *self.attempt;
-        match &key.pin {
-            Some(pin) if key.always_authenticate => slot.login_for_one_use(module, session, pin),
+        if !key.always_authenticate {
+            return Ok(());
+        }
+        match slot.pin_of(key) {
+            Some(pin) => slot.login_for_one_use(module, session, &pin),
             _ => Ok(()),
         }
     }
@@ -128,9 +131,9 @@ impl Attempt<'_> {
     fn prepare(&self) -> Result<CK_OBJECT_HANDLE> {
         let Attempt { context, module, slot, session, key } = *self;
         if slot.login_required
-            && let Some(pin) = &key.pin
+            && let Some(pin) = slot.pin_of(key)
         {
-            slot.login(module, session, pin)?;
+            slot.login(module, session, &pin)?;
         }
         let handle = slot.handle(module, session, key, context).map_err(|error| self.missing_pin(error))?;
         key.remembered.set(Found { slot, epoch: session.epoch, handle });
@@ -140,7 +143,7 @@ impl Attempt<'_> {
     /// Without a PIN the application may have logged in, or the key be a public object; that neither is so shows now.
     fn missing_pin(&self, error: Error) -> Error {
         match error.rv() {
-            Some(CKR_USER_NOT_LOGGED_IN) if self.key.pin.is_none() => {
+            Some(CKR_USER_NOT_LOGGED_IN) if self.slot.pin_of(self.key).is_none() => {
                 Error::PinMissing { token: self.slot.token.label.clone() }
             }
             _ => error,

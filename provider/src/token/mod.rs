@@ -7,11 +7,13 @@
 //! - [`module`]: the module's functions, with lengths and pointers taken care of;
 //! - [`process`]: what is known in this process: slots, sessions, log-in, handles; [`remembered`]: the short cut to them,
 //!   by which a signature takes no lock that another thread may hold;
+//! - [`login`]: log-ins; [`attempts`] and [`known_pins`]: what parents and siblings know of PINs;
 //! - [`kind`]: the key types, one row for each;
 //! - [`find`]: from a URI to objects; [`public`]: a key object's public half;
 //! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
 //!   [`decrypt`](Tokens::decrypt) and [`derive`](Tokens::derive);
 
+mod attempts;
 mod attribute;
 mod decrypt;
 mod derive;
@@ -19,6 +21,9 @@ mod find;
 mod gate;
 mod key_use;
 mod kind;
+mod known_pins;
+mod library;
+mod login;
 mod module;
 mod process;
 mod public;
@@ -29,15 +34,18 @@ mod slot;
 
 pub use decrypt::{RsaCipher, is_not_offered};
 pub use derive::Agreement;
-pub use find::{Object, Wanted};
+pub use find::{Object, Wanted, ambiguous};
 pub use kind::{Functions, KeyKind, Kind, Table, kinds};
 pub use sign::Mechanism;
+
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::openssl::{Context, PublicKey};
 use crate::per_process::PerProcess;
 use crate::pin::Secret;
 use crate::settings::Settings;
+use login::LogIns;
 use module::Module;
 use process::Process;
 use remembered::Remembered;
@@ -46,7 +54,9 @@ use remembered::Remembered;
 pub struct Tokens {
     /// A module that cannot be loaded is an error of the first operation, not of OpenSSL's start.
     module: Result<Module>,
-    settings: Settings,
+    /// What openssl.cnf says.
+    pub settings: Settings,
+    log_ins: Arc<LogIns>,
     process: PerProcess<Process>,
 }
 
@@ -55,7 +65,22 @@ impl Tokens {
     /// modules read their environment when they are loaded or first initialised, and web servers' workers have
     /// none.
     pub fn new(settings: Settings) -> Self {
-        Tokens { module: Module::load(&settings.module), settings, process: PerProcess::new() }
+        let module = match &settings.fault {
+            Some(fault) => Err(fault.clone()),
+            None => Module::load_first(&settings.modules, !settings.no_allowed_mechanisms),
+        };
+        let log_ins = Arc::new(LogIns::new(settings.user));
+        Tokens { module, settings, log_ins, process: PerProcess::new() }
+    }
+
+    /// Initialises the module, and looks which tokens there are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Module`](crate::error::Error::Module) and [`Error::Setting`](crate::error::Error::Setting) if there is none,
+    /// [`Error::Token`](crate::error::Error::Token) with the module's own error.
+    pub fn start(&self) -> Result<()> {
+        self.recovering(|operation| operation.slots(true).map(drop))
     }
 
     /// How many threads may sign for ASYNC jobs.

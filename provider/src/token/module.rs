@@ -1,16 +1,16 @@
 //! A PKCS#11 module's functions (PKCS#11 2.40, section 5), with pointers and lengths taken care of.
 
 use std::ffi::{CString, c_void};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 use cryptoki_sys::*;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use strongroom_ffi::pointer;
-use zeroize::Zeroize;
 
 use super::attribute::Template;
 use crate::error::{Error, Result};
+use crate::pin::Secret;
 use crate::trace;
 
 /// The result of one PKCS#11 function: the value, or its CK_RV.
@@ -23,6 +23,10 @@ const MAX_ATTRIBUTE: usize = 1 << 20;
 
 /// A loaded module. It is never unloaded: its threads and exit handlers may outlive every key.
 pub struct Module {
+    /// The file that it was loaded from, as it was named.
+    pub path: PathBuf,
+    /// Whether it may be asked for CKA_ALLOWED_MECHANISMS.
+    pub has_allowed_mechanisms: bool,
     functions: &'static CK_FUNCTION_LIST,
 }
 
@@ -45,6 +49,24 @@ macro_rules! call {
 }
 
 impl Module {
+    /// Loads the first module that can be. `has_allowed_mechanisms` is false for one that takes offence at
+    /// CKA_ALLOWED_MECHANISMS.
+    ///
+    /// # Errors
+    ///
+    /// That of the first one.
+    pub fn load_first(paths: &[PathBuf], has_allowed_mechanisms: bool) -> Result<Self> {
+        let mut failed = Error::Module { module: "(none)".into(), why: "no module is named".into() };
+        for (at, path) in paths.iter().enumerate() {
+            match Self::load(path) {
+                Err(error) if at == 0 => failed = error,
+                Err(_) => {}
+                loaded => return loaded.map(|module| Module { has_allowed_mechanisms, ..module }),
+            }
+        }
+        Err(failed)
+    }
+
     /// Loads the module at `path` and takes its function list.
     ///
     /// # Errors
@@ -74,7 +96,9 @@ impl Module {
         };
         std::mem::forget(library);
         match functions {
-            Some(functions) if matches!(functions.version.major, 2 | 3) => Ok(Module { functions }),
+            Some(functions) if matches!(functions.version.major, 2 | 3) => {
+                Ok(Module { path: path.to_owned(), has_allowed_mechanisms: true, functions })
+            }
             _ => Err(failed("its function list is of another version than 2 or 3".into())),
         }
     }
@@ -162,13 +186,18 @@ impl Module {
     }
 
     /// C_Login as `user` (CKU_USER, CKU_CONTEXT_SPECIFIC).
-    pub fn login(&self, session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: &[u8]) -> Rv<()> {
+    pub fn login(&self, session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: &Secret) -> Rv<()> {
         // A copy, because the function takes a pointer that it might write through.
-        let mut pin = pin.to_vec();
+        let mut copy = pin.copy().ok_or(CKR_HOST_MEMORY)?;
+        let pin = copy.bytes_mut();
         // SAFETY: the pin has that many bytes.
-        let result = unsafe { call!(self, C_Login, session, user, pin.as_mut_ptr(), pin.len() as CK_ULONG) };
-        pin.zeroize();
-        result
+        unsafe { call!(self, C_Login, session, user, pin.as_mut_ptr(), pin.len() as CK_ULONG) }
+    }
+
+    /// C_Logout.
+    pub fn logout(&self, session: CK_SESSION_HANDLE) -> Rv<()> {
+        // SAFETY: takes a handle.
+        unsafe { call!(self, C_Logout, session) }
     }
 
     /// C_FindObjectsInit, C_FindObjects and C_FindObjectsFinal: at most `limit` handles of objects that fit.

@@ -52,7 +52,7 @@ pub struct Operation<'a> {
     process: &'static Process,
     /// Which initialisation of the module it relies on.
     times: u64,
-    always_log_in: bool,
+    tokens: &'a Tokens,
     _pass: Pass<'static>,
 }
 
@@ -110,7 +110,7 @@ impl Tokens {
                     generation: process.generation,
                     process,
                     times: process.times.load(Ordering::Relaxed),
-                    always_log_in: self.settings.always_log_in,
+                    tokens: self,
                     _pass: pass,
                 });
             }
@@ -132,7 +132,7 @@ impl Tokens {
             Ok(()) => process.ours.store(true, Ordering::Relaxed),
             Err(CKR_CRYPTOKI_ALREADY_INITIALIZED) => {}
             Err(rv) => {
-                return Err(Error::token("C_Initialize", self.settings.module.display().to_string(), rv));
+                return Err(Error::token("C_Initialize", module.path.display().to_string(), rv));
             }
         }
         *initialised = Some(Instant::now());
@@ -190,7 +190,8 @@ impl Operation<'_> {
         let mut slots = self.process.slots();
         let mut present = Vec::with_capacity(ids.len());
         for id in ids {
-            let Some(slot) = Slot::new(self.module, id, self.always_log_in, self.generation) else {
+            let Tokens { settings, log_ins, .. } = self.tokens;
+            let Some(slot) = Slot::new(self.module, id, settings, log_ins, self.generation) else {
                 continue;
             };
             // A token that was here before keeps its sessions and its log-in; another token in its slot does not.

@@ -168,8 +168,12 @@ struct Attributes {
 
 impl Attributes {
     fn read(module: &Module, session: &Session, object: CK_OBJECT_HANDLE) -> Result<Self> {
+        let types = match TYPES.split_last() {
+            Some((&CKA_ALLOWED_MECHANISMS, others)) if !module.has_allowed_mechanisms => others,
+            _ => &TYPES,
+        };
         let values = module
-            .attributes(session.handle, object, &TYPES)
+            .attributes(session.handle, object, types)
             .map_err(|rv| Error::token("C_GetAttributeValue", "a key object", rv))?;
         let mut values = values.into_iter();
         let mut next = || values.next().flatten().filter(|value| !value.is_empty());

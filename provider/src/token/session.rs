@@ -12,9 +12,6 @@ use crate::thread_place::thread_place;
 /// How long an operation waits for a session when the token gives no more.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// The most sessions that are kept for later. Operations beyond open one for themselves.
-const PLACES: usize = 256;
-
 /// The sessions of one token in one process: one for each operation that runs at the same time. Each thread begins to look at
 /// a place of its own, so that threads do not meet as long as there are sessions; only who finds none, and cannot open one,
 /// waits behind a lock.
@@ -58,19 +55,18 @@ pub struct Session<'a> {
     keep: bool,
 }
 
-impl Default for Sessions {
-    fn default() -> Self {
+impl Sessions {
+    /// A pool that keeps at most so many sessions for later. Operations beyond open one for themselves.
+    pub fn new(places: usize) -> Self {
         Sessions {
-            places: (0..PLACES).map(|_| Place::default()).collect(),
+            places: (0..places).map(|_| Place::default()).collect(),
             epoch: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             waiters: Mutex::default(),
             returned: Condvar::new(),
         }
     }
-}
 
-impl Sessions {
     /// Takes a session, opening one where none is idle. When the token has no more (CKR_SESSION_COUNT), waits up
     /// to 10 s for one of ours.
     pub fn take<'a>(&'a self, module: &'a Module, slot: CK_SLOT_ID) -> Rv<Session<'a>> {
@@ -185,7 +181,7 @@ impl Sessions {
 
     /// All places, this thread's first.
     fn own_place_first(&self) -> impl Iterator<Item = &Place> {
-        let (before, from) = self.places.split_at(thread_place(PLACES));
+        let (before, from) = self.places.split_at(thread_place(self.places.len()));
         from.iter().chain(before)
     }
 }

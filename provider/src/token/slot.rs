@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use cryptoki_sys::*;
 
 use super::attribute::Template;
+use super::login::{LogIns, Login};
 use super::module::Module;
 use super::public::public_key;
 use super::session::{Session, Sessions};
 use super::{Fingerprint, PrivateKey, TokenIdentity};
-use crate::error::{Error, Result, Rv};
+use crate::error::{Error, Result};
 use crate::openssl::Context;
-use crate::pin::Secret;
+use crate::settings::{self, Settings};
 use strongroom_uri::Uri;
 
 /// The most keys of one id and label among which the right one is looked for.
@@ -21,7 +22,7 @@ const MAX_CANDIDATES: usize = 64;
 
 /// A token that is there, with what this process has with it.
 pub struct Slot {
-    id: CK_SLOT_ID,
+    pub(super) id: CK_SLOT_ID,
     /// The process whose it is.
     pub generation: u64,
     /// The token was there when the module was asked last.
@@ -35,24 +36,23 @@ pub struct Slot {
     /// The token shows private objects only after a log-in (CKF_LOGIN_REQUIRED).
     pub login_required: bool,
     sessions: Sessions,
-    login: Mutex<Login>,
+    /// What all processes know of log-ins.
+    pub(super) log_ins: Arc<LogIns>,
+    /// What this one does.
+    pub(super) login: Mutex<Login>,
     /// Handles of private keys, each with the epoch of the sessions in which it is valid.
     handles: RwLock<HashMap<Fingerprint, (u64, CK_OBJECT_HANDLE)>>,
 }
 
-#[derive(Default)]
-struct Login {
-    /// The epoch of the sessions that are logged in.
-    epoch: Option<u64>,
-    /// The PIN that the token took.
-    pin: Option<Secret>,
-    /// A PIN that the token refused, and how. It is not tried again in this process.
-    refused: Option<(Secret, CK_RV)>,
-}
-
 impl Slot {
     /// Asks the module about a slot; `None` if its token has gone or is not initialised.
-    pub fn new(module: &Module, id: CK_SLOT_ID, always_log_in: bool, generation: u64) -> Option<Self> {
+    pub fn new(
+        module: &Module,
+        id: CK_SLOT_ID,
+        settings: &Settings,
+        log_ins: &Arc<LogIns>,
+        generation: u64,
+    ) -> Option<Self> {
         let info = module.token_info(id).ok()?;
         if info.flags & CKF_TOKEN_INITIALIZED == 0 {
             return None;
@@ -67,8 +67,9 @@ impl Slot {
             model: unpadded(&info.model),
             slot_description: unpadded(&slot.slotDescription),
             slot_manufacturer: unpadded(&slot.manufacturerID),
-            login_required: always_log_in || info.flags & CKF_LOGIN_REQUIRED != 0,
-            sessions: Sessions::default(),
+            login_required: settings.login == settings::Login::Always || info.flags & CKF_LOGIN_REQUIRED != 0,
+            sessions: Sessions::new(settings.sessions),
+            log_ins: log_ins.clone(),
             login: Mutex::default(),
             handles: RwLock::default(),
         })
@@ -91,7 +92,9 @@ impl Slot {
 
     /// Whether the token is one that the URI allows.
     pub fn fits(&self, uri: &Uri) -> bool {
-        let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+        let fits = |wanted: &Option<String>, is: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted.trim_end_matches(' ') == is)
+        };
         fits(&uri.token, &self.token.label)
             && fits(&uri.serial, &self.token.serial)
             && fits(&uri.manufacturer, &self.manufacturer)
@@ -104,70 +107,6 @@ impl Slot {
     /// Takes a session with the token.
     pub fn session<'a>(&'a self, module: &'a Module) -> Result<Session<'a>> {
         self.sessions.take(module, self.id).map_err(|rv| Error::token("C_OpenSession", self.name(), rv))
-    }
-
-    /// Logs in, unless the session is logged in already.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::PinRefused`] for a wrong PIN, for the same wrong PIN again without asking the token, for another PIN than
-    /// the one that this process is logged in with, and if one more wrong PIN would lock the token.
-    pub fn login(&self, module: &Module, session: &Session, pin: &Secret) -> Result<()> {
-        let mut login = self.lock_login();
-        let refused = |why: String| Error::PinRefused { token: self.token.label.clone(), why };
-        if login.epoch == Some(session.epoch) {
-            return match &login.pin {
-                Some(good) if good.bytes() != pin.bytes() => {
-                    Err(refused("it is not the one that this process is logged in with".into()))
-                }
-                _ => Ok(()),
-            };
-        }
-        login.not_refused(pin).map_err(|rv| refused(Rv(rv).to_string()))?;
-        let flags = module.token_info(self.id).map_or(0, |info| info.flags);
-        if flags & CKF_USER_PIN_LOCKED != 0 {
-            return Err(refused("it is locked; unlock it first".into()));
-        }
-        if flags & CKF_USER_PIN_FINAL_TRY != 0 && login.pin.is_none() {
-            return Err(refused(
-                "one more wrong PIN would lock it; log in once by hand, as with pkcs11-tool --login".into(),
-            ));
-        }
-        match module.login(session.handle, CKU_USER, pin.bytes()) {
-            Ok(()) => login.pin = Some(pin.clone()),
-            // By the application, or by a parent process whose module's state survived the fork.
-            Err(CKR_USER_ALREADY_LOGGED_IN) => {}
-            Err(rv) if is_refusal(rv) => {
-                login.refused = Some((pin.clone(), rv));
-                return Err(refused(Rv(rv).to_string()));
-            }
-            Err(rv) => return Err(Error::token("C_Login", self.name(), rv)),
-        }
-        login.epoch = Some(session.epoch);
-        Ok(())
-    }
-
-    /// Logs in for one use of a key that wants it each time (CKA_ALWAYS_AUTHENTICATE).
-    ///
-    /// # Errors
-    ///
-    /// As [`login`](Self::login).
-    pub fn login_for_one_use(&self, module: &Module, session: &Session, pin: &Secret) -> Result<()> {
-        let mut login = self.lock_login();
-        let refused = |rv| Error::PinRefused { token: self.token.label.clone(), why: Rv(rv).to_string() };
-        login.not_refused(pin).map_err(refused)?;
-        module.login(session.handle, CKU_CONTEXT_SPECIFIC, pin.bytes()).map_err(|rv| {
-            if is_refusal(rv) {
-                login.refused = Some((pin.clone(), rv));
-                return refused(rv);
-            }
-            Error::token("C_Login", self.name(), rv)
-        })
-    }
-
-    /// The PIN that this process is logged in with, if it knows it.
-    pub fn known_pin(&self) -> Option<Secret> {
-        self.lock_login().pin.clone()
     }
 
     /// The handle of a key, looked up once for each life of the sessions. What is found must have the public half
@@ -240,36 +179,9 @@ impl Slot {
     pub fn name(&self) -> String {
         format!("token \"{}\"", self.token.label)
     }
-
-    fn lock_login(&self) -> MutexGuard<'_, Login> {
-        self.login.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Login {
-    /// The error with which the token refused this PIN before.
-    fn not_refused(&self, pin: &Secret) -> std::result::Result<(), CK_RV> {
-        match &self.refused {
-            Some((refused, rv)) if refused.bytes() == pin.bytes() => Err(*rv),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Errors of C_Login that say that the PIN is wrong, or that none will do.
-fn is_refusal(rv: CK_RV) -> bool {
-    matches!(
-        rv,
-        CKR_PIN_INCORRECT
-            | CKR_PIN_INVALID
-            | CKR_PIN_LEN_RANGE
-            | CKR_PIN_EXPIRED
-            | CKR_PIN_LOCKED
-            | CKR_USER_PIN_NOT_INITIALIZED
-    )
 }
 
 /// A blank-padded field as text.
-fn unpadded(field: &[u8]) -> String {
+pub fn unpadded(field: &[u8]) -> String {
     String::from_utf8_lossy(field).trim_end_matches([' ', '\0']).to_owned()
 }

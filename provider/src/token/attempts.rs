@@ -1,0 +1,270 @@
+//! Which PINs tokens took and refused, as all processes know that were forked from the one that loaded the provider.
+//!
+//! A wrong PIN locks a token after a few tries, and a server has many workers. So one of them tries, and the others wait
+//! for what the token says: what it refuses is refused for all. What it took a moment ago needs no such caution.
+//!
+//! The memory is shared and without locks: a process may end anywhere.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cryptoki_sys::CK_RV;
+
+use super::TokenIdentity;
+use crate::pin::Secret;
+
+/// The pairs of token and PIN that are remembered. Beyond, each process is on its own.
+const PLACES: usize = 512;
+
+/// How long the others go without trying one by one after the token took a PIN, in seconds.
+const FRESH: u64 = 2;
+
+/// How long one waits for another process's try, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(2);
+
+/// After so many seconds a process that tries is not believed to end.
+const HANGS: u64 = 60;
+
+/// The memory of one provider and its children.
+pub struct Attempts {
+    /// Shared with all children.
+    places: &'static [Place; PLACES],
+    /// Keyed: what lies in the shared memory tells nothing of a PIN to who does not have ours.
+    hash: RandomState,
+}
+
+/// One token and PIN.
+#[derive(Default)]
+#[repr(C)]
+struct Place {
+    /// Their hash; 0 for a free place.
+    name: AtomicU64,
+    /// One of the states below.
+    state: AtomicU64,
+}
+
+// A state's upper two bits say which it is.
+const UNKNOWN: u64 = 0;
+/// … with the process id in 30 bits, and the second since when in 32.
+const TRIED: u64 = 1 << 62;
+/// … with the second when it was taken.
+const TAKEN: u64 = 2 << 62;
+/// … with the token's CK_RV.
+const REFUSED: u64 = 3 << 62;
+const KINDS: u64 = 3 << 62;
+
+/// The right to try a PIN, until it is dropped.
+pub struct Attempt<'a> {
+    place: Option<&'a Place>,
+    /// The state that says that we are trying, if others wait for us.
+    claim: Option<u64>,
+}
+
+/// Why a PIN is not tried.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The token has refused it, with this error.
+    Refused(CK_RV),
+    /// Another process is trying it, and the token does not answer.
+    Pending,
+}
+
+impl Attempts {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        const SIZE: usize = size_of::<[Place; PLACES]>();
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists. It is all zeros, which is
+        // an array of free places, and it stays mapped.
+        let shared = unsafe {
+            let shared = libc::mmap(
+                ptr::null_mut(),
+                SIZE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            if shared == libc::MAP_FAILED { None } else { shared.cast::<[Place; PLACES]>().as_ref() }
+        };
+        // Without shared memory each process knows what it inherits and learns.
+        let places = shared.unwrap_or_else(|| Box::leak(Box::new(std::array::from_fn(|_| Place::default()))));
+        Attempts { places, hash: RandomState::new() }
+    }
+
+    /// Asks to try a PIN with a token. Waits up to ten seconds while another process does.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`], and the PIN must not be tried.
+    pub fn begin(&self, token: &TokenIdentity, pin: &Secret) -> Result<Attempt<'_>, Refusal> {
+        let Some(place) = self.place(token, pin) else { return Ok(Attempt { place: None, claim: None }) };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let state = place.state.load(Ordering::Acquire);
+            match state & KINDS {
+                REFUSED => return Err(Refusal::Refused(state & !KINDS)),
+                TAKEN if seconds().saturating_sub(state & !KINDS) <= FRESH => {
+                    return Ok(Attempt { place: Some(place), claim: None });
+                }
+                TRIED if !is_abandoned(state) => {
+                    if Instant::now() >= until {
+                        return Err(Refusal::Pending);
+                    }
+                    thread::sleep(GLANCE);
+                    continue;
+                }
+                _ => {}
+            }
+            let claim = TRIED | u64::from(std::process::id() & 0x3fff_ffff) << 32 | seconds() & 0xffff_ffff;
+            if place.state.compare_exchange(state, claim, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return Ok(Attempt { place: Some(place), claim: Some(claim) });
+            }
+        }
+    }
+
+    /// The error with which the token refused a PIN, if it did.
+    pub fn refused(&self, token: &TokenIdentity, pin: &Secret) -> Option<CK_RV> {
+        let state = self.place(token, pin)?.state.load(Ordering::Acquire);
+        (state & KINDS == REFUSED).then_some(state & !KINDS)
+    }
+
+    /// The place of a token and PIN, which has one from now on if there is room.
+    fn place(&self, token: &TokenIdentity, pin: &Secret) -> Option<&Place> {
+        let name = self.hash.hash_one((&token.label, &token.serial, pin.bytes())).max(1);
+        let start = name as usize % PLACES;
+        let (before, from) = self.places.split_at(start);
+        from.iter().chain(before).find(|place| {
+            match place.name.compare_exchange(0, name, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => true,
+                Err(other) => other == name,
+            }
+        })
+    }
+}
+
+impl Attempt<'_> {
+    /// The token took the PIN.
+    pub fn taken(mut self) {
+        self.end(TAKEN | seconds());
+    }
+
+    /// The token refused it.
+    pub fn refused(mut self, rv: CK_RV) {
+        self.end(REFUSED | rv & !KINDS);
+    }
+
+    fn end(&mut self, state: u64) {
+        self.claim = None;
+        if let Some(place) = self.place {
+            place.state.store(state, Ordering::Release);
+        }
+    }
+}
+
+/// Without a word from the token, the next one may try.
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let (Some(place), Some(claim)) = (self.place, self.claim) {
+            let _ = place.state.compare_exchange(claim, UNKNOWN, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether the process that tries has ended, or has been trying for so long that it will not end.
+fn is_abandoned(state: u64) -> bool {
+    let process = (state >> 32 & 0x3fff_ffff) as libc::pid_t;
+    let since = state & 0xffff_ffff;
+    // SAFETY: signal 0 is only a question.
+    let is_gone = unsafe { libc::kill(process, 0) } == -1
+        && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
+    is_gone || (seconds() & 0xffff_ffff).wrapping_sub(since) & 0xffff_ffff > HANGS
+}
+
+/// Seconds of the clock that all processes share and nobody sets.
+fn seconds() -> u64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(label: &str) -> TokenIdentity {
+        TokenIdentity { label: label.into(), serial: "1".into() }
+    }
+
+    fn pin(text: &str) -> Secret {
+        Secret::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_was_refused_is_refused_for_this_token_and_pin_only() {
+        let attempts = Attempts::new();
+        let (tls, other) = (token("tls"), token("other"));
+        attempts.begin(&tls, &pin("1")).unwrap().refused(0xa0);
+        assert_eq!(attempts.begin(&tls, &pin("1")).err(), Some(Refusal::Refused(0xa0)));
+        assert_eq!(attempts.refused(&tls, &pin("1")), Some(0xa0));
+        for (token, pin) in [(&tls, pin("2")), (&other, pin("1"))] {
+            assert_eq!(attempts.refused(token, &pin), None);
+            attempts.begin(token, &pin).unwrap().taken();
+            // At the same time, since it was taken a moment ago.
+            let (_one, _two) = (attempts.begin(token, &pin).unwrap(), attempts.begin(token, &pin).unwrap());
+        }
+    }
+
+    #[test]
+    fn an_attempt_without_an_answer_leaves_the_next_one_free() {
+        let attempts = Attempts::new();
+        drop(attempts.begin(&token("tls"), &pin("1")).unwrap());
+        attempts.begin(&token("tls"), &pin("1")).unwrap().taken();
+    }
+
+    /// Eight processes with the same wrong PIN: one attempt. The one whose turn it is may die over it.
+    #[test]
+    fn one_process_tries_for_all() {
+        let attempts = Attempts::new();
+        let counter = Attempts::new();
+        let (token, pin) = (token("tls"), pin("1"));
+        let count = &counter.places[0].state;
+        // SAFETY: the children use atomics, allocate and sleep, which glibc allows after a fork, and call _exit.
+        let children: Vec<_> = (0..8)
+            .map(|_| unsafe {
+                let child = libc::fork();
+                if child == 0 {
+                    if let Ok(attempt) = attempts.begin(&token, &pin) {
+                        if count.fetch_add(1, Ordering::SeqCst) == 0 {
+                            // Killed in the middle of it.
+                            libc::_exit(0);
+                        }
+                        thread::sleep(Duration::from_millis(100));
+                        attempt.refused(0xa0);
+                    }
+                    libc::_exit(0);
+                }
+                child
+            })
+            .collect();
+        for child in children {
+            let mut status = -1;
+            // SAFETY: a child of ours.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 2, "the one that died, and one for all");
+        assert_eq!(attempts.refused(&token, &pin), Some(0xa0));
+    }
+
+    #[test]
+    fn more_pins_than_places_are_not_remembered() {
+        let attempts = Attempts::new();
+        for number in 0..PLACES + 8 {
+            attempts.begin(&token("tls"), &pin(&number.to_string())).unwrap().refused(0xa0);
+        }
+        assert_eq!(attempts.refused(&token("tls"), &pin("0")), Some(0xa0));
+        assert!(attempts.begin(&token("tls"), &pin(&(PLACES + 7).to_string())).is_ok());
+    }
+}
