@@ -97,6 +97,27 @@ fn every_kind_is_signed_also_after_a_silence() {
     assert_eq!(sign(&channel, &pair[0], Mechanism::Eddsa, &[7; SLOT]), Err(ChannelError::TooLarge));
 }
 
+/// Each is answered: nobody waits for what the engine does not do.
+#[test]
+fn what_is_done_over_the_connection_only_is_refused() {
+    let running = Running::with_partition();
+    let mut client = running.user();
+    let channel = open(&mut client);
+    let key = |client: &mut Client, kind| client.generate(kind, "key").unwrap().swap_remove(0);
+    let (lattice, x25519) = (key(&mut client, KeyType::MlDsa44), key(&mut client, KeyType::X25519));
+    let rsa = key(&mut client, KeyType::Rsa2048);
+    for (key, mechanism, length, expected) in [
+        (&lattice, Mechanism::MlDsa, 64, ErrorCode::Unsupported),
+        (&lattice, Mechanism::Eddsa, 64, ErrorCode::MechanismDoesNotFit),
+        (&x25519, Mechanism::Ecdh, 32, ErrorCode::MechanismDoesNotFit),
+        (&x25519, Mechanism::Eddsa, 32, ErrorCode::KeyMayNot),
+        (&rsa, Mechanism::RsaX509, 256, ErrorCode::MechanismDoesNotFit),
+        (&rsa, Mechanism::RsaPkcsOaep, 256, ErrorCode::MechanismDoesNotFit),
+    ] {
+        assert_eq!(code(sign(&channel, key, mechanism, &vec![1; length])), expected, "{mechanism:?}");
+    }
+}
+
 #[test]
 fn whatever_changes_counts_from_the_next_request_on() {
     let running = Running::with_partition();

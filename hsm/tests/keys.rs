@@ -175,6 +175,9 @@ fn keys_made_by_openssl_are_imported_and_sign() {
         assert!(policy.sign && !policy.local && !policy.always_sensitive && !policy.never_extractable);
         sign_and_verify(&running, &made[0]);
     }
+    let made = import(&mut user, &openssl_key(&["-algorithm", "X25519"]), "agrees").unwrap();
+    let policy = made[0].policy.unwrap();
+    assert!(made[0].key_type() == KeyType::X25519 && policy.derive && !policy.sign);
 }
 
 #[test]
@@ -193,7 +196,7 @@ fn what_is_not_a_sound_key_is_not_imported() {
         ("damaged", damaged),
         ("RSA-1024", openssl_key(&[&RSA[..], &["-pkeyopt", "rsa_keygen_bits:1024"]].concat())),
         ("another curve", openssl_key(&[&EC[..], &["-pkeyopt", "ec_paramgen_curve:secp256k1"]].concat())),
-        ("X25519", openssl_key(&["-algorithm", "X25519"])),
+        ("X448", openssl_key(&["-algorithm", "X448"])),
     ];
     for (what, pkcs8) in wrong {
         assert_eq!(code(import(&mut user, &pkcs8, what)), ErrorCode::KeyMalformed, "{what}");
@@ -380,4 +383,33 @@ fn certificates_and_public_keys_are_stored_beside_keys() {
     assert_eq!(code(create(&mut user, not_a_key)), ErrorCode::KeyMalformed);
     let private = ObjectInfo { class: ObjectClass::PrivateKey.into(), ..ObjectInfo::default() };
     assert_eq!(code(create(&mut user, private)), ErrorCode::AttributeWrong);
+}
+
+/// That others verify it is tested through PKCS#11.
+#[test]
+fn ml_dsa_keys_sign_representatives_over_the_connection_also_after_a_restart() {
+    let mut running = Running::with_partition();
+    for (key_type, length) in [(KeyType::MlDsa44, 2420), (KeyType::MlDsa65, 3309), (KeyType::MlDsa87, 4627)] {
+        let pair = running.user().generate(key_type, "lattice").unwrap();
+        running = running.restart();
+        let mut user = running.user();
+        let signature = user.sign(&pair[0], Mechanism::MlDsa, None, &[7; 64]).unwrap();
+        assert_eq!(signature.len(), length);
+        let mut verify = |data: [u8; 64]| {
+            user.call(Op::Verify(Verify {
+                key: pair[1].object.clone(),
+                mechanism: Mechanism::MlDsa.into(),
+                pss: None,
+                data: data.to_vec(),
+                signature: signature.clone(),
+            }))
+        };
+        verify([7; 64]).unwrap();
+        assert_eq!(code(verify([8; 64])), ErrorCode::SignatureWrong);
+        assert_eq!(code(user.sign(&pair[0], Mechanism::MlDsa, None, &[7; 63])), ErrorCode::DataLength);
+        assert_eq!(
+            code(user.sign(&pair[0], Mechanism::Eddsa, None, &[7; 64])),
+            ErrorCode::MechanismDoesNotFit
+        );
+    }
 }

@@ -47,6 +47,11 @@ impl Sum {
         sum
     }
 
+    /// A digest of at most 64 bytes that was made elsewhere.
+    pub fn of(digest: &[u8]) -> Self {
+        Sum::new([digest, &[]])
+    }
+
     /// The bytes, as a value of their own.
     pub fn into_vec(self) -> Vec<u8> {
         self.to_vec()

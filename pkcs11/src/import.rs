@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Outcome;
 use crate::key::{self, Family, KeyFacts};
+use crate::ml_dsa;
 use crate::template::Template;
 
 /// PKCS#8's PrivateKeyInfo (RFC 5958) without attributes.
@@ -40,16 +41,24 @@ struct EcPrivateKey<'a> {
     private_key: &'a OctetStringRef,
 }
 
+/// ML-DSA's private key in both forms (RFC 9881, 6).
+#[derive(Sequence)]
+struct MlDsaBoth<'a> {
+    seed: &'a OctetStringRef,
+    expanded: &'a OctetStringRef,
+}
+
 /// Builds the PKCS#8 of the private key in `template`.
 ///
 /// # Errors
 ///
-/// `CKR_TEMPLATE_INCOMPLETE` if a part is missing (RSA keys need all of the CRT parts),
+/// `CKR_TEMPLATE_INCOMPLETE` if a part is missing (RSA keys need all of the CRT parts, ML-DSA keys their seed),
 /// `CKR_ATTRIBUTE_VALUE_INVALID` for numbers of a wrong size, and what [`key::of_curve`] says.
 pub fn pkcs8(family: Family, template: &Template<'_>) -> Outcome<Zeroizing<Vec<u8>>> {
     match family {
         Family::Rsa => rsa(template),
-        Family::Ec | Family::Edwards => {
+        Family::MlDsa => ml_dsa(template),
+        Family::Ec | Family::Edwards | Family::Montgomery => {
             let facts = key::of_curve(family, template.required(CKA_EC_PARAMS)?)?;
             curve(facts, template.required(CKA_VALUE)?)
         }
@@ -77,12 +86,36 @@ fn rsa(template: &Template<'_>) -> Outcome<Zeroizing<Vec<u8>>> {
     wrap(facts, &encode(&key)?)
 }
 
+/// RFC 9881, 6: the seed, and the expanded key beside it if that is given too. The partition compares them.
+fn ml_dsa(template: &Template<'_>) -> Outcome<Zeroizing<Vec<u8>>> {
+    let invalid = |_| CKR_ATTRIBUTE_VALUE_INVALID;
+    let set = template.number(CKA_PARAMETER_SET)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
+    let facts = ml_dsa::of_parameter_set(set)?;
+    let seed = template.required(CKA_SEED)?;
+    if seed.len() != ml_dsa::SEED {
+        return Err(CKR_ATTRIBUTE_VALUE_INVALID);
+    }
+    let key = match template.bytes(CKA_VALUE) {
+        Some(value) => encode(&MlDsaBoth {
+            seed: OctetStringRef::new(seed).map_err(invalid)?,
+            expanded: OctetStringRef::new(value).map_err(invalid)?,
+        })?,
+        None => {
+            let mut key = Zeroizing::new(Vec::with_capacity(2 + ml_dsa::SEED));
+            // [0] IMPLICIT OCTET STRING.
+            key.extend_from_slice(&[0x80, ml_dsa::SEED as u8]);
+            key.extend_from_slice(seed);
+            key
+        }
+    };
+    wrap(facts, &key)
+}
+
 fn curve(facts: &KeyFacts, scalar: &[u8]) -> Outcome<Zeroizing<Vec<u8>>> {
-    // CKA_VALUE is a number without its leading zeros; Ed25519's seed is a string of bytes.
+    // CKA_VALUE is a number without its leading zeros; Ed25519's and X25519's is a string of bytes.
     let too_long = scalar.len().saturating_sub(facts.scalar());
     let (excess, scalar) = scalar.split_at(too_long);
-    if excess.iter().any(|byte| *byte != 0)
-        || (facts.family == Family::Edwards && scalar.len() != facts.scalar())
+    if excess.iter().any(|byte| *byte != 0) || (facts.family != Family::Ec && scalar.len() != facts.scalar())
     {
         return Err(CKR_ATTRIBUTE_VALUE_INVALID);
     }
@@ -91,7 +124,7 @@ fn curve(facts: &KeyFacts, scalar: &[u8]) -> Outcome<Zeroizing<Vec<u8>>> {
     padded.extend_from_slice(scalar);
     let scalar = OctetStringRef::new(&padded).map_err(|_| CKR_ATTRIBUTE_VALUE_INVALID)?;
     let key = match facts.family {
-        Family::Edwards => encode(&scalar)?,
+        Family::Edwards | Family::Montgomery => encode(&scalar)?,
         _ => encode(&EcPrivateKey { version: 1, private_key: scalar })?,
     };
     wrap(facts, &key)
@@ -115,6 +148,7 @@ pub fn is_secret(attribute: CK_ATTRIBUTE_TYPE) -> bool {
     matches!(
         attribute,
         CKA_VALUE
+            | CKA_SEED
             | CKA_PRIVATE_EXPONENT
             | CKA_PRIME_1
             | CKA_PRIME_2

@@ -7,6 +7,7 @@ use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use strongroom_protocol::v1::KeyType;
 
 use crate::error::Outcome;
+use crate::ml_dsa;
 
 /// Keys that share mechanisms and attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub enum Family {
     Ec,
     /// `CKK_EC_EDWARDS`.
     Edwards,
+    /// `CKK_EC_MONTGOMERY`.
+    Montgomery,
+    /// `CKK_ML_DSA`.
+    MlDsa,
     /// `CKK_AES`.
     Aes,
 }
@@ -28,13 +33,15 @@ impl Family {
             Family::Rsa => CKK_RSA,
             Family::Ec => CKK_EC,
             Family::Edwards => CKK_EC_EDWARDS,
+            Family::Montgomery => CKK_EC_MONTGOMERY,
+            Family::MlDsa => CKK_ML_DSA,
             Family::Aes => CKK_AES,
         }
     }
 
     /// The family of a `CKA_KEY_TYPE`, if the partition has such keys.
     pub fn of_key_type(key_type: CK_KEY_TYPE) -> Option<Self> {
-        let all = [Family::Rsa, Family::Ec, Family::Edwards, Family::Aes];
+        let all = [Family::Rsa, Family::Ec, Family::Edwards, Family::Montgomery, Family::MlDsa, Family::Aes];
         all.into_iter().find(|family| family.key_type() == key_type)
     }
 
@@ -43,12 +50,24 @@ impl Family {
         self != Family::Aes
     }
 
+    /// Whether such private keys sign.
+    pub fn signs(self) -> bool {
+        !matches!(self, Family::Montgomery | Family::Aes)
+    }
+
+    /// Whether such private keys agree on secrets.
+    pub fn derives(self) -> bool {
+        matches!(self, Family::Ec | Family::Montgomery)
+    }
+
     /// The mechanism that makes such keys: `CKA_KEY_GEN_MECHANISM`.
     pub fn generator(self) -> CK_MECHANISM_TYPE {
         match self {
             Family::Rsa => CKM_RSA_PKCS_KEY_PAIR_GEN,
             Family::Ec => CKM_EC_KEY_PAIR_GEN,
             Family::Edwards => CKM_EC_EDWARDS_KEY_PAIR_GEN,
+            Family::Montgomery => CKM_EC_MONTGOMERY_KEY_PAIR_GEN,
+            Family::MlDsa => CKM_ML_DSA_KEY_PAIR_GEN,
             Family::Aes => CKM_AES_KEY_GEN,
         }
     }
@@ -61,16 +80,16 @@ pub struct KeyFacts {
     pub key_type: KeyType,
     /// Its family.
     pub family: Family,
-    /// The size of the modulus, of the curve's field, or of the secret key, in bits.
+    /// The size of the modulus, of the curve's field, of ML-DSA's public key, or of the secret key, in bits.
     pub bits: usize,
-    /// The size of its signatures in bytes (ECDSA: r and s together); 0 of secret keys.
+    /// The size of its signatures in bytes (ECDSA: r and s together); 0 of keys that do not sign.
     pub signature: usize,
     /// The curve.
     pub curve: Option<ObjectIdentifier>,
 }
 
 impl KeyFacts {
-    /// The size of an EC scalar or of an Ed25519 seed, in bytes.
+    /// The size of an EC scalar, or of a private key of Ed25519 or X25519, in bytes.
     pub fn scalar(&self) -> usize {
         self.bits.div_ceil(8)
     }
@@ -83,13 +102,19 @@ const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 /// RFC 8410, which PKCS#11 3.0 names for Ed25519.
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+/// RFC 8410's name for X25519.
+const X25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.110");
+/// What GnuPG calls X25519.
+const X25519_GNU: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3029.1.5.1");
+/// PKCS#11 3.0's `curveName` for X25519.
+const X25519_NAME: &str = "curve25519";
 /// What GnuPG, and older OpenSC, call Ed25519.
 const ED25519_GNU: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591.15.1");
 /// PKCS#11 3.0's `curveName` for Ed25519, a PrintableString.
 const ED25519_NAME: &str = "edwards25519";
 
 /// All key types of the partition.
-pub static KEYS: [KeyFacts; 10] = [
+pub static KEYS: [KeyFacts; 14] = [
     KeyFacts { key_type: KeyType::Rsa2048, family: Family::Rsa, bits: 2048, signature: 256, curve: None },
     KeyFacts { key_type: KeyType::Rsa3072, family: Family::Rsa, bits: 3072, signature: 384, curve: None },
     KeyFacts { key_type: KeyType::Rsa4096, family: Family::Rsa, bits: 4096, signature: 512, curve: None },
@@ -102,6 +127,35 @@ pub static KEYS: [KeyFacts; 10] = [
         bits: 255,
         signature: 64,
         curve: Some(ED25519),
+    },
+    KeyFacts {
+        key_type: KeyType::X25519,
+        family: Family::Montgomery,
+        bits: 255,
+        signature: 0,
+        curve: Some(X25519),
+    },
+    // FIPS 204, table 2.
+    KeyFacts {
+        key_type: KeyType::MlDsa44,
+        family: Family::MlDsa,
+        bits: 8 * 1312,
+        signature: 2420,
+        curve: None,
+    },
+    KeyFacts {
+        key_type: KeyType::MlDsa65,
+        family: Family::MlDsa,
+        bits: 8 * 1952,
+        signature: 3309,
+        curve: None,
+    },
+    KeyFacts {
+        key_type: KeyType::MlDsa87,
+        family: Family::MlDsa,
+        bits: 8 * 2592,
+        signature: 4627,
+        curve: None,
     },
     KeyFacts { key_type: KeyType::Aes128, family: Family::Aes, bits: 128, signature: 0, curve: None },
     KeyFacts { key_type: KeyType::Aes192, family: Family::Aes, bits: 192, signature: 0, curve: None },
@@ -131,12 +185,17 @@ pub fn aes(length: usize) -> Option<&'static KeyFacts> {
 pub fn of_curve(family: Family, parameters: &[u8]) -> Outcome<&'static KeyFacts> {
     let any = AnyRef::from_der(parameters).map_err(|_| CKR_DOMAIN_PARAMS_INVALID)?;
     let curve = if let Ok(identifier) = any.decode_as::<ObjectIdentifier>() {
-        if identifier == ED25519_GNU { ED25519 } else { identifier }
-    } else if let Ok(name) = any.decode_as::<PrintableStringRef<'_>>() {
-        if name.as_str() != ED25519_NAME {
-            return Err(CKR_CURVE_NOT_SUPPORTED);
+        match identifier {
+            ED25519_GNU => ED25519,
+            X25519_GNU => X25519,
+            identifier => identifier,
         }
-        ED25519
+    } else if let Ok(name) = any.decode_as::<PrintableStringRef<'_>>() {
+        match name.as_str() {
+            ED25519_NAME => ED25519,
+            X25519_NAME => X25519,
+            _ => return Err(CKR_CURVE_NOT_SUPPORTED),
+        }
     } else {
         // Explicit curve parameters, or implicit ones.
         return Err(CKR_DOMAIN_PARAMS_INVALID);
@@ -163,13 +222,15 @@ pub enum PublicKey {
         /// e.
         exponent: Vec<u8>,
     },
-    /// Of both kinds of curves.
+    /// Of all kinds of curves.
     Curve {
         /// `CKA_EC_PARAMS`: the curve's identifier in DER.
         parameters: Vec<u8>,
-        /// `CKA_EC_POINT`: the point (or Ed25519's 32 bytes) in a DER OCTET STRING.
+        /// `CKA_EC_POINT`: the point (or Ed25519's and X25519's 32 bytes) in a DER OCTET STRING.
         point: Vec<u8>,
     },
+    /// `CKA_VALUE`.
+    MlDsa(Vec<u8>),
 }
 
 impl PublicKey {
@@ -178,6 +239,7 @@ impl PublicKey {
         let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
         let bits = info.subject_public_key.as_bytes()?;
         match facts.curve {
+            None if facts.family == Family::MlDsa => Some(PublicKey::MlDsa(bits.to_vec())),
             None if facts.family != Family::Rsa => None,
             None => {
                 let key = RsaPublicKey::from_der(bits).ok()?;
@@ -221,7 +283,7 @@ pub fn rsa_spki(modulus: &[u8], exponent: &[u8]) -> Outcome<(&'static KeyFacts, 
 pub fn curve_spki(facts: &KeyFacts, point: &[u8]) -> Outcome<Vec<u8>> {
     let invalid = |_| CKR_ATTRIBUTE_VALUE_INVALID;
     let expected = match facts.family {
-        Family::Edwards => facts.scalar(),
+        Family::Edwards | Family::Montgomery => facts.scalar(),
         _ => 1 + 2 * facts.scalar(),
     };
     let point = match <&OctetStringRef>::from_der(point) {
@@ -241,6 +303,11 @@ pub fn algorithm(facts: &KeyFacts) -> AlgorithmIdentifierRef<'_> {
     match (facts.family, &facts.curve) {
         (Family::Ec, Some(curve)) => AlgorithmIdentifierRef { oid: EC, parameters: Some(curve.into()) },
         (Family::Edwards, _) => AlgorithmIdentifierRef { oid: ED25519, parameters: None },
+        (Family::Montgomery, _) => AlgorithmIdentifierRef { oid: X25519, parameters: None },
+        (Family::MlDsa, _) => AlgorithmIdentifierRef {
+            oid: ml_dsa::identifier(facts.key_type).unwrap_or(RSA),
+            parameters: None,
+        },
         _ => AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) },
     }
 }
@@ -265,6 +332,11 @@ mod tests {
         let named = PrintableStringRef::new("edwards25519").unwrap().to_der().unwrap();
         for name in [named, ED25519.to_der().unwrap(), ED25519_GNU.to_der().unwrap()] {
             assert_eq!(of_curve(Family::Edwards, &name).unwrap().key_type, KeyType::Ed25519);
+        }
+        let named = PrintableStringRef::new("curve25519").unwrap().to_der().unwrap();
+        for name in [named, X25519.to_der().unwrap(), X25519_GNU.to_der().unwrap()] {
+            assert_eq!(of_curve(Family::Montgomery, &name).unwrap().key_type, KeyType::X25519);
+            assert_eq!(of_curve(Family::Edwards, &name).unwrap_err(), CKR_CURVE_NOT_SUPPORTED);
         }
         let other = ObjectIdentifier::new_unwrap("1.3.132.0.10").to_der().unwrap();
         assert_eq!(of_curve(Family::Ec, &other).unwrap_err(), CKR_CURVE_NOT_SUPPORTED);

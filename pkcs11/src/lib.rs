@@ -23,6 +23,7 @@ pub mod line;
 pub mod lists;
 pub mod login;
 pub mod mechanism;
+pub mod ml_dsa;
 pub mod object;
 pub mod pool;
 pub mod secret;

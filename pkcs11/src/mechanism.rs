@@ -42,7 +42,7 @@ macro_rules! table {
     };
 }
 
-use Family::{Aes, Ec, Edwards, Rsa};
+use Family::{Aes, Ec, Edwards, MlDsa, Montgomery, Rsa};
 use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Unspecified};
 use Mechanism::{AesGcm, Ecdsa, Eddsa, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509};
 use Purpose::{Cipher, Decrypt, Digest, Generate, Sign};
@@ -72,6 +72,9 @@ table! {
     CKM_ECDSA_SHA512 => Sign(Ec, Ecdsa, Sha512),
     CKM_EC_EDWARDS_KEY_PAIR_GEN => Generate(Edwards),
     CKM_EDDSA => Sign(Edwards, Eddsa, Unspecified),
+    CKM_EC_MONTGOMERY_KEY_PAIR_GEN => Generate(Montgomery),
+    CKM_ML_DSA_KEY_PAIR_GEN => Generate(MlDsa),
+    CKM_ML_DSA => Sign(MlDsa, Mechanism::MlDsa, Unspecified),
     CKM_AES_KEY_GEN => Generate(Aes),
     CKM_AES_GCM => Cipher(Aes, AesGcm),
     CKM_SHA_1 => Digest(Sha1),
@@ -96,7 +99,9 @@ impl Entry {
         let sizes = |family| match family {
             Rsa => (2048, 4096, 0),
             Ec => (256, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS),
-            Edwards => (255, 255, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME),
+            Edwards | Montgomery => (255, 255, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME),
+            // The public key, in bytes.
+            MlDsa => (1312, 2592, 0),
             // In bytes, as the standard has it for AES.
             Aes => (16, 32, 0),
         };

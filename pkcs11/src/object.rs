@@ -10,7 +10,7 @@ use crate::certificate::Certificate;
 use crate::error::Outcome;
 use crate::key::{self, Family, KeyFacts, PublicKey};
 use crate::template::Template;
-use crate::{hash, import};
+use crate::{hash, import, ml_dsa};
 
 /// An object's identity on the wire.
 pub type ObjectId = [u8; 16];
@@ -59,6 +59,11 @@ impl Object {
             _ => None,
         };
         Some(Object { info, id, key, public, certificate })
+    }
+
+    /// Of public and private keys.
+    pub fn public(&self) -> Option<&PublicKey> {
+        self.public.as_ref()
     }
 
     /// What it may be used for.
@@ -136,6 +141,7 @@ impl Object {
             (CKA_MODULUS_BITS, _) if facts.family == Family::Rsa => number(facts.bits as CK_ULONG),
             (CKA_EC_PARAMS, Some(PublicKey::Curve { parameters, .. })) => bytes(parameters),
             (CKA_EC_POINT, Some(PublicKey::Curve { point, .. })) => bytes(point),
+            (CKA_PARAMETER_SET, _) => ml_dsa::parameter_set(facts.key_type).map_or(Value::Absent, number),
             _ => Value::Absent,
         }
     }
@@ -164,6 +170,10 @@ impl Object {
             CKA_ENCRYPT => boolean(policy.encrypt),
             CKA_WRAP => boolean(policy.wrap),
             CKA_VERIFY_RECOVER | CKA_TRUSTED => boolean(false),
+            CKA_VALUE => match &self.public {
+                Some(PublicKey::MlDsa(value)) => bytes(value),
+                _ => Value::Absent,
+            },
             _ => self.key(attribute),
         }
     }
@@ -278,6 +288,7 @@ pub fn may_be_given(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> Outcome
             | CKA_MODULUS
             | CKA_MODULUS_BITS
             | CKA_PUBLIC_EXPONENT
+            | CKA_PARAMETER_SET
     );
     let of_class = match class {
         ObjectClass::PrivateKey => {
@@ -297,7 +308,10 @@ pub fn may_be_given(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> Outcome
         }
         ObjectClass::PublicKey => {
             of_keys
-                || matches!(attribute, CKA_VERIFY | CKA_VERIFY_RECOVER | CKA_ENCRYPT | CKA_WRAP | CKA_TRUSTED)
+                || matches!(
+                    attribute,
+                    CKA_VALUE | CKA_VERIFY | CKA_VERIFY_RECOVER | CKA_ENCRYPT | CKA_WRAP | CKA_TRUSTED
+                )
         }
         ObjectClass::SecretKey => matches!(
             attribute,

@@ -168,13 +168,14 @@ pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTempla
     for refused in [CKA_SIGN_RECOVER, CKA_ALWAYS_AUTHENTICATE, CKA_WRAP_WITH_TRUSTED] {
         template.only(refused, &[CK_FALSE])?;
     }
-    let derive = template.boolean(CKA_DERIVE)?.unwrap_or(false);
+    // A key that can nothing else derives unasked.
+    let derive = template.boolean(CKA_DERIVE)?.unwrap_or(!family.signs());
     let policy = KeyPolicy {
-        sign: template.boolean(CKA_SIGN)?.unwrap_or(true),
+        sign: template.boolean(CKA_SIGN)?.unwrap_or(true) && family.signs(),
         decrypt: template.boolean(CKA_DECRYPT)?.unwrap_or(false),
         unwrap: template.boolean(CKA_UNWRAP)?.unwrap_or(false),
-        // pkcs11-tool asks for it with every curve. Where nothing can be derived it is not granted.
-        derive: derive && family == Family::Ec,
+        // pkcs11-tool asks for both with every curve. What a key cannot do is not granted.
+        derive: derive && family.derives(),
         extractable: template.boolean(CKA_EXTRACTABLE)?.unwrap_or(false),
         ..KeyPolicy::default()
     };
@@ -212,9 +213,9 @@ pub fn secret_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
 /// # Errors
 ///
 /// As [`private_key`].
-pub fn public_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
+pub fn public_key(family: Family, template: &Template<'_>) -> Outcome<KeyTemplate> {
     template.only(CKA_TRUSTED, &[CK_FALSE])?;
-    key(ObjectClass::PublicKey, template, public_policy(template)?)
+    key(ObjectClass::PublicKey, template, public_policy(family, template)?)
 }
 
 /// What a public key may be used for.
@@ -222,11 +223,11 @@ pub fn public_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
 /// # Errors
 ///
 /// As [`private_key`].
-pub fn public_policy(template: &Template<'_>) -> Outcome<KeyPolicy> {
+pub fn public_policy(family: Family, template: &Template<'_>) -> Outcome<KeyPolicy> {
     template.only(CKA_VERIFY_RECOVER, &[CK_FALSE])?;
     template.boolean(CKA_DERIVE)?;
     Ok(KeyPolicy {
-        verify: template.boolean(CKA_VERIFY)?.unwrap_or(true),
+        verify: template.boolean(CKA_VERIFY)?.unwrap_or(true) && family.signs(),
         encrypt: template.boolean(CKA_ENCRYPT)?.unwrap_or(false),
         wrap: template.boolean(CKA_WRAP)?.unwrap_or(false),
         // Derivation is the private key's part: CKA_DERIVE is read, and not granted.

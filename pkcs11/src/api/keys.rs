@@ -11,6 +11,7 @@ use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::key::{self, Family, KeyFacts};
 use crate::mechanism::{self, Purpose};
+use crate::ml_dsa;
 use crate::pool::RETIRED;
 use crate::state::Process;
 use crate::template::{self, Template};
@@ -103,7 +104,8 @@ pub unsafe fn generate_key_pair(
         template.only(CKA_KEY_TYPE, &family.key_type().to_ne_bytes())?;
     }
     let facts = key_type(family, &public)?;
-    let (private, public) = (template::private_key(family, &private)?, template::public_key(&public)?);
+    let (private, public) =
+        (template::private_key(family, &private)?, template::public_key(family, &public)?);
     session.writable()?;
     let generate = || {
         Op::GenerateKeyPair(GenerateKeyPair {
@@ -129,6 +131,10 @@ pub unsafe fn generate_key_pair(
 }
 
 fn key_type(family: Family, public: &Template<'_>) -> Outcome<&'static KeyFacts> {
+    if family == Family::MlDsa {
+        let set = public.number(CKA_PARAMETER_SET)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
+        return ml_dsa::of_parameter_set(set);
+    }
     if family != Family::Rsa {
         return key::of_curve(family, public.required(CKA_EC_PARAMS)?);
     }

@@ -17,7 +17,7 @@ use crate::object::{self, Object, Value};
 use crate::session::Session;
 use crate::state::Process;
 use crate::template::Template;
-use crate::{import, template};
+use crate::{import, ml_dsa, template};
 
 /// `C_CreateObject`.
 pub unsafe fn create_object(
@@ -97,10 +97,11 @@ fn public_object(class: ObjectClass, template: &Template<'_>) -> Outcome<ObjectI
         }
         ObjectClass::PublicKey => {
             template.only(CKA_TRUSTED, &[CK_FALSE])?;
-            let (facts, spki) = public_key(template)?;
+            let family = family(template)?;
+            let (facts, spki) = public_key(family, template)?;
             object.key_type = facts.key_type.into();
             object.public_key = spki;
-            object.policy = Some(template::public_policy(template)?);
+            object.policy = Some(template::public_policy(family, template)?);
         }
         _ => object.value = template.bytes(CKA_VALUE).unwrap_or_default().to_vec(),
     }
@@ -112,13 +113,18 @@ fn family(template: &Template<'_>) -> Outcome<Family> {
     Family::of_key_type(key_type).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)
 }
 
-fn public_key(template: &Template<'_>) -> Outcome<(&'static key::KeyFacts, Vec<u8>)> {
-    match family(template)? {
+fn public_key(family: Family, template: &Template<'_>) -> Outcome<(&'static key::KeyFacts, Vec<u8>)> {
+    match family {
         Family::Rsa => {
             key::rsa_spki(template.required(CKA_MODULUS)?, template.required(CKA_PUBLIC_EXPONENT)?)
         }
+        Family::MlDsa => {
+            let set = template.number(CKA_PARAMETER_SET)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
+            let facts = ml_dsa::of_parameter_set(set)?;
+            Ok((facts, ml_dsa::spki(facts, template.required(CKA_VALUE)?)?))
+        }
         Family::Aes => Err(CKR_ATTRIBUTE_VALUE_INVALID),
-        family => {
+        Family::Ec | Family::Edwards | Family::Montgomery => {
             let facts = key::of_curve(family, template.required(CKA_EC_PARAMS)?)?;
             Ok((facts, key::curve_spki(facts, template.required(CKA_EC_POINT)?)?))
         }

@@ -12,7 +12,7 @@ use crate::line::Task;
 use crate::session::{Session, take};
 use crate::state::Process;
 
-/// The longest signature, in bytes: RSA-4096's.
+/// The longest signature that goes through the channel, in bytes: RSA-4096's. ML-DSA's are longer.
 const LONGEST: usize = 512;
 
 /// `C_SignInit`. A null mechanism ends an operation (PKCS#11 3.0).
@@ -101,8 +101,14 @@ unsafe fn finish(
         }
         Err(code) => return Err(code),
     }
-    let mut signature = [0; LONGEST];
-    let signature = signature.get_mut(..operation.size).ok_or(CKR_DEVICE_ERROR)?;
+    let (mut short, mut long) = ([0; LONGEST], Vec::new());
+    let signature = match short.get_mut(..operation.size) {
+        Some(signature) => signature,
+        None => {
+            long.resize(operation.size, 0);
+            &mut long
+        }
+    };
     request(process, &session, &mut operation, data, signature)?;
     lock(&session.active).spare = operation.into_room();
     // SAFETY: by the module's contract.
@@ -138,7 +144,11 @@ fn request(
             pooled.connection.sign(session.token.partition, &key, mechanism, pss, data, signature)
         })
     };
-    match process.operate(session, &task, signature, over_socket) {
+    let made = match size <= LONGEST {
+        true => process.operate(session, &task, signature, over_socket),
+        false => over_socket(signature),
+    };
+    match made {
         Ok(length) if length == size => Ok(()),
         Ok(_) => Err(CKR_DEVICE_ERROR),
         Err(code) => {

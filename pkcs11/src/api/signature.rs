@@ -9,7 +9,9 @@ use super::argument;
 use crate::brief::Key;
 use crate::error::Outcome;
 use crate::hash::{self, Digest, Sum};
+use crate::key::PublicKey;
 use crate::mechanism::{self, Purpose};
+use crate::ml_dsa;
 use crate::object::ObjectId;
 use crate::session::Session;
 use crate::state::Process;
@@ -37,6 +39,8 @@ pub struct Operation {
 enum Input {
     /// They are hashed here.
     Hashed(Digest),
+    /// So are ML-DSA's, in its own way.
+    Represented(ml_dsa::Message),
     /// They go to the daemon as they are: `given` bytes at most `max`.
     Raw { given: Vec<u8>, max: usize, exact: Option<usize> },
 }
@@ -85,13 +89,23 @@ impl Operation {
         let Purpose::Sign(family, wire, hash) = mechanism::find(mechanism.mechanism)?.purpose else {
             return Err(CKR_MECHANISM_INVALID);
         };
-        // SAFETY: by the module's contract.
-        let pss = unsafe { mechanism::signature_parameters(mechanism, wire, hash) }?;
+        let of_ml_dsa = wire == Mechanism::MlDsa;
+        let (pss, context) = match of_ml_dsa {
+            // SAFETY: by the module's contract.
+            true => (None, unsafe { ml_dsa::context(mechanism, class == ObjectClass::PrivateKey) }?),
+            // SAFETY: by the module's contract.
+            false => (unsafe { mechanism::signature_parameters(mechanism, wire, hash) }?, Vec::new()),
+        };
         let key = process.key(&session.token, handle).map_err(as_key)?;
         check(&key, class)?;
         let facts = key.facts.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
         let input = match hash::start(hash) {
             Some(digest) => Input::Hashed(digest),
+            None if of_ml_dsa => {
+                let object = process.object(&session.token, handle).map_err(as_key)?;
+                let Some(PublicKey::MlDsa(public)) = object.public() else { return Err(CKR_DEVICE_ERROR) };
+                Input::Represented(ml_dsa::Message::new(public, &context))
+            }
             None => {
                 let (max, exact) = mechanism::raw_input(wire, pss.as_ref(), facts.signature);
                 let mut given = room;
@@ -110,6 +124,7 @@ impl Operation {
     pub fn update(&mut self, part: &[u8]) -> Outcome {
         match &mut self.input {
             Input::Hashed(digest) => digest.update(part),
+            Input::Represented(message) => message.update(part),
             Input::Raw { given, max, .. } => {
                 if part.len() > max.saturating_sub(given.len()) {
                     return Err(CKR_DATA_LEN_RANGE);
@@ -138,6 +153,7 @@ impl Operation {
                     _ => digest,
                 }))
             }
+            Input::Represented(message) => Ok(Message::Sum(Sum::of(&message.finalize()))),
             Input::Raw { given, max, exact } => {
                 let data = if is_only { last } else { given };
                 if data.len() > *max || exact.is_some_and(|exact| exact != data.len()) {
