@@ -8,6 +8,7 @@ pub mod decoder;
 pub mod key_exchange;
 pub mod keymgmt;
 pub mod provider;
+pub mod random;
 pub mod rsa_decryption;
 pub mod signature;
 pub mod store;

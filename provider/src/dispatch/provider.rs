@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use super::{asym_cipher, decoder, fips, key_exchange, keymgmt, signature, store, table};
+use super::{asym_cipher, decoder, fips, key_exchange, keymgmt, random, signature, store, table};
 use crate::bindings::*;
 use crate::error::REASONS;
 use crate::fence::fence;
@@ -80,6 +80,7 @@ unsafe extern "C" fn query_operation(
         let list = match operation {
             OSSL_OP_KEYMGMT => keymgmt::ALGORITHMS.as_ptr(),
             OSSL_OP_SIGNATURE => signature::ALGORITHMS.as_ptr(),
+            OSSL_OP_RAND => random::ALGORITHMS.as_ptr(),
             OSSL_OP_KEYEXCH => key_exchange::ALGORITHMS.as_ptr(),
             OSSL_OP_ASYM_CIPHER => asym_cipher::ALGORITHMS.as_ptr(),
             OSSL_OP_STORE => store::ALGORITHMS.as_ptr(),

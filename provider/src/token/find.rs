@@ -159,9 +159,7 @@ impl Search<'_> {
         if let Err(error) = &found {
             objects.truncate(before);
             if error.rv().is_some_and(is_stale) {
-                let epoch = session.epoch;
-                session.discard();
-                slot.forget(self.module, epoch);
+                slot.forget_with(self.module, session);
             }
         }
         found

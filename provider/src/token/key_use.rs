@@ -75,11 +75,7 @@ impl Tokens {
                         slot.forget_handle(&key.fingerprint);
                         session.discard();
                     }
-                    Some(rv) if is_stale(rv) => {
-                        let epoch = session.epoch;
-                        session.discard();
-                        slot.forget(current.module, epoch);
-                    }
+                    Some(rv) if is_stale(rv) => slot.forget_with(current.module, session),
                     // The operation is over, and closing the session would show from outside that the padding was wrong.
                     _ if matches!(error, Error::Undecryptable) => {}
                     // An operation may still be active on this session.

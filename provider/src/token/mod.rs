@@ -12,6 +12,7 @@
 //! - [`find`]: from a URI to objects; [`public`]: a key object's public half;
 //! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
 //!   [`decrypt`](Tokens::decrypt) and [`derive`](Tokens::derive);
+//! - [`random`](mod@random): random bytes.
 
 mod attempts;
 mod attribute;
@@ -27,6 +28,7 @@ mod login;
 mod module;
 mod process;
 mod public;
+mod random;
 mod remembered;
 mod session;
 mod sign;

@@ -380,6 +380,12 @@ impl Module {
         let _ = unsafe { call!(self, C_DestroyObject, session, object) };
     }
 
+    /// C_GenerateRandom: fills `buffer`.
+    pub fn generate_random(&self, session: CK_SESSION_HANDLE, buffer: &mut [u8]) -> Rv<()> {
+        // SAFETY: the buffer has that many bytes.
+        unsafe { call!(self, C_GenerateRandom, session, buffer.as_mut_ptr(), buffer.len() as CK_ULONG) }
+    }
+
     /// C_Sign into `signature`; returns the signature's size in bytes.
     pub fn sign(&self, session: CK_SESSION_HANDLE, data: &[u8], signature: &mut [u8]) -> Rv<usize> {
         let mut size = signature.len() as CK_ULONG;

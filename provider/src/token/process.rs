@@ -8,6 +8,7 @@ use cryptoki_sys::*;
 
 use super::gate::{Gate, Pass};
 use super::module::Module;
+use super::random::Inside;
 use super::slot::Slot;
 use super::{PrivateKey, Tokens};
 use crate::error::{Error, Result};
@@ -64,6 +65,7 @@ impl Tokens {
     ///
     /// The operation's last error, or that of initialising.
     pub(super) fn recovering<T>(&self, mut operation: impl FnMut(&Operation) -> Result<T>) -> Result<T> {
+        let _inside = Inside::new();
         let (mut looked_up, mut restarted) = (false, false);
         loop {
             let current = self.operation()?;

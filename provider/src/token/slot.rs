@@ -35,6 +35,8 @@ pub struct Slot {
     slot_manufacturer: String,
     /// The token shows private objects only after a log-in (CKF_LOGIN_REQUIRED).
     pub login_required: bool,
+    /// The token has a random generator (CKF_RNG).
+    pub has_random: bool,
     sessions: Sessions,
     /// What all processes know of log-ins.
     pub(super) log_ins: Arc<LogIns>,
@@ -70,6 +72,7 @@ impl Slot {
             login_required: settings.login == settings::Login::Always || info.flags & CKF_LOGIN_REQUIRED != 0,
             sessions: Sessions::new(settings.sessions),
             log_ins: log_ins.clone(),
+            has_random: info.flags & CKF_RNG != 0,
             login: Mutex::default(),
             handles: RwLock::default(),
         })
@@ -168,6 +171,13 @@ impl Slot {
     /// with the token's restart.
     pub fn forget(&self, module: &Module, epoch: u64) {
         self.sessions.forget(module, epoch);
+    }
+
+    /// As [`forget`](Self::forget), on what was seen in `session`, which goes too.
+    pub fn forget_with(&self, module: &Module, session: Session) {
+        let epoch = session.epoch;
+        session.discard();
+        self.forget(module, epoch);
     }
 
     /// Forgets sessions, handles and log-in after C_Finalize; the caller knows that none is in use.
