@@ -336,6 +336,16 @@ pub fn unsigned(key: &'static CStr, room: &mut [u8]) -> OSSL_PARAM {
     filled(key, OSSL_PARAM_UNSIGNED_INTEGER, room.as_mut_ptr().cast_const().cast(), room.len())
 }
 
+/// A question for a text, which is written into `room` with its terminator.
+pub fn room_for_text(key: &'static CStr, room: &mut [u8]) -> OSSL_PARAM {
+    filled(key, OSSL_PARAM_UTF8_STRING, room.as_mut_ptr().cast_const().cast(), room.len())
+}
+
+/// A question for an integer, which is written into `room`.
+pub fn room_for_integer(key: &'static CStr, room: &mut c_int) -> OSSL_PARAM {
+    filled(key, OSSL_PARAM_INTEGER, ptr::from_mut(room).cast_const().cast(), size_of::<c_int>())
+}
+
 fn filled(key: &'static CStr, data_type: u32, data: *const c_void, data_size: usize) -> OSSL_PARAM {
     OSSL_PARAM { key: key.as_ptr(), data_type, data: data.cast_mut(), data_size, return_size: usize::MAX }
 }

@@ -34,13 +34,15 @@ pub fn algorithm_identifier(key: &Key, scheme: &Scheme) -> Result<Vec<u8>> {
     }
     let hash = scheme.hash.ok_or_else(none)?;
     match (key.kind, scheme.padding) {
-        (KeyKind::Rsa, Padding::Pkcs1) => encode(oids(hash).ok_or_else(none)?.rsa, Some(Null.into())),
+        (KeyKind::Rsa, Padding::Pkcs1) => {
+            encode(oids(hash).and_then(|oids| oids.rsa).ok_or_else(none)?, Some(Null.into()))
+        }
         (KeyKind::Rsa | KeyKind::RsaPss, Padding::Pss) => {
             let salt = scheme.salt_bytes(hash, key.public()?.bits())?;
             let parameters = pss_params(hash, scheme.mgf1.unwrap_or(hash), salt).ok_or_else(none)?;
             encode(RSASSA_PSS, Some(parameters))
         }
-        _ => encode(oids(hash).ok_or_else(none)?.ecdsa, None),
+        _ => encode(oids(hash).and_then(|oids| oids.ecdsa).ok_or_else(none)?, None),
     }
 }
 
@@ -67,22 +69,20 @@ fn pss_params(hash: Hash, mgf1: Hash, salt: usize) -> Option<Any> {
     Any::encode_from(&params).ok()
 }
 
+/// A hash's object identifiers: its own, and those of signatures with it, where they have any.
 struct Oids {
     digest: ObjectIdentifier,
-    rsa: ObjectIdentifier,
-    ecdsa: ObjectIdentifier,
+    rsa: Option<ObjectIdentifier>,
+    ecdsa: Option<ObjectIdentifier>,
 }
 
 fn oids(hash: Hash) -> Option<Oids> {
-    const fn make(digest: &str, rsa: &str, ecdsa: &str) -> Oids {
-        Oids {
-            digest: ObjectIdentifier::new_unwrap(digest),
-            rsa: ObjectIdentifier::new_unwrap(rsa),
-            ecdsa: ObjectIdentifier::new_unwrap(ecdsa),
-        }
+    fn make(digest: &str, rsa: &str, ecdsa: &str) -> Option<Oids> {
+        let oid = |text| ObjectIdentifier::new(text).ok();
+        Some(Oids { digest: oid(digest)?, rsa: oid(rsa), ecdsa: oid(ecdsa) })
     }
-    Some(match hash {
-        Hash::Md5Sha1 => return None,
+    match hash {
+        Hash::Md5Sha1 => None,
         Hash::Sha1 => make("1.3.14.3.2.26", "1.2.840.113549.1.1.5", "1.2.840.10045.4.1"),
         Hash::Sha224 => make("2.16.840.1.101.3.4.2.4", "1.2.840.113549.1.1.14", "1.2.840.10045.4.3.1"),
         Hash::Sha256 => make("2.16.840.1.101.3.4.2.1", "1.2.840.113549.1.1.11", "1.2.840.10045.4.3.2"),
@@ -98,7 +98,10 @@ fn oids(hash: Hash) -> Option<Oids> {
         Hash::Sha3_512 => {
             make("2.16.840.1.101.3.4.2.10", "2.16.840.1.101.3.4.3.16", "2.16.840.1.101.3.4.3.12")
         }
-    })
+        Hash::Sha512_224 => make("2.16.840.1.101.3.4.2.5", "1.2.840.113549.1.1.15", ""),
+        Hash::Sha512_256 => make("2.16.840.1.101.3.4.2.6", "1.2.840.113549.1.1.16", ""),
+        Hash::Ripemd160 => make("1.3.36.3.2.1", "1.3.36.3.3.1.2", ""),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! How a signature is to be made: padding, hash, salt. From OpenSSL's parameters to a mechanism, and from the
 //! token's bytes to OpenSSL's.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, c_int};
 use std::sync::Arc;
 
 use der::asn1::UintRef;
@@ -28,6 +28,28 @@ pub enum Padding {
     Pkcs1,
     /// RSASSA-PSS
     Pss,
+    /// None: the application has padded.
+    None,
+}
+
+impl Padding {
+    /// Its name and number in libcrypto.
+    pub fn name_and_number(self) -> (&'static CStr, c_int) {
+        match self {
+            Padding::Pkcs1 => (c"pkcs1", 1),
+            Padding::None => (c"none", 3),
+            Padding::Pss => (c"pss", 6),
+        }
+    }
+}
+
+/// What an RSA-PSS key is restricted to (RFC 4055, 3.1): its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restriction {
+    hash: Hash,
+    mgf1: Hash,
+    /// The least salt in bytes.
+    salt: usize,
 }
 
 /// Length of PSS's salt (EVP_PKEY_CTX_set_rsa_pss_saltlen(3)).
@@ -56,19 +78,66 @@ pub struct Scheme {
     pub mgf1: Option<Hash>,
     /// PSS's salt.
     pub salt: Salt,
+    /// What the key allows, if not everything.
+    pub restriction: Option<Restriction>,
 }
 
 impl Default for Scheme {
     fn default() -> Self {
-        Scheme { hash: None, padding: Padding::Pkcs1, mgf1: None, salt: Salt::Auto }
+        Scheme { hash: None, padding: Padding::Pkcs1, mgf1: None, salt: Salt::Auto, restriction: None }
     }
 }
 
 impl Scheme {
-    /// Where a signature with a key of type `kind` begins.
-    pub fn of(kind: KeyKind) -> Self {
-        let padding = if kind == KeyKind::RsaPss { Padding::Pss } else { Padding::Pkcs1 };
-        Scheme { padding, ..Scheme::default() }
+    /// Where a signature with `key` begins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if the key is restricted to what is not known here.
+    pub fn of(key: &Key) -> Result<Self> {
+        if key.kind != KeyKind::RsaPss {
+            return Ok(Scheme::default());
+        }
+        let restriction = match key.public()?.pss_restriction()? {
+            None => None,
+            Some((hash, mgf1, salt)) => {
+                Some(Restriction { hash: Hash::from_name(&hash)?, mgf1: Hash::from_name(&mgf1)?, salt })
+            }
+        };
+        Ok(Scheme {
+            padding: Padding::Pss,
+            hash: restriction.map(|only| only.hash),
+            mgf1: restriction.map(|only| only.mgf1),
+            salt: restriction.map_or(Salt::Auto, |only| Salt::Bytes(only.salt)),
+            restriction,
+        })
+    }
+
+    /// Sets the hash, by a name that the application gave.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if it is not known, or the key does not allow it.
+    pub fn set_hash(&mut self, name: &str) -> Result<()> {
+        self.hash = Some(Hash::from_name(name)?);
+        self.check()
+    }
+
+    /// Whether the key's restriction allows this.
+    fn check(&self) -> Result<()> {
+        let Some(only) = self.restriction else { return Ok(()) };
+        let salt = match self.salt {
+            Salt::Bytes(bytes) => bytes,
+            // The others are at least as long as the digest, or checked when they are known.
+            _ => only.salt.max(only.hash.size()),
+        };
+        if self.hash == Some(only.hash) && self.mgf1.or(self.hash) == Some(only.mgf1) && salt >= only.salt {
+            return Ok(());
+        }
+        Err(Error::Unsupported(format!(
+            "the RSA-PSS key is restricted to {:?}, MGF1 with {:?} and a salt of at least {} bytes",
+            only.hash, only.mgf1, only.salt
+        )))
     }
 
     /// Applies what an application sets for a key of type `kind`.
@@ -91,9 +160,10 @@ impl Scheme {
             self.padding = match value {
                 Value::Integer(1) | Value::Text("pkcs1") if kind != KeyKind::RsaPss => Padding::Pkcs1,
                 Value::Integer(6) | Value::Text("pss") => Padding::Pss,
+                Value::Integer(3) | Value::Text("none") if kind != KeyKind::RsaPss => Padding::None,
                 other => {
                     return Err(Error::Unsupported(format!(
-                        "RSA padding {other:?}; pkcs1 (but for RSA-PSS keys) and pss are offered"
+                        "RSA padding {other:?}; pss is offered and, but for RSA-PSS keys, pkcs1 and none"
                     )));
                 }
             };
@@ -130,9 +200,12 @@ impl Scheme {
             Some(_) => return Err(Error::Unsupported("a context string".into())),
         }
         match params.value(c"nonce-type")? {
-            None | Some(Value::Integer(0)) => Ok(()),
-            Some(_) => Err(Error::Unsupported("deterministic nonces: the token chooses its nonces".into())),
+            None | Some(Value::Integer(0)) => {}
+            Some(_) => {
+                return Err(Error::Unsupported("deterministic nonces: the token chooses its nonces".into()));
+            }
         }
+        self.check()
     }
 
     /// The salt's length in bytes for a key of `bits` bits.
@@ -152,6 +225,9 @@ impl Scheme {
             Salt::AutoDigestMax => most.min(hash.size()),
             Salt::Bytes(bytes) => bytes,
         };
+        if salt < self.restriction.map_or(0, |only| only.salt) {
+            return Err(Error::Unsupported(format!("a salt of {salt} bytes is less than the key allows")));
+        }
         if salt > most { Err(too_small()) } else { Ok(salt) }
     }
 
@@ -181,6 +257,16 @@ impl Scheme {
                 };
                 sign(Mechanism::RsaPkcs, data, signature)
             }
+            (KeyKind::Rsa, Padding::None) => {
+                let size = private.public.signature_size();
+                if self.hash.is_some() || data.len() != size {
+                    return Err(Error::Unsupported(format!(
+                        "RSA without padding signs {size} bytes without a digest, and these are {}",
+                        data.len()
+                    )));
+                }
+                sign(Mechanism::RsaRaw, data, signature)
+            }
             (KeyKind::Rsa | KeyKind::RsaPss, Padding::Pss) => {
                 let hash = self.hash.ok_or_else(|| Error::Unsupported("RSA-PSS needs a digest".into()))?;
                 let salt = self.salt_bytes(hash, private.public.bits())?;
@@ -195,9 +281,29 @@ impl Scheme {
                 let size = sign(Mechanism::Ecdsa, data, &mut raw)?;
                 ecdsa_der(raw.get(..size).unwrap_or_default(), signature)
             }
-            (KeyKind::Ed25519 | KeyKind::Ed448, _) => sign(Mechanism::Eddsa, data, signature),
+            (KeyKind::Ed25519, _) => sign(Mechanism::Ed25519, data, signature),
+            (KeyKind::Ed448, _) => sign(Mechanism::Ed448, data, signature),
             (kind, _) => Err(Error::Unsupported(format!("{:?} keys do not sign like this", kind.name()))),
         }
+    }
+
+    /// What was signed, out of an RSA signature with PKCS#1 v1.5's padding or none: by OpenSSL's own provider, into `out`,
+    /// which has room for as many bytes as the modulus. Returns the size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if the signature is not valid, [`Error::Unsupported`] for another key or padding.
+    pub fn recover(&self, key: &Key, signature: &[u8], out: &mut [u8]) -> Result<usize> {
+        if key.kind != KeyKind::Rsa || self.padding == Padding::Pss {
+            return Err(Error::Unsupported("only RSA signatures without PSS tell what was signed".into()));
+        }
+        let mut list = Vec::with_capacity(3);
+        list.extend(self.hash.map(|hash| params::utf8(OSSL_SIGNATURE_PARAM_DIGEST, hash.name())));
+        list.push(params::utf8(OSSL_SIGNATURE_PARAM_PAD_MODE, self.padding.name_and_number().0));
+        list.push(params::END);
+        // SAFETY: terminated, and alive for the call, as is what it points to.
+        let params = unsafe { Params::new(list.as_ptr()) };
+        key.public()?.verify_recover(&key.provider.openssl, params, signature, out)
     }
 
     /// Verifies with OpenSSL's own provider.
@@ -214,7 +320,7 @@ impl Scheme {
             list.push(params::utf8(OSSL_SIGNATURE_PARAM_DIGEST, hash.name()));
         }
         if key.kind.is_rsa() {
-            list.push(params::utf8(OSSL_SIGNATURE_PARAM_PAD_MODE, if pss { c"pss" } else { c"pkcs1" }));
+            list.push(params::utf8(OSSL_SIGNATURE_PARAM_PAD_MODE, self.padding.name_and_number().0));
         }
         let salt = match self.salt {
             Salt::Digest => c"digest".to_owned(),
@@ -256,6 +362,9 @@ fn digest_info_prefix(hash: Hash) -> &'static [u8] {
         Hash::Sha3_256 => nist!(8, 32),
         Hash::Sha3_384 => nist!(9, 48),
         Hash::Sha3_512 => nist!(10, 64),
+        Hash::Sha512_224 => nist!(5, 28),
+        Hash::Sha512_256 => nist!(6, 32),
+        Hash::Ripemd160 => &[0x30, 0x21, 0x30, 9, 6, 5, 0x2b, 0x24, 3, 2, 1, 5, 0, 4, 20],
     }
 }
 
@@ -326,10 +435,42 @@ mod tests {
             (scheme.hash, scheme.padding, scheme.salt),
             (Some(Hash::Sha384), Padding::Pss, Salt::Digest)
         );
-        let none = 3;
-        let list = [params::int(OSSL_SIGNATURE_PARAM_PAD_MODE, &none), params::END];
+        let x931 = 5;
+        let list = [params::int(OSSL_SIGNATURE_PARAM_PAD_MODE, &x931), params::END];
         // SAFETY: as above.
         assert!(scheme.set(KeyKind::Rsa, unsafe { Params::new(list.as_ptr()) }).is_err());
+    }
+
+    #[test]
+    fn a_restricted_key_stays_so() {
+        let only = Restriction { hash: Hash::Sha256, mgf1: Hash::Sha256, salt: 32 };
+        let start = Scheme {
+            hash: Some(Hash::Sha256),
+            mgf1: Some(Hash::Sha256),
+            padding: Padding::Pss,
+            salt: Salt::Bytes(32),
+            restriction: Some(only),
+        };
+        let set = |parameter| {
+            let list = [parameter, params::END];
+            // SAFETY: a terminated list of locals.
+            let params = unsafe { Params::new(list.as_ptr()) };
+            let mut scheme = start;
+            scheme.set(KeyKind::RsaPss, params).and_then(|()| scheme.salt_bytes(Hash::Sha256, 2048))
+        };
+        assert_eq!(set(params::utf8(OSSL_SIGNATURE_PARAM_DIGEST, c"SHA256")).unwrap(), 32);
+        assert_eq!(set(params::utf8(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, c"40")).unwrap(), 40);
+        assert_eq!(set(params::utf8(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, c"digest")).unwrap(), 32);
+        for refused in [
+            params::utf8(OSSL_SIGNATURE_PARAM_DIGEST, c"SHA384"),
+            params::utf8(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, c"SHA1"),
+            params::utf8(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, c"31"),
+            params::utf8(OSSL_SIGNATURE_PARAM_PAD_MODE, c"pkcs1"),
+            params::utf8(OSSL_SIGNATURE_PARAM_PAD_MODE, c"none"),
+        ] {
+            assert!(set(refused).is_err());
+        }
+        assert!(Scheme { ..start }.set_hash("SHA1").is_err());
     }
 
     #[test]

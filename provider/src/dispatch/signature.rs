@@ -11,13 +11,13 @@ use strongroom_ffi::output::{self, Output};
 use strongroom_ffi::pointer;
 
 use super::algorithm_identifier::algorithm_identifier;
-use super::scheme::{MAX_SIGNATURE, Padding, Salt, Scheme};
+use super::scheme::{MAX_SIGNATURE, Salt, Scheme};
 use super::{Algorithms, MAX_LIST, share, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::fence::fence;
 use crate::key::Key;
-use crate::openssl::{Digest, Hash, MAX_DIGEST};
+use crate::openssl::{Digest, MAX_DIGEST};
 use crate::params::{Answers, Descriptions, END, Params, describe};
 use crate::provider::Provider;
 use crate::short_digest::short_digest;
@@ -48,6 +48,12 @@ impl<K: Kind> Table<K> for Signature {
         OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_UPDATE: OSSL_FUNC_signature_digest_verify_update_fn = digest_update,
         OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_FINAL: OSSL_FUNC_signature_digest_verify_final_fn = digest_verify_final,
         OSSL_FUNC_SIGNATURE_DIGEST_VERIFY: OSSL_FUNC_signature_digest_verify_fn = digest_verify,
+        OSSL_FUNC_SIGNATURE_VERIFY_RECOVER_INIT: OSSL_FUNC_signature_verify_recover_init_fn = verify_recover_init,
+        OSSL_FUNC_SIGNATURE_VERIFY_RECOVER: OSSL_FUNC_signature_verify_recover_fn = verify_recover,
+        OSSL_FUNC_SIGNATURE_GET_CTX_MD_PARAMS: OSSL_FUNC_signature_get_ctx_md_params_fn = get_ctx_md_params,
+        OSSL_FUNC_SIGNATURE_GETTABLE_CTX_MD_PARAMS: OSSL_FUNC_signature_gettable_ctx_md_params_fn = gettable_ctx_md_params,
+        OSSL_FUNC_SIGNATURE_SET_CTX_MD_PARAMS: OSSL_FUNC_signature_set_ctx_md_params_fn = set_ctx_md_params,
+        OSSL_FUNC_SIGNATURE_SETTABLE_CTX_MD_PARAMS: OSSL_FUNC_signature_settable_ctx_md_params_fn = settable_ctx_md_params,
         OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS: OSSL_FUNC_signature_get_ctx_params_fn = get_ctx_params,
         OSSL_FUNC_SIGNATURE_GETTABLE_CTX_PARAMS: OSSL_FUNC_signature_gettable_ctx_params_fn = gettable_ctx_params::<K>,
         OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS: OSSL_FUNC_signature_set_ctx_params_fn = set_ctx_params,
@@ -86,16 +92,16 @@ impl Context {
         if signing {
             key.private()?;
         }
-        self.key = Some(key);
         self.begun = false;
-        self.scheme = Scheme::of(self.kind);
+        self.scheme = Scheme::of(&key)?;
+        self.key = Some(key);
         match hash.filter(|name| !name.is_empty()) {
             Some(name) if self.kind.signs_messages() => {
                 return Err(Error::Unsupported(format!(
                     "EdDSA signs the message itself, not its {name} digest"
                 )));
             }
-            Some(name) => self.scheme.hash = Some(Hash::from_name(name)?),
+            Some(name) => self.scheme.set_hash(name)?,
             None => {}
         }
         self.scheme.set(self.kind, params)
@@ -109,6 +115,15 @@ impl Context {
         if self.kind.signs_messages() {
             return Err(Error::Unsupported("EdDSA signs the whole message in one call".into()));
         }
+        self.begin()?;
+        match &mut self.digest {
+            Some(digest) => digest.update(data),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins the digest, unless it has begun.
+    fn begin(&mut self) -> Result<()> {
         if !self.begun {
             let hash =
                 self.scheme.hash.ok_or_else(|| Error::Unsupported("a digest must be chosen".into()))?;
@@ -122,10 +137,7 @@ impl Context {
             }
             self.begun = true;
         }
-        match &mut self.digest {
-            Some(digest) => digest.update(data),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// The digest of the updates; of nothing if there was none.
@@ -450,6 +462,68 @@ unsafe extern "C" fn digest_verify(
     }
 }
 
+unsafe extern "C" fn verify_recover_init(
+    context: *mut c_void,
+    key: *mut c_void,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe { init(context, ptr::null(), key, params, false) }
+}
+
+unsafe extern "C" fn verify_recover(
+    context: *mut c_void,
+    out: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+    signature: *const c_uchar,
+    signature_length: usize,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        produce(context, out, length, size, |context, recovered| {
+            context.scheme.recover(context.key()?, bytes(signature, signature_length)?, recovered)
+        })
+    }
+}
+
+unsafe extern "C" fn get_ctx_md_params(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        with(context, |context| {
+            context.begin()?;
+            match &context.digest {
+                Some(digest) => digest.answer(&Answers::new(params)),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn set_ctx_md_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        with(context, |context| {
+            context.begin()?;
+            match &mut context.digest {
+                Some(digest) => digest.set(Params::new(params)),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// None of the hashes has parameters of its own.
+static NO_PARAMS: Descriptions<1> = Descriptions::new([END]);
+
+unsafe extern "C" fn gettable_ctx_md_params(_context: *mut c_void) -> *const OSSL_PARAM {
+    NO_PARAMS.as_ptr()
+}
+
+unsafe extern "C" fn settable_ctx_md_params(_context: *mut c_void) -> *const OSSL_PARAM {
+    NO_PARAMS.as_ptr()
+}
+
 unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
     // SAFETY: as above.
     unsafe {
@@ -503,10 +577,8 @@ unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARA
                 answered &= answers.text(OSSL_SIGNATURE_PARAM_DIGEST, hash.name());
             }
             if context.kind.is_rsa() {
-                answered &= match scheme.padding {
-                    Padding::Pkcs1 => answers.choice(OSSL_SIGNATURE_PARAM_PAD_MODE, c"pkcs1", 1),
-                    Padding::Pss => answers.choice(OSSL_SIGNATURE_PARAM_PAD_MODE, c"pss", 6),
-                };
+                let (name, number) = scheme.padding.name_and_number();
+                answered &= answers.choice(OSSL_SIGNATURE_PARAM_PAD_MODE, name, number);
                 if let Some(hash) = scheme.mgf1.or(scheme.hash) {
                     answered &= answers.text(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, hash.name());
                 }

@@ -6,7 +6,9 @@ use std::ptr::NonNull;
 use openssl_sys as ffi;
 
 use super::Context;
+use crate::bindings;
 use crate::error::{Error, Result};
+use crate::params::{Answers, Params};
 
 /// The largest digest, in bytes.
 pub const MAX_DIGEST: usize = 64;
@@ -34,11 +36,17 @@ pub enum Hash {
     Sha3_384,
     /// SHA3-512
     Sha3_512,
+    /// SHA-512/224
+    Sha512_224,
+    /// SHA-512/256
+    Sha512_256,
+    /// RIPEMD-160
+    Ripemd160,
 }
 
 impl Hash {
     /// Every hash, in the order of the enumeration.
-    pub const ALL: [Hash; 10] = [
+    pub const ALL: [Hash; 13] = [
         Hash::Md5Sha1,
         Hash::Sha1,
         Hash::Sha224,
@@ -49,6 +57,9 @@ impl Hash {
         Hash::Sha3_256,
         Hash::Sha3_384,
         Hash::Sha3_512,
+        Hash::Sha512_224,
+        Hash::Sha512_256,
+        Hash::Ripemd160,
     ];
 
     /// OpenSSL's name.
@@ -64,6 +75,9 @@ impl Hash {
             Hash::Sha3_256 => c"SHA3-256",
             Hash::Sha3_384 => c"SHA3-384",
             Hash::Sha3_512 => c"SHA3-512",
+            Hash::Sha512_224 => c"SHA2-512/224",
+            Hash::Sha512_256 => c"SHA2-512/256",
+            Hash::Ripemd160 => c"RIPEMD-160",
         }
     }
 
@@ -76,7 +90,7 @@ impl Hash {
         // Longer names are none of these.
         let mut plain = [0; 32];
         let mut length = 0;
-        for (byte, target) in name.bytes().filter(|byte| *byte != b'-').zip(&mut plain) {
+        for (byte, target) in name.bytes().filter(|byte| !b"-/".contains(byte)).zip(&mut plain) {
             *target = byte.to_ascii_lowercase();
             length += 1;
         }
@@ -91,6 +105,9 @@ impl Hash {
             b"sha3256" | b"2.16.840.1.101.3.4.2.8" => Hash::Sha3_256,
             b"sha3384" | b"2.16.840.1.101.3.4.2.9" => Hash::Sha3_384,
             b"sha3512" | b"2.16.840.1.101.3.4.2.10" => Hash::Sha3_512,
+            b"sha512224" | b"sha2512224" | b"2.16.840.1.101.3.4.2.5" => Hash::Sha512_224,
+            b"sha512256" | b"sha2512256" | b"2.16.840.1.101.3.4.2.6" => Hash::Sha512_256,
+            b"ripemd160" | b"ripemd" | b"rmd160" | b"1.3.36.3.2.1" => Hash::Ripemd160,
             _ => return Err(Error::Unsupported(format!("digest \"{name}\" cannot be signed"))),
         })
     }
@@ -99,9 +116,9 @@ impl Hash {
     pub fn size(self) -> usize {
         match self {
             Hash::Md5Sha1 => 36,
-            Hash::Sha1 => 20,
-            Hash::Sha224 | Hash::Sha3_224 => 28,
-            Hash::Sha256 | Hash::Sha3_256 => 32,
+            Hash::Sha1 | Hash::Ripemd160 => 20,
+            Hash::Sha224 | Hash::Sha3_224 | Hash::Sha512_224 => 28,
+            Hash::Sha256 | Hash::Sha3_256 | Hash::Sha512_256 => 32,
             Hash::Sha384 | Hash::Sha3_384 => 48,
             Hash::Sha512 | Hash::Sha3_512 => 64,
         }
@@ -180,6 +197,32 @@ impl Digest {
         }
     }
 
+    /// Answers questions about the digest (EVP_MD_CTX_get_params(3)).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if it cannot.
+    pub fn answer(&self, answers: &Answers) -> Result<()> {
+        // SAFETY: a valid context and a terminated list.
+        match unsafe { bindings::EVP_MD_CTX_get_params(self.context.as_ptr(), answers.as_ptr()) } {
+            1 => Ok(()),
+            _ => Err(Error::Libcrypto("EVP_MD_CTX_get_params")),
+        }
+    }
+
+    /// Applies parameters of the digest (EVP_MD_CTX_set_params(3)).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if it does not take them.
+    pub fn set(&mut self, params: Params) -> Result<()> {
+        // SAFETY: as above.
+        match unsafe { bindings::EVP_MD_CTX_set_params(self.context.as_ptr(), params.as_ptr()) } {
+            1 => Ok(()),
+            _ => Err(Error::Libcrypto("EVP_MD_CTX_set_params")),
+        }
+    }
+
     /// A copy that goes its own way from here.
     ///
     /// # Errors
@@ -233,6 +276,9 @@ mod tests {
             assert_eq!(size, hash.size());
         }
         assert_eq!(Hash::from_name("SHA256").unwrap(), Hash::Sha256);
+        assert_eq!(Hash::from_name("SHA512-256").unwrap(), Hash::Sha512_256);
+        assert_eq!(Hash::from_name("SHA-512/224").unwrap(), Hash::Sha512_224);
+        assert_eq!(Hash::from_name("rmd160").unwrap(), Hash::Ripemd160);
         for name in ["MD5", "", "SHA-256-and-something-that-is-longer"] {
             assert!(Hash::from_name(name).is_err(), "{name}");
         }

@@ -266,6 +266,65 @@ impl PublicKey {
         if valid { Ok(()) } else { Err(Error::Libcrypto("the signature is not valid")) }
     }
 
+    /// What was signed, out of a signature, into `out`; returns its size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if the signature is not valid.
+    pub fn verify_recover(
+        &self,
+        context: &Context,
+        params: Params,
+        signature: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize> {
+        let mut size = out.len();
+        let operation = PkeyContext::new(context, self)?;
+        // SAFETY: valid objects, a terminated list, and slices that are read and written for their length.
+        let done = unsafe {
+            bindings::EVP_PKEY_verify_recover_init_ex(operation.as_ptr(), params.as_ptr()) == 1
+                && bindings::EVP_PKEY_verify_recover(
+                    operation.as_ptr(),
+                    out.as_mut_ptr(),
+                    &mut size,
+                    signature.as_ptr(),
+                    signature.len(),
+                ) == 1
+        };
+        if done { Ok(size.min(out.len())) } else { Err(Error::Libcrypto("the signature is not valid")) }
+    }
+
+    /// The hash, the mask's hash and the least salt in bytes that an RSA-PSS key is restricted to; `None` if it is not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if libcrypto does not say.
+    pub fn pss_restriction(&self) -> Result<Option<(String, String, usize)>> {
+        let (mut hash, mut mgf1) = ([0u8; 32], [0u8; 32]);
+        let mut salt: c_int = 0;
+        let mut list = [
+            params::room_for_text(bindings::OSSL_PKEY_PARAM_RSA_DIGEST, &mut hash),
+            params::room_for_text(bindings::OSSL_PKEY_PARAM_RSA_MGF1_DIGEST, &mut mgf1),
+            params::room_for_integer(bindings::OSSL_PKEY_PARAM_RSA_PSS_SALTLEN, &mut salt),
+            END,
+        ];
+        // SAFETY: a terminated list of locals that can be written.
+        if !self.answer(&unsafe { Answers::new(list.as_mut_ptr()) }) {
+            return Err(Error::Libcrypto("EVP_PKEY_get_params: an RSA-PSS key's parameters"));
+        }
+        let is_answered = |param: &bindings::OSSL_PARAM| param.return_size != usize::MAX;
+        if !list.iter().take(3).any(is_answered) {
+            return Ok(None);
+        }
+        // Absent fields are the defaults (RFC 4055, 3.1).
+        let name = |bytes: &[u8]| match CStr::from_bytes_until_nul(bytes).map(CStr::to_string_lossy) {
+            Ok(name) if !name.is_empty() => name.into_owned(),
+            _ => "SHA1".to_owned(),
+        };
+        let salt = if list.get(2).is_some_and(is_answered) { salt } else { 20 };
+        Ok(Some((name(&hash), name(&mgf1), usize::try_from(salt).unwrap_or(0))))
+    }
+
     /// Encrypts, under parameters as EVP_PKEY_CTX_set_params(3) takes them, into `out`, which has room for
     /// [`signature_size`](Self::signature_size) bytes; returns the size of the ciphertext.
     ///

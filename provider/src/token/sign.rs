@@ -22,8 +22,12 @@ pub enum Mechanism {
     },
     /// CKM_ECDSA over a digest; the signature is r and s, of equal length.
     Ecdsa,
-    /// CKM_EDDSA over a message.
-    Eddsa,
+    /// CKM_RSA_X_509: the bare operation, over as many bytes as the modulus has.
+    RsaRaw,
+    /// CKM_EDDSA over a message, by Ed25519.
+    Ed25519,
+    /// CKM_EDDSA over a message, by Ed448, which has a parameter.
+    Ed448,
 }
 
 impl Tokens {
@@ -45,7 +49,16 @@ impl Tokens {
             using.begin("C_SignInit", || match mechanism {
                 Mechanism::RsaPkcs => Ok(module.sign_init(session, CKM_RSA_PKCS, &mut (), handle)),
                 Mechanism::Ecdsa => Ok(module.sign_init(session, CKM_ECDSA, &mut (), handle)),
-                Mechanism::Eddsa => Ok(module.sign_init(session, CKM_EDDSA, &mut (), handle)),
+                Mechanism::RsaRaw => Ok(module.sign_init(session, CKM_RSA_X_509, &mut (), handle)),
+                Mechanism::Ed25519 => Ok(module.sign_init(session, CKM_EDDSA, &mut (), handle)),
+                Mechanism::Ed448 => {
+                    let mut parameter = CK_EDDSA_PARAMS {
+                        phFlag: CK_FALSE,
+                        ulContextDataLen: 0,
+                        pContextData: std::ptr::null_mut(),
+                    };
+                    Ok(module.sign_init(session, CKM_EDDSA, &mut parameter, handle))
+                }
                 Mechanism::RsaPss { hash, mgf1, salt } => {
                     let mut parameter = pss_parameter(hash, mgf1, salt)?;
                     Ok(module.sign_init(session, CKM_RSA_PKCS_PSS, &mut parameter, handle))
@@ -66,7 +79,7 @@ fn pss_parameter(hash: Hash, mgf1: Hash, salt: usize) -> Result<CK_RSA_PKCS_PSS_
 /// A hash's mechanism and mask generation function, for PSS and OAEP.
 pub(super) fn masked_hash(hash: Hash) -> Option<(CK_MECHANISM_TYPE, CK_RSA_PKCS_MGF_TYPE)> {
     Some(match hash {
-        Hash::Md5Sha1 => return None,
+        Hash::Md5Sha1 | Hash::Sha512_224 | Hash::Sha512_256 | Hash::Ripemd160 => return None,
         Hash::Sha1 => (CKM_SHA_1, CKG_MGF1_SHA1),
         Hash::Sha224 => (CKM_SHA224, CKG_MGF1_SHA224),
         Hash::Sha256 => (CKM_SHA256, CKG_MGF1_SHA256),
