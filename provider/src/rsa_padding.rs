@@ -166,6 +166,42 @@ pub fn oaep(
     }
 }
 
+/// PSS's encoding of a digest (RFC 8017, 9.1.1), as long as a modulus of `bits` bits: for a token that has the bare operation
+/// but not PSS with these hashes.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] if the modulus is too small for digest and salt; [`Error::Libcrypto`] without random bytes.
+pub fn pss(
+    context: &Context,
+    digest: &[u8],
+    hash: Hash,
+    mgf1: Hash,
+    salt_size: usize,
+    bits: usize,
+) -> Result<Vec<u8>> {
+    let too_small =
+        || Error::Unsupported(format!("a key of {bits} bits is too small for RSA-PSS with {hash:?}"));
+    let encoded_bits = bits.saturating_sub(1);
+    let zeros = encoded_bits.div_ceil(8).checked_sub(hash.size() + salt_size + 2).ok_or_else(too_small)?;
+    let mut salt = vec![0; salt_size];
+    context.random(&mut salt)?;
+    let mut salted = Digest::new(context, hash)?;
+    salted.update(&[0; 8])?;
+    salted.update(digest)?;
+    salted.update(&salt)?;
+    let (salted, size) = salted.finish()?;
+    let salted = salted.get(..size).unwrap_or_default();
+    let mut data = [vec![0; zeros], vec![1], salt].concat();
+    mask(context, mgf1, salted, &mut data)?;
+    if let Some(first) = data.first_mut() {
+        *first &= 0xff >> (8 * encoded_bits.div_ceil(8) - encoded_bits);
+    }
+    // Of a modulus with one bit more than whole bytes, the first byte is 0.
+    let leading = vec![0; bits.div_ceil(8) - encoded_bits.div_ceil(8)];
+    Ok([&leading, data.as_slice(), salted, &[0xbc]].concat())
+}
+
 /// XORs `target` with MGF1 of `seed` (RFC 8017, B.2.1).
 fn mask(context: &Context, hash: Hash, seed: &[u8], target: &mut [u8]) -> Result<()> {
     for (block, counter) in target.chunks_mut(hash.size()).zip(0u32..) {

@@ -159,12 +159,10 @@ impl Attempt<'_> {
         let label = &parameters.label;
         match self.by_token(&RsaCipher::Oaep { hash, mgf1, label: label.clone() }) {
             // SoftHSM2 has OAEP with SHA-1 alone.
-            Err(error) if is_not_offered(&error) || matches!(error, Error::Unsupported(_)) => {
-                match self.bare(self.ciphertext) {
-                    Err(other) if is_not_offered(&other) => Err(error),
-                    encoded => rsa_padding::oaep(&self.key.provider.openssl, &encoded?, hash, mgf1, label),
-                }
-            }
+            Err(error) if is_not_offered(&error) => match self.bare(self.ciphertext) {
+                Err(other) if is_not_offered(&other) => Err(error),
+                encoded => rsa_padding::oaep(&self.key.provider.openssl, &encoded?, hash, mgf1, label),
+            },
             done => done,
         }
     }

@@ -13,7 +13,8 @@ use crate::jobs;
 use crate::key::Key;
 use crate::openssl::{Hash, Verification};
 use crate::params::{self, Params, Value};
-use crate::token::{KeyKind, Mechanism, Operation};
+use crate::rsa_padding;
+use crate::token::{KeyKind, Mechanism, Operation, is_not_offered};
 
 /// The largest signature, in bytes: RSA with 8,192 bits.
 pub const MAX_SIGNATURE: usize = 1024;
@@ -270,8 +271,20 @@ impl Scheme {
             (KeyKind::Rsa | KeyKind::RsaPss, Padding::Pss) => {
                 let hash = self.hash.ok_or_else(|| Error::Unsupported("RSA-PSS needs a digest".into()))?;
                 let salt = self.salt_bytes(hash, private.public.bits())?;
-                let mechanism = Mechanism::RsaPss { hash, mgf1: self.mgf1.unwrap_or(hash), salt };
-                sign(mechanism, data, signature)
+                let mgf1 = self.mgf1.unwrap_or(hash);
+                match sign(Mechanism::RsaPss { hash, mgf1, salt }, data, signature) {
+                    // SoftHSM2 has PSS with SHA-1 and SHA-2 alone, and PKCS#11 not with every hash.
+                    Err(error) if is_not_offered(&error) => {
+                        let context = &key.provider.openssl;
+                        let encoded =
+                            rsa_padding::pss(context, data, hash, mgf1, salt, private.public.bits())?;
+                        match sign(Mechanism::RsaRaw, &encoded, signature) {
+                            Err(other) if is_not_offered(&other) => Err(error),
+                            done => done,
+                        }
+                    }
+                    done => done,
+                }
             }
             (KeyKind::Ec, _) => {
                 // FIPS 186-5, 6.4.1: the leftmost bits of the digest. Some tokens refuse a longer one.

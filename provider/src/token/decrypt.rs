@@ -63,19 +63,20 @@ impl Tokens {
     }
 }
 
-/// Whether the token said that it has no such mechanism or parameter, or that the key is not for it: before it saw a
-/// ciphertext.
+/// Whether the token said that it has no such mechanism or parameter, or that the key is not for it; or PKCS#11 has no name for
+/// it. A ciphertext has no part in that.
 pub fn is_not_offered(error: &Error) -> bool {
-    matches!(
-        error.rv(),
-        Some(
-            CKR_MECHANISM_INVALID
-                | CKR_MECHANISM_PARAM_INVALID
-                | CKR_ARGUMENTS_BAD
-                | CKR_FUNCTION_NOT_SUPPORTED
-                | CKR_KEY_FUNCTION_NOT_PERMITTED
+    matches!(error, Error::Unsupported(_))
+        || matches!(
+            error.rv(),
+            Some(
+                CKR_MECHANISM_INVALID
+                    | CKR_MECHANISM_PARAM_INVALID
+                    | CKR_ARGUMENTS_BAD
+                    | CKR_FUNCTION_NOT_SUPPORTED
+                    | CKR_KEY_FUNCTION_NOT_PERMITTED
+            )
         )
-    )
 }
 
 /// Errors of C_Decrypt that tell of the session, the log-in or the token's absence, whatever the ciphertext was. All others may
