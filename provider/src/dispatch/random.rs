@@ -88,11 +88,11 @@ unsafe extern "C" fn instantiate(
     _length: usize,
     _params: *const OSSL_PARAM,
 ) -> c_int {
-    1
+    fence(0, || 1)
 }
 
 unsafe extern "C" fn uninstantiate(_context: *mut c_void) -> c_int {
-    1
+    fence(0, || 1)
 }
 
 unsafe extern "C" fn generate(
@@ -128,19 +128,21 @@ unsafe extern "C" fn reseed(
     _additional: *const c_uchar,
     _additional_length: usize,
 ) -> c_int {
-    1
+    fence(0, || 1)
 }
 
 /// Nothing is to be locked: libcrypto wants to hear that it may.
 unsafe extern "C" fn enable_locking(_context: *mut c_void) -> c_int {
-    1
+    fence(0, || 1)
 }
 
 unsafe extern "C" fn lock(_context: *mut c_void) -> c_int {
-    1
+    fence(0, || 1)
 }
 
-unsafe extern "C" fn unlock(_context: *mut c_void) {}
+unsafe extern "C" fn unlock(_context: *mut c_void) {
+    fence((), || ());
+}
 
 unsafe extern "C" fn get_ctx_params(_context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
     fence(0, || {
@@ -155,11 +157,13 @@ unsafe extern "C" fn get_ctx_params(_context: *mut c_void, params: *mut OSSL_PAR
 }
 
 unsafe extern "C" fn gettable_ctx_params(_context: *mut c_void, _provider: *mut c_void) -> *const OSSL_PARAM {
-    static LIST: Descriptions<4> = Descriptions::new([
-        describe(OSSL_RAND_PARAM_STATE, OSSL_PARAM_INTEGER),
-        describe(OSSL_RAND_PARAM_STRENGTH, OSSL_PARAM_UNSIGNED_INTEGER),
-        describe(OSSL_RAND_PARAM_MAX_REQUEST, OSSL_PARAM_UNSIGNED_INTEGER),
-        END,
-    ]);
-    LIST.as_ptr()
+    fence(ptr::null(), || {
+        static LIST: Descriptions<4> = Descriptions::new([
+            describe(OSSL_RAND_PARAM_STATE, OSSL_PARAM_INTEGER),
+            describe(OSSL_RAND_PARAM_STRENGTH, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_RAND_PARAM_MAX_REQUEST, OSSL_PARAM_UNSIGNED_INTEGER),
+            END,
+        ]);
+        LIST.as_ptr()
+    })
 }

@@ -517,11 +517,11 @@ unsafe extern "C" fn set_ctx_md_params(context: *mut c_void, params: *const OSSL
 static NO_PARAMS: Descriptions<1> = Descriptions::new([END]);
 
 unsafe extern "C" fn gettable_ctx_md_params(_context: *mut c_void) -> *const OSSL_PARAM {
-    NO_PARAMS.as_ptr()
+    fence(ptr::null(), || NO_PARAMS.as_ptr())
 }
 
 unsafe extern "C" fn settable_ctx_md_params(_context: *mut c_void) -> *const OSSL_PARAM {
-    NO_PARAMS.as_ptr()
+    fence(ptr::null(), || NO_PARAMS.as_ptr())
 }
 
 unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
