@@ -84,6 +84,16 @@ impl Context {
     }
 }
 
+/// Runs `operation` and takes away what it leaves on this thread's error queue.
+pub fn quietly<T>(operation: impl FnOnce() -> T) -> T {
+    // SAFETY: takes nothing; the queue is this thread's.
+    unsafe { bindings::ERR_set_mark() };
+    let result = operation();
+    // SAFETY: as above.
+    unsafe { bindings::ERR_pop_to_mark() };
+    result
+}
+
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: each pointer is null or ours; nothing that uses the context is left, since all of it holds the

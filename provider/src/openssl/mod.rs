@@ -10,7 +10,7 @@ mod key_derivation;
 mod public_key;
 
 pub use certificate::{Certificate, Name, certificate_public_key, digest_by_name};
-pub use context::Context;
+pub use context::{Context, quietly};
 pub use digest::{Digest, Hash, MAX_DIGEST};
 pub use key_derivation::x963_kdf;
 pub use public_key::{PublicKey, Verification};

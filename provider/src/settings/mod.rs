@@ -66,7 +66,6 @@ pub struct Settings {
     /// `pkcs11-module-assume-fips = true`: the algorithms have the property `fips=yes`.
     pub assume_fips: bool,
     /// `pkcs11-module-default-slot-id`: the slot for what names no token: new keys and random numbers.
-    #[allow(dead_code, reason = "for key generation")]
     pub default_slot: Option<CK_SLOT_ID>,
     /// `strongroom-async-threads`: how many threads sign for ASYNC jobs at most; 0 for none. A failure is reported in the
     /// first job.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::Tokens;
 use super::process::{is_stale, listing};
+use super::slot::Slot;
 use crate::error::{Error, Result};
 
 thread_local! {
@@ -35,7 +36,8 @@ impl Tokens {
         DEPTH.get() > 0
     }
 
-    /// Fills `buffer` with random bytes of the first token that has a generator.
+    /// Fills `buffer` with random bytes of the first token that has a generator, or of the one in the slot that
+    /// `pkcs11-module-default-slot-id` says.
     ///
     /// # Errors
     ///
@@ -43,11 +45,15 @@ impl Tokens {
     pub fn random(&self, buffer: &mut [u8]) -> Result<()> {
         self.recovering(|operation| {
             let slots = operation.slots(false)?;
-            let slot = slots.iter().copied().find(|slot| slot.has_random).ok_or_else(|| Error::NoToken {
-                uri: "random bytes".into(),
-                found: format!("{} without a generator", listing(&slots)),
-                away: slots.is_empty(),
-            })?;
+            let wanted = |slot: &&Slot| self.settings.default_slot.is_none_or(|id| slot.id == id);
+            let slot =
+                slots.iter().copied().find(|slot| slot.has_random && wanted(slot)).ok_or_else(|| {
+                    Error::NoToken {
+                        uri: "random bytes".into(),
+                        found: format!("{} without a generator", listing(&slots)),
+                        away: slots.is_empty(),
+                    }
+                })?;
             let session = slot.session(operation.module)?;
             operation.module.generate_random(session.handle, buffer).map_err(|rv| {
                 if is_stale(rv) {
