@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .header("src/bindings.h")
         .clang_args(include)
         .allowlist_type("OSSL_(FUNC|CALLBACK|PASSPHRASE|DISPATCH|ALGORITHM|PARAM|CORE|ITEM|INOUT).*")
-        .allowlist_var("OSSL_(FUNC|OP|PARAM|OBJECT|KEYMGMT|PKEY|SIGNATURE|ASYM_CIPHER|EXCHANGE|KDF|RAND|STORE|PROV|ALG|DECODER|DIGEST|PASSPHRASE)_.*")
+        .allowlist_var("OSSL_(FUNC|OP|PARAM|OBJECT|KEYMGMT|PKEY|SIGNATURE|ASYM_CIPHER|EXCHANGE|KDF|RAND|STORE|PROV|ALG|DECODER|DIGEST|PASSPHRASE|GEN)_.*")
         .allowlist_var("RSA_PSS_SALTLEN_.*|RSA_PKCS1_.*PADDING")
         // What openssl-sys does not declare.
         .allowlist_function("EVP_PKEY_CTX_new_from_pkey|EVP_PKEY_verify_init_ex|EVP_DigestVerifyInit_ex")
@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .allowlist_function("EVP_PKEY_encrypt_init_ex|EVP_PKEY_get1_encoded_public_key|EVP_PKEY_verify_recover(_init_ex)?|RAND_priv_bytes_ex")
         .allowlist_function("EVP_KDF_(fetch|free|derive|CTX_new|CTX_free)")
         .allowlist_function("EVP_MD_CTX_[gs]et_params|ERR_set_mark|ERR_pop_to_mark")
-        .allowlist_function("X509_new_ex|d2i_X509_NAME|OPENSSL_thread_stop")
+        .allowlist_function("X509_new_ex|d2i_X509_NAME|OPENSSL_thread_stop|EC_curve_nist2nid")
+        .allowlist_function("OSSL_ENCODER_(CTX_new_for_pkey|CTX_free|to_data)")
         .allowlist_function("ASYNC_(get_current_job|get_wait_ctx|pause_job)|ASYNC_WAIT_CTX_(set_wait_fd|get_fd|get_callback|set_status)")
         .allowlist_var("ASYNC_STATUS_OK|EVP_RAND_STATE_.*")
         // Types that both know come from openssl-sys.

@@ -17,6 +17,7 @@ pub struct Core {
     get_params: OSSL_FUNC_core_get_params_fn,
     bio_gets: OSSL_FUNC_BIO_gets_fn,
     bio_read_ex: OSSL_FUNC_BIO_read_ex_fn,
+    bio_write_ex: OSSL_FUNC_BIO_write_ex_fn,
 }
 
 // SAFETY: the handle is an opaque token of libcrypto's, valid as long as the provider is loaded, and its upcalls
@@ -40,6 +41,7 @@ impl Core {
             get_params: None,
             bio_gets: None,
             bio_read_ex: None,
+            bio_write_ex: None,
         };
         let mut entry = table;
         /// As the type that core_dispatch.h gives an id.
@@ -62,6 +64,7 @@ impl Core {
                     OSSL_FUNC_CORE_GET_PARAMS => core.get_params = cast(function),
                     OSSL_FUNC_BIO_GETS => core.bio_gets = cast(function),
                     OSSL_FUNC_BIO_READ_EX => core.bio_read_ex = cast(function),
+                    OSSL_FUNC_BIO_WRITE_EX => core.bio_write_ex = cast(function),
                     _ => {}
                 }
                 entry = entry.add(1);
@@ -142,6 +145,24 @@ impl Core {
         }
         data.truncate(have);
         Some(data)
+    }
+}
+
+impl Core {
+    /// Writes all of `data` to a BIO. False if it cannot be written.
+    pub fn write_all(&self, bio: *mut OSSL_CORE_BIO, mut data: &[u8]) -> bool {
+        let Some(write_ex) = self.bio_write_ex else { return false };
+        while !data.is_empty() {
+            let mut written = 0;
+            // SAFETY: the BIO is the one that libcrypto gave for the duration of this call; the data is read for its length; `written`
+            // outlives the call.
+            let done = unsafe { write_ex(bio, data.as_ptr().cast(), data.len(), &mut written) };
+            match data.get(written..) {
+                Some(rest) if done == 1 && written > 0 => data = rest,
+                _ => return false,
+            }
+        }
+        true
     }
 }
 

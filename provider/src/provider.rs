@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 use crate::core::Core;
 use crate::dispatch::signature;
@@ -27,9 +28,13 @@ pub struct Provider {
     found: Mutex<Option<Found>>,
 }
 
-/// What the first stage of the decoders found.
+/// How long a key that a decoder found is kept for the next decoder.
+const FOUND: Duration = Duration::from_secs(1);
+
+/// What a decoder found.
 struct Found {
     thread: ThreadId,
+    since: Instant,
     /// The reference's DER.
     reference: Vec<u8>,
     key: Object,
@@ -84,14 +89,14 @@ impl Provider {
         i32::from(self.report(result).is_some())
     }
 
-    /// Keeps a key that the first stage of the decoders found for the second stage, which follows in the same
-    /// call. If the place is taken (another thread is loading) or cannot be had (a fork came in between), the
+    /// Keeps a key that a decoder found for the decoder that takes it, which follows in the same call. If the place is taken (another thread is loading) or cannot be had (a fork came in between), the
     /// second stage asks the token again.
     pub fn keep_found(&self, reference: &[u8], key: Object) {
         if let Ok(mut found) = self.found.try_lock()
-            && found.is_none()
+            && found.as_ref().is_none_or(|found| found.since.elapsed() >= FOUND)
         {
-            *found = Some(Found { thread: thread::current().id(), reference: reference.to_vec(), key });
+            let thread = thread::current().id();
+            *found = Some(Found { thread, since: Instant::now(), reference: reference.to_vec(), key });
         }
     }
 
@@ -99,7 +104,11 @@ impl Provider {
     pub fn take_found(&self, reference: &[u8]) -> Option<Object> {
         let mut found = self.found.try_lock().ok()?;
         found
-            .take_if(|found| found.thread == thread::current().id() && found.reference == reference)
+            .take_if(|found| {
+                found.thread == thread::current().id()
+                    && found.reference == reference
+                    && found.since.elapsed() < FOUND
+            })
             .map(|found| found.key)
     }
 }

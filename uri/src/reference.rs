@@ -63,6 +63,16 @@ pub fn uri_from_der(der: &[u8]) -> Result<String, ReferenceError> {
 ///
 /// [`ReferenceError`] if the result would be longer than [`MAX_DER`].
 pub fn pem_from_uri(uri: &str) -> Result<String, ReferenceError> {
+    let der = der_from_uri(uri)?;
+    pem_rfc7468::encode_string(LABEL, LineEnding::LF, &der).map_err(|error| ReferenceError(error.to_string()))
+}
+
+/// Makes a reference's DER for a URI.
+///
+/// # Errors
+///
+/// As [`pem_from_uri`].
+pub fn der_from_uri(uri: &str) -> Result<Vec<u8>, ReferenceError> {
     let failed = |error: der::Error| ReferenceError(error.to_string());
     let content = Content {
         description: AnyRef::new(Tag::VisibleString, DESCRIPTION).map_err(failed)?,
@@ -72,7 +82,7 @@ pub fn pem_from_uri(uri: &str) -> Result<String, ReferenceError> {
     if der.len() > MAX_DER {
         return Err(ReferenceError(format!("it is longer than {MAX_DER} bytes")));
     }
-    pem_rfc7468::encode_string(LABEL, LineEnding::LF, &der).map_err(|error| ReferenceError(error.to_string()))
+    Ok(der)
 }
 
 #[cfg(test)]

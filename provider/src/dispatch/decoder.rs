@@ -17,8 +17,8 @@ use crate::fence::fence;
 use crate::params::{self, Descriptions, END};
 use crate::provider::Provider;
 use crate::token::kinds::ForEach;
-use crate::token::{Functions, Kind, Object, Table, Wanted, ambiguous};
-use strongroom_uri::{Uri, reference};
+use crate::token::{Functions, KeyKind, Kind, Object, Table, Wanted, ambiguous};
+use strongroom_uri::{ObjectType, Uri, reference};
 
 /// The first stage, and one of the second for each key type.
 pub static ALGORITHMS: Algorithms<{ MAX_LIST + 1 }> = Algorithms::of_key_types(
@@ -57,8 +57,8 @@ const MAX_PEM: usize = 2 * reference::MAX_DER;
 /// The most bytes before or in a PEM block of another label that are passed over.
 const MAX_SKIPPED: usize = 1 << 20;
 
-/// A decoder has no state of its own: its context is the provider.
-unsafe extern "C" fn newctx(provider: *mut c_void) -> *mut c_void {
+/// Decoders and encoders have no state of their own: their context is the provider.
+pub(super) unsafe extern "C" fn newctx(provider: *mut c_void) -> *mut c_void {
     fence(ptr::null_mut(), || {
         // SAFETY: libcrypto's pointer to our provider.
         match unsafe { Provider::from_context(provider) } {
@@ -68,7 +68,7 @@ unsafe extern "C" fn newctx(provider: *mut c_void) -> *mut c_void {
     })
 }
 
-unsafe extern "C" fn freectx(context: *mut c_void) {
+pub(super) unsafe extern "C" fn freectx(context: *mut c_void) {
     fence((), || {
         if !context.is_null() {
             // SAFETY: made by Arc::into_raw in `newctx`, given back this once.
@@ -110,11 +110,11 @@ unsafe extern "C" fn decode_pem(
         // and not all, and once more there.
         let found = der.and_then(|der| Ok((find_key(&provider, &der, passphrase)?, der)));
         let Some((key, der)) = provider.report(found) else { return 0 };
-        let Object::Private(private) = &key else { return 0 };
+        let Some(key_kind) = kind_of(&key) else { return 0 };
         let kind = OSSL_OBJECT_PKEY as c_int;
         let list = [
             params::int(OSSL_OBJECT_PARAM_TYPE, &kind),
-            params::utf8(OSSL_OBJECT_PARAM_DATA_TYPE, private.kind.name()),
+            params::utf8(OSSL_OBJECT_PARAM_DATA_TYPE, key_kind.name()),
             params::utf8(OSSL_OBJECT_PARAM_DATA_STRUCTURE, c"pk11-uri"),
             params::octets(OSSL_OBJECT_PARAM_DATA, &der),
             END,
@@ -156,7 +156,9 @@ unsafe extern "C" fn decode_der<K: Kind>(
                 None => return 0,
             },
         };
-        if !matches!(&key, Object::Private(private) if private.kind == K::KIND) {
+        if kind_of(&key) != Some(K::KIND) {
+            // For the decoder of its type, which is asked next where the first stage was not there to tell the type.
+            provider.keep_found(&der, key);
             return 1;
         }
         // SAFETY: libcrypto's callback with its argument.
@@ -197,17 +199,27 @@ fn read_reference(provider: &Provider, input: *mut OSSL_CORE_BIO) -> Option<Resu
     }
 }
 
-/// The one private key that a reference names.
+/// The type of a key.
+fn kind_of(object: &Object) -> Option<KeyKind> {
+    match object {
+        Object::Private(private) => Some(private.kind),
+        Object::Public(kind, _) => Some(*kind),
+        Object::Certificate(_) => None,
+    }
+}
+
+/// The one key that a reference names: a private key, unless the URI asks for a public one.
 fn find_key(provider: &Provider, der: &[u8], passphrase: Passphrase) -> Result<Object> {
     let uri = Uri::parse(&reference::uri_from_der(der)?)?;
     let mut prompt = || passphrase.ask();
-    let wanted = Wanted { private: true, public: false, certificates: false };
+    let public = uri.kind == Some(ObjectType::Public);
+    let wanted = Wanted { private: !public, public, certificates: false };
     let mut found = provider.tokens.find(&provider.openssl, &uri, wanted, &mut prompt)?;
     if found.len() > 1 {
         return Err(ambiguous(&uri, &found));
     }
     found.pop().ok_or_else(|| Error::NotFound {
         uri: uri.to_string(),
-        found: "a reference must name a private key (type=private, or no type)".into(),
+        found: "a reference must name a key (type=private, type=public, or no type)".into(),
     })
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use strongroom_ffi::pointer;
 
-use super::{Algorithms, MAX_LIST, key, share, table};
+use super::{Algorithms, MAX_LIST, generate, key, share, table};
 use crate::bindings::*;
 use crate::fence::fence;
 use crate::key::Key;
@@ -38,7 +38,12 @@ impl<K: Kind> Table<K> for Keymgmt {
         OSSL_FUNC_KEYMGMT_EXPORT: OSSL_FUNC_keymgmt_export_fn = export,
         OSSL_FUNC_KEYMGMT_EXPORT_TYPES: OSSL_FUNC_keymgmt_export_types_fn = types::<K>,
         OSSL_FUNC_KEYMGMT_GET_PARAMS: OSSL_FUNC_keymgmt_get_params_fn = get_params,
-        OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS: OSSL_FUNC_keymgmt_gettable_params_fn = gettable_params,
+        OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS: OSSL_FUNC_keymgmt_gettable_params_fn = gettable_params::<K>,
+        OSSL_FUNC_KEYMGMT_GEN_INIT: OSSL_FUNC_keymgmt_gen_init_fn = generate::gen_init::<K>,
+        OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS: OSSL_FUNC_keymgmt_gen_set_params_fn = generate::gen_set_params,
+        OSSL_FUNC_KEYMGMT_GEN_SETTABLE_PARAMS: OSSL_FUNC_keymgmt_gen_settable_params_fn = generate::gen_settable_params::<K>,
+        OSSL_FUNC_KEYMGMT_GEN: OSSL_FUNC_keymgmt_gen_fn = generate::r#gen,
+        OSSL_FUNC_KEYMGMT_GEN_CLEANUP: OSSL_FUNC_keymgmt_gen_cleanup_fn = generate::gen_cleanup,
         OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME: OSSL_FUNC_keymgmt_query_operation_name_fn = query_operation_name::<K>,
     ];
 }
@@ -134,11 +139,17 @@ unsafe extern "C" fn matches(one: *const c_void, other: *const c_void, selection
     })
 }
 
-/// The public half was validated when it was read; the private half is the token's to vouch for.
+/// The public half is checked by OpenSSL's own provider; the private half is the token's to vouch for.
 unsafe extern "C" fn validate(keydata: *const c_void, selection: c_int, _check: c_int) -> c_int {
     fence(0, || {
         // SAFETY: as for `has`.
-        unsafe { has(keydata, selection) }
+        if unsafe { has(keydata, selection) } != 1 {
+            return 0;
+        }
+        // SAFETY: libcrypto's pointer to a key of ours.
+        let Some(key) = (unsafe { key(keydata) }) else { return 0 };
+        let public = selects(selection, OSSL_KEYMGMT_SELECT_PUBLIC_KEY);
+        c_int::from(!public || key.public().is_ok_and(|half| half.is_sound(&key.provider.openssl)))
     })
 }
 
@@ -221,22 +232,43 @@ unsafe extern "C" fn get_params(keydata: *mut c_void, params: *mut OSSL_PARAM) -
     })
 }
 
-unsafe extern "C" fn gettable_params(_context: *mut c_void) -> *const OSSL_PARAM {
-    fence(ptr::null(), || {
-        static LIST: Descriptions<11> = Descriptions::new([
-            describe(OSSL_PKEY_PARAM_BITS, OSSL_PARAM_INTEGER),
-            describe(OSSL_PKEY_PARAM_SECURITY_BITS, OSSL_PARAM_INTEGER),
-            describe(OSSL_PKEY_PARAM_MAX_SIZE, OSSL_PARAM_INTEGER),
-            describe(OSSL_PKEY_PARAM_DEFAULT_DIGEST, OSSL_PARAM_UTF8_STRING),
-            describe(OSSL_PKEY_PARAM_MANDATORY_DIGEST, OSSL_PARAM_UTF8_STRING),
-            describe(OSSL_PKEY_PARAM_GROUP_NAME, OSSL_PARAM_UTF8_STRING),
-            describe(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, OSSL_PARAM_OCTET_STRING),
-            describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
-            describe(OSSL_PKEY_PARAM_RSA_N, OSSL_PARAM_UNSIGNED_INTEGER),
-            describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
-            END,
-        ]);
-        LIST.as_ptr()
+unsafe extern "C" fn gettable_params<K: Kind>(_context: *mut c_void) -> *const OSSL_PARAM {
+    static RSA: Descriptions<8> = Descriptions::new([
+        describe(OSSL_PKEY_PARAM_BITS, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_SECURITY_BITS, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_MAX_SIZE, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_DEFAULT_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_MANDATORY_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_RSA_N, OSSL_PARAM_UNSIGNED_INTEGER),
+        describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
+        END,
+    ]);
+    static EC: Descriptions<11> = Descriptions::new([
+        describe(OSSL_PKEY_PARAM_BITS, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_SECURITY_BITS, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_MAX_SIZE, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_DEFAULT_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_GROUP_NAME, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_EC_ENCODING, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, OSSL_PARAM_OCTET_STRING),
+        describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
+        describe(OSSL_PKEY_PARAM_EC_PUB_X, OSSL_PARAM_UNSIGNED_INTEGER),
+        describe(OSSL_PKEY_PARAM_EC_PUB_Y, OSSL_PARAM_UNSIGNED_INTEGER),
+        END,
+    ]);
+    static FIXED_CURVE: Descriptions<7> = Descriptions::new([
+        describe(OSSL_PKEY_PARAM_BITS, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_SECURITY_BITS, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_MAX_SIZE, OSSL_PARAM_INTEGER),
+        describe(OSSL_PKEY_PARAM_MANDATORY_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, OSSL_PARAM_OCTET_STRING),
+        describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
+        END,
+    ]);
+    fence(ptr::null(), || match K::KIND {
+        kind if kind.is_rsa() => RSA.as_ptr(),
+        kind if kind.facts().curve.is_some() => FIXED_CURVE.as_ptr(),
+        _ => EC.as_ptr(),
     })
 }
 

@@ -5,6 +5,7 @@
 
 pub mod asym_cipher;
 pub mod decoder;
+pub mod encoder;
 pub mod key_exchange;
 pub mod keymgmt;
 pub mod provider;
@@ -15,6 +16,7 @@ pub mod store;
 
 mod algorithm_identifier;
 mod fips;
+mod generate;
 mod passphrase;
 mod scheme;
 mod search;

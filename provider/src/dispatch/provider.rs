@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use super::{asym_cipher, decoder, fips, key_exchange, keymgmt, random, signature, store, table};
+use super::{asym_cipher, decoder, encoder, fips, key_exchange, keymgmt, random, signature, store, table};
 use crate::bindings::*;
 use crate::error::REASONS;
 use crate::fence::fence;
@@ -85,6 +85,7 @@ unsafe extern "C" fn query_operation(
             OSSL_OP_ASYM_CIPHER => asym_cipher::ALGORITHMS.as_ptr(),
             OSSL_OP_STORE => store::ALGORITHMS.as_ptr(),
             OSSL_OP_DECODER => decoder::ALGORITHMS.as_ptr(),
+            OSSL_OP_ENCODER => encoder::ALGORITHMS.as_ptr(),
             _ => return std::ptr::null(),
         };
         // SAFETY: libcrypto's pointer to our provider, which lives for the call.

@@ -5,12 +5,14 @@
 
 mod certificate;
 mod context;
+mod curve;
 mod digest;
 mod key_derivation;
 mod public_key;
 
 pub use certificate::{Certificate, Name, certificate_public_key, digest_by_name};
 pub use context::{Context, quietly};
+pub use curve::curve_parameters;
 pub use digest::{Digest, Hash, MAX_DIGEST};
 pub use key_derivation::x963_kdf;
 pub use public_key::{PublicKey, Verification};

@@ -101,6 +101,46 @@ impl PublicKey {
         }
     }
 
+    /// The public key as OpenSSL's own encoders write it: `output` is PEM, DER or TEXT, `structure` such as SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if there is no such encoder for a key of this type.
+    pub fn encode(&self, output: &CStr, structure: Option<&CStr>) -> Result<Vec<u8>> {
+        let structure = structure.map_or(ptr::null(), CStr::as_ptr);
+        let (mut data, mut length) = (ptr::null_mut(), 0);
+        // SAFETY: a valid key and C strings; the context is ours and freed; the data is allocated by libcrypto with the length that it tells,
+        // copied, and freed with its allocator.
+        unsafe {
+            let ctx = bindings::OSSL_ENCODER_CTX_new_for_pkey(
+                self.as_ptr(),
+                PUBLIC,
+                output.as_ptr(),
+                structure,
+                ptr::null(),
+            );
+            if ctx.is_null() {
+                return Err(Error::Libcrypto("OSSL_ENCODER_CTX_new_for_pkey"));
+            }
+            let done = bindings::OSSL_ENCODER_to_data(ctx, &mut data, &mut length) == 1;
+            bindings::OSSL_ENCODER_CTX_free(ctx);
+            let bytes = pointer::slice(data.cast_const(), length).filter(|_| done).map(<[u8]>::to_vec);
+            ffi::CRYPTO_free(data.cast(), c"public_key.rs".as_ptr(), 0);
+            bytes.ok_or(Error::Libcrypto("OSSL_ENCODER_to_data"))
+        }
+    }
+
+    /// Whether it is a sound public key: its point on its curve, its modulus and exponent in their ranges.
+    pub fn is_sound(&self, context: &Context) -> bool {
+        // SAFETY: valid objects; the context is ours and freed.
+        unsafe {
+            let ctx = bindings::EVP_PKEY_CTX_new_from_pkey(context.as_ptr(), self.as_ptr(), ptr::null());
+            let sound = !ctx.is_null() && bindings::EVP_PKEY_public_check(ctx) == 1;
+            ffi::EVP_PKEY_CTX_free(ctx);
+            sound
+        }
+    }
+
     /// Whether it is of the type `name`.
     pub fn is_a(&self, name: &CStr) -> bool {
         // SAFETY: a valid key and a C string.

@@ -1,4 +1,4 @@
-//! Templates to find objects by.
+//! Templates: to find objects by, and to make them after.
 
 use cryptoki_sys::*;
 
@@ -16,6 +16,16 @@ impl Template {
     pub fn and(mut self, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Self {
         self.0.push((kind, value.to_vec()));
         self
+    }
+
+    /// … and this flag.
+    pub fn and_flag(self, kind: CK_ATTRIBUTE_TYPE, value: bool) -> Self {
+        self.and(kind, &[if value { CK_TRUE } else { CK_FALSE }])
+    }
+
+    /// … and this number.
+    pub fn and_number(self, kind: CK_ATTRIBUTE_TYPE, value: CK_ULONG) -> Self {
+        self.and(kind, &value.to_ne_bytes())
     }
 
     /// As C wants it: pointers into this template.

@@ -5,7 +5,7 @@ use cryptoki_sys::*;
 use super::attribute::{Template, boolean};
 use super::library;
 use super::module::Module;
-use super::process::{is_stale, listing};
+use super::process::{Operation, is_stale, listing};
 use super::public::public_key;
 use super::remembered::Remembered;
 use super::session::Session;
@@ -66,25 +66,8 @@ impl Tokens {
         trace::subject(|| uri);
         let wanted = wanted.narrowed(uri);
         self.recovering(|operation| {
-            library::check(operation.module, uri)?;
-            let mut slots = operation.slots(false)?;
-            if !slots.iter().any(|slot| slot.fits(uri)) {
-                slots = operation.slots(true)?;
-            }
-            let fitting: Vec<_> = slots.iter().filter(|slot| slot.fits(uri)).copied().collect();
-            if fitting.is_empty() {
-                let away = slots.is_empty();
-                return Err(Error::NoToken { uri: uri.to_string(), found: listing(&slots), away });
-            }
-            let mut search = Search {
-                tokens: self,
-                module: operation.module,
-                context,
-                uri,
-                prompt,
-                alone: fitting.len() == 1,
-                left_out: None,
-            };
+            let fitting = self.fitting(operation, uri)?;
+            let mut search = Search::new(self, operation.module, context, uri, prompt, fitting.len() == 1);
             let mut objects = Vec::new();
             for slot in &fitting {
                 match search.token(slot, wanted, &mut objects) {
@@ -113,6 +96,27 @@ impl Tokens {
     }
 }
 
+impl Tokens {
+    /// The slots whose tokens fit the URI: one at least.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoToken`] if there is none.
+    pub(super) fn fitting(&self, operation: &Operation, uri: &Uri) -> Result<Vec<&'static Slot>> {
+        library::check(operation.module, uri)?;
+        let mut slots = operation.slots(false)?;
+        if !slots.iter().any(|slot| slot.fits(uri)) {
+            slots = operation.slots(true)?;
+        }
+        let fitting: Vec<_> = slots.iter().filter(|slot| slot.fits(uri)).copied().collect();
+        if fitting.is_empty() {
+            let away = slots.is_empty();
+            return Err(Error::NoToken { uri: uri.to_string(), found: listing(&slots), away });
+        }
+        Ok(fitting)
+    }
+}
+
 fn private_keys(objects: &[Object]) -> impl Iterator<Item = &PrivateKey> {
     objects.iter().filter_map(|object| match object {
         Object::Private(key) => Some(key),
@@ -138,7 +142,8 @@ fn holders(slots: &[&Slot]) -> String {
     }
 }
 
-struct Search<'a> {
+/// A search for what a URI names.
+pub(super) struct Search<'a> {
     tokens: &'a Tokens,
     module: &'a Module,
     context: &'a Context,
@@ -148,10 +153,22 @@ struct Search<'a> {
     alone: bool,
     /// Why something was left out: a log-in that was not made, a key that cannot be used. An error only if nothing
     /// else is found.
-    left_out: Option<Error>,
+    pub(super) left_out: Option<Error>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    /// A search in the tokens of `module`; `alone` if only one fits.
+    pub(super) fn new(
+        tokens: &'a Tokens,
+        module: &'a Module,
+        context: &'a Context,
+        uri: &'a Uri,
+        prompt: &'a mut dyn FnMut() -> Option<Secret>,
+        alone: bool,
+    ) -> Self {
+        Search { tokens, module, context, uri, prompt, alone, left_out: None }
+    }
+
     fn token(&mut self, slot: &Slot, wanted: Wanted, objects: &mut Vec<Object>) -> Result<()> {
         let session = slot.session(self.module)?;
         let before = objects.len();
@@ -228,7 +245,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn handles(&self, session: &Session, class: CK_OBJECT_CLASS) -> Result<Vec<CK_OBJECT_HANDLE>> {
+    /// The objects of a class that the URI names.
+    pub(super) fn handles(&self, session: &Session, class: CK_OBJECT_CLASS) -> Result<Vec<CK_OBJECT_HANDLE>> {
         let mut template = Template::class(class);
         if let Some(label) = &self.uri.object {
             template = template.and(CKA_LABEL, label.as_bytes());
@@ -252,7 +270,8 @@ impl Search<'_> {
             .map_err(|rv| Error::token("C_GetAttributeValue", self.uri.to_string(), rv))
     }
 
-    fn private_key(
+    /// A private key with its public half and identity.
+    pub(super) fn private_key(
         &self,
         slot: &Slot,
         session: &Session,
@@ -290,7 +309,7 @@ impl Search<'_> {
     }
 
     /// Logs in where the token wants it. Returns the PIN that other processes will need, if there is one.
-    fn log_in(&mut self, slot: &Slot, session: &Session) -> Result<Option<Secret>> {
+    pub(super) fn log_in(&mut self, slot: &Slot, session: &Session) -> Result<Option<Secret>> {
         if !slot.login_required {
             return pin::from_uri(self.uri, &self.tokens.settings.sources);
         }

@@ -28,8 +28,26 @@ pub struct Facts {
     pub algorithm: ObjectIdentifier,
     /// CKA_KEY_TYPE of new keys.
     pub key_type: CK_KEY_TYPE,
+    /// The mechanism that makes a pair.
+    pub generation: CK_MECHANISM_TYPE,
+    /// What a new key may be used for, unless less is asked for.
+    pub uses: &'static [Use],
     /// The one curve of the type, if it is one of a fixed curve.
     pub curve: Option<FixedCurve>,
+}
+
+/// What a key may be used for: a bit of a certificate's key usage (RFC 5280, 4.2.1.3), and the attributes that PKCS#11 has for it
+/// (PKCS#11 3.1, table 25).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// digitalSignature: CKA_SIGN, CKA_VERIFY
+    Sign,
+    /// dataEncipherment: CKA_DECRYPT, CKA_ENCRYPT
+    Decrypt,
+    /// keyEncipherment: CKA_UNWRAP, CKA_WRAP
+    Unwrap,
+    /// keyAgreement: CKA_DERIVE
+    Derive,
 }
 
 /// What libcrypto calls an algorithm: the names of OpenSSL's own.
@@ -137,6 +155,8 @@ key_kinds! {
         cipher: Some(names!("RSA" "rsaEncryption" "1.2.840.113549.1.1.1")),
         algorithm: ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1"),
         key_type: CKK_RSA,
+        generation: CKM_RSA_PKCS_KEY_PAIR_GEN,
+        uses: &[Use::Sign, Use::Decrypt],
         curve: None,
     }
     /// CKK_RSA, for PSS signatures only (RFC 4055). PKCS#11 has no such type: the certificate beside the key, or
@@ -149,6 +169,8 @@ key_kinds! {
         cipher: None,
         algorithm: ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10"),
         key_type: CKK_RSA,
+        generation: CKM_RSA_PKCS_KEY_PAIR_GEN,
+        uses: &[Use::Sign],
         curve: None,
     }
     /// CKK_EC, on whichever named curve token and libcrypto have
@@ -160,6 +182,8 @@ key_kinds! {
         cipher: None,
         algorithm: ObjectIdentifier::new_unwrap("1.2.840.10045.2.1"),
         key_type: CKK_EC,
+        generation: CKM_EC_KEY_PAIR_GEN,
+        uses: &[Use::Sign, Use::Derive],
         curve: None,
     }
     /// CKK_EC_EDWARDS with edwards25519
@@ -171,6 +195,8 @@ key_kinds! {
         cipher: None,
         algorithm: ObjectIdentifier::new_unwrap("1.3.101.112"),
         key_type: CKK_EC_EDWARDS,
+        generation: CKM_EC_EDWARDS_KEY_PAIR_GEN,
+        uses: &[Use::Sign],
         curve: Some(FixedCurve {
             name: "edwards25519",
             old: Some(ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591.15.1")),
@@ -186,6 +212,8 @@ key_kinds! {
         cipher: None,
         algorithm: ObjectIdentifier::new_unwrap("1.3.101.113"),
         key_type: CKK_EC_EDWARDS,
+        generation: CKM_EC_EDWARDS_KEY_PAIR_GEN,
+        uses: &[Use::Sign],
         curve: Some(FixedCurve { name: "edwards448", old: None, point: 57 }),
     }
     /// CKK_EC_MONTGOMERY with curve25519
@@ -197,6 +225,8 @@ key_kinds! {
         cipher: None,
         algorithm: ObjectIdentifier::new_unwrap("1.3.101.110"),
         key_type: CKK_EC_MONTGOMERY,
+        generation: CKM_EC_MONTGOMERY_KEY_PAIR_GEN,
+        uses: &[Use::Derive],
         curve: Some(FixedCurve {
             name: "curve25519",
             old: Some(ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3029.1.5.1")),
@@ -212,6 +242,8 @@ key_kinds! {
         cipher: None,
         algorithm: ObjectIdentifier::new_unwrap("1.3.101.111"),
         key_type: CKK_EC_MONTGOMERY,
+        generation: CKM_EC_MONTGOMERY_KEY_PAIR_GEN,
+        uses: &[Use::Derive],
         curve: Some(FixedCurve { name: "curve448", old: None, point: 56 }),
     }
 }

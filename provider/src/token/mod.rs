@@ -10,6 +10,7 @@
 //! - [`login`]: log-ins; [`attempts`] and [`known_pins`]: what parents and siblings know of PINs;
 //! - [`kind`]: the key types, one row for each;
 //! - [`find`]: from a URI to objects; [`public`]: a key object's public half;
+//! - [`generate`](Tokens::generate): a new key pair;
 //! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
 //!   [`decrypt`](Tokens::decrypt) and [`derive`](Tokens::derive);
 //! - [`random`](mod@random): random bytes.
@@ -20,6 +21,7 @@ mod decrypt;
 mod derive;
 mod find;
 mod gate;
+mod generate;
 mod key_use;
 mod kind;
 mod known_pins;
@@ -37,7 +39,8 @@ mod slot;
 pub use decrypt::{RsaCipher, is_not_offered};
 pub use derive::Agreement;
 pub use find::{Object, Wanted, ambiguous};
-pub use kind::{Functions, KeyKind, Kind, Table, kinds};
+pub use generate::NewPair;
+pub use kind::{Functions, KeyKind, Kind, Table, Use, kinds};
 pub use sign::Mechanism;
 
 use std::sync::Arc;
@@ -51,6 +54,7 @@ use login::LogIns;
 use module::Module;
 use process::Process;
 use remembered::Remembered;
+use strongroom_uri::Uri;
 
 /// The tokens that one PKCS#11 module gives access to.
 pub struct Tokens {
@@ -165,14 +169,13 @@ pub type Fingerprint = [u8; 32];
 impl PrivateKey {
     /// The key for people: its URI without a PIN.
     pub fn name(&self) -> String {
-        let uri = strongroom_uri::Uri {
-            kind: None,
-            ..strongroom_uri::Uri::of_private_key(
-                &self.token.label,
-                &String::from_utf8_lossy(&self.label),
-                &self.id,
-            )
-        };
-        uri.to_string()
+        Uri { kind: None, ..self.uri() }.to_string()
+    }
+
+    /// The URI by which it is found again.
+    pub fn uri(&self) -> Uri {
+        // A label that is not UTF-8 cannot be in a URI: the id must do.
+        let label = std::str::from_utf8(&self.label).unwrap_or_default();
+        Uri::of_private_key(&self.token.label, label, &self.id)
     }
 }

@@ -171,11 +171,12 @@ impl Module {
         unsafe { call!(self, C_GetTokenInfo, slot, &mut info) }.map(|()| info)
     }
 
-    /// C_OpenSession, read-only.
-    pub fn open_session(&self, slot: CK_SLOT_ID) -> Rv<CK_SESSION_HANDLE> {
+    /// C_OpenSession, read-only unless `writable`.
+    pub fn open_session(&self, slot: CK_SLOT_ID, writable: bool) -> Rv<CK_SESSION_HANDLE> {
+        let flags = CKF_SERIAL_SESSION | if writable { CKF_RW_SESSION } else { 0 };
         let mut session = 0;
         // SAFETY: no notification; writes one handle.
-        unsafe { call!(self, C_OpenSession, slot, CKF_SERIAL_SESSION, ptr::null_mut(), None, &mut session) }?;
+        unsafe { call!(self, C_OpenSession, slot, flags, ptr::null_mut(), None, &mut session) }?;
         Ok(session)
     }
 
@@ -404,6 +405,36 @@ impl Module {
             )
         }?;
         Ok((size as usize).min(signature.len()))
+    }
+
+    /// C_GenerateKeyPair, by a mechanism without a parameter. Returns the private key's handle.
+    pub fn generate_key_pair(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        public: &Template,
+        private: &Template,
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let mut mechanism = CK_MECHANISM { mechanism, pParameter: ptr::null_mut(), ulParameterLen: 0 };
+        let (mut public, mut private) = (public.attributes(), private.attributes());
+        let (public_length, private_length) = (public.len() as CK_ULONG, private.len() as CK_ULONG);
+        let (mut public_key, mut private_key) = (0, 0);
+        // SAFETY: the attributes point into the templates, which live for the call; writes two handles.
+        unsafe {
+            call!(
+                self,
+                C_GenerateKeyPair,
+                session,
+                &mut mechanism,
+                public.as_mut_ptr(),
+                public_length,
+                private.as_mut_ptr(),
+                private_length,
+                &mut public_key,
+                &mut private_key
+            )
+        }?;
+        Ok(private_key)
     }
 }
 

@@ -233,9 +233,12 @@ impl Attributes {
     fn may_belong_to(&self, private: &Self) -> bool {
         let agree =
             |one: &Option<Vec<u8>>, other: &Option<Vec<u8>>| one.is_none() || other.is_none() || one == other;
-        self.key_type == private.key_type
-            && agree(&self.modulus, &private.modulus)
-            && agree(&self.ec_params, &private.ec_params)
+        // SoftHSM2 names a fixed curve in one way in the public key and in another in the private key.
+        let same_curve = match (self.kind(), private.kind()) {
+            (Ok(one), Ok(other)) if one.facts().curve.is_some() => one == other,
+            _ => agree(&self.ec_params, &private.ec_params),
+        };
+        self.key_type == private.key_type && agree(&self.modulus, &private.modulus) && same_curve
     }
 
     /// The DER SubjectPublicKeyInfo of a key of type `kind`, if the attributes suffice.
@@ -305,6 +308,10 @@ mod tests {
         };
         assert!(on(&[6, 1, 1]).may_belong_to(&on(&[6, 1, 1])));
         assert!(!on(&[6, 1, 1]).may_belong_to(&on(&[6, 1, 2])));
+        let edwards = |curve: &[u8]| Attributes { key_type: Some(CKK_EC_EDWARDS), ..on(curve) };
+        let (oid, name) = ([6, 3, 0x2b, 0x65, 0x70], b"\x13\x0cedwards25519");
+        assert!(edwards(&oid).may_belong_to(&edwards(name)));
+        assert!(!edwards(&[6, 3, 0x2b, 0x65, 0x71]).may_belong_to(&edwards(name)));
         assert!(Attributes { ec_params: None, ..on(&[]) }.may_belong_to(&on(&[6, 1, 2])));
     }
 

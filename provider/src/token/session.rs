@@ -119,7 +119,7 @@ impl Sessions {
         // Before the session is opened: if all are forgotten in between, this one is too.
         let epoch = self.epoch.load(Ordering::SeqCst);
         let place = self.own_place_first().find(|place| place.turn(EMPTY, OPENING));
-        match module.open_session(slot) {
+        match module.open_session(slot, false) {
             Ok(handle) => {
                 if let Some(place) = place {
                     place.handle.store(handle, Ordering::Relaxed);

@@ -112,6 +112,20 @@ impl Slot {
         self.sessions.take(module, self.id).map_err(|rv| Error::token("C_OpenSession", self.name(), rv))
     }
 
+    /// Runs `operation` in a session of its own that may change the token.
+    pub fn in_writable_session<T>(
+        &self,
+        module: &Module,
+        operation: impl FnOnce(CK_SESSION_HANDLE) -> Result<T>,
+    ) -> Result<T> {
+        let session = module
+            .open_session(self.id, true)
+            .map_err(|rv| Error::token("C_OpenSession", self.name(), rv))?;
+        let done = operation(session);
+        module.close_session(session);
+        done
+    }
+
     /// The handle of a key, looked up once for each life of the sessions. What is found must have the public half
     /// that the key was loaded with: a key that was replaced under the same name is another key.
     ///
