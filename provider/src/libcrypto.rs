@@ -85,7 +85,8 @@ functions! {
     EVP_PKEY_verify_recover EVP_PKEY_verify_recover_init_ex
     EVP_Q_digest
     OBJ_nid2obj OBJ_obj2txt OBJ_sn2nid
-    OPENSSL_thread_stop OSSL_LIB_CTX_free OSSL_LIB_CTX_new OSSL_PARAM_free
+    OPENSSL_thread_stop OSSL_ENCODER_CTX_free OSSL_ENCODER_CTX_new_for_pkey OSSL_ENCODER_to_data OSSL_LIB_CTX_free
+    OSSL_LIB_CTX_new OSSL_PARAM_free
     RAND_bytes_ex RAND_priv_bytes_ex
     X509_NAME_cmp X509_NAME_free
     X509_free X509_get_issuer_name X509_get_pubkey X509_get_serialNumber X509_get_subject_name X509_new_ex

@@ -4,13 +4,13 @@
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 
-use strongroom_ffi::fence;
 use strongroom_uri::reference;
 
 use super::decoder::{freectx, newctx};
 use super::{Algorithms, LAST, algorithm, key, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
+use crate::fence::fence;
 use crate::key::Key;
 use crate::provider::Provider;
 use crate::token::{Functions, KeyKind};
@@ -76,8 +76,10 @@ impl<F: Format> Encoder<F> {
 unsafe extern "C" fn does_selection<F: Format>(_context: *mut c_void, selection: c_int) -> c_int {
     let parts =
         [OSSL_KEYMGMT_SELECT_PRIVATE_KEY, OSSL_KEYMGMT_SELECT_PUBLIC_KEY, OSSL_KEYMGMT_SELECT_ALL_PARAMETERS];
-    let most = parts.into_iter().find(|part| selection as u32 & part != 0);
-    c_int::from(most.is_none_or(|part| F::SELECTION & part != 0))
+    fence(0, || {
+        let most = parts.into_iter().find(|part| selection as u32 & part != 0);
+        c_int::from(most.is_none_or(|part| F::SELECTION & part != 0))
+    })
 }
 
 unsafe extern "C" fn encode<F: Format>(

@@ -8,11 +8,12 @@ use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use strongroom_ffi::{fence, pointer};
+use strongroom_ffi::pointer;
 use strongroom_uri::Uri;
 
 use crate::bindings::*;
 use crate::error::{Error, Result};
+use crate::fence::fence;
 use crate::key::Key;
 use crate::openssl::curve_parameters;
 use crate::params::{self, Descriptions, END, Params, Value, describe};
