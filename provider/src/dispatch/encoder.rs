@@ -127,7 +127,7 @@ impl Format for ReferencePem {
     const SELECTION: u32 = OSSL_KEYMGMT_SELECT_PRIVATE_KEY;
 
     fn write(key: &Key, _selection: c_int) -> Result<Vec<u8>> {
-        Ok(reference::pem_from_uri(&key.private()?.uri().to_string())?.into_bytes())
+        Ok(reference::pem_from_uri(&uri(key)?)?.into_bytes())
     }
 }
 
@@ -135,8 +135,18 @@ impl Format for ReferenceDer {
     const SELECTION: u32 = OSSL_KEYMGMT_SELECT_PRIVATE_KEY;
 
     fn write(key: &Key, _selection: c_int) -> Result<Vec<u8>> {
-        Ok(reference::der_from_uri(&key.private()?.uri().to_string())?)
+        Ok(reference::der_from_uri(&uri(key)?)?)
     }
+}
+
+/// What a reference says.
+fn uri(key: &Key) -> Result<String> {
+    if !key.provider.tokens.settings.encode_references {
+        return Err(Error::Unsupported(
+            "a private key is not written, and pkcs11-module-encode-provider-uri-to-pem forbids its reference".into(),
+        ));
+    }
+    Ok(key.private()?.uri().to_string())
 }
 
 impl Format for Text {

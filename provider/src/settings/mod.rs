@@ -59,9 +59,8 @@ pub struct Settings {
     pub blocked: Operations,
     /// Unless `pkcs11-module-allow-export = 1` (sic): OpenSSL's own provider gets public keys, and may use them.
     pub public_keys_leave: bool,
-    /// `pkcs11-module-encode-provider-uri-to-pem = true`: a private key is written as a reference file where PKCS#8 is
+    /// Unless `pkcs11-module-encode-provider-uri-to-pem = false`: a private key is written as a reference file where PKCS#8 is
     /// asked for.
-    #[allow(dead_code, reason = "for the encoders")]
     pub encode_references: bool,
     /// `pkcs11-module-assume-fips = true`: the algorithms have the property `fips=yes`.
     pub assume_fips: bool,
@@ -144,7 +143,7 @@ impl Settings {
             public_keys_leave: reader
                 .number::<u64>("pkcs11-module-allow-export", u64::MAX)
                 .is_none_or(|bits| bits & 1 == 0),
-            encode_references: reader.is("pkcs11-module-encode-provider-uri-to-pem", "true"),
+            encode_references: !reader.is("pkcs11-module-encode-provider-uri-to-pem", "false"),
             assume_fips: reader.is("pkcs11-module-assume-fips", "true"),
             default_slot: reader.number("pkcs11-module-default-slot-id", CK_SLOT_ID::MAX),
             threads: threads(reader.text("strongroom-async-threads")),
@@ -260,7 +259,7 @@ mod tests {
             ("pkcs11-module-cache-keys", "false"),
             ("pkcs11-module-quirks", "no-deinit no-operation-state luna-non-standard-cku-user"),
             ("pkcs11-module-cache-sessions", "0"),
-            ("pkcs11-module-encode-provider-uri-to-pem", "true"),
+            ("pkcs11-module-encode-provider-uri-to-pem", "false"),
             ("pkcs11-module-block-operations", "digest rand"),
             ("pkcs11-module-assume-fips", "true"),
             ("pkcs11-module-default-slot-id", "0x2a"),
@@ -269,7 +268,7 @@ mod tests {
         assert_eq!(settings.modules, [PathBuf::from("/usr/lib/softhsm/libsofthsm2.so")]);
         assert_eq!(settings.init_arguments.as_deref(), Some("configDir=/etc/pki"));
         assert_eq!(settings.pin.pin(|_| false).unwrap().unwrap().bytes(), b"1234");
-        assert!(!settings.public_keys_leave && settings.load_early && settings.encode_references);
+        assert!(!settings.public_keys_leave && settings.load_early && !settings.encode_references);
         assert_eq!((settings.login, settings.sessions), (Login::Never, 1));
         assert_eq!(settings.user, CKU_LUNA_CRYPTO_USER);
         assert!(settings.assume_fips && settings.default_slot == Some(42));
@@ -283,7 +282,7 @@ mod tests {
         assert_eq!((settings.fault, settings.pin.pin(|_| false)), (None, Ok(None)));
         assert!(settings.modules.iter().any(|module| module.ends_with(OWN_MODULE)));
         assert_eq!((settings.login, settings.sessions, settings.user), (Login::Auto, SESSIONS, CKU_USER));
-        assert!(settings.public_keys_leave && !settings.assume_fips);
+        assert!(settings.public_keys_leave && settings.encode_references && !settings.assume_fips);
     }
 
     #[test]

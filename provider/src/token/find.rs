@@ -215,7 +215,7 @@ impl<'a> Search<'a> {
     ) -> Result<()> {
         if wanted.private {
             for handle in self.handles(session, CKO_PRIVATE_KEY)? {
-                match self.private_key(slot, session, handle, pin.clone()) {
+                match self.private_key(slot, session, handle, pin.clone(), None) {
                     Ok(key) => objects.push(Object::Private(key)),
                     Err(error) if error.rv().is_some() => return Err(error),
                     // A key of a type that is not ours does not hide the others.
@@ -270,15 +270,16 @@ impl<'a> Search<'a> {
             .map_err(|rv| Error::token("C_GetAttributeValue", self.uri.to_string(), rv))
     }
 
-    /// A private key with its public half and identity.
+    /// A private key with its public half and identity; `known` is its type, if it is known.
     pub(super) fn private_key(
         &self,
         slot: &Slot,
         session: &Session,
         handle: CK_OBJECT_HANDLE,
         pin: Option<Secret>,
+        known: Option<KeyKind>,
     ) -> Result<PrivateKey> {
-        let (kind, public) = public_key(self.module, session, handle, self.context, None)?;
+        let (kind, public) = public_key(self.module, session, handle, self.context, known)?;
         let values = self.attributes(session, handle, &[CKA_ID, CKA_LABEL, CKA_ALWAYS_AUTHENTICATE])?;
         let [id, label, always_authenticate] = values.as_slice() else {
             return Err(Error::Key(format!("{}: the token gave too few attributes", self.uri)));

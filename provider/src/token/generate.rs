@@ -76,22 +76,26 @@ impl Tokens {
             let mut id = [0; ID];
             context.random(&mut id)?;
             let id = pair.uri.id.as_deref().unwrap_or(&id);
+            let restrict = !self.settings.no_allowed_mechanisms;
             let made = slot.in_writable_session(operation.module, |writable| {
-                Ok(pair.make(operation, slot, writable, id))
+                Ok(pair.make(operation, slot, writable, id, restrict))
             })?;
             let handle = match made {
                 Ok(handle) => handle,
                 Err(error) if error.rv().is_some_and(was_not_begun) => return Err(error),
                 Err(error) => return Ok(Err(error)),
             };
-            let key = search.private_key(slot, &session, handle, pin);
+            let key = search.private_key(slot, &session, handle, pin, Some(pair.kind));
             Ok(key.map_err(|error| Error::Key(format!("{} was made, but cannot be used: {error}", pair.uri))))
         })?
     }
 
     /// The one token that fits.
     fn one_slot(&self, operation: &Operation, uri: &Uri) -> Result<&'static Slot> {
-        let slots = self.fitting(operation, uri)?;
+        let mut slots = self.fitting(operation, uri)?;
+        if slots.len() > 1 && self.settings.default_slot.is_some() {
+            slots = self.fitting(operation, &Uri { slot_id: self.settings.default_slot, ..uri.clone() })?;
+        }
         match slots.as_slice() {
             [slot] => Ok(slot),
             _ => {
@@ -108,10 +112,15 @@ impl NewPair {
         slot: &Slot,
         session: CK_SESSION_HANDLE,
         id: &[u8],
+        restrict: bool,
     ) -> Result<CK_OBJECT_HANDLE> {
         let mut last = CKR_MECHANISM_INVALID;
         for way in self.ways()? {
-            let (public, private) = self.templates(&way, id);
+            let (public, mut private) = self.templates(&way, id);
+            if self.kind == KeyKind::RsaPss && restrict {
+                let mechanisms: Vec<u8> = PSS.iter().flat_map(|mechanism| mechanism.to_ne_bytes()).collect();
+                private = private.and(CKA_ALLOWED_MECHANISMS, &mechanisms);
+            }
             match operation.module.generate_key_pair(session, way.mechanism, &public, &private) {
                 Ok(handle) => return Ok(handle),
                 Err(rv) => last = rv,
@@ -176,10 +185,6 @@ impl NewPair {
             let wanted = self.uses.contains(possible);
             public = public.and_flag(public_attribute, wanted);
             private = private.and_flag(private_attribute, wanted);
-        }
-        if self.kind == KeyKind::RsaPss {
-            let mechanisms: Vec<u8> = PSS.iter().flat_map(|mechanism| mechanism.to_ne_bytes()).collect();
-            private = private.and(CKA_ALLOWED_MECHANISMS, &mechanisms);
         }
         (public, private)
     }
