@@ -27,6 +27,8 @@ pub struct Key {
     pub may_encrypt: bool,
     /// `CKA_DECRYPT`.
     pub may_decrypt: bool,
+    /// `CKA_DERIVE`.
+    pub may_derive: bool,
 }
 
 impl Key {
@@ -41,6 +43,7 @@ impl Key {
             may_verify: policy.verify,
             may_encrypt: policy.encrypt,
             may_decrypt: policy.decrypt,
+            may_derive: policy.derive,
         }
     }
 }
@@ -70,6 +73,7 @@ const MAY_SIGN: u64 = 1;
 const MAY_VERIFY: u64 = 2;
 const MAY_ENCRYPT: u64 = 4;
 const MAY_DECRYPT: u64 = 8;
+const MAY_DERIVE: u64 = 16;
 
 /// The partition, the class, the key type (its place in [`KEYS`] and 1 more) and the permissions.
 fn pack(partition: u32, key: &Key) -> u64 {
@@ -82,6 +86,7 @@ fn pack(partition: u32, key: &Key) -> u64 {
         | may(key.may_verify, MAY_VERIFY)
         | may(key.may_encrypt, MAY_ENCRYPT)
         | may(key.may_decrypt, MAY_DECRYPT)
+        | may(key.may_derive, MAY_DERIVE)
 }
 
 fn unpack(id: [u64; 2], rest: u64) -> Key {
@@ -95,6 +100,7 @@ fn unpack(id: [u64; 2], rest: u64) -> Key {
         may_verify: rest & MAY_VERIFY != 0,
         may_encrypt: rest & MAY_ENCRYPT != 0,
         may_decrypt: rest & MAY_DECRYPT != 0,
+        may_derive: rest & MAY_DERIVE != 0,
     }
 }
 
@@ -153,6 +159,7 @@ mod tests {
             may_verify: !may_sign,
             may_encrypt: may_sign,
             may_decrypt: !may_sign,
+            may_derive: may_sign,
         }
     }
 

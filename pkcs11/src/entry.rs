@@ -12,7 +12,7 @@ use cryptoki_sys::*;
 use strongroom_ffi::fence;
 
 use crate::api::{
-    decrypt, digest, encrypt, find, general, keys, object, pin, random, session, sign, slot, verify,
+    decrypt, derive, digest, encrypt, find, general, keys, object, pin, random, session, sign, slot, verify,
 };
 use crate::error::Outcome;
 use crate::lists;
@@ -172,6 +172,10 @@ functions! {
         public_key: *mut Object, private_key: *mut Object
     ) => keys::generate_key_pair;
 
+    C_DeriveKey(
+        session: Session, mechanism: Mechanism, base: Object, template: *mut CK_ATTRIBUTE, count: CK_ULONG, key: *mut Object
+    ) => derive::derive_key;
+
     C_SeedRandom(session: Session, seed: Bytes, length: CK_ULONG) => random::seed_random;
     C_GenerateRandom(session: Session, random: Bytes, length: CK_ULONG) => random::generate_random;
 }
@@ -192,7 +196,6 @@ unsupported! {
     C_DecryptVerifyUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
     C_WrapKey(Session, Mechanism, Object, Object, Bytes, Length);
     C_UnwrapKey(Session, Mechanism, Object, Bytes, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
-    C_DeriveKey(Session, Mechanism, Object, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
     C_MessageEncryptInit(Session, Mechanism, Object);
     C_EncryptMessage(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG, Bytes, Length);
     C_EncryptMessageBegin(Session, Pointer, CK_ULONG, Bytes, CK_ULONG);

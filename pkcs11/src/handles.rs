@@ -164,6 +164,9 @@ impl Process {
     ///
     /// `CKR_OBJECT_HANDLE_INVALID` if there is none, or none that can be seen without logging in.
     pub fn object(&'static self, token: &Token, handle: CK_OBJECT_HANDLE) -> Outcome<Arc<Object>> {
+        if let Some(derived) = self.derived.get(token.partition, handle) {
+            return derived;
+        }
         let (id, kept) = self.handles.known(token.partition, handle).ok_or(CKR_OBJECT_HANDLE_INVALID)?;
         if let Some(object) = kept {
             return Ok(object);

@@ -274,6 +274,18 @@ pub fn rsa_spki(modulus: &[u8], exponent: &[u8]) -> Outcome<(&'static KeyFacts, 
     Ok((facts, spki.to_der().map_err(invalid)?))
 }
 
+/// A point as it is, whether it was given so or in a DER OCTET STRING; `None` if it has another size than the curve's.
+pub fn bare_point<'a>(facts: &KeyFacts, point: &'a [u8]) -> Option<&'a [u8]> {
+    let expected = match facts.family {
+        Family::Edwards | Family::Montgomery => facts.scalar(),
+        _ => 1 + 2 * facts.scalar(),
+    };
+    match <&OctetStringRef>::from_der(point) {
+        Ok(inner) if inner.as_bytes().len() == expected => Some(inner.as_bytes()),
+        _ => Some(point).filter(|point| point.len() == expected),
+    }
+}
+
 /// The DER SubjectPublicKeyInfo of a key on a curve, from `CKA_EC_POINT`: the point in a DER OCTET STRING,
 /// or, as some applications give it, bare.
 ///
@@ -282,15 +294,7 @@ pub fn rsa_spki(modulus: &[u8], exponent: &[u8]) -> Outcome<(&'static KeyFacts, 
 /// `CKR_ATTRIBUTE_VALUE_INVALID` for a point of another size than the curve's.
 pub fn curve_spki(facts: &KeyFacts, point: &[u8]) -> Outcome<Vec<u8>> {
     let invalid = |_| CKR_ATTRIBUTE_VALUE_INVALID;
-    let expected = match facts.family {
-        Family::Edwards | Family::Montgomery => facts.scalar(),
-        _ => 1 + 2 * facts.scalar(),
-    };
-    let point = match <&OctetStringRef>::from_der(point) {
-        Ok(inner) if inner.as_bytes().len() == expected => inner.as_bytes(),
-        _ if point.len() == expected => point,
-        _ => return Err(CKR_ATTRIBUTE_VALUE_INVALID),
-    };
+    let point = bare_point(facts, point).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
     let spki = SubjectPublicKeyInfoRef {
         algorithm: algorithm(facts),
         subject_public_key: BitStringRef::from_bytes(point).map_err(invalid)?,

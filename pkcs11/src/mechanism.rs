@@ -22,6 +22,8 @@ pub enum Purpose {
     /// Decrypts with private keys of a family, and nothing else. What also signs is a [`Purpose::Sign`], see
     /// [`decryption`].
     Decrypt(Family, Mechanism),
+    /// Agrees on secrets with keys on curves.
+    Derive,
     /// Hashes, in the application's process.
     Digest(Hash),
 }
@@ -45,7 +47,7 @@ macro_rules! table {
 use Family::{Aes, Ec, Edwards, MlDsa, Montgomery, Rsa};
 use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Unspecified};
 use Mechanism::{AesGcm, Ecdsa, Eddsa, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509};
-use Purpose::{Cipher, Decrypt, Digest, Generate, Sign};
+use Purpose::{Cipher, Decrypt, Derive, Digest, Generate, Sign};
 
 table! {
     CKM_RSA_PKCS_KEY_PAIR_GEN => Generate(Rsa),
@@ -73,6 +75,9 @@ table! {
     CKM_EC_EDWARDS_KEY_PAIR_GEN => Generate(Edwards),
     CKM_EDDSA => Sign(Edwards, Eddsa, Unspecified),
     CKM_EC_MONTGOMERY_KEY_PAIR_GEN => Generate(Montgomery),
+    CKM_ECDH1_DERIVE => Derive,
+    // The cofactor of all curves here that have one of their own is 1; X25519 takes care of its own.
+    CKM_ECDH1_COFACTOR_DERIVE => Derive,
     CKM_ML_DSA_KEY_PAIR_GEN => Generate(MlDsa),
     CKM_ML_DSA => Sign(MlDsa, Mechanism::MlDsa, Unspecified),
     CKM_AES_KEY_GEN => Generate(Aes),
@@ -113,6 +118,7 @@ impl Entry {
             Decrypt(family, _) => (sizes(family), CKF_HW | CKF_DECRYPT),
             Sign(Rsa, RsaPkcs, Unspecified) => (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_VERIFY | CKF_DECRYPT),
             Sign(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
+            Derive => ((255, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
             Digest(_) => ((0, 0, 0), CKF_DIGEST),
         };
         CK_MECHANISM_INFO { ulMinKeySize: min, ulMaxKeySize: max, flags: flags | curve }

@@ -26,12 +26,14 @@ pub struct Object {
     pub key: Option<&'static KeyFacts>,
     public: Option<PublicKey>,
     certificate: Option<Certificate>,
+    /// A session object: see [`crate::derived`].
+    is_derived: bool,
 }
 
 impl Drop for Object {
-    /// A private data object is not to be found in memory after log-out.
+    /// A private data object, or a derived secret, is not to be found in memory after log-out.
     fn drop(&mut self) {
-        if self.info.private {
+        if self.info.private || self.is_derived {
             self.info.value.zeroize();
         }
     }
@@ -58,7 +60,19 @@ impl Object {
             ObjectClass::Certificate => Certificate::parse(&info.value),
             _ => None,
         };
-        Some(Object { info, id, key, public, certificate })
+        Some(Object { info, id, key, public, certificate, is_derived: false })
+    }
+
+    /// A derived secret, whose value the description has. `None` if it lacks an identity.
+    pub fn derived(info: ObjectInfo) -> Option<Self> {
+        let mut object = Object::new(info)?;
+        object.is_derived = true;
+        Some(object)
+    }
+
+    /// Whether it is a derived secret, of this process and not of the partition.
+    pub fn is_derived(&self) -> bool {
+        self.is_derived
     }
 
     /// Of public and private keys.
@@ -79,6 +93,7 @@ impl Object {
         }
         let own = match self.info.class() {
             ObjectClass::PrivateKey => self.private_key(attribute),
+            ObjectClass::SecretKey if self.is_derived => self.derived_secret(attribute),
             ObjectClass::SecretKey => self.secret_key(attribute),
             ObjectClass::PublicKey => self.public_key(attribute),
             ObjectClass::Certificate => self.certificate(attribute),
@@ -113,7 +128,8 @@ impl Object {
     fn common(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
         match attribute {
             CKA_CLASS => number(class_of(self.info.class())),
-            CKA_TOKEN | CKA_COPYABLE => boolean(attribute == CKA_TOKEN),
+            CKA_TOKEN => boolean(!self.is_derived),
+            CKA_COPYABLE => boolean(false),
             CKA_PRIVATE => boolean(self.info.private),
             CKA_MODIFIABLE => boolean(!self.info.not_modifiable),
             CKA_DESTROYABLE => boolean(!self.info.not_destroyable),
@@ -201,6 +217,28 @@ impl Object {
             // There is no public half.
             CKA_PUBLIC_KEY_INFO => Value::Absent,
             _ => self.key(attribute),
+        }
+    }
+
+    fn derived_secret(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
+        let policy = self.policy();
+        match attribute {
+            CKA_KEY_TYPE => number(CKK_GENERIC_SECRET),
+            CKA_ID => bytes(&self.info.id),
+            CKA_VALUE => bytes(&self.info.value),
+            CKA_VALUE_LEN => number(self.info.value.len() as CK_ULONG),
+            CKA_EXTRACTABLE => boolean(true),
+            CKA_SENSITIVE | CKA_ALWAYS_SENSITIVE | CKA_NEVER_EXTRACTABLE | CKA_LOCAL => boolean(false),
+            CKA_WRAP_WITH_TRUSTED | CKA_TRUSTED => boolean(false),
+            CKA_KEY_GEN_MECHANISM => number(CK_UNAVAILABLE_INFORMATION),
+            CKA_ENCRYPT => boolean(policy.encrypt),
+            CKA_DECRYPT => boolean(policy.decrypt),
+            CKA_SIGN => boolean(policy.sign),
+            CKA_VERIFY => boolean(policy.verify),
+            CKA_WRAP => boolean(policy.wrap),
+            CKA_UNWRAP => boolean(policy.unwrap),
+            CKA_DERIVE => boolean(policy.derive),
+            _ => Value::Absent,
         }
     }
 

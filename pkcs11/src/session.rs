@@ -224,6 +224,7 @@ impl Process {
     /// the daemon forgets the ticket when it stops). Does nothing if nobody is logged in.
     pub fn log_out(&'static self, token: &Token) {
         let epoch = token.login.end(ANONYMOUS);
+        self.derived.end_partition(token.partition, true);
         if epoch == ANONYMOUS {
             return;
         }

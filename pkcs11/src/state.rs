@@ -15,6 +15,7 @@ use strongroom_ffi::process_generation;
 use strongroom_protocol::address;
 
 use crate::call::Outage;
+use crate::derived::Derived;
 use crate::error::{Outcome, lock, write};
 use crate::handles::Handles;
 use crate::line::Door;
@@ -44,6 +45,8 @@ pub struct Process {
     pub sessions: Sessions,
     /// Object handles that were given out.
     pub handles: Handles,
+    /// Session objects.
+    pub derived: Derived,
 }
 
 static STATE: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
@@ -100,6 +103,7 @@ pub fn finalize() -> Outcome {
     }
     drop(process.door.close());
     process.handles.clear();
+    process.derived.clear();
     write(&process.tokens).clear();
     process.pool.close();
     Ok(())
@@ -197,6 +201,7 @@ impl Process {
             tokens: RwLock::default(),
             sessions: Sessions::after(parent.map(|parent| &parent.sessions)),
             handles: Handles::after(parent.map(|parent| &parent.handles)),
+            derived: Derived::after(parent.map(|parent| &parent.derived)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use cryptoki_sys::*;
 use strongroom_ffi::pointer;
-use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass};
+use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass, ObjectInfo};
 
 use crate::error::Outcome;
 use crate::key::Family;
@@ -193,10 +193,15 @@ pub fn secret_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
     for refused in [CKA_TRUSTED, CKA_WRAP_WITH_TRUSTED] {
         template.only(refused, &[CK_FALSE])?;
     }
+    key(ObjectClass::SecretKey, template, secret_policy(template, true)?)
+}
+
+/// What a secret key may be used for, with the default for encrypting and decrypting.
+fn secret_policy(template: &Template<'_>, usual: bool) -> Outcome<KeyPolicy> {
     let may = |attribute, default| template.boolean(attribute).map(|given| given.unwrap_or(default));
-    let policy = KeyPolicy {
-        encrypt: may(CKA_ENCRYPT, true)?,
-        decrypt: may(CKA_DECRYPT, true)?,
+    Ok(KeyPolicy {
+        encrypt: may(CKA_ENCRYPT, usual)?,
+        decrypt: may(CKA_DECRYPT, usual)?,
         sign: may(CKA_SIGN, false)?,
         verify: may(CKA_VERIFY, false)?,
         wrap: may(CKA_WRAP, false)?,
@@ -204,8 +209,42 @@ pub fn secret_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
         derive: may(CKA_DERIVE, false)?,
         extractable: may(CKA_EXTRACTABLE, false)?,
         ..KeyPolicy::default()
-    };
-    key(ObjectClass::SecretKey, template, policy)
+    })
+}
+
+/// What a client says of a secret that is to be derived: a session object whose value it can read.
+///
+/// # Errors
+///
+/// Those of [`object::may_be_given`], and `CKR_TEMPLATE_INCONSISTENT` for what such a secret is not: a key of another type than
+/// `CKK_GENERIC_SECRET`, sensitive, not extractable, kept in the token.
+pub fn derived(template: &Template<'_>) -> Outcome<ObjectInfo> {
+    for (attribute, _) in template.iter() {
+        object::may_be_given(ObjectClass::SecretKey, attribute)?;
+    }
+    template.only(CKA_CLASS, &CKO_SECRET_KEY.to_ne_bytes())?;
+    template.only(CKA_KEY_TYPE, &CKK_GENERIC_SECRET.to_ne_bytes())?;
+    for refused in [CKA_TOKEN, CKA_SENSITIVE, CKA_TRUSTED, CKA_WRAP_WITH_TRUSTED] {
+        template.only(refused, &[CK_FALSE])?;
+    }
+    template.only(CKA_EXTRACTABLE, &[CK_TRUE])?;
+    if template.bytes(CKA_VALUE).is_some() {
+        return Err(CKR_TEMPLATE_INCONSISTENT);
+    }
+    let key = key(ObjectClass::SecretKey, template, secret_policy(template, false)?)?;
+    Ok(ObjectInfo {
+        // Only the partition's objects are told apart by it.
+        object: vec![0; 16],
+        class: ObjectClass::SecretKey.into(),
+        label: key.label,
+        id: key.id,
+        policy: key.policy,
+        // Nothing changes in it.
+        not_modifiable: true,
+        private: key.private,
+        attributes: key.attributes,
+        ..ObjectInfo::default()
+    })
 }
 
 /// What a client says of a public key that is to be made.

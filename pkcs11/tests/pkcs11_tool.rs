@@ -234,6 +234,29 @@ fn curve_signatures_verify_with_openssl() {
 }
 
 #[test]
+fn secrets_agree_with_openssls() {
+    let token = Token::admitted();
+    let (other, other_public, mine, theirs) =
+        (token.file("other.pem"), token.file("other.der"), token.file("mine"), token.file("theirs"));
+    for (id, curve, genpkey) in
+        [("02", "EC:prime256v1", "P-256"), ("03", "EC:secp384r1", "P-384"), ("04", "EC:secp521r1", "P-521")]
+    {
+        let public = token.key_pair(curve, id);
+        let curve = format!("ec_paramgen_curve:{genpkey}");
+        openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", &curve, "-out", &other]);
+        openssl(&["pkey", "-in", &other, "-pubout", "-outform", "DER", "-out", &other_public]);
+        token.tool(&["--derive", "--id", id, "-m", "ECDH1-DERIVE", "-i", &other_public, "-o", &mine]);
+        openssl(&["pkeyutl", "-derive", "-inkey", &other, "-peerkey", &public, "-out", &theirs]);
+        assert_eq!(std::fs::read(&mine).unwrap(), std::fs::read(&theirs).unwrap());
+    }
+    // The secrets were the session's.
+    assert!(!token.tool(&["-O"]).contains("Secret Key Object"));
+    token.tool(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", "05", "--usage-sign"]);
+    let derive = ["--derive", "--id", "05", "-m", "ECDH1-DERIVE", "-i", &other_public, "-o", &mine];
+    token.refused(&derive, "CKR_KEY_FUNCTION_NOT_PERMITTED");
+}
+
+#[test]
 fn objects_are_written_read_and_deleted() {
     let token = Token::admitted();
     let file = |name| token.file(name);

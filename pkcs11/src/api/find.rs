@@ -29,7 +29,7 @@ pub struct Find {
     rest: Vec<CK_OBJECT_HANDLE>,
 }
 
-/// `C_FindObjectsInit`: the daemon filters by what it knows (class, label, id), we by the rest.
+/// `C_FindObjectsInit`: the daemon filters by what it knows (class, label, id), we by the rest. Session objects follow.
 pub unsafe fn find_objects_init(
     process: &'static Process,
     session: CK_SESSION_HANDLE,
@@ -46,6 +46,7 @@ pub unsafe fn find_objects_init(
         Some(filter) => search(process, &session.token, &template, filter)?,
         None => Vec::new(),
     };
+    rest.extend(process.derived.find(session.token.partition, &template));
     rest.reverse();
     lock(&session.active).find = Some(Find { rest });
     Ok(())

@@ -14,6 +14,7 @@
 
 pub mod cipher;
 pub mod decrypt;
+pub mod derive;
 pub mod digest;
 pub mod encrypt;
 pub mod find;

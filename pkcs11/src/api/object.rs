@@ -178,6 +178,10 @@ pub unsafe fn destroy_object(
 ) -> Outcome {
     let session = process.sessions.get(session)?;
     let object = process.object(&session.token, handle)?;
+    if object.is_derived() {
+        process.derived.destroy(handle);
+        return Ok(());
+    }
     session.writable()?;
     if object.info.not_destroyable {
         return Err(CKR_ACTION_PROHIBITED);

@@ -34,7 +34,9 @@ pub unsafe fn open_session(
 
 /// `C_CloseSession`. With the last one the log-in ends.
 pub unsafe fn close_session(process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
-    if let Some(token) = process.sessions.close(session)? {
+    let last = process.sessions.close(session)?;
+    process.derived.end_session(session);
+    if let Some(token) = last {
         process.log_out(&token);
     }
     Ok(())
@@ -44,6 +46,7 @@ pub unsafe fn close_session(process: &'static Process, session: CK_SESSION_HANDL
 pub unsafe fn close_all_sessions(process: &'static Process, slot: CK_SLOT_ID) -> Outcome {
     let token = process.token(slot).map_err(as_slot)?;
     process.sessions.close_all(Some(&token));
+    process.derived.end_partition(token.partition, false);
     process.log_out(&token);
     Ok(())
 }

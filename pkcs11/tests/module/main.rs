@@ -39,6 +39,7 @@ fn scenario() {
         "vectors" => encryption::vectors(&daemon),
         "encryption" => encryption::encryption(&daemon),
         "ml-dsa" => ml_dsa::signatures(&daemon),
+        "derivation" => private_keys::derivation(&daemon),
         "decryption" => private_keys::decryption(&daemon),
         "closed while logging in" => sessions::closed_while_logging_in(&daemon),
         "initialized while finalized" => sessions::initialized_while_finalized(&daemon),
@@ -81,6 +82,7 @@ scenarios! {
     nist_vectors_come_out: "vectors";
     messages_are_encrypted_and_decrypted: "encryption";
     rsa_keys_decrypt_if_they_may: "decryption";
+    secrets_are_derived_and_end_with_their_session: "derivation";
     ml_dsa_signs_what_others_verify: "ml-dsa";
     a_child_starts_anew_and_leaves_its_parent_alone: "fork";
     a_log_in_ends_with_the_last_session_even_if_it_comes_later: "closed while logging in";

@@ -6,8 +6,8 @@ use cryptoki_sys::*;
 
 use crate::call;
 use crate::logged_in;
-use crate::support::Daemon;
-use crate::support::application::{FALSE, TRUE, attribute, number, plain};
+use crate::support::application::{Application, FALSE, P256, TRUE, attribute, number, plain};
+use crate::support::{Daemon, USER};
 
 /// Sizes and buffers, as applications ask for them. What comes out is compared with openssl's in `pkcs11_tool.rs`.
 pub fn decryption(daemon: &Daemon) {
@@ -86,4 +86,124 @@ pub fn decryption(daemon: &Daemon) {
     let place = two.as_mut_ptr();
     assert_eq!(call!(application, C_Decrypt, session, place, 256, place, &mut length), CKR_OK);
     assert_eq!((two, length), (made, 256));
+}
+
+/// Secrets of both sides, the life of session objects, and what is refused. With openssl on the other side it is tested in
+/// `pkcs11_tool.rs`.
+pub fn derivation(daemon: &Daemon) {
+    let (application, slot, session) = logged_in(daemon);
+    let token = attribute(CKA_TOKEN, TRUE);
+    let may = attribute(CKA_DERIVE, TRUE);
+    let x25519 = [6, 3, 0x2b, 0x65, 0x6e];
+    for (mechanism, curve, size, asked) in [
+        (CKM_EC_KEY_PAIR_GEN, P256, 32, &[token, may][..]),
+        (CKM_EC_MONTGOMERY_KEY_PAIR_GEN, &x25519, 32, &[token]),
+    ] {
+        let make = |private: &[CK_ATTRIBUTE]| {
+            let public = vec![token, attribute(CKA_EC_PARAMS, curve)];
+            application.generate_from(session, mechanism, public, private.to_vec()).unwrap()
+        };
+        let (one, other) = (make(asked), make(asked));
+        assert_eq!(application.get(session, one.0, CKA_DERIVE), Ok(TRUE.to_vec()));
+        let point = |public| application.get(session, public, CKA_EC_POINT).unwrap();
+        let derive = |key, public: &[u8], kdf, template: &[CK_ATTRIBUTE]| {
+            derive(&application, session, (key, public), (CKM_ECDH1_DERIVE, kdf, b""), template)
+        };
+        let value = |secret| application.get(session, secret, CKA_VALUE).unwrap();
+        let secret = derive(one.0, &point(other.1), CKD_NULL, &[]).unwrap();
+        let same = derive(other.0, &point(one.1), CKD_NULL, &[attribute(CKA_LABEL, b"shared")]).unwrap();
+        assert_eq!((value(secret).len(), value(secret)), (size, value(same)));
+        // The point bare, as newer applications give it.
+        let bare = &point(other.1)[2..];
+        let again = derive(one.0, bare, CKD_SHA256_KDF, &[attribute(CKA_VALUE_LEN, number(80))]).unwrap();
+        assert_eq!(value(again).len(), 80);
+
+        // An object like others, but of the session.
+        for (attribute, expected) in [
+            (CKA_CLASS, number(CKO_SECRET_KEY)),
+            (CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)),
+            (CKA_TOKEN, FALSE),
+            (CKA_SENSITIVE, FALSE),
+            (CKA_EXTRACTABLE, TRUE),
+            (CKA_LABEL, b"shared"),
+            (CKA_VALUE_LEN, number(32)),
+        ] {
+            assert_eq!(application.get(session, same, attribute).unwrap(), expected);
+        }
+        let mut by_label = [attribute(CKA_TOKEN, FALSE), attribute(CKA_LABEL, b"shared")];
+        assert_eq!(application.find(session, &mut by_label), [same]);
+        assert_eq!(call!(application, C_DestroyObject, session, same), CKR_OK);
+        assert_eq!(application.get(session, same, CKA_VALUE), Err(CKR_OBJECT_HANDLE_INVALID));
+        assert_eq!(application.find(session, &mut by_label), [0; 0]);
+        assert_eq!(application.sign_init(session, CKM_ECDSA, secret), CKR_KEY_HANDLE_INVALID);
+
+        // What the token keeps to itself it does not derive.
+        for template in [
+            [attribute(CKA_SENSITIVE, TRUE)],
+            [attribute(CKA_EXTRACTABLE, FALSE)],
+            [token],
+            [attribute(CKA_KEY_TYPE, number(CKK_AES))],
+            [attribute(CKA_VALUE, b"chosen")],
+        ] {
+            let refused = derive(one.0, bare, CKD_NULL, &template);
+            assert_eq!(refused, Err(CKR_TEMPLATE_INCONSISTENT));
+        }
+        let longer = [attribute(CKA_VALUE_LEN, number(33))];
+        assert_eq!(derive(one.0, bare, CKD_NULL, &longer), Err(CKR_KEY_SIZE_RANGE));
+        assert_eq!(derive(one.0, &bare[1..], CKD_NULL, &[]), Err(CKR_MECHANISM_PARAM_INVALID));
+        assert_eq!(derive(one.0, bare, CKD_CPDIVERSIFY_KDF, &[]), Err(CKR_MECHANISM_PARAM_INVALID));
+        assert_eq!(derive(one.1, bare, CKD_NULL, &[]), Err(CKR_KEY_TYPE_INCONSISTENT));
+        assert_eq!(derive(secret, bare, CKD_NULL, &[]), Err(CKR_KEY_TYPE_INCONSISTENT));
+        if mechanism == CKM_EC_KEY_PAIR_GEN {
+            let mut off_the_curve = bare.to_vec();
+            off_the_curve[64] ^= 1;
+            assert_eq!(derive(one.0, &off_the_curve, CKD_NULL, &[]), Err(CKR_MECHANISM_PARAM_INVALID));
+            let (signs, _) = make(&[token]);
+            assert_eq!(derive(signs, bare, CKD_NULL, &[]), Err(CKR_KEY_FUNCTION_NOT_PERMITTED));
+        } else {
+            assert_eq!(derive(one.0, &[0; 32], CKD_NULL, &[]), Err(CKR_MECHANISM_PARAM_INVALID));
+            assert_eq!(application.sign_init(session, CKM_EDDSA, one.0), CKR_KEY_FUNCTION_NOT_PERMITTED);
+        }
+
+        // A read-only session derives too, and its secrets end with it; all private ones with the log-in.
+        let second = application.open(slot, 0).unwrap();
+        let agreement = (CKM_ECDH1_COFACTOR_DERIVE, CKD_NULL, &b""[..]);
+        let short = self::derive(&application, second, (one.0, bare), agreement, &[]).unwrap();
+        assert_eq!(application.get(session, short, CKA_VALUE), Ok(value(secret)));
+        assert_eq!(call!(application, C_CloseSession, second), CKR_OK);
+        assert_eq!(application.get(session, short, CKA_VALUE), Err(CKR_OBJECT_HANDLE_INVALID));
+        assert_eq!(call!(application, C_Logout, session), CKR_OK);
+        assert_eq!(application.get(session, secret, CKA_VALUE), Err(CKR_OBJECT_HANDLE_INVALID));
+        assert_eq!(application.login(session, CKU_USER, USER.1), CKR_OK);
+        assert_eq!(application.get(session, secret, CKA_VALUE), Err(CKR_OBJECT_HANDLE_INVALID));
+    }
+}
+
+/// Derives a secret with a public key (`CKA_EC_POINT`), by a mechanism, a derivation function and what is shared.
+fn derive(
+    application: &Application,
+    session: CK_SESSION_HANDLE,
+    (key, public): (CK_OBJECT_HANDLE, &[u8]),
+    (mechanism, kdf, shared): (CK_MECHANISM_TYPE, CK_EC_KDF_TYPE, &[u8]),
+    template: &[CK_ATTRIBUTE],
+) -> Result<CK_OBJECT_HANDLE, CK_RV> {
+    let mut parameters = CK_ECDH1_DERIVE_PARAMS {
+        kdf,
+        ulSharedDataLen: shared.len() as CK_ULONG,
+        pSharedData: shared.as_ptr().cast_mut(),
+        ulPublicDataLen: public.len() as CK_ULONG,
+        pPublicData: public.as_ptr().cast_mut(),
+    };
+    let mut mechanism = CK_MECHANISM {
+        mechanism,
+        pParameter: from_mut(&mut parameters).cast(),
+        ulParameterLen: size_of_val(&parameters) as CK_ULONG,
+    };
+    let usual = [attribute(CKA_CLASS, number(CKO_SECRET_KEY))];
+    let mut template = [&usual[..], template].concat();
+    let (pointer, count, mut derived) = (template.as_mut_ptr(), template.len() as CK_ULONG, 0);
+    match call!(application, C_DeriveKey, session, &mut mechanism, key, pointer, count, &mut derived) {
+        CKR_OK => Ok(derived),
+        code => Err(code),
+    }
 }
