@@ -50,6 +50,11 @@ impl Environment {
         self.variables.iter().map(|(name, _)| name.as_str())
     }
 
+    /// A variable's value; the last one that was given.
+    pub fn value(&self, name: &str) -> Option<&OsString> {
+        self.variables.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
     /// The variables as the words of a shell command, to be typed by a person.
     pub fn as_shell(&self) -> String {
         let words: Vec<String> = self

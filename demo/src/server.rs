@@ -109,9 +109,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program` with `arguments` and waits until it accepts connections on `port`. A daemon writes
-    /// its process id to `pid_file`.
-    pub(crate) fn start(
+    /// Starts `program` with `arguments` and waits until it accepts connections on `port`. It writes its process id to
+    /// `server.pid` in the site's folder when it has loaded its configuration.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start: with what it said.
+    pub fn start(
         name: &str,
         program: PathBuf,
         arguments: Vec<String>,
@@ -187,6 +191,12 @@ impl Server {
     /// When /proc cannot be read.
     pub fn processes(&self) -> Result<Vec<u32>> {
         crate::cpu::tree(self.process.id())
+    }
+
+    /// Everything that it has said so far: its output, and its error log.
+    pub fn said(&self) -> String {
+        let output = self.log.with_file_name("output.log");
+        format!("{}{}", String::from_utf8_lossy(&fs::read(output).unwrap_or_default()), self.errors())
     }
 
     /// Everything in the error log so far.

@@ -179,16 +179,17 @@ impl Error {
     }
 }
 
-/// The reason codes' words, for `OSSL_FUNC_PROVIDER_GET_REASON_STRINGS`.
+/// The reason codes' words, for `OSSL_FUNC_PROVIDER_GET_REASON_STRINGS`. They are all that stunnel, PostgreSQL, Node.js and
+/// Python show, so they say the usual remedy.
 pub const REASONS: [(u32, &CStr); 17] = [
     (1, c"invalid pkcs11 URI"),
     (2, c"malformed PEM reference"),
-    (3, c"PKCS#11 module unusable"),
-    (4, c"token not found"),
-    (5, c"key not found"),
-    (6, c"ambiguous URI"),
-    (7, c"PIN missing"),
-    (8, c"PIN refused"),
+    (3, c"PKCS#11 module unusable; check pkcs11-module-path in openssl.cnf"),
+    (4, c"token not found; is its service (strongroomd) running, and may this user reach it?"),
+    (5, c"key not found in the token; list its keys with 'openssl storeutl'"),
+    (6, c"URI fits several keys; add id= or object="),
+    (7, c"PIN missing; set pkcs11-module-token-pin in openssl.cnf, or admit this user id"),
+    (8, c"PIN refused; it is not tried again in this process"),
     (9, c"token error"),
     (10, c"unusable key"),
     (11, c"unsupported"),

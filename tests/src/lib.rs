@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 pub mod place;
+pub mod program;
 pub mod reference;
+pub mod servers;
 pub mod traffic;
 
 pub use place::{Bench, Keys, Place};

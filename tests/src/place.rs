@@ -13,6 +13,8 @@ use strongroom_demo::programs::{Programs, system};
 use strongroom_demo::run_folder::RunFolder;
 use strongroom_demo::softhsm::SoftHsm;
 
+use crate::reference;
+
 /// The label of the partition and of the SoftHSM2 token.
 pub const TOKEN: &str = "tls";
 
@@ -99,7 +101,7 @@ impl Bench {
                 for kind in kinds {
                     self.partition.generate(*kind, kind.name())?;
                     let uri = self.partition.short_uri(kind.name());
-                    keys.push(Keys::new(self, *kind, uri, self.partition.environment())?);
+                    keys.push(Keys::new(self, place, *kind, uri, self.partition.environment())?);
                 }
             }
             Place::SoftHsm => {
@@ -107,7 +109,7 @@ impl Bench {
                 let environment = token.environment(&self.programs)?;
                 for (id, kind) in (1..).zip(kinds) {
                     token.generate(*kind, kind.name(), id)?;
-                    keys.push(Keys::new(self, *kind, token.uri(kind.name()), environment.clone())?);
+                    keys.push(Keys::new(self, place, *kind, token.uri(kind.name()), environment.clone())?);
                 }
             }
         }
@@ -118,6 +120,8 @@ impl Bench {
 /// A key in a token, and its public half in a file.
 #[derive(Debug, Clone)]
 pub struct Keys {
+    /// Where it is.
+    pub place: Place,
     /// What it is.
     pub kind: KeyKind,
     /// Its URI.
@@ -129,10 +133,28 @@ pub struct Keys {
 }
 
 impl Keys {
-    fn new(bench: &Bench, kind: KeyKind, uri: String, environment: Environment) -> Result<Self> {
+    fn new(
+        bench: &Bench,
+        place: Place,
+        kind: KeyKind,
+        uri: String,
+        environment: Environment,
+    ) -> Result<Self> {
         let public = bench.run.path().join(format!("{}.pub", kind.name()));
         run_openssl(&environment, "pkey -in {} -pubout -out {}", &[&uri, &text(&public)])?;
-        Ok(Keys { kind, uri, environment, public })
+        Ok(Keys { place, kind, uri, environment, public })
+    }
+
+    /// A reference file for it: by our own command, or, for somebody else's token, written by the test.
+    ///
+    /// # Errors
+    ///
+    /// When the command refuses, or the file cannot be written.
+    pub fn reference(&self, bench: &Bench) -> Result<PathBuf> {
+        match self.place {
+            Place::Partition => bench.partition.reference(self.kind.name()),
+            _ => reference::write(&self.uri, &self.public.with_extension("ref.pem")),
+        }
     }
 
     /// Makes a certificate for it.

@@ -10,7 +10,7 @@ use strongroom_demo::environment::Environment;
 use strongroom_demo::load::{self, Amount};
 use strongroom_demo::pki::{openssl, text};
 use strongroom_demo::process::Process;
-use strongroom_demo::programs::Programs;
+use strongroom_demo::programs::{Programs, system};
 use strongroom_demo::server::Server;
 use strongroom_load::Report;
 
@@ -33,6 +33,24 @@ pub fn handshake(port: u16, version: &str, ca: &Path) -> Result<Finished> {
         &[&format!("127.0.0.1:{port}"), &text(ca), version],
     )?;
     command::run(client, HANDSHAKE)
+}
+
+/// Fetches the page with curl, which makes a full handshake and verifies the certificate and the name. A failure is no
+/// error here.
+///
+/// # Errors
+///
+/// When curl cannot start or does not end.
+pub fn page(server: &Server, version: &str, ca: &Path) -> Result<Finished> {
+    let mut curl = command::new(system("curl")?);
+    Environment::plain().apply(&mut curl);
+    // Up to the version, and from it.
+    let (least, most) = if version == "-tls1_2" { ("--tlsv1.2", "1.2") } else { ("--tlsv1.3", "1.3") };
+    curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", least, "--tls-max", most, "--cacert"])
+        .arg(ca);
+    curl.args(["--resolve", &format!("localhost:{}:127.0.0.1", server.port)]);
+    curl.arg(format!("https://{}/", server.address()));
+    command::run(curl, HANDSHAKE)
 }
 
 /// A load that runs beside the test.
