@@ -345,7 +345,7 @@ impl<'a> Search<'a> {
         if let Some(pin) = pin::from_uri(self.uri, &settings.sources)? {
             return Ok(Some(pin));
         }
-        let is_refused = |pin: &Secret| self.tokens.log_ins.is_refused(&slot.token, pin);
+        let is_refused = |pin: &Secret| slot.log_ins.is_refused(&slot.token, pin);
         if let Some(pin) = settings.pin.pin(is_refused)? {
             return Ok(Some(pin));
         }

@@ -53,7 +53,9 @@ impl Slot {
     /// than the one as whom this process is logged in, and if one more wrong PIN would lock the token.
     pub fn login(&self, module: &Module, session: &Session, pin: &Secret) -> Result<()> {
         let mut login = self.lock_login();
-        if login.epoch == Some(session.epoch) {
+        // A token logs out with its last session: one that failed and was closed may have been that.
+        let is_logged_in = || module.is_logged_in(session.handle).unwrap_or(true);
+        if login.epoch == Some(session.epoch) && is_logged_in() {
             return match login.pin.clone() {
                 Some(good) if good != *pin => self.change_pin(module, session, &mut login, good, pin),
                 _ => Ok(()),
@@ -134,7 +136,7 @@ impl Slot {
     /// C_Login, if the PIN may be tried. True if the token took it, false if the process was logged in already: by the
     /// application, or by a parent process whose module's state survived the fork.
     fn try_pin(&self, module: &Module, session: &Session, user: CK_USER_TYPE, pin: &Secret) -> Result<bool> {
-        let LogIns { attempts, known, .. } = &*self.log_ins;
+        let LogIns { attempts, known, .. } = self.log_ins;
         let attempt = attempts.begin(&self.token, pin).map_err(|refusal| match refusal {
             Refusal::Refused(rv) => self.refused_before(rv),
             Refusal::Pending => self.refused("another process is trying it, and the token does not answer"),

@@ -5,6 +5,7 @@
 //! token.
 //!
 //! - [`module`]: the module's functions, with lengths and pointers taken care of;
+//! - [`shared`]: the module, shared by all providers of the process; [`ending`]: the process's end;
 //! - [`process`]: what is known in this process: slots, sessions, log-in, handles; [`remembered`]: the short cut to them,
 //!   by which a signature takes no lock that another thread may hold;
 //! - [`login`]: log-ins; [`attempts`] and [`known_pins`]: what parents and siblings know of PINs;
@@ -19,6 +20,7 @@ mod attempts;
 mod attribute;
 mod decrypt;
 mod derive;
+mod ending;
 mod find;
 mod gate;
 mod generate;
@@ -33,6 +35,7 @@ mod public;
 mod random;
 mod remembered;
 mod session;
+mod shared;
 mod sign;
 mod slot;
 
@@ -43,27 +46,20 @@ pub use generate::NewPair;
 pub use kind::{Functions, KeyKind, Kind, Table, Use, kinds};
 pub use sign::Mechanism;
 
-use std::sync::Arc;
-
 use crate::error::Result;
 use crate::openssl::{Context, PublicKey};
-use crate::per_process::PerProcess;
 use crate::pin::Secret;
 use crate::settings::Settings;
-use login::LogIns;
-use module::Module;
-use process::Process;
 use remembered::Remembered;
+use shared::{Manner, Shared};
 use strongroom_uri::Uri;
 
 /// The tokens that one PKCS#11 module gives access to.
 pub struct Tokens {
     /// A module that cannot be loaded is an error of the first operation, not of OpenSSL's start.
-    module: Result<Module>,
+    shared: Result<&'static Shared>,
     /// What openssl.cnf says.
     pub settings: Settings,
-    log_ins: Arc<LogIns>,
-    process: PerProcess<Process>,
 }
 
 impl Tokens {
@@ -71,12 +67,11 @@ impl Tokens {
     /// modules read their environment when they are loaded or first initialised, and web servers' workers have
     /// none.
     pub fn new(settings: Settings) -> Self {
-        let module = match &settings.fault {
+        let shared = match &settings.fault {
             Some(fault) => Err(fault.clone()),
-            None => Module::load_first(&settings.modules, !settings.no_allowed_mechanisms),
+            None => Shared::of(Manner::of(&settings)),
         };
-        let log_ins = Arc::new(LogIns::new(settings.user));
-        Tokens { module, settings, log_ins, process: PerProcess::new() }
+        Tokens { shared, settings }
     }
 
     /// Initialises the module, and looks which tokens there are.

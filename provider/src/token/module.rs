@@ -186,6 +186,15 @@ impl Module {
         let _ = unsafe { call!(self, C_CloseSession, session) };
     }
 
+    /// C_GetSessionInfo: whether the user is logged in, as far as the module says.
+    pub fn is_logged_in(&self, session: CK_SESSION_HANDLE) -> Option<bool> {
+        // SAFETY: plain C data, for which zeros are valid.
+        let mut info: CK_SESSION_INFO = unsafe { std::mem::zeroed() };
+        // SAFETY: writes one CK_SESSION_INFO.
+        unsafe { call!(self, C_GetSessionInfo, session, &mut info) }.ok()?;
+        Some(matches!(info.state, CKS_RO_USER_FUNCTIONS | CKS_RW_USER_FUNCTIONS))
+    }
+
     /// C_Login as `user` (CKU_USER, CKU_CONTEXT_SPECIFIC).
     pub fn login(&self, session: CK_SESSION_HANDLE, user: CK_USER_TYPE, pin: &Secret) -> Rv<()> {
         // A copy, because the function takes a pointer that it might write through.

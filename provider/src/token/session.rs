@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
@@ -11,6 +12,12 @@ use crate::thread_place::thread_place;
 
 /// How long an operation waits for a session when the token gives no more.
 const WAIT: Duration = Duration::from_secs(10);
+
+/// How long it waits when none of this process's own can be returned: other processes have them all.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(3);
+
+/// How often it asks again then.
+const ASK: Duration = Duration::from_millis(20);
 
 /// The sessions of one token in one process: one for each operation that runs at the same time. Each thread begins to look at
 /// a place of its own, so that threads do not meet as long as there are sessions; only who finds none, and cannot open one,
@@ -68,23 +75,35 @@ impl Sessions {
     }
 
     /// Takes a session, opening one where none is idle. When the token has no more (CKR_SESSION_COUNT), waits up
-    /// to 10 s for one of ours.
+    /// to 10 s for one of ours, or up to 3 s for one of another process's. What such a process gets it does not keep, so
+    /// that the processes that come late share what is left.
     pub fn take<'a>(&'a self, module: &'a Module, slot: CK_SLOT_ID) -> Rv<Session<'a>> {
         if let Some(session) = self.idle(module) {
             return Ok(session);
         }
-        let until = Instant::now() + WAIT;
+        let begun = Instant::now();
+        let mut keep = true;
         loop {
             let rv = match self.open(module, slot) {
                 Err(rv) => rv,
-                opened => return opened,
+                Ok(mut session) => {
+                    session.keep = keep;
+                    return Ok(session);
+                }
             };
-            let left = until.saturating_duration_since(Instant::now());
-            if rv != CKR_SESSION_COUNT || left.is_zero() || !self.has_sessions() {
+            let has_sessions = self.has_sessions();
+            let limit = if has_sessions { WAIT } else { WAIT_FOR_OTHERS };
+            let left = limit.saturating_sub(begun.elapsed());
+            if rv != CKR_SESSION_COUNT || left.is_zero() {
                 return Err(rv);
             }
-            if let Some(session) = self.wait(module, left) {
-                return Ok(session);
+            if has_sessions {
+                if let Some(session) = self.wait(module, left) {
+                    return Ok(session);
+                }
+            } else {
+                keep = false;
+                thread::sleep(ASK);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use cryptoki_sys::*;
 
@@ -11,10 +11,10 @@ use super::login::{LogIns, Login};
 use super::module::Module;
 use super::public::public_key;
 use super::session::{Session, Sessions};
+use super::shared::Manner;
 use super::{Fingerprint, PrivateKey, TokenIdentity};
 use crate::error::{Error, Result};
 use crate::openssl::Context;
-use crate::settings::{self, Settings};
 use strongroom_uri::Uri;
 
 /// The most keys of one id and label among which the right one is looked for.
@@ -39,7 +39,7 @@ pub struct Slot {
     pub has_random: bool,
     sessions: Sessions,
     /// What all processes know of log-ins.
-    pub(super) log_ins: Arc<LogIns>,
+    pub(super) log_ins: &'static LogIns,
     /// What this one does.
     pub(super) login: Mutex<Login>,
     /// Handles of private keys, each with the epoch of the sessions in which it is valid.
@@ -51,8 +51,8 @@ impl Slot {
     pub fn new(
         module: &Module,
         id: CK_SLOT_ID,
-        settings: &Settings,
-        log_ins: &Arc<LogIns>,
+        manner: &Manner,
+        log_ins: &'static LogIns,
         generation: u64,
     ) -> Option<Self> {
         let info = module.token_info(id).ok()?;
@@ -69,9 +69,9 @@ impl Slot {
             model: unpadded(&info.model),
             slot_description: unpadded(&slot.slotDescription),
             slot_manufacturer: unpadded(&slot.manufacturerID),
-            login_required: settings.login == settings::Login::Always || info.flags & CKF_LOGIN_REQUIRED != 0,
-            sessions: Sessions::new(settings.sessions),
-            log_ins: log_ins.clone(),
+            login_required: manner.always_log_in || info.flags & CKF_LOGIN_REQUIRED != 0,
+            sessions: Sessions::new(manner.sessions),
+            log_ins,
             has_random: info.flags & CKF_RNG != 0,
             login: Mutex::default(),
             handles: RwLock::default(),
