@@ -307,8 +307,14 @@ impl Process {
 
     /// Whether the operation that failed so may try again at once, after `restarts` times.
     fn may_try_at_first(&self, error: &Error, restarts: u32) -> bool {
-        let may_pass = matches!(error, Error::NoToken { .. }) || error.rv().is_some_and(is_dead);
-        if !may_pass || restarts >= FIRST_TRIES || self.settled.load(Ordering::Relaxed) {
+        let tries = match error {
+            // More likely the name is wrong.
+            Error::NoToken { away: false, .. } => FIRST_TRIES / 2,
+            Error::NoToken { .. } => FIRST_TRIES,
+            _ if error.rv().is_some_and(is_dead) => FIRST_TRIES,
+            _ => 0,
+        };
+        if restarts >= tries || self.settled.load(Ordering::Relaxed) {
             return false;
         }
         restarts > 0
