@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::command;
 use crate::environment::{Environment, openssl_configuration};
-use crate::pki::KeyKind;
+use crate::pki::{KeyKind, text};
 use crate::programs::{Programs, system};
 use crate::run_folder::is_root;
 
@@ -63,13 +63,33 @@ impl SoftHsm {
             KeyKind::P384 => "EC:secp384r1",
             KeyKind::Ed25519 => "EC:edwards25519",
         };
+        let id = format!("{id:02x}");
+        self.pkcs11_tool(&["--keypairgen", "--key-type", kind, "--label", label, "--id", &id])?;
+        self.share()
+    }
+
+    /// Stores a certificate in DER with pkcs11-tool.
+    ///
+    /// # Errors
+    ///
+    /// With what pkcs11-tool said.
+    pub fn store_certificate(&self, der: &Path, label: &str, id: u8) -> Result<()> {
+        let (id, der) = (format!("{id:02x}"), text(der));
+        self.pkcs11_tool(&["--write-object", &der, "--type", "cert", "--label", label, "--id", &id])?;
+        self.share()
+    }
+
+    /// Runs pkcs11-tool, logged in to the token, which must succeed.
+    ///
+    /// # Errors
+    ///
+    /// With what it said.
+    pub fn pkcs11_tool(&self, arguments: &[&str]) -> Result<String> {
         let mut command = command::new(system("pkcs11-tool")?);
         self.plain_environment().apply(&mut command);
         command.arg("--module").arg(&self.module);
-        command.args(["--token-label", &self.label, "--login", "--pin", PIN, "--keypairgen"]);
-        command.args(["--key-type", kind, "--label", label, "--id", &format!("{id:02x}")]);
-        command::succeed(command, LIMIT)?;
-        self.share()
+        command.args(["--token-label", &self.label, "--login", "--pin", PIN]).args(arguments);
+        command::succeed(command, LIMIT)
     }
 
     /// Takes in a private key from a PEM file of the kind that `openssl genpkey` writes (PKCS#8).

@@ -66,8 +66,10 @@ fn is_named(module: &Path, name: &str) -> bool {
 /// Whether a path is the module's, or that of a folder that it is in.
 fn is_at(module: &Path, path: &Path) -> bool {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (module, path) = (real(module), real(path));
-    module == path || module.parent() == Some(&path)
+    let (target, path) = (real(module), real(path));
+    // The module may be a link to a file in another folder.
+    let folders = [module.parent().map(real), target.parent().map(Path::to_owned)];
+    target == path || folders.iter().flatten().any(|folder| *folder == path)
 }
 
 #[cfg(test)]
