@@ -61,6 +61,7 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
              MaxRequestWorkers {workers}\nMinSpareThreads 1\nMaxSpareThreads {workers}\n"
         ));
     }
+    text.push_str(&site.directives);
     let file = site.folder.join("apache2.conf");
     fs::write(&file, text)?;
     Ok((file, port))

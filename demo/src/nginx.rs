@@ -27,7 +27,7 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
         .replace_path("/var/www/html", &pages)?
         .replace("listen 443", &format!("listen 127.0.0.1:{port}"))?
         .replace_path("/etc/strongroom/web.crt", &site.certificate)?
-        .replace("http {\n", &format!("http {{\n{}", temporary_folders(&site.folder)))?;
+        .replace("http {\n", &format!("http {{\n{}{}\n", temporary_folders(&site.folder), site.directives))?;
     configuration = if uri {
         configuration.replace("pkcs11:token=tls;object=web;type=private", &site.key)?
     } else {

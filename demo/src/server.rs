@@ -32,6 +32,8 @@ pub struct Site {
     pub start: Start,
     /// Other workers (nginx) or threads (Apache, HAProxy) than the configuration in the repository says.
     pub workers: Option<u32>,
+    /// More directives: of nginx's `http` block, of Apache's main configuration.
+    pub directives: String,
     /// Whether Apache logs why a handshake failed, and with it every connection. nginx always does.
     pub verbose: bool,
 }
@@ -55,6 +57,7 @@ impl Site {
             environment: environment.clone(),
             start: Start::Foreground,
             workers: None,
+            directives: String::new(),
             verbose: false,
         }
     }
@@ -70,6 +73,13 @@ impl Site {
     #[must_use]
     pub fn with_workers(mut self, workers: Option<u32>) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// The same site with more directives.
+    #[must_use]
+    pub fn with_directives(mut self, directives: &str) -> Self {
+        self.directives = directives.into();
         self
     }
 

@@ -1,7 +1,7 @@
 //! Which PINs tokens took and refused, as all processes know that were forked from the one that loaded the provider.
 //!
-//! A wrong PIN locks a token after a few tries, and a server has many workers. So one of them tries, and the others wait
-//! for what the token says: what it refuses is refused for all. What it took a moment ago needs no such caution.
+//! A wrong PIN locks a token after a few tries, and a server has many workers. So one of them tries, and those who come
+//! meanwhile wait for what the token says: what it refuses is refused for all, and with what it takes all of them log in at once.
 //!
 //! The memory is shared and without locks: a process may end anywhere.
 
@@ -20,15 +20,13 @@ use crate::pin::Secret;
 /// The pairs of token and PIN that are remembered. Beyond, each process is on its own.
 const PLACES: usize = 512;
 
-/// How long the others go without trying one by one after the token took a PIN, in seconds.
-const FRESH: u64 = 2;
-
 /// How long one waits for another process's try, and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(2);
 
 /// After so many seconds a process that tries is not believed to end.
 const HANGS: u64 = 60;
+const SECOND: u64 = 1_000_000_000;
 
 /// The memory of one provider and its children.
 pub struct Attempts {
@@ -52,7 +50,7 @@ struct Place {
 const UNKNOWN: u64 = 0;
 /// … with the process id in 30 bits, and the second since when in 32.
 const TRIED: u64 = 1 << 62;
-/// … with the second when it was taken.
+/// … with the nanosecond when it was taken.
 const TAKEN: u64 = 2 << 62;
 /// … with the token's CK_RV.
 const REFUSED: u64 = 3 << 62;
@@ -104,11 +102,13 @@ impl Attempts {
     pub fn begin(&self, token: &TokenIdentity, pin: &Secret) -> Result<Attempt<'_>, Refusal> {
         let Some(place) = self.place(token, pin) else { return Ok(Attempt { place: None, claim: None }) };
         let until = Instant::now() + PATIENCE;
+        let came = now();
         loop {
             let state = place.state.load(Ordering::Acquire);
             match state & KINDS {
                 REFUSED => return Err(Refusal::Refused(state & !KINDS)),
-                TAKEN if seconds().saturating_sub(state & !KINDS) <= FRESH => {
+                // Since we came: the PIN is right. What was right before may have been changed.
+                TAKEN if state & !KINDS > came => {
                     return Ok(Attempt { place: Some(place), claim: None });
                 }
                 TRIED if !is_abandoned(state) => {
@@ -120,7 +120,7 @@ impl Attempts {
                 }
                 _ => {}
             }
-            let claim = TRIED | u64::from(std::process::id() & 0x3fff_ffff) << 32 | seconds() & 0xffff_ffff;
+            let claim = TRIED | u64::from(std::process::id() & 0x3fff_ffff) << 32 | seconds();
             if place.state.compare_exchange(state, claim, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return Ok(Attempt { place: Some(place), claim: Some(claim) });
             }
@@ -150,7 +150,7 @@ impl Attempts {
 impl Attempt<'_> {
     /// The token took the PIN.
     pub fn taken(mut self) {
-        self.end(TAKEN | seconds());
+        self.end(TAKEN | now());
     }
 
     /// The token refused it.
@@ -182,12 +182,25 @@ fn is_abandoned(state: u64) -> bool {
     // SAFETY: signal 0 is only a question.
     let is_gone = unsafe { libc::kill(process, 0) } == -1
         && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
-    is_gone || (seconds() & 0xffff_ffff).wrapping_sub(since) & 0xffff_ffff > HANGS
+    is_gone || is_zombie(process) || seconds().wrapping_sub(since) & 0xffff_ffff > HANGS
 }
 
-/// Seconds of the clock that all processes share and nobody sets.
+/// Whether a process has ended and its parent has not asked how (proc_pid_stat(5)).
+fn is_zombie(process: libc::pid_t) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // After the program's name, which may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+/// Nanoseconds of the clock that all processes share and nobody sets; 62 bits are a century.
+fn now() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (now.tv_sec.unsigned_abs() * SECOND + now.tv_nsec.unsigned_abs()) & !KINDS
+}
+
+/// Its seconds, in 32 bits.
 fn seconds() -> u64 {
-    rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec.unsigned_abs()
+    (now() / SECOND) & 0xffff_ffff
 }
 
 #[cfg(test)]
@@ -212,9 +225,28 @@ mod tests {
         for (token, pin) in [(&tls, pin("2")), (&other, pin("1"))] {
             assert_eq!(attempts.refused(token, &pin), None);
             attempts.begin(token, &pin).unwrap().taken();
-            // At the same time, since it was taken a moment ago.
-            let (_one, _two) = (attempts.begin(token, &pin).unwrap(), attempts.begin(token, &pin).unwrap());
+            assert_eq!(attempts.refused(token, &pin), None);
         }
+    }
+
+    #[test]
+    fn who_waited_for_a_pin_that_was_taken_goes_at_once() {
+        let attempts = Attempts::new();
+        let (token, pin) = (token("tls"), pin("1"));
+        // That it was right before says nothing.
+        attempts.begin(&token, &pin).unwrap().taken();
+        let first = attempts.begin(&token, &pin).unwrap();
+        assert!(first.claim.is_some());
+        thread::scope(|scope| {
+            let waiting: Vec<_> =
+                (0..2).map(|_| scope.spawn(|| attempts.begin(&token, &pin).unwrap())).collect();
+            thread::sleep(Duration::from_millis(50));
+            assert!(waiting.iter().all(|thread| !thread.is_finished()));
+            first.taken();
+            // Both at the same time: neither has been dropped when the other begins.
+            let begun: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
+            assert!(begun.iter().all(|attempt| attempt.claim.is_none()));
+        });
     }
 
     #[test]
