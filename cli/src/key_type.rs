@@ -3,13 +3,14 @@
 use strongroom_protocol::v1::KeyType;
 
 /// Each key type with its name for programs and for people.
-pub const KEY_TYPES: [(KeyType, &str, &str); 14] = [
+pub const KEY_TYPES: [(KeyType, &str, &str); 15] = [
     (KeyType::Rsa2048, "rsa-2048", "RSA 2048"),
     (KeyType::Rsa3072, "rsa-3072", "RSA 3072"),
     (KeyType::Rsa4096, "rsa-4096", "RSA 4096"),
     (KeyType::P256, "p256", "ECDSA P-256"),
     (KeyType::P384, "p384", "ECDSA P-384"),
     (KeyType::P521, "p521", "ECDSA P-521"),
+    (KeyType::Secp256k1, "secp256k1", "ECDSA secp256k1"),
     (KeyType::Ed25519, "ed25519", "Ed25519"),
     (KeyType::X25519, "x25519", "X25519"),
     (KeyType::MlDsa44, "ml-dsa-44", "ML-DSA-44"),

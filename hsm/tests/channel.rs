@@ -105,9 +105,10 @@ fn what_is_done_over_the_connection_only_is_refused() {
     let channel = open(&mut client);
     let key = |client: &mut Client, kind| client.generate(kind, "key").unwrap().swap_remove(0);
     let (lattice, x25519) = (key(&mut client, KeyType::MlDsa44), key(&mut client, KeyType::X25519));
-    let rsa = key(&mut client, KeyType::Rsa2048);
+    let (rsa, k256) = (key(&mut client, KeyType::Rsa2048), key(&mut client, KeyType::Secp256k1));
     for (key, mechanism, length, expected) in [
         (&lattice, Mechanism::MlDsa, 64, ErrorCode::Unsupported),
+        (&k256, Mechanism::Ecdsa, 32, ErrorCode::Unsupported),
         (&lattice, Mechanism::Eddsa, 64, ErrorCode::MechanismDoesNotFit),
         (&x25519, Mechanism::Ecdh, 32, ErrorCode::MechanismDoesNotFit),
         (&x25519, Mechanism::Eddsa, 32, ErrorCode::KeyMayNot),

@@ -89,7 +89,7 @@ fn sign_and_verify(running: &Running, key: &ObjectInfo) {
     }
 }
 
-const EVERY_TYPE: [KeyType; 7] = [
+const EVERY_TYPE: [KeyType; 8] = [
     KeyType::Rsa2048,
     KeyType::Rsa3072,
     KeyType::Rsa4096,
@@ -97,6 +97,7 @@ const EVERY_TYPE: [KeyType; 7] = [
     KeyType::P384,
     KeyType::P521,
     KeyType::Ed25519,
+    KeyType::Secp256k1,
 ];
 
 #[test]
@@ -168,6 +169,7 @@ fn keys_made_by_openssl_are_imported_and_sign() {
         (KeyType::P384, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-384"]].concat()),
         (KeyType::P521, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-521"]].concat()),
         (KeyType::Ed25519, vec!["-algorithm", "ED25519"]),
+        (KeyType::Secp256k1, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:secp256k1"]].concat()),
     ] {
         let made = import(&mut user, &openssl_key(&arguments), "imported").unwrap();
         assert_eq!((made.len(), made[0].key_type()), (2, key_type));
@@ -195,7 +197,7 @@ fn what_is_not_a_sound_key_is_not_imported() {
         ("longer", [&sound[..], &[0]].concat()),
         ("damaged", damaged),
         ("RSA-1024", openssl_key(&[&RSA[..], &["-pkeyopt", "rsa_keygen_bits:1024"]].concat())),
-        ("another curve", openssl_key(&[&EC[..], &["-pkeyopt", "ec_paramgen_curve:secp256k1"]].concat())),
+        ("another curve", openssl_key(&[&EC[..], &["-pkeyopt", "ec_paramgen_curve:secp224r1"]].concat())),
         ("X448", openssl_key(&["-algorithm", "X448"])),
     ];
     for (what, pkcs8) in wrong {

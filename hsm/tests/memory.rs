@@ -142,3 +142,56 @@ fn a_secret_key_and_plaintexts_are_not_in_memory_that_others_can_read() {
     assert!(!is_protected || occurrences(process.child.id(), &key_bytes) == 0);
     assert_eq!(occurrences(process.child.id(), &plain), 0);
 }
+
+#[test]
+fn what_private_keys_decrypt_and_derive_is_not_in_memory_that_others_can_read() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let openssl = |arguments: &[&str]| {
+        let output = std::process::Command::new("openssl").current_dir(at).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let process = Process::start(at);
+    let mut client = process.client();
+    client.make_partition("tls");
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    let mut make = |key_type: KeyType, policy| {
+        let template = KeyTemplate { policy: Some(policy), ..KeyTemplate::default() };
+        let request = GenerateKeyPair {
+            key_type: key_type.into(),
+            private_key: Some(template),
+            ..GenerateKeyPair::default()
+        };
+        let key = client.objects(Op::GenerateKeyPair(request)).unwrap().remove(0);
+        std::fs::write(at.join("key.der"), &key.public_key).unwrap();
+        openssl(&["pkey", "-pubin", "-inform", "DER", "-in", "key.der", "-out", "key.pem"]);
+        key.object
+    };
+    let rsa = make(KeyType::Rsa2048, KeyPolicy { decrypt: true, ..KeyPolicy::default() });
+    let plaintext = b"a plaintext that was encrypted for an RSA key, and that others may not read".to_vec();
+    std::fs::write(at.join("plain"), &plaintext).unwrap();
+    let ciphertext = openssl(&["pkeyutl", "-encrypt", "-pubin", "-inkey", "key.pem", "-in", "plain"]);
+    let x25519 = make(KeyType::X25519, KeyPolicy { derive: true, ..KeyPolicy::default() });
+    openssl(&["genpkey", "-algorithm", "X25519", "-out", "other.pem"]);
+    let secret = openssl(&["pkeyutl", "-derive", "-inkey", "other.pem", "-peerkey", "key.pem"]);
+    let spki = openssl(&["pkey", "-in", "other.pem", "-pubout", "-outform", "DER"]);
+    for mechanism in [Mechanism::RsaPkcs, Mechanism::RsaX509].into_iter().cycle().take(20) {
+        let (key, ciphertext) = (rsa.clone(), ciphertext.clone());
+        let request = Decrypt { key, mechanism: mechanism.into(), ciphertext, ..Decrypt::default() };
+        let response::Result::Plaintext(opened) = client.call(Op::Decrypt(request)).unwrap() else {
+            panic!()
+        };
+        assert!(opened.plaintext.ends_with(&plaintext));
+        let (key, public_key) = (x25519.clone(), spki[spki.len() - 32..].to_vec());
+        let request = Derive { key, mechanism: Mechanism::Ecdh.into(), public_key };
+        let response::Result::SharedSecret(derived) = client.call(Op::Derive(request)).unwrap() else {
+            panic!()
+        };
+        assert_eq!(derived.secret, secret);
+    }
+    assert_eq!(occurrences(process.child.id(), &[plaintext[..38].to_vec(), secret]), 0);
+}

@@ -89,6 +89,11 @@ pub struct KeyFacts {
 }
 
 impl KeyFacts {
+    /// Whether the partition signs with such keys through a channel.
+    pub fn has_channel(&self) -> bool {
+        self.key_type != KeyType::Secp256k1 && self.family != Family::MlDsa
+    }
+
     /// The size of an EC scalar, or of a private key of Ed25519 or X25519, in bytes.
     pub fn scalar(&self) -> usize {
         self.bits.div_ceil(8)
@@ -100,6 +105,8 @@ const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+/// SEC 2, A.2.1.
+const SECP256K1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.10");
 /// RFC 8410, which PKCS#11 3.0 names for Ed25519.
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 /// RFC 8410's name for X25519.
@@ -114,13 +121,20 @@ const ED25519_GNU: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.
 const ED25519_NAME: &str = "edwards25519";
 
 /// All key types of the partition.
-pub static KEYS: [KeyFacts; 14] = [
+pub static KEYS: [KeyFacts; 15] = [
     KeyFacts { key_type: KeyType::Rsa2048, family: Family::Rsa, bits: 2048, signature: 256, curve: None },
     KeyFacts { key_type: KeyType::Rsa3072, family: Family::Rsa, bits: 3072, signature: 384, curve: None },
     KeyFacts { key_type: KeyType::Rsa4096, family: Family::Rsa, bits: 4096, signature: 512, curve: None },
     KeyFacts { key_type: KeyType::P256, family: Family::Ec, bits: 256, signature: 64, curve: Some(P256) },
     KeyFacts { key_type: KeyType::P384, family: Family::Ec, bits: 384, signature: 96, curve: Some(P384) },
     KeyFacts { key_type: KeyType::P521, family: Family::Ec, bits: 521, signature: 132, curve: Some(P521) },
+    KeyFacts {
+        key_type: KeyType::Secp256k1,
+        family: Family::Ec,
+        bits: 256,
+        signature: 64,
+        curve: Some(SECP256K1),
+    },
     KeyFacts {
         key_type: KeyType::Ed25519,
         family: Family::Edwards,
@@ -342,7 +356,7 @@ mod tests {
             assert_eq!(of_curve(Family::Montgomery, &name).unwrap().key_type, KeyType::X25519);
             assert_eq!(of_curve(Family::Edwards, &name).unwrap_err(), CKR_CURVE_NOT_SUPPORTED);
         }
-        let other = ObjectIdentifier::new_unwrap("1.3.132.0.10").to_der().unwrap();
+        let other = ObjectIdentifier::new_unwrap("1.3.132.0.33").to_der().unwrap();
         assert_eq!(of_curve(Family::Ec, &other).unwrap_err(), CKR_CURVE_NOT_SUPPORTED);
         assert_eq!(of_curve(Family::Ec, b"junk").unwrap_err(), CKR_DOMAIN_PARAMS_INVALID);
         assert_eq!(of_curve(Family::Ec, &[]).unwrap_err(), CKR_DOMAIN_PARAMS_INVALID);

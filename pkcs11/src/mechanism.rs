@@ -64,7 +64,7 @@ table! {
     CKM_SHA384_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha384),
     CKM_SHA512_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha512),
     CKM_RSA_PKCS_OAEP => Decrypt(Rsa, RsaPkcsOaep),
-    CKM_RSA_X_509 => Decrypt(Rsa, RsaX509),
+    CKM_RSA_X_509 => Sign(Rsa, RsaX509, Unspecified),
     CKM_EC_KEY_PAIR_GEN => Generate(Ec),
     CKM_ECDSA => Sign(Ec, Ecdsa, Unspecified),
     CKM_ECDSA_SHA1 => Sign(Ec, Ecdsa, Sha1),
@@ -117,6 +117,7 @@ impl Entry {
             Cipher(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
             Decrypt(family, _) => (sizes(family), CKF_HW | CKF_DECRYPT),
             Sign(Rsa, RsaPkcs, Unspecified) => (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_VERIFY | CKF_DECRYPT),
+            Sign(Rsa, RsaX509, _) => (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_DECRYPT),
             Sign(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
             Derive => ((255, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
             Digest(_) => ((0, 0, 0), CKF_DIGEST),
@@ -133,7 +134,7 @@ impl Entry {
 pub fn decryption(mechanism: CK_MECHANISM_TYPE) -> Outcome<(Family, Mechanism)> {
     match find(mechanism)?.purpose {
         Decrypt(family, wire) => Ok((family, wire)),
-        Sign(Rsa, RsaPkcs, Unspecified) => Ok((Rsa, RsaPkcs)),
+        Sign(Rsa, wire @ (RsaPkcs | RsaX509), Unspecified) => Ok((Rsa, wire)),
         _ => Err(CKR_MECHANISM_INVALID),
     }
 }
@@ -331,6 +332,7 @@ pub fn raw_input(wire: Mechanism, pss: Option<&PssParameters>, signature: usize)
             let size = pss.map_or(0, |pss| hash::size(pss.hash()));
             (size, Some(size))
         }
+        RsaX509 => (signature, None),
         // A digest: the partition takes none that is longer than SHA-512's.
         Ecdsa => (64, None),
         _ => (512 * 1024, None),

@@ -29,11 +29,13 @@ pub enum KeyKind {
     MlDsa65,
     /// ML-DSA-87.
     MlDsa87,
+    /// ECDSA on secp256k1 (SEC 2, 2.4.1).
+    Secp256k1,
 }
 
 impl KeyKind {
     /// Every kind.
-    pub const ALL: [KeyKind; 11] = [
+    pub const ALL: [KeyKind; 12] = [
         KeyKind::Rsa2048,
         KeyKind::Rsa3072,
         KeyKind::Rsa4096,
@@ -45,6 +47,7 @@ impl KeyKind {
         KeyKind::MlDsa44,
         KeyKind::MlDsa65,
         KeyKind::MlDsa87,
+        KeyKind::Secp256k1,
     ];
 
     /// The kinds whose signatures are computed in batches by the engine, the first of all: what is counted by kind
@@ -74,6 +77,7 @@ impl KeyKind {
             KeyType::MlDsa44 => KeyKind::MlDsa44,
             KeyType::MlDsa65 => KeyKind::MlDsa65,
             KeyType::MlDsa87 => KeyKind::MlDsa87,
+            KeyType::Secp256k1 => KeyKind::Secp256k1,
         })
     }
 
@@ -91,6 +95,7 @@ impl KeyKind {
             KeyKind::MlDsa44 => KeyType::MlDsa44,
             KeyKind::MlDsa65 => KeyType::MlDsa65,
             KeyKind::MlDsa87 => KeyType::MlDsa87,
+            KeyKind::Secp256k1 => KeyType::Secp256k1,
         }
     }
 
@@ -104,10 +109,10 @@ impl KeyKind {
         }
     }
 
-    /// The size of one of ECDSA's two numbers, in bytes, of kinds on a NIST curve.
+    /// The size of one of ECDSA's two numbers, in bytes, of kinds that have two.
     pub fn ec_scalar(self) -> Option<usize> {
         match self {
-            KeyKind::P256 => Some(32),
+            KeyKind::P256 | KeyKind::Secp256k1 => Some(32),
             KeyKind::P384 => Some(48),
             KeyKind::P521 => Some(66),
             _ => None,
@@ -135,7 +140,7 @@ impl KeyKind {
             KeyKind::Rsa2048 => 256,
             KeyKind::Rsa3072 => 384,
             KeyKind::Rsa4096 => 512,
-            KeyKind::P256 | KeyKind::Ed25519 => 64,
+            KeyKind::P256 | KeyKind::Ed25519 | KeyKind::Secp256k1 => 64,
             KeyKind::P384 => 96,
             KeyKind::P521 => 132,
             KeyKind::X25519 => 0,
@@ -161,6 +166,7 @@ impl fmt::Display for KeyKind {
             KeyKind::MlDsa44 => "ML-DSA-44",
             KeyKind::MlDsa65 => "ML-DSA-65",
             KeyKind::MlDsa87 => "ML-DSA-87",
+            KeyKind::Secp256k1 => "secp256k1",
         })
     }
 }

@@ -131,7 +131,7 @@ mod tests {
     fn a_mechanism_fits_its_keys_only() {
         let of = |kind: KeyKind| match kind {
             KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => vec![Mechanism::RsaPkcs, PSS512],
-            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => vec![Mechanism::Ecdsa],
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 | KeyKind::Secp256k1 => vec![Mechanism::Ecdsa],
             KeyKind::Ed25519 => vec![Mechanism::EdDsa],
             KeyKind::X25519 => Vec::new(),
             KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => vec![Mechanism::MlDsa],

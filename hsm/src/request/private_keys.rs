@@ -9,6 +9,8 @@ use strongroom_protocol::v1::{
     Decrypt, Derive, KeyPolicy, Mechanism, OaepParameters, ObjectClass, Plaintext, SharedSecret, response,
 };
 
+use zeroize::Zeroizing;
+
 use super::{Context, objects, sign};
 use crate::crypto::aws_lc::Padding;
 use crate::failure::{Failure, refuse};
@@ -35,10 +37,10 @@ pub(super) async fn decrypt(
     let work = move || {
         let padding = padding(request.mechanism(), request.oaep.as_ref())?;
         let (plaintext, length) = key.decrypt(padding, &request.ciphertext)?;
-        Ok(plaintext.get(..length).unwrap_or_default().to_vec())
+        Ok(secret(plaintext.get(..length).unwrap_or_default()))
     };
-    let plaintext = context.service.compute(work).await.map_err(|failure| object.blame(failure))?;
-    Ok(response::Result::Plaintext(Plaintext { plaintext }))
+    let mut plaintext = context.service.compute(work).await.map_err(|failure| object.blame(failure))?;
+    Ok(response::Result::Plaintext(Plaintext { plaintext: std::mem::take(&mut *plaintext) }))
 }
 
 fn padding(mechanism: Mechanism, oaep: Option<&OaepParameters>) -> Result<Padding<'_>, Failure> {
@@ -70,9 +72,14 @@ pub(super) async fn derive(
     }
     let object = private_key(context, partition, &request.key, |policy| policy.derive, "derive")?;
     let key = sign::opened(partition, &object).await?;
-    let work = move || Ok(key.derive(&request.public_key)?.to_vec());
-    let secret = context.service.compute(work).await.map_err(|failure| object.blame(failure))?;
-    Ok(response::Result::SharedSecret(SharedSecret { secret }))
+    let work = move || Ok(secret(&key.derive(&request.public_key)?));
+    let mut derived = context.service.compute(work).await.map_err(|failure| object.blame(failure))?;
+    Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *derived) }))
+}
+
+/// A copy for the reply, which is wiped when it is sent; or here, if whoever asked has gone.
+fn secret(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(bytes.to_vec())
 }
 
 /// The private key of this identity, if those who ask may know of it and its policy permits this.

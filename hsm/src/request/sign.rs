@@ -89,7 +89,7 @@ pub(super) async fn verify(
         return refuse!(KeyMayNot, "{} is not a key: it cannot verify", object.title());
     }
     let is_short = match object.kind {
-        Some(KeyKind::P384 | KeyKind::P521) | None => false,
+        Some(KeyKind::P384 | KeyKind::P521 | KeyKind::Secp256k1) | None => false,
         Some(_) => request.data.len() <= LONG,
     };
     let work = move || {

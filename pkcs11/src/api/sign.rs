@@ -2,13 +2,15 @@
 
 use cryptoki_sys::*;
 use strongroom_channel as channel;
-use strongroom_protocol::v1::ObjectClass;
+use strongroom_protocol::v1::{Decrypt, Mechanism, ObjectClass, request::Op, response};
+use zeroize::Zeroizing;
 
 use super::signature::{Operation, as_key};
 use super::{has_room, input};
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
 use crate::line::Task;
+use crate::object::ObjectId;
 use crate::session::{Session, take};
 use crate::state::Process;
 
@@ -125,6 +127,7 @@ fn request(
     signature: &mut [u8],
 ) -> Outcome {
     let (key, handle, mechanism, pss) = (operation.key, operation.handle, operation.mechanism, operation.pss);
+    let has_channel = operation.has_channel;
     let data = &*operation.finish(data)?;
     let parameters = pss.unwrap_or_default();
     let task = Task {
@@ -144,9 +147,10 @@ fn request(
             pooled.connection.sign(session.token.partition, &key, mechanism, pss, data, signature)
         })
     };
-    let made = match size <= LONGEST {
-        true => process.operate(session, &task, signature, over_socket),
-        false => over_socket(signature),
+    let made = match mechanism {
+        Mechanism::RsaX509 => without_padding(process, session, key, data, signature),
+        _ if has_channel => process.operate(session, &task, signature, over_socket),
+        _ => over_socket(signature),
     };
     match made {
         Ok(length) if length == size => Ok(()),
@@ -157,5 +161,33 @@ fn request(
             }
             Err(as_key(code))
         }
+    }
+}
+
+/// `CKM_RSA_X_509`: the daemon knows it as decrypting, which it is.
+fn without_padding(
+    process: &'static Process,
+    session: &Session,
+    key: ObjectId,
+    data: &[u8],
+    signature: &mut [u8],
+) -> Outcome<usize> {
+    // PKCS#11 3.0, 6.1.12: "padded with leading zero bytes".
+    let mut block = vec![0; signature.len().saturating_sub(data.len())];
+    block.extend_from_slice(data);
+    let decrypt = || {
+        let mechanism = Mechanism::RsaX509.into();
+        Op::Decrypt(Decrypt { key: key.to_vec(), mechanism, ciphertext: block.clone(), ..Decrypt::default() })
+    };
+    match process.call(Access::of(&session.token), Repeat::Safe, decrypt) {
+        Ok(response::Result::Plaintext(mut reply)) => {
+            let made = Zeroizing::new(std::mem::take(&mut reply.plaintext));
+            signature.get_mut(..made.len()).ok_or(CKR_DEVICE_ERROR)?.copy_from_slice(&made);
+            Ok(made.len())
+        }
+        Ok(_) => Err(CKR_DEVICE_ERROR),
+        // A number that is not below the modulus.
+        Err(CKR_ENCRYPTED_DATA_INVALID) => Err(CKR_DATA_INVALID),
+        Err(code) => Err(code),
     }
 }

@@ -31,6 +31,8 @@ pub struct Operation {
     pub pss: Option<PssParameters>,
     /// The size of the signature in bytes.
     pub size: usize,
+    /// Whether it may go through the channel.
+    pub has_channel: bool,
     hash: Hash,
     input: Input,
 }
@@ -98,6 +100,14 @@ impl Operation {
         };
         let key = process.key(&session.token, handle).map_err(as_key)?;
         check(&key, class)?;
+        if wire == Mechanism::RsaX509 {
+            // To sign without padding is to decrypt; and the public half of it is the application's to compute.
+            match class {
+                ObjectClass::PrivateKey if key.may_decrypt => {}
+                ObjectClass::PrivateKey => return Err(CKR_KEY_FUNCTION_NOT_PERMITTED),
+                _ => return Err(CKR_MECHANISM_INVALID),
+            }
+        }
         let facts = key.facts.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
         let input = match hash::start(hash) {
             Some(digest) => Input::Hashed(digest),
@@ -113,7 +123,8 @@ impl Operation {
                 Input::Raw { given, max, exact }
             }
         };
-        Ok(Operation { key: key.id, handle, mechanism: wire, pss, size: facts.signature, hash, input })
+        let (size, has_channel) = (facts.signature, facts.has_channel());
+        Ok(Operation { key: key.id, handle, mechanism: wire, pss, size, has_channel, hash, input })
     }
 
     /// Takes a part of the data.

@@ -96,8 +96,8 @@ pub fn templates(daemon: &Daemon) {
     assert_eq!(ec(&[token], &[token]), Some(CKR_TEMPLATE_INCOMPLETE), "no curve");
     assert_eq!(ec(&[curve], &[token]), Some(CKR_TEMPLATE_INCONSISTENT), "a session object");
     assert_eq!(ec(&[token, curve], &[attribute(CKA_TOKEN, FALSE)]), Some(CKR_TEMPLATE_INCONSISTENT));
-    let koblitz = attribute(CKA_EC_PARAMS, &[6, 5, 0x2b, 0x81, 4, 0, 10]);
-    assert_eq!(ec(&[token, koblitz], &[token]), Some(CKR_CURVE_NOT_SUPPORTED));
+    let p224 = attribute(CKA_EC_PARAMS, &[6, 5, 0x2b, 0x81, 4, 0, 33]);
+    assert_eq!(ec(&[token, p224], &[token]), Some(CKR_CURVE_NOT_SUPPORTED));
     assert_eq!(ec(&[token, attribute(CKA_EC_PARAMS, b"junk")], &[token]), Some(CKR_DOMAIN_PARAMS_INVALID));
     for (kind, value) in [(CKA_PRIVATE, FALSE), (CKA_SENSITIVE, FALSE), (CKA_ALWAYS_AUTHENTICATE, TRUE)] {
         assert_eq!(ec(&[token, curve], &[token, attribute(kind, value)]), Some(CKR_TEMPLATE_INCONSISTENT));

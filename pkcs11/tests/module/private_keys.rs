@@ -31,7 +31,11 @@ pub fn decryption(daemon: &Daemon) {
     }
     assert_eq!(application.sign_init(session, CKM_RSA_PKCS, key), CKR_KEY_FUNCTION_NOT_PERMITTED);
     // Nothing decrypts by signing, and nothing is encrypted here.
-    assert_eq!(application.sign_init(session, CKM_RSA_X_509, signs), CKR_MECHANISM_INVALID);
+    assert_eq!(application.sign_init(session, CKM_RSA_X_509, signs), CKR_KEY_FUNCTION_NOT_PERMITTED);
+    assert_eq!(application.sign_init(session, CKM_RSA_X_509, key), CKR_KEY_FUNCTION_NOT_PERMITTED);
+    let (both, both_public) = make(&[attribute(CKA_DECRYPT, TRUE)]);
+    let verify = call!(application, C_VerifyInit, session, &mut plain(CKM_RSA_X_509), both_public);
+    assert_eq!(verify, CKR_MECHANISM_INVALID);
     let encrypt = call!(application, C_EncryptInit, session, &mut plain(CKM_RSA_PKCS), public_key);
     assert_eq!(encrypt, CKR_MECHANISM_INVALID);
     assert_eq!(init(&mut plain(CKM_RSA_PKCS_OAEP), key), CKR_MECHANISM_PARAM_INVALID);
@@ -58,6 +62,27 @@ pub fn decryption(daemon: &Daemon) {
     let made = out.clone();
     assert!(made != two && made < modulus);
     assert_eq!(decrypt(&two, out.as_mut_ptr(), &mut length), CKR_OPERATION_NOT_INITIALIZED);
+
+    // What may do both signs without padding: shorter data are filled up with zeros in front.
+    let sign = |data: &[u8]| {
+        assert_eq!(application.sign_init(session, CKM_RSA_X_509, both), CKR_OK);
+        let (mut made, mut length) = (vec![0; 256], 256);
+        let (data, size) = (data.as_ptr().cast_mut(), data.len() as CK_ULONG);
+        match call!(application, C_Sign, session, data, size, made.as_mut_ptr(), &mut length) {
+            CKR_OK => Ok(made),
+            code => Err(code),
+        }
+    };
+    let made_of_two = sign(&two).unwrap();
+    assert_eq!(sign(&[2]), Ok(made_of_two.clone()));
+    assert_eq!(init(&mut plain(CKM_RSA_X_509), both), CKR_OK);
+    let mut opened = vec![0; 256];
+    length = 256;
+    assert_eq!(decrypt(&two, opened.as_mut_ptr(), &mut length), CKR_OK);
+    assert_eq!(opened, made_of_two);
+    let modulus_of_both = application.get(session, both, CKA_MODULUS).unwrap();
+    assert_eq!(sign(&modulus_of_both), Err(CKR_DATA_INVALID));
+    assert_eq!(sign(&[1; 257]), Err(CKR_DATA_LEN_RANGE));
 
     // What is wrong ends the operation.
     for (mechanism, data, code) in [

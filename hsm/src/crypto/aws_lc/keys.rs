@@ -35,7 +35,7 @@ impl PrivateKey {
         prepare();
         let pkey = match kind {
             KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => generate_rsa(kind, c::RSA_F4 as u64)?,
-            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => generate_ec(kind)?,
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 | KeyKind::Secp256k1 => generate_ec(kind)?,
             KeyKind::Ed25519 => generate_raw(c::EVP_PKEY_ED25519)?,
             KeyKind::X25519 => generate_raw(c::EVP_PKEY_X25519)?,
             KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => ml_dsa::generate(kind)?,
@@ -119,7 +119,7 @@ impl PrivateKey {
                     return Err(unsound("the RSA key's parts do not belong together"));
                 }
             }
-            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => {
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 | KeyKind::Secp256k1 => {
                 // SAFETY: as above, for an EC key.
                 let sound = unsafe { c::EC_KEY_check_fips(c::EVP_PKEY_get0_EC_KEY(self.pkey.as_ptr())) == 1 };
                 if !sound {
@@ -236,7 +236,10 @@ fn kind_of(pkey: &Pkey) -> Result<KeyKind, CryptoError> {
                     c::NID_X9_62_prime256v1 => Ok(KeyKind::P256),
                     c::NID_secp384r1 => Ok(KeyKind::P384),
                     c::NID_secp521r1 => Ok(KeyKind::P521),
-                    _ => refuse("an EC key on another curve: P-256, P-384 and P-521 are kept".into()),
+                    c::NID_secp256k1 => Ok(KeyKind::Secp256k1),
+                    _ => refuse(
+                        "an EC key on another curve: P-256, P-384, P-521 and secp256k1 are kept".into(),
+                    ),
                 }
             }
             c::EVP_PKEY_ED25519 => Ok(KeyKind::Ed25519),
@@ -272,6 +275,7 @@ fn generate_ec(kind: KeyKind) -> Result<Pkey, CryptoError> {
     let curve = match kind {
         KeyKind::P256 => c::NID_X9_62_prime256v1,
         KeyKind::P384 => c::NID_secp384r1,
+        KeyKind::Secp256k1 => c::NID_secp256k1,
         _ => c::NID_secp521r1,
     };
     // SAFETY: as in generate_rsa.
