@@ -17,6 +17,8 @@ pub struct Key {
     pub kind: KeyKind,
     /// Set once: when it is loaded, or imported by libcrypto to compare a certificate's key with ours.
     public: OnceLock<PublicKey>,
+    /// The public half as it is to be written, if that was set. Set once.
+    written: OnceLock<PublicKey>,
     private: Option<PrivateKey>,
     /// For RSA decryption.
     pub rejection: Rejection,
@@ -25,23 +27,27 @@ pub struct Key {
 impl Key {
     /// A key without content, to be imported into.
     pub fn new(provider: Arc<Provider>, kind: KeyKind) -> Self {
-        Key { provider, kind, public: OnceLock::new(), private: None, rejection: Rejection::default() }
+        Key::of(provider, kind, OnceLock::new(), None)
     }
 
     /// A key of a token.
     pub fn from_token(provider: Arc<Provider>, private: PrivateKey) -> Self {
-        Key {
-            provider,
-            kind: private.kind,
-            public: OnceLock::from(private.public.clone()),
-            private: Some(private),
-            rejection: Rejection::default(),
-        }
+        Key::of(provider, private.kind, OnceLock::from(private.public.clone()), Some(private))
     }
 
     /// A public key of a token.
     pub fn from_public(provider: Arc<Provider>, kind: KeyKind, public: PublicKey) -> Self {
-        Key { provider, kind, public: OnceLock::from(public), private: None, rejection: Rejection::default() }
+        Key::of(provider, kind, OnceLock::from(public), None)
+    }
+
+    fn of(
+        provider: Arc<Provider>,
+        kind: KeyKind,
+        public: OnceLock<PublicKey>,
+        private: Option<PrivateKey>,
+    ) -> Self {
+        let written = OnceLock::new();
+        Key { provider, kind, public, written, private, rejection: Rejection::default() }
     }
 
     /// Takes a public key's parameters.
@@ -61,6 +67,25 @@ impl Key {
     /// [`Error::Key`] if there is none yet.
     pub fn public(&self) -> Result<&PublicKey> {
         self.public.get().ok_or_else(|| Error::Key("without content".into()))
+    }
+
+    /// The public half as it is to be written.
+    ///
+    /// # Errors
+    ///
+    /// As [`public`](Self::public).
+    pub fn written(&self) -> Result<&PublicKey> {
+        self.written.get().map_or_else(|| self.public(), Ok)
+    }
+
+    /// Sets how the point of an EC key is to be written: `compressed`, `uncompressed` or `hybrid`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] for another form, [`Error::Key`] if it was set before.
+    pub fn set_point_format(&self, form: &str) -> Result<()> {
+        let public = self.public()?.in_point_format(&self.provider.openssl, form)?;
+        self.written.set(public).map_err(|_| Error::Key("has a form of its point already".into()))
     }
 
     /// Whether there is a public half.

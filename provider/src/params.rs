@@ -60,7 +60,8 @@ impl<'a> Params<'a> {
         Params(list, PhantomData)
     }
 
-    fn iter(self) -> impl Iterator<Item = &'a OSSL_PARAM> {
+    /// The parameters as libcrypto has them.
+    pub fn iter(self) -> impl Iterator<Item = &'a OSSL_PARAM> {
         let mut next = self.0;
         std::iter::from_fn(move || {
             // SAFETY: by the contract of `new`, entries can be read up to the one with a null key.

@@ -4,15 +4,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
 use strongroom_demo::command;
 use strongroom_demo::environment::Environment;
-use strongroom_demo::pki::{openssl, run_openssl};
+use strongroom_demo::pki::{openssl, run_openssl, text};
+use strongroom_demo::process::{Process, wait_for};
 use strongroom_demo::programs::system;
+use strongroom_demo::server::free_port;
 use strongroom_demo::softhsm::{PIN, SoftHsm};
 use strongroom_tests::place::TOKEN;
-use strongroom_tests::{Bench, Place};
+use strongroom_tests::{Bench, Place, traffic};
 
 /// A type of key: `openssl genpkey`'s algorithm and options, and how pkeyutl signs with it, if it does.
 struct Type {
@@ -207,6 +210,12 @@ fn keys_are_shown_and_written_as_openssl_writes_them() {
             "EC" => "ec",
             _ => return,
         };
+        if old_command == "ec" {
+            let form = "-conv_form compressed -param_enc named_curve -pubout";
+            let compressed = token.openssl(&format!("ec -in {{}} {form}"), &[&uri]).unwrap();
+            assert_eq!(compressed, plain(&format!("ec -pubin -in {{}} {form}"), &[&public]));
+            assert!(token.openssl("ec -in {} -param_enc explicit -pubout", &[&uri]).is_err());
+        }
         let written = token.openssl(&format!("{old_command} -in {{}} -text"), &[&uri]).unwrap();
         assert!(written.ends_with(&again) && !written.contains("PRIVATE KEY"), "{written}");
     });
@@ -277,7 +286,8 @@ fn keys_are_not_made_in_the_token_by_accident() {
     assert!(refused.contains("has a private key of this name"), "{refused}");
     for (options, says) in [
         ("-algorithm EC -pkeyopt ec_paramgen_curve:P-257", ""),
-        ("-algorithm EC", "needs a curve"),
+        ("-algorithm RSA-PSS -pkeyopt rsa_pss_keygen_saltlen:48", "20 bytes"),
+        ("-algorithm RSA-PSS -pkeyopt rsa_pss_keygen_mgf1_md:sha1", "mask"),
         ("-algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:explicit", "named"),
         ("-algorithm RSA -pkeyopt rsa_keygen_bits:16384", "8192"),
         ("-algorithm RSA -pkeyopt rsa_keygen_primes:3", "two primes"),
@@ -368,6 +378,68 @@ fn a_certificate_says_that_an_rsa_key_is_for_pss() {
     assert!(
         plain("req -verify -in {} -noout -text", &[&request]).contains("Public Key Algorithm: rsassaPss")
     );
+}
+
+/// A key that was made for PSS and one hash stays so, and serves TLS with a certificate that says the same.
+#[test]
+fn a_key_for_pss_and_one_hash() {
+    let bench = Bench::new().unwrap();
+    let token = Token::new(&bench, Place::SoftHsm);
+    let key = token.generate("-algorithm RSA-PSS -pkeyopt rsa_pss_keygen_md:sha384", "pss").unwrap();
+    let shown = token.openssl("pkey -in {} -text_pub -noout", &[&key]).unwrap();
+    let restricted =
+        "Hash Algorithm: SHA2-384\n  Mask Algorithm: MGF1 with SHA2-384\n  Minimum Salt Length: 20";
+    assert!(shown.contains(restricted), "{shown}");
+    let (message, signature, public) =
+        (bench.file("message"), bench.file("signature"), bench.file("public.pem"));
+    fs::write(&message, "a message").unwrap();
+    token.openssl("pkey -in {} -pubout -out {}", &[&key, &public]).unwrap();
+    token.openssl("dgst -sha384 -sign {} -out {} {}", &[&key, &signature, &message]).unwrap();
+    plain("dgst -sha384 -verify {} -signature {} {}", &[&public, &signature, &message]);
+    for other in ["-sha256", "-sha384 -sigopt rsa_padding_mode:pkcs1", "-sha384 -sigopt rsa_pss_saltlen:8"] {
+        let command = format!("dgst {other} -sign {{}} -out {{}} {{}}");
+        assert!(token.openssl(&command, &[&key, &signature, &message]).is_err(), "{other}");
+    }
+
+    let certificate = text(&bench.authority.certify(&token.environment, &key, "pss").unwrap());
+    let port = free_port().unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let serve = "s_server -quiet -www -accept {} -key {} -cert {}";
+    let mut server = openssl(&token.environment, serve, &[&address, &key, &certificate]).unwrap();
+    server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let _server = Process::spawn("openssl", server).unwrap();
+    wait_for("s_server", Duration::from_secs(10), || Ok(std::net::TcpStream::connect(&address)?)).unwrap();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let done = traffic::handshake(port, version, &bench.authority.certificate()).unwrap();
+        assert!(done.status.success(), "{version} {}", done.stderr);
+    }
+}
+
+/// The URI of a new key may say what any other does: the PIN, and which of several tokens.
+#[test]
+fn a_new_key_goes_to_the_token_that_its_uri_names() {
+    let bench = Bench::new().unwrap();
+    let folder = bench.run.folder("softhsm").unwrap();
+    let first = SoftHsm::create(&folder, TOKEN).unwrap();
+    let second = SoftHsm::create(&folder, "second").unwrap();
+    let environment = second.environment_with_pin(&bench.programs, "", "openssl.cnf").unwrap();
+    let pin = bench.file("pin");
+    fs::write(&pin, PIN).unwrap();
+    let token = Token { bench: &bench, softhsm: Some(first), environment };
+    let make = |uri: &str| {
+        let command = "genpkey -quiet -propquery ?provider=strongroom -algorithm ED25519 -pkeyopt {}";
+        token.openssl(command, &[&format!("pkcs11_uri:{uri}")])
+    };
+    let refused = make("pkcs11:object=made").unwrap_err();
+    assert!(refused.contains("2 tokens fit"), "{refused}");
+    let refused = make("pkcs11:token=second;object=made").unwrap_err();
+    assert!(refused.contains("wants a PIN"), "{refused}");
+    make(&format!("pkcs11:token=second;object=made?pin-source=file:{pin}")).unwrap();
+    assert!(!token.tool(&["--list-objects"]).contains("made"), "it is in the first token");
+    let uri = format!("pkcs11:token=second;object=made?pin-value={PIN}");
+    let written = token.openssl("pkey -in {} -text", &[&uri]).unwrap();
+    assert!(written.contains("pkcs11:token=second;object=made;id="), "{written}");
+    assert!(!written.contains("pin"), "a reference has no PIN: {written}");
 }
 
 /// A private key in a file is not taken into the provider, and one in a token is not given out, whatever asks.

@@ -153,7 +153,7 @@ impl Format for Text {
     const SELECTION: u32 = OSSL_KEYMGMT_SELECT_ALL;
 
     fn write(key: &Key, selection: c_int) -> Result<Vec<u8>> {
-        let public = key.public()?;
+        let public = key.written()?;
         let mut text = Vec::new();
         if selection as u32 & OSSL_KEYMGMT_SELECT_PRIVATE_KEY != 0 {
             let title =
@@ -174,7 +174,7 @@ macro_rules! public_format {
             const SELECTION: u32 = OSSL_KEYMGMT_SELECT_PUBLIC_KEY;
 
             fn write(key: &Key, _selection: c_int) -> Result<Vec<u8>> {
-                key.public()?.encode($output, Some($structure))
+                key.written()?.encode($output, Some($structure))
             }
         })*
     };

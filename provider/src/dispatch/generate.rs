@@ -15,7 +15,7 @@ use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::fence::fence;
 use crate::key::Key;
-use crate::openssl::curve_parameters;
+use crate::openssl::{Hash, curve_parameters};
 use crate::params::{self, Descriptions, END, Params, Value, describe};
 use crate::provider::Provider;
 use crate::token::{KeyKind, Kind, NewPair, Use};
@@ -37,14 +37,15 @@ pub struct Generation {
     uses: Vec<Use>,
     bits: i64,
     exponent: Vec<u8>,
+    hash: Option<Hash>,
     curve: Option<Vec<u8>>,
 }
 
 impl Generation {
     fn new(provider: Arc<Provider>, kind: KeyKind) -> Self {
         // As OpenSSL's own genpkey: 2048 bits, exponent 65,537.
-        let uses = kind.facts().uses.to_vec();
-        Generation { provider, kind, uri: None, uses, bits: 2048, exponent: vec![1, 0, 1], curve: None }
+        let (uses, exponent) = (kind.facts().uses.to_vec(), vec![1, 0, 1]);
+        Generation { provider, kind, uri: None, uses, bits: 2048, exponent, hash: None, curve: None }
     }
 
     fn set(&mut self, params: Params) -> Result<()> {
@@ -95,8 +96,29 @@ impl Generation {
             self.exponent = bytes.get(zeros..).unwrap_or_default().to_vec();
         }
         match params.value(OSSL_PKEY_PARAM_RSA_PRIMES)? {
-            None | Some(Value::Integer(2)) => Ok(()),
-            Some(_) => Err(Error::Unsupported("an RSA key of more than two primes".into())),
+            None | Some(Value::Integer(2)) => {}
+            Some(_) => return Err(Error::Unsupported("an RSA key of more than two primes".into())),
+        }
+        if self.kind == KeyKind::RsaPss { self.set_restriction(params) } else { Ok(()) }
+    }
+
+    /// What an RSA-PSS key is restricted to: one hash, as far as PKCS#11 can say it.
+    fn set_restriction(&mut self, params: Params) -> Result<()> {
+        if let Some(name) = params.text(OSSL_PKEY_PARAM_RSA_DIGEST)? {
+            self.hash = Some(Hash::from_name(name)?);
+        }
+        if let Some(name) = params.text(OSSL_PKEY_PARAM_RSA_MGF1_DIGEST)?
+            && Some(Hash::from_name(name)?) != self.hash
+        {
+            return Err(Error::Unsupported(
+                "an RSA-PSS key whose mask has another hash than its digest".into(),
+            ));
+        }
+        match params.value(OSSL_PKEY_PARAM_RSA_PSS_SALTLEN)? {
+            None | Some(Value::Integer(..=20)) => Ok(()),
+            Some(_) => {
+                Err(Error::Unsupported("an RSA-PSS key restricted to salts of more than 20 bytes".into()))
+            }
         }
     }
 
@@ -117,14 +139,11 @@ impl Generation {
                     .into(),
             )
         })?;
-        let curve = match (&self.curve, &self.kind.facts().curve) {
-            (Some(curve), _) => curve.clone(),
-            (None, None) if !self.kind.is_rsa() => {
-                return Err(Error::Unsupported(
-                    "a new EC key needs a curve, as -pkeyopt ec_paramgen_curve:P-256".into(),
-                ));
-            }
-            (None, _) => Vec::new(),
+        let curve = match &self.curve {
+            Some(curve) => curve.clone(),
+            // As pkcs11-provider.
+            None if self.kind == KeyKind::Ec => curve_parameters("P-256")?,
+            None => Vec::new(),
         };
         let pair = NewPair {
             kind: self.kind,
@@ -132,6 +151,7 @@ impl Generation {
             uses: self.uses.clone(),
             bits: u64::try_from(self.bits).unwrap_or(0),
             exponent: self.exponent.clone(),
+            hash: self.hash,
             curve,
         };
         let private = self.provider.tokens.generate(&self.provider.openssl, &pair)?;
@@ -193,6 +213,17 @@ pub unsafe extern "C" fn gen_settable_params<K: Kind>(
         describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
         END,
     ]);
+    static RSA_PSS: Descriptions<9> = Descriptions::new([
+        describe(URI, OSSL_PARAM_UTF8_STRING),
+        describe(USAGE, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_RSA_BITS, OSSL_PARAM_UNSIGNED_INTEGER),
+        describe(OSSL_PKEY_PARAM_RSA_PRIMES, OSSL_PARAM_UNSIGNED_INTEGER),
+        describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
+        describe(OSSL_PKEY_PARAM_RSA_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_RSA_MGF1_DIGEST, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_RSA_PSS_SALTLEN, OSSL_PARAM_INTEGER),
+        END,
+    ]);
     static EC: Descriptions<5> = Descriptions::new([
         describe(URI, OSSL_PARAM_UTF8_STRING),
         describe(USAGE, OSSL_PARAM_UTF8_STRING),
@@ -206,6 +237,7 @@ pub unsafe extern "C" fn gen_settable_params<K: Kind>(
         END,
     ]);
     fence(ptr::null(), || match K::KIND {
+        KeyKind::RsaPss => RSA_PSS.as_ptr(),
         kind if kind.is_rsa() => RSA.as_ptr(),
         KeyKind::Ec => EC.as_ptr(),
         _ => OTHER.as_ptr(),

@@ -11,12 +11,13 @@ use strongroom_ffi::pointer;
 
 use super::{Algorithms, MAX_LIST, generate, key, share, table};
 use crate::bindings::*;
+use crate::error::Error;
 use crate::fence::fence;
 use crate::key::Key;
 use crate::params::{Answers, Descriptions, END, Params, describe};
 use crate::provider::Provider;
 use crate::token::kinds::ForEach;
-use crate::token::{Functions, Kind, Table};
+use crate::token::{Functions, KeyKind, Kind, Table};
 
 /// The key types.
 pub static ALGORITHMS: Algorithms<MAX_LIST> =
@@ -39,6 +40,8 @@ impl<K: Kind> Table<K> for Keymgmt {
         OSSL_FUNC_KEYMGMT_EXPORT_TYPES: OSSL_FUNC_keymgmt_export_types_fn = types::<K>,
         OSSL_FUNC_KEYMGMT_GET_PARAMS: OSSL_FUNC_keymgmt_get_params_fn = get_params,
         OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS: OSSL_FUNC_keymgmt_gettable_params_fn = gettable_params::<K>,
+        OSSL_FUNC_KEYMGMT_SET_PARAMS: OSSL_FUNC_keymgmt_set_params_fn = set_params,
+        OSSL_FUNC_KEYMGMT_SETTABLE_PARAMS: OSSL_FUNC_keymgmt_settable_params_fn = settable_params::<K>,
         OSSL_FUNC_KEYMGMT_GEN_INIT: OSSL_FUNC_keymgmt_gen_init_fn = generate::gen_init::<K>,
         OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS: OSSL_FUNC_keymgmt_gen_set_params_fn = generate::gen_set_params,
         OSSL_FUNC_KEYMGMT_GEN_SETTABLE_PARAMS: OSSL_FUNC_keymgmt_gen_settable_params_fn = generate::gen_settable_params::<K>,
@@ -225,11 +228,40 @@ unsafe extern "C" fn get_params(keydata: *mut c_void, params: *mut OSSL_PARAM) -
         let Some(key) = (unsafe { key(keydata) }) else { return 0 };
         // SAFETY: a terminated list from libcrypto.
         let answers = unsafe { Answers::new(params) };
-        match key.public() {
+        match key.written() {
             Ok(public) => c_int::from(public.answer(&answers)),
             Err(_) => 0,
         }
     })
+}
+
+/// What may be set is how the point of an EC key is written (openssl ec -conv_form). Its curve is written by its name.
+unsafe extern "C" fn set_params(keydata: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    fence(0, || {
+        // SAFETY: libcrypto's pointer to a key of ours, and a terminated list.
+        let (Some(key), params) = (unsafe { (key(keydata), Params::new(params)) }) else { return 0 };
+        let set = || {
+            match params.text(OSSL_PKEY_PARAM_EC_ENCODING)? {
+                None | Some("named_curve") => {}
+                Some(_) => return Err(Error::Unsupported("a curve by explicit parameters".into())),
+            }
+            match params.text(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT)? {
+                None => Ok(()),
+                Some(form) => key.set_point_format(form),
+            }
+        };
+        if key.kind == KeyKind::Ec { key.provider.status(set()) } else { 1 }
+    })
+}
+
+unsafe extern "C" fn settable_params<K: Kind>(_context: *mut c_void) -> *const OSSL_PARAM {
+    static EC: Descriptions<3> = Descriptions::new([
+        describe(OSSL_PKEY_PARAM_EC_ENCODING, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, OSSL_PARAM_UTF8_STRING),
+        END,
+    ]);
+    static NONE: Descriptions<1> = Descriptions::new([END]);
+    fence(ptr::null(), || if K::KIND == KeyKind::Ec { EC.as_ptr() } else { NONE.as_ptr() })
 }
 
 unsafe extern "C" fn gettable_params<K: Kind>(_context: *mut c_void) -> *const OSSL_PARAM {
@@ -243,13 +275,14 @@ unsafe extern "C" fn gettable_params<K: Kind>(_context: *mut c_void) -> *const O
         describe(OSSL_PKEY_PARAM_RSA_E, OSSL_PARAM_UNSIGNED_INTEGER),
         END,
     ]);
-    static EC: Descriptions<11> = Descriptions::new([
+    static EC: Descriptions<12> = Descriptions::new([
         describe(OSSL_PKEY_PARAM_BITS, OSSL_PARAM_INTEGER),
         describe(OSSL_PKEY_PARAM_SECURITY_BITS, OSSL_PARAM_INTEGER),
         describe(OSSL_PKEY_PARAM_MAX_SIZE, OSSL_PARAM_INTEGER),
         describe(OSSL_PKEY_PARAM_DEFAULT_DIGEST, OSSL_PARAM_UTF8_STRING),
         describe(OSSL_PKEY_PARAM_GROUP_NAME, OSSL_PARAM_UTF8_STRING),
         describe(OSSL_PKEY_PARAM_EC_ENCODING, OSSL_PARAM_UTF8_STRING),
+        describe(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, OSSL_PARAM_UTF8_STRING),
         describe(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, OSSL_PARAM_OCTET_STRING),
         describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
         describe(OSSL_PKEY_PARAM_EC_PUB_X, OSSL_PARAM_UNSIGNED_INTEGER),

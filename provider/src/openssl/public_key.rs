@@ -1,12 +1,12 @@
 //! The public half of a key, as an EVP_PKEY of OpenSSL's own provider.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::{self, NonNull};
 
 use openssl_sys as ffi;
 use strongroom_ffi::pointer;
 
-use super::Context;
+use super::{Context, Hash};
 use crate::bindings::{self, OSSL_CALLBACK};
 use crate::error::{Error, Result};
 use crate::params::{self, Answers, END, Params};
@@ -332,6 +332,53 @@ impl PublicKey {
                 ) == 1
         };
         if done { Ok(size.min(out.len())) } else { Err(Error::Libcrypto("the signature is not valid")) }
+    }
+
+    /// This RSA-PSS key, which has no restriction, restricted to a hash, for the mask too, and salts of 20 bytes (RFC 4055's default) or
+    /// more, as 'openssl genpkey -pkeyopt rsa_pss_keygen_md:…' restricts one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if it is not such a key.
+    pub fn restricted_to(&self, context: &Context, hash: Hash) -> Result<Self> {
+        let changes = [
+            params::utf8(bindings::OSSL_PKEY_PARAM_RSA_DIGEST, hash.name()),
+            params::utf8(bindings::OSSL_PKEY_PARAM_RSA_MGF1_DIGEST, hash.name()),
+            params::int(bindings::OSSL_PKEY_PARAM_RSA_PSS_SALTLEN, &20),
+        ];
+        self.with(context, c"RSA-PSS", &changes)
+    }
+
+    /// This EC key, whose point is written in another form: compressed, uncompressed or hybrid.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if there is no such form, or it is no EC key.
+    pub fn in_point_format(&self, context: &Context, form: &str) -> Result<Self> {
+        let form = CString::new(form).map_err(|_| Error::Libcrypto("a form of points"))?;
+        let change = params::utf8(bindings::OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, &form);
+        self.with(context, c"EC", &[change])
+    }
+
+    /// A key of type `name` like this one, but for `changes`.
+    fn with(&self, context: &Context, name: &CStr, changes: &[bindings::OSSL_PARAM]) -> Result<Self> {
+        let mut own: *mut ffi::OSSL_PARAM = ptr::null_mut();
+        // SAFETY: a valid key; the list that is made is new and ours, terminated, with keys that are C strings, and freed when what points
+        // into it has been read. `changes` and what it points to live for the call.
+        unsafe {
+            if ffi::EVP_PKEY_todata(self.as_ptr(), PUBLIC, &mut own) != 1 {
+                return Err(Error::Libcrypto("EVP_PKEY_todata"));
+            }
+            let key = |param: &bindings::OSSL_PARAM| CStr::from_ptr(param.key);
+            let stays =
+                |param: &&bindings::OSSL_PARAM| changes.iter().all(|change| key(change) != key(param));
+            let own_params = Params::new(own.cast_const().cast());
+            let mut list: Vec<_> = own_params.iter().filter(stays).chain(changes).cloned().collect();
+            list.push(END);
+            let changed = Self::from_params(context, name, Params::new(list.as_ptr()));
+            ffi::OSSL_PARAM_free(own);
+            changed
+        }
     }
 
     /// The hash, the mask's hash and the least salt in bytes that an RSA-PSS key is restricted to; `None` if it is not.

@@ -13,7 +13,7 @@ use super::public::PSS;
 use super::slot::Slot;
 use super::{KeyKind, PrivateKey, Tokens};
 use crate::error::{Error, Result};
-use crate::openssl::Context;
+use crate::openssl::{Context, Hash};
 
 /// The size of the CKA_ID of a key whose URI gives none, in bytes. It is random.
 const ID: usize = 16;
@@ -31,6 +31,8 @@ pub struct NewPair {
     pub bits: CK_ULONG,
     /// An RSA public exponent, the most significant byte first.
     pub exponent: Vec<u8>,
+    /// The one hash that an RSA-PSS key may sign with, if it is to be restricted.
+    pub hash: Option<Hash>,
     /// DER of CKA_EC_PARAMS, for types whose curve is not fixed.
     pub curve: Vec<u8>,
 }
@@ -85,8 +87,20 @@ impl Tokens {
                 Err(error) if error.rv().is_some_and(was_not_begun) => return Err(error),
                 Err(error) => return Ok(Err(error)),
             };
-            let key = search.private_key(slot, &session, handle, pin, Some(pair.kind));
-            Ok(key.map_err(|error| Error::Key(format!("{} was made, but cannot be used: {error}", pair.uri))))
+            let known = Some(pair.kind).filter(|kind| *kind != KeyKind::RsaPss || !restrict);
+            let key = search.private_key(slot, &session, handle, pin, known);
+            let key = match key {
+                Ok(key) if key.kind != pair.kind => Err(Error::Key(format!(
+                    "{} was made, but as {}: the token does not keep the restriction to PSS",
+                    pair.uri,
+                    key.kind.name().to_string_lossy()
+                ))),
+                Err(error) => {
+                    Err(Error::Key(format!("{} was made, but cannot be used: {error}", pair.uri)))
+                }
+                done => done,
+            };
+            Ok(key)
         })?
     }
 
@@ -118,8 +132,13 @@ impl NewPair {
         for way in self.ways()? {
             let (public, mut private) = self.templates(&way, id);
             if self.kind == KeyKind::RsaPss && restrict {
-                let mechanisms: Vec<u8> = PSS.iter().flat_map(|mechanism| mechanism.to_ne_bytes()).collect();
-                private = private.and(CKA_ALLOWED_MECHANISMS, &mechanisms);
+                // The one over a digest, which is how this provider signs, takes any hash: that it is the right one is seen to by the
+                // provider, which reads the restriction from this list.
+                let allowed = PSS
+                    .iter()
+                    .filter(|(_, hash)| self.hash.is_none() || hash.is_none() || *hash == self.hash);
+                let allowed: Vec<u8> = allowed.flat_map(|(mechanism, _)| mechanism.to_ne_bytes()).collect();
+                private = private.and(CKA_ALLOWED_MECHANISMS, &allowed);
             }
             match operation.module.generate_key_pair(session, way.mechanism, &public, &private) {
                 Ok(handle) => return Ok(handle),

@@ -10,7 +10,7 @@ use super::attribute::{Template, ulong};
 use super::module::Module;
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::openssl::{Context, PublicKey, certificate_public_key};
+use crate::openssl::{Context, Hash, PublicKey, certificate_public_key};
 
 /// Attributes that a public half can be made of, in this order.
 const TYPES: [CK_ATTRIBUTE_TYPE; 9] = [
@@ -25,18 +25,18 @@ const TYPES: [CK_ATTRIBUTE_TYPE; 9] = [
     CKA_ALLOWED_MECHANISMS,
 ];
 
-/// The mechanisms of RSA-PSS, the one over a digest first.
-pub const PSS: [CK_MECHANISM_TYPE; 10] = [
-    CKM_RSA_PKCS_PSS,
-    CKM_SHA1_RSA_PKCS_PSS,
-    CKM_SHA224_RSA_PKCS_PSS,
-    CKM_SHA256_RSA_PKCS_PSS,
-    CKM_SHA384_RSA_PKCS_PSS,
-    CKM_SHA512_RSA_PKCS_PSS,
-    CKM_SHA3_224_RSA_PKCS_PSS,
-    CKM_SHA3_256_RSA_PKCS_PSS,
-    CKM_SHA3_384_RSA_PKCS_PSS,
-    CKM_SHA3_512_RSA_PKCS_PSS,
+/// The mechanisms of RSA-PSS, with the hash of each but the first, which signs digests of any.
+pub const PSS: [(CK_MECHANISM_TYPE, Option<Hash>); 10] = [
+    (CKM_RSA_PKCS_PSS, None),
+    (CKM_SHA1_RSA_PKCS_PSS, Some(Hash::Sha1)),
+    (CKM_SHA224_RSA_PKCS_PSS, Some(Hash::Sha224)),
+    (CKM_SHA256_RSA_PKCS_PSS, Some(Hash::Sha256)),
+    (CKM_SHA384_RSA_PKCS_PSS, Some(Hash::Sha384)),
+    (CKM_SHA512_RSA_PKCS_PSS, Some(Hash::Sha512)),
+    (CKM_SHA3_224_RSA_PKCS_PSS, Some(Hash::Sha3_224)),
+    (CKM_SHA3_256_RSA_PKCS_PSS, Some(Hash::Sha3_256)),
+    (CKM_SHA3_384_RSA_PKCS_PSS, Some(Hash::Sha3_384)),
+    (CKM_SHA3_512_RSA_PKCS_PSS, Some(Hash::Sha3_512)),
 ];
 
 /// The type and public half of a private or public key object. `known` is the type that it was loaded as, when it is
@@ -122,7 +122,13 @@ impl Object<'_> {
         {
             return Ok(None);
         }
-        Ok((self.own.is_called_pss() || self.own.may_only_pss()).then_some(pss))
+        match self.own.pss_mechanisms() {
+            Some(hashes) => match hashes.as_slice() {
+                [hash] => Ok(Some(pss.restricted_to(self.context, *hash)?)),
+                _ => Ok(Some(pss)),
+            },
+            None => Ok(self.own.is_called_pss().then_some(pss)),
+        }
     }
 
     /// The public keys of the certificates beside it.
@@ -220,13 +226,17 @@ impl Attributes {
         SubjectPublicKeyInfoRef::from_der(self.spki.as_deref()?).ok()
     }
 
-    /// Whether CKA_ALLOWED_MECHANISMS has mechanisms of RSA-PSS and no others.
-    fn may_only_pss(&self) -> bool {
-        let allowed = self.allowed_mechanisms.as_deref().unwrap_or_default();
-        let (allowed, rest) = allowed.as_chunks();
-        !allowed.is_empty()
-            && rest.is_empty()
-            && allowed.iter().all(|mechanism| PSS.contains(&CK_MECHANISM_TYPE::from_ne_bytes(*mechanism)))
+    /// The hashes of CKA_ALLOWED_MECHANISMS, if it has mechanisms of RSA-PSS and no others.
+    fn pss_mechanisms(&self) -> Option<Vec<Hash>> {
+        let (allowed, rest) = self.allowed_mechanisms.as_deref()?.as_chunks();
+        if allowed.is_empty() || !rest.is_empty() {
+            return None;
+        }
+        let hashes = allowed.iter().map(|bytes| {
+            let mechanism = CK_MECHANISM_TYPE::from_ne_bytes(*bytes);
+            PSS.iter().find(|(known, _)| *known == mechanism).map(|(_, hash)| *hash)
+        });
+        Some(hashes.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
     /// Whether these, of a public key, can be the other half of a private key: what both tell is the same.
@@ -336,16 +346,15 @@ mod tests {
 
     #[test]
     fn allowed_mechanisms_say_that_a_key_is_for_pss() {
-        let allowed = |mechanisms: &[CK_MECHANISM_TYPE]| Attributes {
-            allowed_mechanisms: Some(
-                mechanisms.iter().flat_map(|mechanism| mechanism.to_ne_bytes()).collect(),
-            ),
-            ..Attributes::default()
+        let hashes = |mechanisms: &[CK_MECHANISM_TYPE]| {
+            let allowed = mechanisms.iter().flat_map(|mechanism| mechanism.to_ne_bytes()).collect();
+            Attributes { allowed_mechanisms: Some(allowed), ..Attributes::default() }.pss_mechanisms()
         };
-        assert!(allowed(&PSS).may_only_pss());
-        assert!(allowed(&[CKM_SHA256_RSA_PKCS_PSS]).may_only_pss());
-        assert!(!allowed(&[CKM_SHA256_RSA_PKCS_PSS, CKM_RSA_PKCS]).may_only_pss());
-        assert!(!allowed(&[]).may_only_pss());
-        assert!(!Attributes::default().may_only_pss());
+        assert_eq!(hashes(&PSS.map(|(mechanism, _)| mechanism)).map(|hashes| hashes.len()), Some(9));
+        assert_eq!(hashes(&[CKM_RSA_PKCS_PSS]), Some(vec![]));
+        assert_eq!(hashes(&[CKM_RSA_PKCS_PSS, CKM_SHA256_RSA_PKCS_PSS]), Some(vec![Hash::Sha256]));
+        assert_eq!(hashes(&[CKM_SHA256_RSA_PKCS_PSS, CKM_RSA_PKCS]), None);
+        assert_eq!(hashes(&[]), None);
+        assert_eq!(Attributes::default().pss_mechanisms(), None);
     }
 }
