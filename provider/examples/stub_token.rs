@@ -31,7 +31,8 @@ static FIRST_SESSION: AtomicU64 = AtomicU64::new(1);
 static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 static OPEN: AtomicU64 = AtomicU64::new(0);
 static SEARCHES: AtomicU64 = AtomicU64::new(0);
-static LEFT: AtomicU64 = AtomicU64::new(0);
+/// What is left of each session's search, by the session's number modulo this.
+static LEFT: [AtomicU64; 4096] = [const { AtomicU64::new(0) }; 4096];
 static DELAY: AtomicU64 = AtomicU64::new(0);
 static FAILURE: AtomicU64 = AtomicU64::new(CKR_OK);
 static FAILURES: AtomicU64 = AtomicU64::new(0);
@@ -157,6 +158,10 @@ unsafe extern "C" fn close_session(session: CK_SESSION_HANDLE) -> CK_RV {
     there
 }
 
+fn left(session: CK_SESSION_HANDLE) -> &'static AtomicU64 {
+    &LEFT[session as usize % LEFT.len()]
+}
+
 /// Everything that is looked for is found once: the key. (Certificates are not.)
 unsafe extern "C" fn find_objects_init(
     session: CK_SESSION_HANDLE,
@@ -167,7 +172,7 @@ unsafe extern "C" fn find_objects_init(
     let template = unsafe { std::slice::from_raw_parts(template, count as usize) };
     let class = template.iter().find(|attribute| attribute.type_ == CKA_CLASS);
     let class = class.map(|attribute| unsafe { *attribute.pValue.cast::<CK_OBJECT_CLASS>() });
-    LEFT.store(u64::from(class != Some(CKO_CERTIFICATE)), SeqCst);
+    left(session).store(u64::from(class != Some(CKO_CERTIFICATE)), SeqCst);
     session_is_there(session)
 }
 
@@ -179,7 +184,7 @@ unsafe extern "C" fn find_objects(
 ) -> CK_RV {
     unsafe {
         *objects = KEY;
-        *count = LEFT.swap(0, SeqCst);
+        *count = left(session).swap(0, SeqCst);
     }
     session_is_there(session)
 }

@@ -62,7 +62,7 @@ fn the_log_tells_each_call_and_no_secret() {
     assert!(lines(&refused, "store::").is_empty(), "{refused}");
     assert!(!lines(&refused, "C_Login ").iter().any(|line| line.contains("CKR_OK")), "{refused}");
     assert!(
-        !lines(&refused, "error: token \"locked\" refused the PIN (CKR_PIN_INCORRECT").is_empty(),
+        !lines(&refused, "error: token \"locked\" refused the PIN: C_Login: CKR_PIN_INCORRECT").is_empty(),
         "{refused}"
     );
 

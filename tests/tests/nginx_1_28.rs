@@ -8,7 +8,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strongroom_demo::command;
@@ -16,37 +15,15 @@ use strongroom_demo::nginx;
 use strongroom_demo::pki::{KeyKind, text};
 use strongroom_demo::process::wait_for;
 use strongroom_demo::server::Site;
-use strongroom_tests::{Bench, Place, traffic};
+use strongroom_tests::{Bench, Place, newer, traffic};
 
-const BUILD: Duration = Duration::from_secs(300);
-
-/// Fetches the crate with cargo and builds the nginx in it. Returns the program.
-fn build(folder: &Path) -> PathBuf {
-    fs::create_dir_all(folder.join("src")).unwrap();
-    fs::write(folder.join("src/lib.rs"), "").unwrap();
-    let manifest = "[package]\nname = \"fetch\"\nedition = \"2021\"\n\n[workspace]\n\n\
-                    [dependencies]\nnginx-src = \"=1.28.5\"\n";
-    fs::write(folder.join("Cargo.toml"), manifest).unwrap();
-    let mut vendor = command::new("cargo");
-    vendor.args(["vendor", "--quiet", "vendor"]).current_dir(folder);
-    command::succeed(vendor, BUILD).unwrap();
-    let mut make = command::new("sh");
-    make.arg("-ec").arg(
-        "cp -r vendor/nginx-src/nginx nginx && cd nginx && chmod +x configure auto/configure 2>/dev/null || :\n\
-         configure=configure; [ -f $configure ] || configure=auto/configure\n\
-         sh $configure --with-http_ssl_module --with-http_v2_module --without-http_rewrite_module \
-         --without-http_gzip_module\nmake -j2",
-    );
-    make.current_dir(folder);
-    command::succeed(make, BUILD).unwrap();
-    folder.join("nginx/objs/nginx")
-}
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 #[ignore = "builds nginx: half a minute"]
 fn nginx_1_28_serves_with_a_reference_file() {
     let bench = Bench::new().unwrap();
-    let program = build(&bench.run.folder("nginx-src").unwrap());
+    let program = newer::built("nginx-1.28").unwrap().join("nginx");
     let keys = bench.keys(Place::Partition, &KeyKind::TYPES).unwrap();
     for key in &keys {
         let certificate = key.certify(&bench).unwrap();
@@ -80,5 +57,5 @@ fn nginx_1_28_serves_with_a_reference_file() {
     let mut check = command::new(&program);
     key.environment.apply(&mut check);
     check.arg("-t").arg("-c").arg(&file);
-    command::succeed(check, BUILD).unwrap();
+    command::succeed(check, LIMIT).unwrap();
 }

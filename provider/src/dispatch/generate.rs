@@ -57,7 +57,7 @@ impl Generation {
         }
         if self.kind.is_rsa() {
             self.set_rsa(params)?;
-        } else if self.kind.facts().curve.is_none() {
+        } else if self.kind == KeyKind::Ec {
             self.set_curve(params)?;
         }
         Ok(())

@@ -208,7 +208,7 @@ unsafe extern "C" fn types<K: Kind>(selection: c_int) -> *const OSSL_PARAM {
             describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING),
             END,
         ]);
-        static FIXED_CURVE: Descriptions<2> =
+        static ONLY_A_KEY: Descriptions<2> =
             Descriptions::new([describe(OSSL_PKEY_PARAM_PUB_KEY, OSSL_PARAM_OCTET_STRING), END]);
         let wanted = OSSL_KEYMGMT_SELECT_PUBLIC_KEY | OSSL_KEYMGMT_SELECT_ALL_PARAMETERS;
         if !selects(selection, wanted) || selects(selection, OSSL_KEYMGMT_SELECT_PRIVATE_KEY) {
@@ -216,7 +216,7 @@ unsafe extern "C" fn types<K: Kind>(selection: c_int) -> *const OSSL_PARAM {
         }
         match K::KIND {
             kind if kind.is_rsa() => RSA.as_ptr(),
-            kind if kind.facts().curve.is_some() => FIXED_CURVE.as_ptr(),
+            kind if kind.facts().curve.is_some() || kind.is_ml_dsa() => ONLY_A_KEY.as_ptr(),
             _ => EC.as_ptr(),
         }
     })

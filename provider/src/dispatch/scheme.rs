@@ -14,9 +14,9 @@ use crate::key::Key;
 use crate::openssl::{Hash, Verification};
 use crate::params::{self, Params, Value};
 use crate::rsa_padding;
-use crate::token::{KeyKind, Mechanism, Operation, is_not_offered};
+use crate::token::{KeyKind, Mechanism, MessageOptions, Operation, is_not_offered};
 
-/// The largest signature, in bytes: RSA with 8,192 bits.
+/// The largest signature but of ML-DSA, in bytes: RSA with 8,192 bits.
 pub const MAX_SIGNATURE: usize = 1024;
 
 /// The largest ECDSA signature as r || s, in bytes: a curve of 571 bits.
@@ -69,7 +69,7 @@ pub enum Salt {
 }
 
 /// The parameters of one signature operation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Scheme {
     /// The hash of the data, once it is known. Without one, RSA signs what it is given.
     pub hash: Option<Hash>,
@@ -81,11 +81,20 @@ pub struct Scheme {
     pub salt: Salt,
     /// What the key allows, if not everything.
     pub restriction: Option<Restriction>,
+    /// What goes into an ML-DSA signature beside the message.
+    pub message: MessageOptions,
 }
 
 impl Default for Scheme {
     fn default() -> Self {
-        Scheme { hash: None, padding: Padding::Pkcs1, mgf1: None, salt: Salt::Auto, restriction: None }
+        Scheme {
+            hash: None,
+            padding: Padding::Pkcs1,
+            mgf1: None,
+            salt: Salt::Auto,
+            restriction: None,
+            message: MessageOptions::default(),
+        }
     }
 }
 
@@ -111,6 +120,7 @@ impl Scheme {
             mgf1: restriction.map(|only| only.mgf1),
             salt: restriction.map_or(Salt::Auto, |only| Salt::Bytes(only.salt)),
             restriction,
+            message: MessageOptions::default(),
         })
     }
 
@@ -197,8 +207,16 @@ impl Scheme {
             }
         }
         match params.value(c"context-string")? {
+            Some(Value::Octets(context)) if kind.is_ml_dsa() => {
+                if !self.message.set_context(context) {
+                    return Err(Error::Unsupported("a context string of more than 255 bytes".into()));
+                }
+            }
             None | Some(Value::Octets([])) => {}
             Some(_) => return Err(Error::Unsupported("a context string".into())),
+        }
+        if kind.is_ml_dsa() {
+            self.set_ml_dsa(params)?;
         }
         match params.value(c"nonce-type")? {
             None | Some(Value::Integer(0)) => {}
@@ -207,6 +225,26 @@ impl Scheme {
             }
         }
         self.check()
+    }
+
+    /// What only ML-DSA has. Their names are not in 3.0's headers.
+    fn set_ml_dsa(&mut self, params: Params) -> Result<()> {
+        match params.value(c"deterministic")? {
+            None => {}
+            Some(Value::Integer(number)) => self.message.deterministic = number != 0,
+            Some(_) => return Err(Error::Unsupported("parameter deterministic is not a number".into())),
+        }
+        // That the message comes as it is, and not as FIPS 204 encodes it.
+        match params.value(c"message-encoding")? {
+            None | Some(Value::Integer(1)) => {}
+            Some(_) => return Err(Error::Unsupported("a message that is encoded already".into())),
+        }
+        match params.value(c"mu")? {
+            None | Some(Value::Integer(0)) => Ok(()),
+            Some(_) => {
+                Err(Error::Unsupported("a message representative: PKCS#11 has no mechanism for it".into()))
+            }
+        }
     }
 
     /// The salt's length in bytes for a key of `bits` bits.
@@ -296,6 +334,7 @@ impl Scheme {
             }
             (KeyKind::Ed25519, _) => sign(Mechanism::Ed25519, data, signature),
             (KeyKind::Ed448, _) => sign(Mechanism::Ed448, data, signature),
+            (kind, _) if kind.is_ml_dsa() => sign(Mechanism::MlDsa(self.message.clone()), data, signature),
             (kind, _) => Err(Error::Unsupported(format!("{:?} keys do not sign like this", kind.name()))),
         }
     }
@@ -346,6 +385,9 @@ impl Scheme {
             if let Some(hash) = self.mgf1 {
                 list.push(params::utf8(OSSL_SIGNATURE_PARAM_MGF1_DIGEST, hash.name()));
             }
+        }
+        if !self.message.context().is_empty() {
+            list.push(params::octets(c"context-string", self.message.context()));
         }
         list.push(params::END);
         // SAFETY: terminated, and alive for the call, as is what it points to.
@@ -463,12 +505,13 @@ mod tests {
             padding: Padding::Pss,
             salt: Salt::Bytes(32),
             restriction: Some(only),
+            message: MessageOptions::default(),
         };
         let set = |parameter| {
             let list = [parameter, params::END];
             // SAFETY: a terminated list of locals.
             let params = unsafe { Params::new(list.as_ptr()) };
-            let mut scheme = start;
+            let mut scheme = start.clone();
             scheme.set(KeyKind::RsaPss, params).and_then(|()| scheme.salt_bytes(Hash::Sha256, 2048))
         };
         assert_eq!(set(params::utf8(OSSL_SIGNATURE_PARAM_DIGEST, c"SHA256")).unwrap(), 32);
@@ -483,7 +526,7 @@ mod tests {
         ] {
             assert!(set(refused).is_err());
         }
-        assert!(Scheme { ..start }.set_hash("SHA1").is_err());
+        assert!(Scheme { ..start.clone() }.set_hash("SHA1").is_err());
     }
 
     #[test]

@@ -98,7 +98,8 @@ impl Context {
         match hash.filter(|name| !name.is_empty()) {
             Some(name) if self.kind.signs_messages() => {
                 return Err(Error::Unsupported(format!(
-                    "EdDSA signs the message itself, not its {name} digest"
+                    "{:?} signs the message itself, not its {name} digest",
+                    self.kind.name()
                 )));
             }
             Some(name) => self.scheme.set_hash(name)?,
@@ -113,7 +114,10 @@ impl Context {
 
     fn update(&mut self, data: &[u8]) -> Result<()> {
         if self.kind.signs_messages() {
-            return Err(Error::Unsupported("EdDSA signs the whole message in one call".into()));
+            return Err(Error::Unsupported(format!(
+                "{:?} signs the whole message in one call",
+                self.kind.name()
+            )));
         }
         self.begin()?;
         match &mut self.digest {
@@ -247,7 +251,7 @@ unsafe extern "C" fn dupctx(pointer: *mut c_void) -> *mut c_void {
             provider: None,
             kind: context.kind,
             key: context.key.clone(),
-            scheme: context.scheme,
+            scheme: context.scheme.clone(),
             begun: digest.is_some(),
             digest,
         };
@@ -330,8 +334,16 @@ unsafe fn produce(
             if size < most && context.kind != KeyKind::Ec {
                 return Err(Error::Buffer { room: size, needed: most });
             }
-            let mut signature = [0; MAX_SIGNATURE];
-            let made = make(context, &mut signature)?;
+            // Not in the caller's buffer, which may be where the data is, and not on the stack if it is large: a job's is small.
+            let mut small = [0; MAX_SIGNATURE];
+            let mut large = Vec::new();
+            let signature: &mut [u8] = if most <= MAX_SIGNATURE {
+                &mut small
+            } else {
+                large.resize(most, 0);
+                &mut large
+            };
+            let made = make(context, signature)?;
             *length = size;
             match output::write(signature.get(..made).unwrap_or_default(), buffer, length) {
                 Some(Output::Written) => Ok(()),
@@ -550,9 +562,17 @@ unsafe extern "C" fn settable_ctx_params<K: Kind>(
         ]);
         static EC: Descriptions<2> =
             Descriptions::new([describe(OSSL_SIGNATURE_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING), END]);
+        // Their names are not in 3.0's headers.
+        static ML_DSA: Descriptions<4> = Descriptions::new([
+            describe(c"context-string", OSSL_PARAM_OCTET_STRING),
+            describe(c"message-encoding", OSSL_PARAM_INTEGER),
+            describe(c"deterministic", OSSL_PARAM_INTEGER),
+            END,
+        ]);
         static MESSAGES: Descriptions<1> = Descriptions::new([END]);
         match K::KIND {
             kind if kind.is_rsa() => RSA.as_ptr(),
+            kind if kind.is_ml_dsa() => ML_DSA.as_ptr(),
             kind if kind.signs_messages() => MESSAGES.as_ptr(),
             _ => EC.as_ptr(),
         }
@@ -563,11 +583,11 @@ unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARA
     // SAFETY: as above.
     unsafe {
         with(context, |context| {
-            let scheme = context.scheme;
+            let scheme = &context.scheme;
             let answers = Answers::new(params);
             let too_small = || Error::Unsupported("a parameter's buffer is too small".into());
             if Params::new(params).has(OSSL_SIGNATURE_PARAM_ALGORITHM_ID) {
-                let der = algorithm_identifier(context.key()?, &scheme)?;
+                let der = algorithm_identifier(context.key()?, scheme)?;
                 if !answers.octets(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, &der) {
                     return Err(too_small());
                 }

@@ -246,6 +246,45 @@ key_kinds! {
         uses: &[Use::Derive],
         curve: Some(FixedCurve { name: "curve448", old: None, point: 56 }),
     }
+    /// CKK_ML_DSA with CKP_ML_DSA_44. Only OpenSSL from 3.5 on knows such keys; with an older one they cannot be loaded.
+    MlDsa44 {
+        names: names!("ML-DSA-44" "MLDSA44" "2.16.840.1.101.3.4.3.17" "id-ml-dsa-44"),
+        description: c"ML-DSA-44 in a PKCS#11 token",
+        signature: Some(names!("ML-DSA-44" "MLDSA44" "2.16.840.1.101.3.4.3.17" "id-ml-dsa-44")),
+        exchange: None,
+        cipher: None,
+        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.17"),
+        key_type: CKK_ML_DSA,
+        generation: CKM_ML_DSA_KEY_PAIR_GEN,
+        uses: &[Use::Sign],
+        curve: None,
+    }
+    /// CKK_ML_DSA with CKP_ML_DSA_65. Only OpenSSL from 3.5 on knows such keys; with an older one they cannot be loaded.
+    MlDsa65 {
+        names: names!("ML-DSA-65" "MLDSA65" "2.16.840.1.101.3.4.3.18" "id-ml-dsa-65"),
+        description: c"ML-DSA-65 in a PKCS#11 token",
+        signature: Some(names!("ML-DSA-65" "MLDSA65" "2.16.840.1.101.3.4.3.18" "id-ml-dsa-65")),
+        exchange: None,
+        cipher: None,
+        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18"),
+        key_type: CKK_ML_DSA,
+        generation: CKM_ML_DSA_KEY_PAIR_GEN,
+        uses: &[Use::Sign],
+        curve: None,
+    }
+    /// CKK_ML_DSA with CKP_ML_DSA_87. Only OpenSSL from 3.5 on knows such keys; with an older one they cannot be loaded.
+    MlDsa87 {
+        names: names!("ML-DSA-87" "MLDSA87" "2.16.840.1.101.3.4.3.19" "id-ml-dsa-87"),
+        description: c"ML-DSA-87 in a PKCS#11 token",
+        signature: Some(names!("ML-DSA-87" "MLDSA87" "2.16.840.1.101.3.4.3.19" "id-ml-dsa-87")),
+        exchange: None,
+        cipher: None,
+        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.19"),
+        key_type: CKK_ML_DSA,
+        generation: CKM_ML_DSA_KEY_PAIR_GEN,
+        uses: &[Use::Sign],
+        curve: None,
+    }
 }
 
 impl KeyKind {
@@ -259,9 +298,29 @@ impl KeyKind {
         self.facts().key_type == CKK_RSA
     }
 
-    /// Whether its signatures are made over the message and not over its digest: EdDSA.
+    /// Whether its signatures are made over the message and not over its digest: EdDSA and ML-DSA.
     pub fn signs_messages(self) -> bool {
-        matches!(self, KeyKind::Ed25519 | KeyKind::Ed448)
+        matches!(self, KeyKind::Ed25519 | KeyKind::Ed448) || self.is_ml_dsa()
+    }
+
+    /// Whether it is ML-DSA, of any size.
+    pub fn is_ml_dsa(self) -> bool {
+        self.facts().key_type == CKK_ML_DSA
+    }
+
+    /// CKA_PARAMETER_SET of keys of this type, if it is one of ML-DSA.
+    pub fn parameter_set(self) -> Option<CK_ULONG> {
+        match self {
+            KeyKind::MlDsa44 => Some(CKP_ML_DSA_44),
+            KeyKind::MlDsa65 => Some(CKP_ML_DSA_65),
+            KeyKind::MlDsa87 => Some(CKP_ML_DSA_87),
+            _ => None,
+        }
+    }
+
+    /// The type of an ML-DSA key object with this CKA_PARAMETER_SET.
+    pub fn of_parameter_set(parameter_set: CK_ULONG) -> Option<Self> {
+        KeyKind::ALL.iter().copied().find(|kind| kind.parameter_set() == Some(parameter_set))
     }
 
     /// The type of a key object with this CKA_KEY_TYPE and CKA_EC_PARAMS, if it is one of ours. An RSA key is

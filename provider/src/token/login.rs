@@ -165,11 +165,11 @@ impl Slot {
                     flags if flags & CKF_USER_PIN_COUNT_LOW != 0 => "; a few more wrong PINs lock the token",
                     _ => "",
                 };
-                Err(self.refused(&format!("{}{left}; {REMEDY}", Rv(rv))))
+                Err(self.refused(&format!("C_Login: {}{left}; {REMEDY}", Rv(rv))))
             }
             // Not of this PIN: when that is mended it may be the right one.
             Err(rv @ (CKR_PIN_LOCKED | CKR_PIN_EXPIRED | CKR_USER_PIN_NOT_INITIALIZED)) => {
-                Err(self.refused(&Rv(rv).to_string()))
+                Err(self.refused(&format!("C_Login: {}", Rv(rv))))
             }
             Err(rv) => Err(Error::token("C_Login", self.name(), rv)),
         }
@@ -180,7 +180,7 @@ impl Slot {
     }
 
     fn refused_before(&self, rv: CK_RV) -> Error {
-        self.refused(&format!("{} when it was tried before; {REMEDY}", Rv(rv)))
+        self.refused(&format!("C_Login: {} when it was tried before; {REMEDY}", Rv(rv)))
     }
 
     fn lock_login(&self) -> MutexGuard<'_, Login> {

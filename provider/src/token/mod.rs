@@ -29,6 +29,7 @@ mod kind;
 mod known_pins;
 mod library;
 mod login;
+mod message;
 mod module;
 mod process;
 mod public;
@@ -44,6 +45,7 @@ pub use derive::Agreement;
 pub use find::{Object, Wanted, ambiguous};
 pub use generate::NewPair;
 pub use kind::{Functions, KeyKind, Kind, Table, Use, kinds};
+pub use message::MessageOptions;
 pub use sign::Mechanism;
 
 use crate::error::Result;
@@ -151,7 +153,7 @@ impl Tokens {
         out: &mut [u8],
     ) -> Result<usize> {
         match operation {
-            Operation::Sign(mechanism) => self.sign(context, key, *mechanism, data, out),
+            Operation::Sign(mechanism) => self.sign(context, key, mechanism, data, out),
             Operation::Decrypt(cipher) => self.decrypt(context, key, cipher, data, out),
             Operation::Derive(agreement) => self.derive(context, key, *agreement, data, out),
         }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::openssl::{Context, Hash, PublicKey, certificate_public_key};
 
 /// Attributes that a public half can be made of, in this order.
-const TYPES: [CK_ATTRIBUTE_TYPE; 9] = [
+const TYPES: [CK_ATTRIBUTE_TYPE; 10] = [
     CKA_KEY_TYPE,
     CKA_MODULUS,
     CKA_PUBLIC_EXPONENT,
@@ -23,6 +23,7 @@ const TYPES: [CK_ATTRIBUTE_TYPE; 9] = [
     CKA_ID,
     CKA_LABEL,
     CKA_ALLOWED_MECHANISMS,
+    CKA_PARAMETER_SET,
 ];
 
 /// The mechanisms of RSA-PSS, with the hash of each but the first, which signs digests of any.
@@ -88,7 +89,7 @@ impl Object<'_> {
         }
         let mut public_keys = Vec::new();
         for public in self.beside(CKO_PUBLIC_KEY)? {
-            public_keys.push(Attributes::read(self.module, self.session, public)?);
+            public_keys.push(Attributes::read_public(self.module, self.session, public)?);
         }
         // Several pairs may share an id: those of the same label come first.
         public_keys.sort_by_key(|public| public.label != self.own.label);
@@ -170,6 +171,9 @@ struct Attributes {
     id: Option<Vec<u8>>,
     label: Option<Vec<u8>>,
     allowed_mechanisms: Option<Vec<u8>>,
+    parameter_set: Option<CK_ULONG>,
+    /// CKA_VALUE of a public key object that has its public key there. Private keys are never asked for theirs.
+    value: Option<Vec<u8>>,
 }
 
 impl Attributes {
@@ -193,7 +197,21 @@ impl Attributes {
             id: next(),
             label: next(),
             allowed_mechanisms: next(),
+            parameter_set: ulong(next().as_ref()),
+            value: None,
         })
+    }
+
+    /// As [`read`](Self::read), of a public key object.
+    fn read_public(module: &Module, session: &Session, object: CK_OBJECT_HANDLE) -> Result<Self> {
+        let mut attributes = Self::read(module, session, object)?;
+        if attributes.key_type == Some(CKK_ML_DSA) {
+            let value = module
+                .attributes(session.handle, object, &[CKA_VALUE])
+                .map_err(|rv| Error::token("C_GetAttributeValue", "a public key object", rv))?;
+            attributes.value = value.into_iter().next().flatten();
+        }
+        Ok(attributes)
     }
 
     fn name(&self) -> String {
@@ -201,19 +219,18 @@ impl Attributes {
     }
 
     fn kind(&self) -> Result<KeyKind> {
-        self.key_type.and_then(|key_type| KeyKind::of_object(key_type, self.ec_params.as_deref())).ok_or_else(
-            || {
-                Error::Key(format!(
-                    "{} has a type that this provider does not use (it uses {})",
-                    self.name(),
-                    KeyKind::ALL
-                        .iter()
-                        .map(|kind| kind.name().to_string_lossy())
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ))
-            },
-        )
+        let kind = match (self.key_type, self.parameter_set) {
+            (Some(CKK_ML_DSA), Some(parameter_set)) => KeyKind::of_parameter_set(parameter_set),
+            (Some(key_type), _) => KeyKind::of_object(key_type, self.ec_params.as_deref()),
+            (None, _) => None,
+        };
+        kind.ok_or_else(|| {
+            Error::Key(format!(
+                "{} has a type that this provider does not use (it uses {})",
+                self.name(),
+                KeyKind::ALL.iter().map(|kind| kind.name().to_string_lossy()).collect::<Vec<_>>().join(", ")
+            ))
+        })
     }
 
     /// Whether CKA_PUBLIC_KEY_INFO is that of a key for PSS only.
@@ -248,7 +265,10 @@ impl Attributes {
             (Ok(one), Ok(other)) if one.facts().curve.is_some() => one == other,
             _ => agree(&self.ec_params, &private.ec_params),
         };
-        self.key_type == private.key_type && agree(&self.modulus, &private.modulus) && same_curve
+        self.key_type == private.key_type
+            && self.parameter_set == private.parameter_set
+            && agree(&self.modulus, &private.modulus)
+            && same_curve
     }
 
     /// The DER SubjectPublicKeyInfo of a key of type `kind`, if the attributes suffice.
@@ -265,6 +285,9 @@ impl Attributes {
             // PSS without parameters is PSS without further restrictions (RFC 4055, 3.3).
             let parameters = (kind == KeyKind::Rsa).then_some(AnyRef::NULL);
             return info(facts.algorithm, parameters, &key.to_der().ok()?);
+        }
+        if kind.is_ml_dsa() {
+            return info(facts.algorithm, None, self.value.as_deref()?);
         }
         let point = point(self.ec_point.as_deref()?);
         match &facts.curve {

@@ -2,12 +2,12 @@
 
 use cryptoki_sys::*;
 
-use super::{PrivateKey, Tokens};
+use super::{MessageOptions, PrivateKey, Tokens};
 use crate::error::{Error, Result};
 use crate::openssl::{Context, Hash};
 
 /// How a signature is made. One table from OpenSSL's names to these is in [`crate::dispatch::signature`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mechanism {
     /// CKM_RSA_PKCS over a DigestInfo, or over what the application gives.
     RsaPkcs,
@@ -28,6 +28,8 @@ pub enum Mechanism {
     Ed25519,
     /// CKM_EDDSA over a message, by Ed448, which has a parameter.
     Ed448,
+    /// CKM_ML_DSA over a message.
+    MlDsa(MessageOptions),
 }
 
 impl Tokens {
@@ -40,7 +42,7 @@ impl Tokens {
         &self,
         context: &Context,
         key: &PrivateKey,
-        mechanism: Mechanism,
+        mechanism: &Mechanism,
         data: &[u8],
         signature: &mut [u8],
     ) -> Result<usize> {
@@ -59,8 +61,25 @@ impl Tokens {
                     };
                     Ok(module.sign_init(session, CKM_EDDSA, &mut parameter, handle))
                 }
+                Mechanism::MlDsa(options) => {
+                    // Without a parameter, which says the same as this one, for tokens that do not know it.
+                    if *options == MessageOptions::default() {
+                        return Ok(module.sign_init(session, CKM_ML_DSA, &mut (), handle));
+                    }
+                    let context = options.context();
+                    let mut parameter = CK_SIGN_ADDITIONAL_CONTEXT {
+                        hedgeVariant: if options.deterministic {
+                            CKH_DETERMINISTIC_REQUIRED
+                        } else {
+                            CKH_HEDGE_PREFERRED
+                        },
+                        pContext: context.as_ptr().cast_mut(),
+                        ulContextLen: context.len() as CK_ULONG,
+                    };
+                    Ok(module.sign_init(session, CKM_ML_DSA, &mut parameter, handle))
+                }
                 Mechanism::RsaPss { hash, mgf1, salt } => {
-                    let mut parameter = pss_parameter(hash, mgf1, salt)?;
+                    let mut parameter = pss_parameter(*hash, *mgf1, *salt)?;
                     Ok(module.sign_init(session, CKM_RSA_PKCS_PSS, &mut parameter, handle))
                 }
             })?;

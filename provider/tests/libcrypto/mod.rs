@@ -125,6 +125,7 @@ pub struct Key<'a> {
     pub key: *mut ffi::EVP_PKEY,
 }
 
+unsafe impl Send for Key<'_> {}
 unsafe impl Sync for Key<'_> {}
 
 impl Drop for Key<'_> {
