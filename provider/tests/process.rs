@@ -5,18 +5,17 @@
 
 use std::ffi::{CString, c_int, c_void};
 use std::path::PathBuf;
-use std::process::Command;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::{env, fs, thread};
+use std::thread;
 
 use openssl_sys as ffi;
 
 mod libcrypto;
+mod softhsm;
 
 use libcrypto::Context;
-
-const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
+use softhsm::{MODULE, uri};
 
 /// One test at a time: a child of a fork would find the locks of SoftHSM2 as another test's thread holds them.
 fn alone() -> MutexGuard<'static, ()> {
@@ -32,46 +31,20 @@ fn context() -> Context {
 fn folder() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap().keep();
-        fs::create_dir(folder.join("tokens")).unwrap();
-        let configuration = folder.join("softhsm2.conf");
-        let text = format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\n",
-            folder.join("tokens").display()
-        );
-        fs::write(&configuration, text).unwrap();
-        // The module reads its environment in this process.
-        unsafe { env::set_var("SOFTHSM2_CONF", &configuration) };
-        run(
-            "softhsm2-util",
-            &["--init-token", "--free", "--label", "soft", "--so-pin", "12345678", "--pin", "1234"],
-        );
-        for (kind, label, id) in
-            [("rsa:2048", "rsa", "01"), ("EC:prime256v1", "ec", "02"), ("EC:edwards25519", "ed", "03")]
-        {
-            let pair = ["--module", MODULE, "--login", "--pin", "1234", "--keypairgen"];
-            run("pkcs11-tool", &[&pair[..], &["--key-type", kind, "--label", label, "--id", id]].concat());
-        }
+        let folder = softhsm::token(&[
+            ("rsa:2048", "rsa", "01"),
+            ("EC:prime256v1", "ec", "02"),
+            ("EC:edwards25519", "ed", "03"),
+        ]);
         libcrypto::configuration(&folder.join("openssl.cnf"), MODULE, "");
         folder
     })
 }
 
-/// pkcs11-tool on the token, logged in: another program that changes what is there.
+/// pkcs11-tool on the token.
 fn tool(arguments: &[&str]) {
     folder();
-    run("pkcs11-tool", &[&["--module", MODULE, "--login", "--pin", "1234"], arguments].concat());
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-const PIN: &str = "?pin-value=1234";
-
-fn uri(name: &str) -> String {
-    format!("pkcs11:token=soft;object={name};type=private{PIN}")
+    softhsm::tool(arguments);
 }
 
 #[test]
