@@ -133,7 +133,12 @@ pub struct Keys {
 }
 
 impl Keys {
-    fn new(
+    /// Describes the key `uri`, whose name is that of its kind.
+    ///
+    /// # Errors
+    ///
+    /// When openssl cannot read its public half.
+    pub fn new(
         bench: &Bench,
         place: Place,
         kind: KeyKind,

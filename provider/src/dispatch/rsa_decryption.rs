@@ -157,14 +157,13 @@ impl Attempt<'_> {
         let hash = parameters.hash.unwrap_or(Hash::Sha1);
         let mgf1 = parameters.mgf1.unwrap_or(hash);
         let label = &parameters.label;
-        match self.by_token(&RsaCipher::Oaep { hash, mgf1, label: label.clone() }) {
-            // SoftHSM2 has OAEP with SHA-1 alone.
-            Err(error) if is_not_offered(&error) => match self.bare(self.ciphertext) {
-                Err(other) if is_not_offered(&other) => Err(error),
-                encoded => rsa_padding::oaep(&self.key.provider.openssl, &encoded?, hash, mgf1, label),
-            },
-            done => done,
-        }
+        let by_token = || self.by_token(&RsaCipher::Oaep { hash, mgf1, label: label.clone() });
+        let here = || {
+            let encoded = self.bare(self.ciphertext)?;
+            rsa_padding::oaep(&self.key.provider.openssl, &encoded, hash, mgf1, label)
+        };
+        // SoftHSM2 takes a label and looks at none, so that any would do; and it has OAEP with SHA-1 alone.
+        if label.is_empty() { either(by_token, here) } else { either(here, by_token) }
     }
 
     /// Always a premaster secret, unless the token is away: a random one for a ciphertext that has none, so that the handshake
@@ -195,6 +194,17 @@ impl Attempt<'_> {
             Err(error) => return Err(error),
         };
         Ok(Zeroizing::new(secret.to_vec()))
+    }
+}
+
+/// The second way if the token does not offer the first; with neither, the first one's error.
+fn either<T>(first: impl FnOnce() -> Result<T>, second: impl FnOnce() -> Result<T>) -> Result<T> {
+    match first() {
+        Err(error) if is_not_offered(&error) => match second() {
+            Err(other) if is_not_offered(&other) => Err(error),
+            done => done,
+        },
+        done => done,
     }
 }
 
