@@ -45,11 +45,6 @@ impl Environment {
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 
-    /// The value of a variable: the last that was given.
-    pub fn value(&self, name: &str) -> Option<&Path> {
-        self.variables.iter().rev().find(|(known, _)| known == name).map(|(_, value)| Path::new(value))
-    }
-
     /// The names of the variables.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.variables.iter().map(|(name, _)| name.as_str())

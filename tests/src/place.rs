@@ -89,6 +89,20 @@ impl Bench {
         text(&self.run.path().join(name))
     }
 
+    /// What a program needs to use `place`, without a key as yet.
+    ///
+    /// # Errors
+    ///
+    /// When the token cannot be made.
+    pub fn environment(&self, place: Place) -> Result<Environment> {
+        match place {
+            Place::Partition => Ok(self.partition.environment()),
+            Place::SoftHsm => {
+                SoftHsm::create(&self.run.folder("softhsm")?, TOKEN)?.environment(&self.programs)
+            }
+        }
+    }
+
     /// Makes a key of each kind in `place`, named as its kind.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use strongroom_demo::pki::{KeyKind, key_file, openssl, run_openssl, text};
 use strongroom_demo::process::{Process, wait_for};
 use strongroom_demo::programs::system;
 use strongroom_demo::server::{Site, free_port};
+use strongroom_tests::place::TOKEN;
 use strongroom_tests::{Bench, Keys, Place};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -175,34 +176,98 @@ fn s_server_and_nginx_exchange_keys_with_rsa() {
     }
 }
 
+/// A key that agrees on secrets, made in the token: its reference file and its public half.
+fn agreeing_key(
+    bench: &Bench,
+    place: Place,
+    environment: &Environment,
+    kind: &str,
+    label: &str,
+) -> [String; 2] {
+    let (file, public) = (bench.file(&format!("{label}.ref")), bench.file(&format!("{label}.pub")));
+    let uri = format!("pkcs11_uri:pkcs11:token={TOKEN};object={label}");
+    let generate = format!(
+        "genpkey -quiet -propquery ?provider=strongroom {kind} -pkeyopt {{}} -pkeyopt pkcs11_key_usage:keyAgreement -out {{}}"
+    );
+    let made = attempt(environment, &generate, &[&uri, &file]);
+    assert!(made.status.success(), "{place:?} {kind} {}", made.stderr);
+    run_openssl(environment, "pkey -in {} -pubout -out {}", &[&file, &public]).unwrap();
+    [file, public]
+}
+
 #[test]
 fn pkeyutl_derives_what_the_peer_derives() {
-    let bench = Bench::new().unwrap();
-    let (peer, public, ours, theirs) =
-        (bench.file("peer.key"), bench.file("peer.pub"), bench.file("ours"), bench.file("theirs"));
-    for key in bench.keys(Place::SoftHsm, &[KeyKind::P256, KeyKind::P384]).unwrap() {
-        key_file(key.kind, std::path::Path::new(&peer)).unwrap();
-        let kdf = "-pkeyopt kdf-type:X963KDF -pkeyopt kdf-digest:SHA256 -pkeyopt kdf-outlen:77 -pkeyopt hexkdf-ukm:0102";
-        for (form, options) in [
-            ("uncompressed", ""),
-            ("compressed", ""),
-            ("uncompressed", kdf),
-            ("uncompressed", "-pkeyopt ecdh_cofactor_mode:1"),
-        ] {
-            let convert = format!("pkey -in {{}} -ec_conv_form {form} -pubout -out {{}}");
-            plain(&convert, &[&peer, &public]);
-            let derive = format!("pkeyutl -derive {options} -inkey {{}} -peerkey {{}} -out {{}}");
-            run_openssl(&key.environment, &derive, &[&key.uri, &public, &ours]).unwrap();
-            plain(&derive, &[&peer, &text(&key.public), &theirs]);
-            assert_eq!(fs::read(&ours).unwrap(), fs::read(&theirs).unwrap(), "{form} {options}");
+    let curve = |name: &str| format!("-algorithm EC -pkeyopt ec_paramgen_curve:{name}");
+    let [x25519, x448] = ["-algorithm X25519", "-algorithm X448"].map(str::to_owned);
+    for (place, kinds) in [
+        (Place::Partition, vec![curve("P-256"), curve("P-384"), curve("P-521"), x25519.clone()]),
+        (
+            Place::SoftHsm,
+            vec![curve("P-256"), curve("P-384"), curve("P-521"), curve("brainpoolP256r1"), x25519, x448],
+        ),
+    ] {
+        let bench = Bench::new().unwrap();
+        let environment = bench.environment(place).unwrap();
+        let [peer, public, ours, theirs] =
+            ["peer.key", "peer.pub", "ours", "theirs"].map(|name| bench.file(name));
+        for (at, kind) in kinds.iter().enumerate() {
+            let [key, own] = agreeing_key(&bench, place, &environment, kind, &format!("key{at}"));
+            plain(&format!("genpkey -quiet {kind} -out {{}}"), &[&peer]);
+            let kdf = "-pkeyopt kdf-type:X963KDF -pkeyopt kdf-digest:SHA256 -pkeyopt kdf-outlen:77 -pkeyopt hexkdf-ukm:0102";
+            let variants: &[(&str, &str)] = if kind.contains("EC") {
+                &[
+                    ("", ""),
+                    ("-ec_conv_form compressed", ""),
+                    ("", kdf),
+                    ("", "-pkeyopt ecdh_cofactor_mode:1"),
+                ]
+            } else {
+                &[("", "")]
+            };
+            for (form, options) in variants {
+                plain(&format!("pkey -in {{}} {form} -pubout -out {{}}"), &[&peer, &public]);
+                let derive = format!("pkeyutl -derive {options} -inkey {{}} -peerkey {{}} -out {{}}");
+                run_openssl(&environment, &derive, &[&key, &public, &ours]).unwrap();
+                plain(&derive, &[&peer, &own, &theirs]);
+                let (ours, theirs) = (fs::read(&ours).unwrap(), fs::read(&theirs).unwrap());
+                assert_eq!(ours, theirs, "{place:?} {kind} {form} {options}");
+            }
+            // A peer on another curve.
+            let other = if kind.contains("P-256") { curve("P-384") } else { curve("P-256") };
+            plain(&format!("genpkey -quiet {other} -out {{}}"), &[&peer]);
+            plain("pkey -in {} -pubout -out {}", &[&peer, &public]);
+            let derive = "pkeyutl -derive -inkey {} -peerkey {}";
+            assert!(!attempt(&environment, derive, &[&key, &public]).status.success());
         }
-        // A peer on another curve.
-        let other = if key.kind == KeyKind::P256 { KeyKind::P384 } else { KeyKind::P256 };
-        key_file(other, std::path::Path::new(&peer)).unwrap();
-        plain("pkey -in {} -pubout -out {}", &[&peer, &public]);
-        let derive = "pkeyutl -derive -inkey {} -peerkey {}";
-        assert!(!attempt(&key.environment, derive, &[&key.uri, &public]).status.success());
+        // A point of small order contributes nothing to a secret (RFC 7748, 6.1).
+        let zero = bench.file("zero.der");
+        fs::write(
+            &zero,
+            [&[0x30u8, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x6e, 3, 0x21, 0][..], &[0; 32]].concat(),
+        )
+        .unwrap();
+        let key = bench.file(&format!("key{}.ref", if place == Place::Partition { 3 } else { 4 }));
+        let derive = "pkeyutl -derive -inkey {} -peerkey {} -peerform DER";
+        let derived = attempt(&environment, derive, &[&key, &zero]);
+        assert!(!derived.status.success(), "{place:?}");
     }
+}
+
+/// Ed448 has a parameter in PKCS#11 that Ed25519 has not.
+#[test]
+fn ed448_signs_a_message() {
+    let bench = Bench::new().unwrap();
+    let environment = bench.environment(Place::SoftHsm).unwrap();
+    let [key, message, signature, public] =
+        ["key.ref", "message", "signature", "pub"].map(|name| bench.file(name));
+    fs::write(&message, "a message").unwrap();
+    let uri = format!("pkcs11_uri:pkcs11:token={TOKEN};object=ed448");
+    let generate = "genpkey -quiet -propquery ?provider=strongroom -algorithm ED448 -pkeyopt {} -out {}";
+    run_openssl(&environment, generate, &[&uri, &key]).unwrap();
+    run_openssl(&environment, "pkey -in {} -pubout -out {}", &[&key, &public]).unwrap();
+    run_openssl(&environment, "pkeyutl -sign -rawin -inkey {} -in {} -out {}", &[&key, &message, &signature])
+        .unwrap();
+    plain("pkeyutl -verify -rawin -pubin -inkey {} -in {} -sigfile {}", &[&public, &message, &signature]);
 }
 
 #[test]
