@@ -39,6 +39,10 @@ static FAILURES: AtomicU64 = AtomicU64::new(0);
 static SIGNATURES: AtomicU64 = AtomicU64::new(0);
 static IN_FLIGHT: AtomicU64 = AtomicU64::new(0);
 static MOST: AtomicU64 = AtomicU64::new(0);
+/// More flags of the token than CKF_TOKEN_INITIALIZED.
+static FLAGS: AtomicU64 = AtomicU64::new(0);
+static LOGIN: AtomicU64 = AtomicU64::new(CKR_OK);
+static LOGINS: AtomicU64 = AtomicU64::new(0);
 
 /// Each signature takes so many milliseconds from now on.
 #[unsafe(no_mangle)]
@@ -90,6 +94,19 @@ pub extern "C" fn stub_most_in_flight() -> u64 {
     MOST.swap(0, SeqCst)
 }
 
+/// The token has these flags too, and answers log-ins with `rv`.
+#[unsafe(no_mangle)]
+pub extern "C" fn stub_login(flags: CK_FLAGS, rv: CK_RV) {
+    FLAGS.store(flags, SeqCst);
+    LOGIN.store(rv, SeqCst);
+}
+
+/// The log-ins so far, good and bad.
+#[unsafe(no_mangle)]
+pub extern "C" fn stub_logins() -> u64 {
+    LOGINS.load(SeqCst)
+}
+
 fn ready() -> CK_RV {
     if INITIALISED.load(SeqCst) == 1 { CKR_OK } else { CKR_CRYPTOKI_NOT_INITIALIZED }
 }
@@ -130,9 +147,26 @@ unsafe extern "C" fn get_token_info(_slot: CK_SLOT_ID, info: CK_TOKEN_INFO_PTR) 
     unsafe {
         (*info).label = [b' '; 32];
         (&mut (*info).label)[..4].copy_from_slice(b"stub");
-        (*info).flags = CKF_TOKEN_INITIALIZED;
+        (*info).flags = CKF_TOKEN_INITIALIZED | FLAGS.load(SeqCst);
     }
     ready()
+}
+
+unsafe extern "C" fn login(
+    session: CK_SESSION_HANDLE,
+    _user: CK_USER_TYPE,
+    _pin: CK_UTF8CHAR_PTR,
+    _length: CK_ULONG,
+) -> CK_RV {
+    LOGINS.fetch_add(1, SeqCst);
+    match session_is_there(session) {
+        CKR_OK => LOGIN.load(SeqCst),
+        gone => gone,
+    }
+}
+
+unsafe extern "C" fn logout(session: CK_SESSION_HANDLE) -> CK_RV {
+    session_is_there(session)
 }
 
 unsafe extern "C" fn open_session(
@@ -271,6 +305,8 @@ pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> 
         C_GetTokenInfo: Some(get_token_info),
         C_OpenSession: Some(open_session),
         C_CloseSession: Some(close_session),
+        C_Login: Some(login),
+        C_Logout: Some(logout),
         C_FindObjectsInit: Some(find_objects_init),
         C_FindObjects: Some(find_objects),
         C_FindObjectsFinal: Some(find_objects_final),

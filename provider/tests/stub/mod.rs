@@ -31,6 +31,7 @@ pub fn stub() -> (&'static Stub, MutexGuard<'static, ()>) {
     stub.delay(0);
     stub.fail(0, 0);
     stub.limit_sessions(u64::MAX);
+    stub.login(0, 0);
     stub.most_in_flight();
     (stub, alone)
 }
@@ -94,6 +95,14 @@ impl Stub {
 
     pub fn sessions(&self) -> u64 {
         self.function::<extern "C" fn() -> u64>(c"stub_sessions")()
+    }
+
+    pub fn login(&self, flags: c_ulong, rv: c_ulong) {
+        self.function::<extern "C" fn(c_ulong, c_ulong)>(c"stub_login")(flags, rv);
+    }
+
+    pub fn logins(&self) -> u64 {
+        self.function::<extern "C" fn() -> u64>(c"stub_logins")()
     }
 
     pub fn most_in_flight(&self) -> u64 {

@@ -1,0 +1,142 @@
+//! Log-ins as a token sees them, and settings whose effect only libcrypto's functions show.
+// libcrypto's functions are called on objects made a line before; a panic is the report.
+#![allow(clippy::undocumented_unsafe_blocks, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::ffi::c_int;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use openssl_sys as ffi;
+
+mod libcrypto;
+mod stub;
+
+use stub::URI;
+
+const LOGIN_REQUIRED: u64 = 0x4;
+const COUNT_LOW: u64 = 0x1_0000;
+const FINAL_TRY: u64 = 0x2_0000;
+const LOCKED: u64 = 0x4_0000;
+const OK: u64 = 0;
+const PIN_INCORRECT: u64 = 0xa0;
+const PIN_LOCKED: u64 = 0xa4;
+
+/// A provider that knows nothing of the token from another test: those with the same settings share what they know.
+fn context(more: &str) -> libcrypto::Context {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    stub::context(&format!("pkcs11-module-init-args = {number}\n{more}"))
+}
+
+fn with_pin(pin: &str) -> String {
+    format!("{URI}?pin-value={pin}")
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once_and_another_one_may_be_right() {
+    let (stub, _alone) = stub::stub();
+    let context = context("");
+    let before = stub.logins();
+    stub.login(LOGIN_REQUIRED | COUNT_LOW, PIN_INCORRECT);
+    let said = context.key(&with_pin("1")).err().unwrap();
+    assert!(said.contains("CKR_PIN_INCORRECT") && said.contains("a few more"), "{said}");
+    for _ in 0..6 {
+        let said = context.key(&with_pin("1")).err().unwrap();
+        assert!(said.contains("tried before"), "{said}");
+    }
+    assert_eq!(stub.logins() - before, 1);
+    stub.login(LOGIN_REQUIRED, OK);
+    assert!(context.key(&with_pin("1")).is_err());
+    context.key(&with_pin("2")).unwrap().sign(b"message").unwrap();
+    assert_eq!(stub.logins() - before, 2);
+}
+
+#[test]
+fn the_last_try_is_not_made() {
+    let (stub, _alone) = stub::stub();
+    let context = context("");
+    let before = stub.logins();
+    for (flags, says) in [(FINAL_TRY, "one more wrong PIN would lock it"), (LOCKED, "unlock it first")] {
+        stub.login(LOGIN_REQUIRED | flags, OK);
+        let said = context.key(&with_pin("1")).err().unwrap();
+        assert!(said.contains(says), "{said}");
+    }
+    assert_eq!(stub.logins(), before);
+    // Somebody has logged in by hand: the PIN was never tried, and is.
+    stub.login(LOGIN_REQUIRED, OK);
+    context.key(&with_pin("1")).unwrap();
+    // It was right: after a restart of the token it is used although somebody else was wrong.
+    stub.restart();
+    stub.login(LOGIN_REQUIRED | FINAL_TRY, OK);
+    context.key(&with_pin("1")).unwrap().sign(b"message").unwrap();
+    assert_eq!(stub.logins() - before, 2);
+}
+
+/// That the token is locked says nothing of the PIN: when it has been unlocked the same one is tried.
+#[test]
+fn a_token_that_was_unlocked_is_used_again() {
+    let (stub, _alone) = stub::stub();
+    let context = context("");
+    stub.login(LOGIN_REQUIRED, PIN_LOCKED);
+    assert!(context.key(&with_pin("1")).err().unwrap().contains("CKR_PIN_LOCKED"));
+    stub.login(LOGIN_REQUIRED, OK);
+    context.key(&with_pin("1")).unwrap().sign(b"message").unwrap();
+}
+
+/// The token's PIN was changed, or a second URI has it wrong: only the token knows.
+#[test]
+fn another_pin_than_the_one_that_is_logged_in_is_asked_of_the_token() {
+    let (stub, _alone) = stub::stub();
+    let context = context("");
+    stub.login(LOGIN_REQUIRED, OK);
+    let key = context.key(&with_pin("1")).unwrap();
+    let before = stub.logins();
+    context.key(&with_pin("2")).unwrap();
+    assert_eq!(stub.logins() - before, 1);
+    stub.login(LOGIN_REQUIRED, PIN_INCORRECT);
+    assert!(context.key(&with_pin("3")).err().unwrap().contains("CKR_PIN_INCORRECT"));
+    // Users of a partition are another matter: PKCS#11 has one log-in.
+    stub.login(LOGIN_REQUIRED, OK);
+    context.key(&with_pin("one:1")).unwrap();
+    let said = context.key(&with_pin("two:1")).err().unwrap();
+    assert!(said.contains("another user"), "{said}");
+    key.sign(b"message").unwrap();
+}
+
+#[test]
+fn as_many_sessions_are_kept_as_the_setting_says() {
+    let (stub, _alone) = stub::stub();
+    for (setting, kept) in [("0", 1), ("2", 2)] {
+        stub.restart();
+        let context = context(&format!("pkcs11-module-cache-sessions = {setting}\n"));
+        let key = context.key(URI).unwrap();
+        stub.delay(50);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| key.sign(b"message").unwrap());
+            }
+        });
+        stub.delay(0);
+        assert_eq!(stub.sessions(), kept, "{setting}");
+    }
+}
+
+/// libcrypto hands a public key to OpenSSL's own provider by exporting it.
+#[test]
+fn a_public_key_is_exported_unless_the_setting_forbids_it() {
+    let (_stub, _alone) = stub::stub();
+    const PUBLIC: c_int = 0x86;
+    for (setting, exported) in
+        [("", true), ("pkcs11-module-allow-export = 0\n", true), ("pkcs11-module-allow-export = 1\n", false)]
+    {
+        let context = context(setting);
+        let key = context.key(URI).unwrap();
+        let mut list = ptr::null_mut();
+        unsafe {
+            assert_eq!(ffi::EVP_PKEY_todata(key.key, PUBLIC, &mut list) == 1, exported, "{setting}");
+            ffi::OSSL_PARAM_free(list);
+        }
+        key.sign(b"message").unwrap();
+    }
+}
