@@ -176,6 +176,22 @@ fn assume_fips_gives_the_property() {
     }
 }
 
+/// Who asks for pkcs11-provider by its property gets us, as long as openssl.cnf calls us so.
+#[test]
+fn the_name_in_the_configuration_is_the_property() {
+    let fixture = Fixture::new();
+    let environment = fixture.environment(&[]);
+    let listed = |query: &str| {
+        fixture.printed(&environment, &format!("list -signature-algorithms -propquery {query}"), &[])
+    };
+    assert!(listed("provider=pkcs11").contains("@ pkcs11"));
+    assert!(!listed("provider=strongroom").contains("@ pkcs11"));
+    let (new, key) = ("pkcs11:token=tls;object=new", "genpkey -propquery provider=pkcs11 -algorithm EC");
+    let options = "-pkeyopt ec_paramgen_curve:P-256 -pkeyopt";
+    fixture.printed(&environment, &format!("{key} {options} pkcs11_uri:{new}"), &[]);
+    assert_eq!(fixture.signs(&environment, &format!("{new};type=private")), Ok(()));
+}
+
 /// A public key that the token shows only after a log-in: it has no object of its own, but is that of the private key.
 #[test]
 fn login_behavior_is_for_what_is_shown_without() {

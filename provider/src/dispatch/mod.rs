@@ -15,9 +15,9 @@ pub mod signature;
 pub mod store;
 
 mod algorithm_identifier;
-mod fips;
 mod generate;
 mod passphrase;
+pub mod properties;
 mod scheme;
 mod search;
 

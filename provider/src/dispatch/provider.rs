@@ -3,7 +3,9 @@
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
-use super::{asym_cipher, decoder, encoder, fips, key_exchange, keymgmt, random, signature, store, table};
+use super::{
+    asym_cipher, decoder, encoder, key_exchange, keymgmt, properties, random, signature, store, table,
+};
 use crate::bindings::*;
 use crate::error::REASONS;
 use crate::fence::fence;
@@ -89,13 +91,13 @@ unsafe extern "C" fn query_operation(
             _ => return std::ptr::null(),
         };
         // SAFETY: libcrypto's pointer to our provider, which lives for the call.
-        match unsafe { strongroom_ffi::pointer::reference(context.cast_const().cast::<Provider>()) } {
-            Some(provider) if provider.tokens.settings.blocked.contains(operation) => std::ptr::null(),
+        let provider = unsafe { strongroom_ffi::pointer::reference(context.cast_const().cast::<Provider>()) };
+        let Some(settings) = provider.map(|provider| &provider.tokens.settings) else { return list };
+        match &settings.properties {
+            _ if settings.blocked.contains(operation) => std::ptr::null(),
             // SAFETY: the list is one of ours, which are terminated.
-            Some(provider) if provider.tokens.settings.assume_fips => unsafe {
-                fips::with_property(operation, list)
-            },
-            _ => list,
+            Some(properties) => unsafe { properties::replace(list, properties) },
+            None => list,
         }
     })
 }

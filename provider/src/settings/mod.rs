@@ -12,6 +12,7 @@ use cryptoki_sys::{CK_SLOT_ID, CK_USER_TYPE, CKU_USER};
 pub use operations::Operations;
 
 use crate::core::Core;
+use crate::dispatch::properties;
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::pin::{Configured, Sources};
@@ -62,8 +63,9 @@ pub struct Settings {
     /// Unless `pkcs11-module-encode-provider-uri-to-pem = false`: a private key is written as a reference file where PKCS#8 is
     /// asked for.
     pub encode_references: bool,
-    /// `pkcs11-module-assume-fips = true`: the algorithms have the property `fips=yes`.
-    pub assume_fips: bool,
+    /// The algorithms' properties, where they are not those of the lists: `provider=` with the name that openssl.cnf gives the
+    /// provider and, for `pkcs11-module-assume-fips = true`, `fips=yes`.
+    pub properties: Option<String>,
     /// `pkcs11-module-default-slot-id`: the slot for what names no token: new keys and random numbers.
     pub default_slot: Option<CK_SLOT_ID>,
     /// `strongroom-async-threads`: how many threads sign for ASYNC jobs at most; 0 for none. A failure is reported in the
@@ -144,7 +146,10 @@ impl Settings {
                 .number::<u64>("pkcs11-module-allow-export", u64::MAX)
                 .is_none_or(|bits| bits & 1 == 0),
             encode_references: !reader.is("pkcs11-module-encode-provider-uri-to-pem", "false"),
-            assume_fips: reader.is("pkcs11-module-assume-fips", "true"),
+            properties: properties::of(
+                reader.text("provider-name").as_deref(),
+                reader.is("pkcs11-module-assume-fips", "true"),
+            ),
             default_slot: reader.number("pkcs11-module-default-slot-id", CK_SLOT_ID::MAX),
             threads: threads(reader.text("strongroom-async-threads")),
             fault: reader.fault,
@@ -271,7 +276,8 @@ mod tests {
         assert!(!settings.public_keys_leave && settings.load_early && !settings.encode_references);
         assert_eq!((settings.login, settings.sessions), (Login::Never, 1));
         assert_eq!(settings.user, CKU_LUNA_CRYPTO_USER);
-        assert!(settings.assume_fips && settings.default_slot == Some(42));
+        assert_eq!(settings.properties.as_deref(), Some("provider=strongroom,fips=yes"));
+        assert_eq!(settings.default_slot, Some(42));
         assert!(settings.blocked.contains(crate::bindings::OSSL_OP_RAND));
         assert!(!settings.blocked.contains(crate::bindings::OSSL_OP_SIGNATURE));
     }
@@ -282,7 +288,7 @@ mod tests {
         assert_eq!((settings.fault, settings.pin.pin(|_| false)), (None, Ok(None)));
         assert!(settings.modules.iter().any(|module| module.ends_with(OWN_MODULE)));
         assert_eq!((settings.login, settings.sessions, settings.user), (Login::Auto, SESSIONS, CKU_USER));
-        assert!(settings.public_keys_leave && settings.encode_references && !settings.assume_fips);
+        assert!(settings.public_keys_leave && settings.encode_references && settings.properties.is_none());
     }
 
     #[test]
@@ -321,7 +327,9 @@ mod tests {
         drop(Settings::parse(ask, |_| None));
         // The debug log's own.
         names.borrow_mut().push("strongroom-debug".into());
-        names.into_inner()
+        let names = names.into_inner();
+        // libcrypto's own, and no setting.
+        names.into_iter().filter(|name| name != "provider-name").collect()
     }
 
     #[test]
