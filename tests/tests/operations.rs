@@ -136,6 +136,76 @@ fn rsa_key_exchange(bench: &Bench, address: &str) -> Finished {
     attempt(&Environment::plain(), client, &[address, &text(&bench.authority.certificate())])
 }
 
+/// Every signature scheme that TLS 1.2 and 1.3 have for a key, each asked for alone by OpenSSL's own client.
+#[test]
+fn s_server_signs_with_every_scheme() {
+    const TLS12: &str = "-tls1_2";
+    const TLS13: &str = "-tls1_3";
+    let rsa_pkcs1 = ["rsa_pkcs1_sha224", "rsa_pkcs1_sha256", "rsa_pkcs1_sha384", "rsa_pkcs1_sha512"];
+    let rsa_pss = ["rsa_pss_rsae_sha256", "rsa_pss_rsae_sha384", "rsa_pss_rsae_sha512"];
+    let pss_pss = ["rsa_pss_pss_sha256", "rsa_pss_pss_sha384", "rsa_pss_pss_sha512"];
+    let ecdsa = ["ECDSA+SHA256", "ECDSA+SHA384", "ECDSA+SHA512"];
+    let all = [
+        (
+            "-algorithm RSA -pkeyopt rsa_keygen_bits:2048",
+            vec![(TLS12, &rsa_pkcs1[..]), (TLS12, &rsa_pss), (TLS13, &rsa_pss)],
+        ),
+        (
+            "-algorithm EC -pkeyopt ec_paramgen_curve:P-256",
+            vec![(TLS12, &ecdsa[..]), (TLS13, &["ecdsa_secp256r1_sha256"])],
+        ),
+        ("-algorithm EC -pkeyopt ec_paramgen_curve:P-521", vec![(TLS13, &["ecdsa_secp521r1_sha512"][..])]),
+        ("-algorithm ED25519", vec![(TLS12, &["ed25519"][..]), (TLS13, &["ed25519"])]),
+        ("-algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048", vec![(TLS12, &pss_pss[..]), (TLS13, &pss_pss)]),
+        ("-algorithm ED448", vec![(TLS12, &["ed448"][..]), (TLS13, &["ed448"])]),
+    ];
+    for (place, kinds) in [(Place::Partition, &all[..4]), (Place::SoftHsm, &all[..])] {
+        let bench = Bench::new().unwrap();
+        let environment = bench.environment(place).unwrap();
+        for (at, (kind, schemes)) in kinds.iter().enumerate() {
+            let (name, key) = (format!("key{at}"), bench.file(&format!("key{at}.ref")));
+            let uri = format!("pkcs11_uri:pkcs11:token={TOKEN};object={name}");
+            let generate =
+                format!("genpkey -quiet -propquery ?provider=strongroom {kind} -pkeyopt {{}} -out {{}}");
+            run_openssl(&environment, &generate, &[&uri, &key]).unwrap();
+            let certificate = text(&bench.authority.certify(&environment, &key, &name).unwrap());
+            let address = format!("127.0.0.1:{}", free_port().unwrap());
+            let server = "s_server -quiet -www -accept {} -key {} -cert {}";
+            let mut server = openssl(&environment, server, &[&address, &key, &certificate]).unwrap();
+            server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let _server = Process::spawn("openssl", server).unwrap();
+            wait_for("s_server", LIMIT, || Ok(TcpStream::connect(&address)?)).unwrap();
+            for (version, algorithms) in schemes {
+                for algorithm in *algorithms {
+                    // The authority's own signature is ECDSA with SHA-256.
+                    let client = format!(
+                        "s_client -connect {{}} {version} -sigalgs {algorithm}:ECDSA+SHA256 -verify_return_error -brief -CAfile {{}}"
+                    );
+                    let client = if ["ECDSA+SHA256", "ecdsa_secp256r1_sha256"].contains(algorithm) {
+                        client.replace(":ECDSA+SHA256", "")
+                    } else {
+                        client
+                    };
+                    let done = attempt(
+                        &Environment::plain(),
+                        &client,
+                        &[&address, &text(&bench.authority.certificate())],
+                    );
+                    assert!(done.status.success(), "{place:?} {kind} {version} {algorithm} {}", done.stderr);
+                    let hash = algorithm.rsplit(['_', '+']).next().unwrap().to_ascii_uppercase();
+                    if hash.starts_with("SHA") {
+                        assert!(
+                            done.stderr.contains(&format!("Hash used: {hash}")),
+                            "{algorithm} {}",
+                            done.stderr
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn s_server_and_nginx_exchange_keys_with_rsa() {
     for place in BOTH {
