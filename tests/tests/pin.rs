@@ -238,8 +238,11 @@ fn many_workers_try_a_wrong_pin_once() {
     let new_password = bench.file("new.password");
     fs::write(&new_password, "another-password-of-the-user").unwrap();
     let login = ["--partition", "locked", "--login", "user", "--password-file"];
-    let change = ["user", "password", "user", "--new-password-file", &new_password];
-    bench.partition.daemon.manage(&[&login[..], &[&password], &change].concat()).unwrap();
+    let change = |from: &str, to: &str| {
+        let change = ["user", "password", "user", "--new-password-file", to];
+        bench.partition.daemon.manage(&[&login[..], &[from], &change].concat()).unwrap();
+    };
+    change(&password, &new_password);
 
     // No worker has logged in yet.
     let report = load(100);
@@ -265,6 +268,24 @@ fn many_workers_try_a_wrong_pin_once() {
     .unwrap();
     let report = load(100);
     assert_eq!((report.handshakes, report.errors.len()), (100, 0), "{:?}", report.error_messages);
+
+    // Changed on both sides and then reloaded, it fails nobody but the old workers' last connections.
+    let old = server.processes().unwrap();
+    let third_password = bench.file("third.password");
+    fs::write(&third_password, "a-third-password-of-the-user").unwrap();
+    change(&new_password, &third_password);
+    fs::write(&pin, "user:a-third-password-of-the-user").unwrap();
+    server.tell(&["-s", "reload"]).unwrap();
+    let master = server.process.id();
+    strongroom_demo::process::wait_for("the new workers", SOON, || {
+        let now = server.processes()?;
+        let left = now.iter().filter(|process| **process != master && old.contains(process)).count();
+        anyhow::ensure!(left == 0 && now.len() > 1, "{left} of the old ones are left");
+        Ok(())
+    })
+    .unwrap();
+    let report = load(200);
+    assert_eq!((report.handshakes, report.errors.len()), (200, 0), "{:?}", report.error_messages);
 }
 
 /// On a terminal there is one prompt for one key, also when the answer is wrong; where there is no terminal, none.

@@ -106,23 +106,22 @@ impl fmt::Debug for Secret {
 /// Asks the application for a PIN: nginx's ssl_password_file, Apache's SSLPassPhraseDialog, a prompt.
 pub type Prompt<'a> = &'a mut dyn FnMut() -> Option<Secret>;
 
-/// The PIN that the URI gives, if it gives one: `pin-value`, or what `pin-source` names.
+/// The PIN that the URI gives, if it gives one: `pin-value`, or what `pin-source` names. A program is run again for one that
+/// `is_refused`.
 ///
 /// # Errors
 ///
 /// [`Error::PinSource`] if it cannot be had or is no PIN.
-pub fn from_uri(uri: &Uri, sources: &Sources) -> Result<Option<Secret>> {
+pub fn from_uri(
+    uri: &Uri,
+    sources: &Sources,
+    is_refused: impl Fn(&Secret) -> bool,
+) -> Result<Option<Secret>> {
     match (&uri.pin_value, &uri.pin_source) {
         (Some(pin), _) => Secret::new(pin).map(Some),
-        (None, Some(source)) => sources.fetch_for_uri(source).map(Some),
+        (None, Some(source)) => sources.fetch_for_uri(source, is_refused).map(Some),
         (None, None) => Ok(None),
     }
-}
-
-/// Whether a program has to be run for the URI's PIN.
-pub fn is_from_program(uri: &Uri) -> bool {
-    uri.pin_value.is_none()
-        && uri.pin_source.as_deref().is_some_and(|source| source::program_of(source).is_some())
 }
 
 #[cfg(test)]

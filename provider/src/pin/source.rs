@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,6 +16,9 @@ use crate::error::{Error, Result};
 
 /// How long a source may take until it has said the PIN.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// For how long a program is not run again: a server loads all its keys one after the other.
+const PRINTED: Duration = Duration::from_secs(30);
 
 /// The credential that is looked for where no PIN is given: with the token's label after a dot, or alone.
 const CREDENTIAL: &str = "strongroom-pin";
@@ -27,6 +31,16 @@ pub struct Sources {
     /// The programs that a URI may name. A URI may come from people, or files, that are trusted to choose a key and not
     /// to run programs as the server's user, which is root at the start.
     programs: Vec<PathBuf>,
+    /// What programs printed last.
+    printed: Arc<Mutex<Vec<Printed>>>,
+}
+
+/// What a program printed.
+#[derive(Debug)]
+struct Printed {
+    program: PathBuf,
+    at: Instant,
+    pin: Secret,
 }
 
 /// The PIN of the settings.
@@ -42,7 +56,7 @@ pub struct Configured {
 impl Sources {
     /// With these credentials, and these programs for URIs.
     pub fn new(credentials: Option<PathBuf>, programs: Vec<PathBuf>) -> Self {
-        Sources { credentials, programs }
+        Sources { credentials, programs, printed: Arc::default() }
     }
 
     /// The PIN at `source`, which a URI names: an absolute path or `file:` URI of a file whose first line it is,
@@ -52,7 +66,7 @@ impl Sources {
     /// # Errors
     ///
     /// [`Error::PinSource`] if it cannot be had, or is not one line of 1 to 1,024 bytes.
-    pub fn fetch_for_uri(&self, source: &str) -> Result<Secret> {
+    pub fn fetch_for_uri(&self, source: &str, is_refused: impl Fn(&Secret) -> bool) -> Result<Secret> {
         if let Some(program) = program_of(source)
             && !self.programs.iter().any(|allowed| allowed == Path::new(program))
         {
@@ -61,13 +75,13 @@ impl Sources {
                 why: "a URI may not run it unless strongroom-pin-programs in openssl.cnf names it".into(),
             });
         }
-        self.fetch(source)
+        self.fetch(source, is_refused)
     }
 
     /// As [`fetch_for_uri`](Self::fetch_for_uri), for a source in openssl.cnf: whoever writes that may run any program.
-    fn fetch(&self, source: &str) -> Result<Secret> {
+    fn fetch(&self, source: &str, is_refused: impl Fn(&Secret) -> bool) -> Result<Secret> {
         if let Some(program) = program_of(source) {
-            return program::run(Path::new(program), Instant::now() + DEADLINE);
+            return self.printed_by(Path::new(program), is_refused);
         }
         if let Some(name) = source.strip_prefix("credential:") {
             return self.credential(name);
@@ -82,6 +96,22 @@ impl Sources {
             });
         }
         first_line(Path::new(path))
+    }
+
+    /// The PIN that a program prints, or printed a moment ago unless the token has refused that.
+    fn printed_by(&self, program: &Path, is_refused: impl Fn(&Secret) -> bool) -> Result<Secret> {
+        // A thread that a child does not have may hold the lock: then the program is run once more.
+        if let Ok(mut printed) = self.printed.try_lock() {
+            printed.retain(|printed| printed.at.elapsed() < PRINTED && !is_refused(&printed.pin));
+            if let Some(printed) = printed.iter().find(|printed| printed.program == program) {
+                return Ok(printed.pin.clone());
+            }
+        }
+        let pin = program::run(program, Instant::now() + DEADLINE)?;
+        if let Ok(mut printed) = self.printed.try_lock() {
+            printed.push(Printed { program: program.to_owned(), at: Instant::now(), pin: pin.clone() });
+        }
+        Ok(pin)
     }
 
     /// The PIN that systemd passed for this token alone, if it passed one: credential `strongroom-pin.LABEL`.
@@ -134,7 +164,7 @@ impl Configured {
             return Configured { loaded: Ok(None), source: None, sources: sources.clone() };
         };
         if ["file:", "credential:", "exec:"].iter().any(|scheme| value.starts_with(scheme)) {
-            let loaded = sources.fetch(&value).map(Some);
+            let loaded = sources.fetch(&value, |_| false).map(Some);
             return Configured { loaded, source: Some(value), sources: sources.clone() };
         }
         let loaded = Secret::new(value.as_bytes()).map(Some);
@@ -142,25 +172,23 @@ impl Configured {
         Configured { loaded, source: None, sources: sources.clone() }
     }
 
-    /// The PIN, if there is one. One that `is_refused` is asked for again where it comes from: a reload may be meant to
-    /// mend it.
+    /// The PIN, if there is one: as it is now where it comes from, so that a reload finds a new one or, where this process may
+    /// not read that, as it was.
     ///
     /// # Errors
     ///
-    /// [`Error::PinSource`] if it cannot be had.
-    pub fn pin(&self, is_refused: impl FnOnce(&Secret) -> bool) -> Result<Option<Secret>> {
-        match (&self.loaded, &self.source) {
-            (Ok(Some(pin)), Some(source)) if is_refused(pin) => {
-                Ok(Some(self.sources.fetch(source).unwrap_or_else(|_| pin.clone())))
-            }
-            (Err(_), Some(source)) => self.sources.fetch(source).map(Some),
-            (loaded, _) => loaded.clone(),
+    /// [`Error::PinSource`] if it cannot be had, now or then.
+    pub fn pin(&self, is_refused: impl Fn(&Secret) -> bool) -> Result<Option<Secret>> {
+        let Some(source) = &self.source else { return self.loaded.clone() };
+        match (self.sources.fetch(source, is_refused), &self.loaded) {
+            (Err(_), Ok(Some(loaded))) => Ok(Some(loaded.clone())),
+            (now, _) => now.map(Some),
         }
     }
 }
 
 /// The program that a source names, if it names one.
-pub fn program_of(source: &str) -> Option<&str> {
+fn program_of(source: &str) -> Option<&str> {
     source.strip_prefix("exec:").or_else(|| source.strip_prefix('|'))
 }
 
@@ -251,18 +279,22 @@ mod tests {
             format!("file://{}", path.display()),
             "credential:pin".into(),
         ] {
-            assert_eq!(sources.fetch_for_uri(&source).unwrap().bytes(), b"user:secret", "{source}");
+            assert_eq!(
+                sources.fetch_for_uri(&source, |_| false).unwrap().bytes(),
+                b"user:secret",
+                "{source}"
+            );
         }
         for wrong in ["", "\n1234", &"1".repeat(1025)] {
             std::fs::write(&path, wrong).unwrap();
-            assert!(sources.fetch_for_uri(&path.display().to_string()).is_err(), "{wrong}");
+            assert!(sources.fetch_for_uri(&path.display().to_string(), |_| false).is_err(), "{wrong}");
         }
         std::fs::write(&path, "1".repeat(1024)).unwrap();
         for source in ["pin", "relative/pin", "credential:../pin", "credential:", "credential:other"] {
-            let error = sources.fetch_for_uri(source).unwrap_err();
+            let error = sources.fetch_for_uri(source, |_| false).unwrap_err();
             assert!(matches!(error, Error::PinSource { .. }), "{source}: {error}");
         }
-        let outside = Sources::default().fetch_for_uri("credential:pin").unwrap_err().to_string();
+        let outside = Sources::default().fetch_for_uri("credential:pin", |_| false).unwrap_err().to_string();
         assert!(outside.contains("LoadCredential"), "{outside}");
     }
 
@@ -279,30 +311,49 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_that_was_refused_is_read_again() {
+    fn a_pin_that_was_changed_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pin");
-        std::fs::write(&path, "wrong").unwrap();
+        std::fs::write(&path, "old").unwrap();
         let configured = Configured::new(Some(format!("file:{}", path.display())), &Sources::default());
-        std::fs::write(&path, "right").unwrap();
-        assert_eq!(configured.pin(|_| false).unwrap().unwrap().bytes(), b"wrong");
-        assert_eq!(configured.pin(|pin| pin.bytes() == b"wrong").unwrap().unwrap().bytes(), b"right");
+        let pin = |configured: &Configured| configured.pin(|_| false).unwrap().unwrap().bytes().to_vec();
+        assert_eq!(pin(&configured), b"old");
+        std::fs::write(&path, "new").unwrap();
+        assert_eq!(pin(&configured), b"new");
+        // A worker may not read it any more.
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(pin(&configured), b"old");
         let plain = Configured::new(Some("1234".into()), &Sources::default());
-        assert_eq!(plain.pin(|_| true).unwrap().unwrap().bytes(), b"1234");
+        assert_eq!(pin(&plain), b"1234");
         let none = Configured::new(None, &Sources::default());
         assert_eq!(none.pin(|_| true), Ok(None));
+    }
+
+    #[test]
+    fn a_program_is_run_once_unless_its_pin_was_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("pin");
+        let text = format!("#!/bin/sh\necho x >>{0}/runs\nwc -l <{0}/runs\n", folder.path().display());
+        std::fs::write(&program, text).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let sources = Sources::new(None, vec![program.clone()]);
+        let source = format!("exec:{}", program.display());
+        for (refused, pin) in [("0", "1"), ("0", "1"), ("1", "2"), ("1", "2")] {
+            let fetched = sources.fetch_for_uri(&source, |pin| pin.bytes() == refused.as_bytes()).unwrap();
+            assert_eq!(fetched.bytes(), pin.as_bytes());
+        }
     }
 
     #[test]
     fn a_uri_runs_only_what_the_settings_allow() {
         let sources = Sources::new(None, vec!["/bin/pwd".into()]);
         for source in ["exec:/bin/pwd", "|/bin/pwd"] {
-            assert_eq!(sources.fetch_for_uri(source).unwrap().bytes(), b"/", "{source}");
+            assert_eq!(sources.fetch_for_uri(source, |_| false).unwrap().bytes(), b"/", "{source}");
         }
         for source in
             ["exec:/usr/bin/id", "|/usr/bin/id", "exec:pwd", "exec:/bin/../bin/pwd", "exec:/bin/pwd -P"]
         {
-            let error = sources.fetch_for_uri(source).unwrap_err().to_string();
+            let error = sources.fetch_for_uri(source, |_| false).unwrap_err().to_string();
             assert!(error.contains("strongroom-pin-programs"), "{source}: {error}");
         }
     }

@@ -312,7 +312,7 @@ impl<'a> Search<'a> {
     /// Logs in where the token wants it. Returns the PIN that other processes will need, if there is one.
     pub(super) fn log_in(&mut self, slot: &Slot, session: &Session) -> Result<Option<Secret>> {
         if !slot.login_required {
-            return pin::from_uri(self.uri, &self.tokens.settings.sources);
+            return pin::from_uri(self.uri, &self.tokens.settings.sources, |_| false);
         }
         let Some(pin) = self.pin(slot)? else {
             let token = if self.alone {
@@ -330,31 +330,29 @@ impl<'a> Search<'a> {
     /// The PIN to log in with, of the first source that has one.
     fn pin(&mut self, slot: &Slot) -> Result<Option<Secret>> {
         let settings = &self.tokens.settings;
+        let sources = &settings.sources;
         let known = slot.known_pin();
         if !self.alone {
             // A PIN that is meant for one token must not count as a wrong one on the others: only what is of this one.
-            return match known {
+            return match sources.credential_of(&slot.token.label)? {
                 Some(pin) => Ok(Some(pin)),
-                None => settings.sources.credential_of(&slot.token.label),
+                None => Ok(known),
             };
         }
-        if pin::is_from_program(self.uri) && known.is_some() {
-            // Once is enough.
-            return Ok(known);
-        }
-        if let Some(pin) = pin::from_uri(self.uri, &settings.sources)? {
-            return Ok(Some(pin));
-        }
         let is_refused = |pin: &Secret| slot.log_ins.is_refused(&slot.token, pin);
-        if let Some(pin) = settings.pin.pin(is_refused)? {
+        if let Some(pin) = pin::from_uri(self.uri, sources, is_refused)? {
             return Ok(Some(pin));
         }
-        if known.is_some() {
-            return Ok(known);
-        }
-        match settings.sources.credential_for(&slot.token.label)? {
-            Some(pin) => Ok(Some(pin)),
-            None => Ok((self.prompt)()),
-        }
+        // Those that may have been changed come before what was right once.
+        let given = match settings.pin.pin(is_refused)? {
+            Some(pin) => Some(pin),
+            None => sources.credential_for(&slot.token.label)?,
+        };
+        Ok(match (given, known) {
+            (Some(given), Some(known)) if is_refused(&given) => Some(known),
+            (Some(given), _) => Some(given),
+            (None, Some(known)) => Some(known),
+            (None, None) => (self.prompt)(),
+        })
     }
 }
