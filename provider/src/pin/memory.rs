@@ -99,9 +99,16 @@ mod tests {
     /// What the kernel says of a page (proc_pid_smaps(5)): "lo" for locked, "dd" for not dumped.
     fn flags(page: &Page) -> Option<String> {
         let maps = std::fs::read_to_string("/proc/self/smaps").ok()?;
-        let start = format!("{:x}-", page.0.as_ptr() as usize);
-        let entry = maps.split_once(&format!("\n{start}"))?.1;
-        let line = entry.lines().find(|line| line.starts_with("VmFlags:"))?;
+        let address = page.0.as_ptr() as usize;
+        // The kernel may have joined it with its neighbours.
+        let is_in = |line: &&str| {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            let number = |text: &str| usize::from_str_radix(text, 16).ok();
+            range.and_then(|(start, end)| Some((number(start)?..number(end)?).contains(&address)))
+                == Some(true)
+        };
+        let mut lines = maps.lines().skip_while(|line| !is_in(line));
+        let line = lines.find(|line| line.starts_with("VmFlags:"))?;
         Some(format!("{line} "))
     }
 
