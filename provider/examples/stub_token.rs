@@ -37,6 +37,7 @@ static DELAY: AtomicU64 = AtomicU64::new(0);
 static FAILURE: AtomicU64 = AtomicU64::new(CKR_OK);
 static FAILURES: AtomicU64 = AtomicU64::new(0);
 static SIGNATURES: AtomicU64 = AtomicU64::new(0);
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 static IN_FLIGHT: AtomicU64 = AtomicU64::new(0);
 static MOST: AtomicU64 = AtomicU64::new(0);
 /// More flags of the token than CKF_TOKEN_INITIALIZED.
@@ -50,7 +51,7 @@ pub extern "C" fn stub_delay(milliseconds: u64) {
     DELAY.store(milliseconds, SeqCst);
 }
 
-/// The next signatures fail with `rv`.
+/// The next signatures, or generations, fail with `rv`.
 #[unsafe(no_mangle)]
 pub extern "C" fn stub_fail(rv: CK_RV, times: u64) {
     FAILURE.store(rv, SeqCst);
@@ -74,6 +75,12 @@ pub extern "C" fn stub_limit_sessions(limit: u64) {
 #[unsafe(no_mangle)]
 pub extern "C" fn stub_signatures() -> u64 {
     SIGNATURES.load(SeqCst)
+}
+
+/// The generations of key pairs so far.
+#[unsafe(no_mangle)]
+pub extern "C" fn stub_generations() -> u64 {
+    GENERATIONS.load(SeqCst)
 }
 
 /// The searches for objects so far.
@@ -293,6 +300,28 @@ unsafe extern "C" fn sign(
     if fails { FAILURE.load(SeqCst) } else { CKR_OK }
 }
 
+/// Makes nothing: the new key is the key.
+unsafe extern "C" fn generate_key_pair(
+    session: CK_SESSION_HANDLE,
+    _mechanism: CK_MECHANISM_PTR,
+    _public: CK_ATTRIBUTE_PTR,
+    _public_count: CK_ULONG,
+    _private: CK_ATTRIBUTE_PTR,
+    _private_count: CK_ULONG,
+    public_key: CK_OBJECT_HANDLE_PTR,
+    private_key: CK_OBJECT_HANDLE_PTR,
+) -> CK_RV {
+    GENERATIONS.fetch_add(1, SeqCst);
+    if FAILURES.try_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+        return FAILURE.load(SeqCst);
+    }
+    unsafe {
+        *public_key = KEY;
+        *private_key = KEY;
+    }
+    session_is_there(session)
+}
+
 /// The module's functions; those that the provider does not call are left out.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> CK_RV {
@@ -313,6 +342,7 @@ pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> 
         C_GetAttributeValue: Some(get_attribute_value),
         C_SignInit: Some(sign_init),
         C_Sign: Some(sign),
+        C_GenerateKeyPair: Some(generate_key_pair),
         ..unsafe { std::mem::zeroed() }
     };
     unsafe { *list = Box::into_raw(Box::new(functions)) };

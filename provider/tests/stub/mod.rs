@@ -89,6 +89,10 @@ impl Stub {
         self.function::<extern "C" fn() -> u64>(c"stub_signatures")()
     }
 
+    pub fn generations(&self) -> u64 {
+        self.function::<extern "C" fn() -> u64>(c"stub_generations")()
+    }
+
     pub fn searches(&self) -> u64 {
         self.function::<extern "C" fn() -> u64>(c"stub_searches")()
     }
