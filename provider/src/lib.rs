@@ -13,6 +13,8 @@ mod entry;
 mod environment;
 mod error;
 mod fence;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 #[cfg(debug_assertions)]
 mod inject;
 mod jobs;

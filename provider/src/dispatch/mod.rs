@@ -11,6 +11,7 @@ pub mod keymgmt;
 pub mod provider;
 pub mod random;
 pub mod rsa_decryption;
+pub mod scheme;
 pub mod signature;
 pub mod store;
 
@@ -18,7 +19,6 @@ mod algorithm_identifier;
 mod generate;
 mod passphrase;
 pub mod properties;
-mod scheme;
 mod search;
 
 use std::ffi::{CStr, c_void};

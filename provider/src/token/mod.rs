@@ -22,6 +22,8 @@ mod decrypt;
 mod derive;
 mod ending;
 mod find;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod gate;
 mod generate;
 mod key_use;

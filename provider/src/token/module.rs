@@ -103,6 +103,12 @@ impl Module {
         }
     }
 
+    /// A module that is in the program already.
+    #[cfg(feature = "fuzz")]
+    pub fn of(functions: &'static CK_FUNCTION_LIST) -> Self {
+        Module { path: PathBuf::new(), has_allowed_mechanisms: true, functions }
+    }
+
     /// C_Initialize, for use by several threads. `reserved` is for modules that want arguments.
     pub fn initialize(&self, reserved: Option<&str>) -> Rv<()> {
         let reserved = reserved.and_then(|text| CString::new(text).ok());
