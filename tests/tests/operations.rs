@@ -302,6 +302,12 @@ fn pkeyutl_derives_what_the_peer_derives() {
                 let (ours, theirs) = (fs::read(&ours).unwrap(), fs::read(&theirs).unwrap());
                 assert_eq!(ours, theirs, "{place:?} {kind} {form} {options}");
             }
+            // More than there is memory for.
+            let endless = "pkeyutl -derive -pkeyopt kdf-outlen:1099511627776 -inkey {} -peerkey {}";
+            let refused = attempt(&environment, endless, &[&key, &public]);
+            if kind.contains("EC") {
+                assert!(refused.stderr.contains("a derived key of"), "{}", refused.stderr);
+            }
             // A peer on another curve.
             let other = if kind.contains("P-256") { curve("P-384") } else { curve("P-256") };
             plain(&format!("genpkey -quiet {other} -out {{}}"), &[&peer]);

@@ -46,7 +46,10 @@ impl<K: Kind> Table<K> for Exchange {
 /// OpenSSL's name for the key derivation of ANSI X9.63.
 const X963: &CStr = c"X963KDF";
 
-/// The longest secret that is derived, in bytes: a field of 571 bits.
+/// The longest key that is derived from a secret, in bytes.
+const MAX_DERIVED: usize = 1 << 20;
+
+/// The longest secret that is agreed on, in bytes: a field of 571 bits.
 const MAX_SECRET: usize = 72;
 
 /// One operation: what libcrypto's `ctx` points to.
@@ -111,8 +114,9 @@ impl Parameters {
         match params.value(OSSL_EXCHANGE_PARAM_KDF_OUTLEN)? {
             None => {}
             Some(Value::Integer(size)) => {
-                let bad = |_| Error::Unsupported(format!("a derived key of {size} bytes"));
-                self.size = usize::try_from(size).map_err(bad)?;
+                let possible = usize::try_from(size).ok().filter(|size| *size <= MAX_DERIVED);
+                let bad = || Error::Unsupported(format!("a derived key of {size} bytes"));
+                self.size = possible.ok_or_else(bad)?;
             }
             Some(_) => return Err(Error::Unsupported("a derived key's size that is no number".into())),
         }
