@@ -188,3 +188,27 @@ fn a_busy_connection_has_no_deadline() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Making a key takes seconds. Neither signatures nor what other threads compute waits for it.
+#[test]
+fn everything_else_goes_on_while_keys_are_made() {
+    const MADE: u64 = 3;
+    let running = Running::with_partition();
+    let mut user = running.user();
+    let keys = keys(&mut user);
+    let x25519 = user.generate(KeyType::X25519, "x25519").unwrap().remove(0);
+    let mut pipeline = Pipeline::open(&running.socket());
+    let generate = GenerateKeyPair { key_type: KeyType::Rsa4096.into(), ..GenerateKeyPair::default() };
+    let derive = Derive { key: x25519.object, mechanism: Mechanism::Ecdh.into(), public_key: vec![9; 32] };
+    let generations = (0..MADE).flat_map(|id| frame_of(10 + id, TLS, Op::GenerateKeyPair(generate.clone())));
+    let derivations = (0..50).flat_map(|id| frame_of(400 + id, TLS, Op::Derive(derive.clone())));
+    let requests: Vec<u8> = generations.chain(signatures(&keys, 100, 300)).chain(derivations).collect();
+    pipeline.stream.write_all(&requests).unwrap();
+    let (mut made, mut others) = (0, 0);
+    while others < 350 {
+        let response = pipeline.next().unwrap();
+        assert!(!is_error(&response, response.id), "{response:?}");
+        if response.id < 100 { made += 1 } else { others += 1 }
+    }
+    assert!(made < MADE, "all {MADE} keys were made before the last signature");
+}

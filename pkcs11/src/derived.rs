@@ -16,8 +16,8 @@ use crate::template::Template;
 /// The most that a process keeps.
 const MOST: usize = 1 << 16;
 
-/// Set in the handles of these objects, and of no others.
-const MARK: CK_OBJECT_HANDLE = 1 << 63;
+/// Set in the handles of these objects, and of no others. Not the highest bit: to Java a handle is a signed number.
+const MARK: CK_OBJECT_HANDLE = 1 << 62;
 
 /// The derived secrets of a process.
 #[derive(Debug)]

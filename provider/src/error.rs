@@ -134,7 +134,9 @@ impl Error {
             ck::CKR_TOKEN_NOT_PRESENT | ck::CKR_DEVICE_REMOVED | ck::CKR_DEVICE_ERROR => {
                 "; the token is away: is its service (strongroomd) running? It is used again as soon as it is back"
             }
-            ck::CKR_KEY_FUNCTION_NOT_PERMITTED => "; the key's policy does not allow this use (CKA_SIGN)",
+            ck::CKR_KEY_FUNCTION_NOT_PERMITTED => {
+                "; the key's policy does not allow this use (CKA_SIGN, CKA_DECRYPT, CKA_DERIVE)"
+            }
             ck::CKR_USER_NOT_LOGGED_IN => "; give a PIN, or admit this user id ('strongroom user admit')",
             ck::CKR_PIN_LOCKED => "; unlock it ('strongroom user unlock')",
             _ => "",

@@ -1,7 +1,7 @@
 //! Keys and what is computed with them.
 //!
-//! [`aws_lc`] is the only module that calls the crypto library's C functions, [`crate::engine`] the only way to a
-//! signature, [`aes`] what is done with secret keys.
+//! [`aws_lc`] is the only module that calls the crypto library's C functions, [`crate::engine`] the way to signatures that
+//! are computed in batches, [`aes`] what is done with secret keys.
 
 pub mod aes;
 pub mod aws_lc;
