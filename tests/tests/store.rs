@@ -270,7 +270,14 @@ fn apache_takes_key_and_certificate_from_the_partition() {
         Site::new(bench.run.folder(folder).unwrap(), certificate, &key.uri, &key.environment)
     };
     let in_token = Path::new("pkcs11:token=tls;object=p256;type=cert");
-    for site in [site("foreground", in_token), site("daemon", in_token).as_daemon()] {
+    // And one that another program stored through PKCS#11.
+    let der = text(&bench.run.path().join("p256.der"));
+    run_openssl(&Environment::plain(), "x509 -in {} -outform DER -out {}", &[&text(&certificate), &der])
+        .unwrap();
+    let write = ["--token-label", "tls", "--write-object", &der, "--type", "cert", "--label", "by tool"];
+    bench.pkcs11_tool(&write).unwrap();
+    let by_tool = Path::new("pkcs11:token=tls;object=by%20tool;type=cert");
+    for site in [site("foreground", in_token), site("daemon", by_tool).as_daemon()] {
         let server = apache::start(&site).unwrap();
         handshake(server.port, &bench.authority.certificate());
     }
