@@ -143,6 +143,29 @@ impl Trial<'_> {
         })
     }
 
+    /// Makes a pair in the token; reads the reference that was written, and writes it in DER and reads that.
+    fn generates(&self) -> Result<()> {
+        for algorithm in ["RSA", "EC", "ED25519"] {
+            let name = format!("{algorithm}-{}", self.version.number);
+            let (reference, public, der) =
+                (self.file("made.pem"), self.file("made.pub"), self.file("made.der"));
+            let run = |arguments: &[&str]| self.version.run(&self.bench.partition.environment(), arguments);
+            let uri = format!("pkcs11_uri:pkcs11:token=tls;object={name}");
+            let query = ["-propquery", "?provider=strongroom", "-algorithm", algorithm];
+            run(&[&["genpkey", "-out", &reference, "-pkeyopt", &uri], &query[..]].concat())?;
+            run(&["pkey", "-in", &reference, "-pubout", "-out", &public])?;
+            let shown = run(&["pkey", "-in", &reference, "-text", "-noout"])?;
+            let plain = self
+                .version
+                .run(&Environment::plain(), &["pkey", "-pubin", "-in", &public, "-text", "-noout"])?;
+            ensure!(shown.contains(&format!("object={name};")) && shown.ends_with(&plain), "{shown}");
+            run(&["pkey", "-in", &reference, "-outform", "DER", "-out", &der])?;
+            let again = run(&["pkey", "-in", &der, "-pubout"])?;
+            ensure!(again == fs::read_to_string(&public)?, "{again}");
+        }
+        Ok(())
+    }
+
     fn lists(&self) -> Result<()> {
         let listed = self.version.run(
             &self.bench.partition.environment(),
@@ -230,6 +253,7 @@ const ROWS: &[Row] = &[
     }),
     ("`openssl pkey` on reference files", |trial| Some(trial.reads_reference_files())),
     ("`openssl storeutl`", |trial| Some(trial.lists())),
+    ("`openssl genpkey` in the token, `openssl pkey -text` and in DER", |trial| Some(trial.generates())),
     ("`openssl req -x509`", |trial| Some(trial.certifies())),
     ("`openssl s_server`, TLS 1.2 and 1.3, every key", |trial| Some(trial.serves(&[]))),
     ("`openssl s_server -async`", |trial| Some(trial.serves(&["-async"]))),
