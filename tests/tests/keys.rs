@@ -418,6 +418,30 @@ fn a_key_for_pss_and_one_hash() {
     }
 }
 
+/// A key that may only be used by a mechanism that hashes, as pkcs11-provider makes them: the token is given the message.
+#[test]
+fn a_key_whose_token_hashes() {
+    let bench = Bench::new().unwrap();
+    let token = Token::new(&bench, Place::SoftHsm);
+    let generate = ["--keypairgen", "--key-type", "rsa:2048", "--label", "hashed", "--id", "01"];
+    token.tool(&[&generate[..], &["--allowed-mechanisms", "SHA256-RSA-PKCS-PSS"]].concat());
+    let (uri, public) = (token.uri("hashed"), bench.file("public.pem"));
+    token.openssl("pkey -in {} -pubout -out {}", &[&uri, &public]).unwrap();
+    let (message, signature, request) =
+        (bench.file("message"), bench.file("signature"), bench.file("request"));
+    // More than one buffer of openssl dgst.
+    fs::write(&message, vec![b'm'; 100_000]).unwrap();
+    token.openssl("dgst -sha256 -sign {} -out {} {}", &[&uri, &signature, &message]).unwrap();
+    plain("dgst -sha256 -verify {} -signature {} {}", &[&public, &signature, &message]);
+    token.openssl("req -new -key {} -subj /CN=a -out {}", &[&uri, &request]).unwrap();
+    plain("req -verify -noout -in {}", &[&request]);
+    fs::write(&message, [7; 32]).unwrap();
+    let refused = token
+        .openssl("pkeyutl -sign -pkeyopt digest:sha256 -inkey {} -in {} -hexdump", &[&uri, &message])
+        .unwrap_err();
+    assert!(refused.contains("sign the message"), "{refused}");
+}
+
 /// The URI of a new key may say what any other does: the PIN, and which of several tokens.
 #[test]
 fn a_new_key_goes_to_the_token_that_its_uri_names() {

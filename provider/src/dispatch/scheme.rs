@@ -270,7 +270,7 @@ impl Scheme {
         if salt > most { Err(too_small()) } else { Ok(salt) }
     }
 
-    /// Signs a digest (or, for EdDSA, the message) with the key in its token, into `signature` as OpenSSL wants it.
+    /// Signs a digest (or, for EdDSA and where the token hashes, the message) with the key in its token, into `signature` as OpenSSL wants it.
     /// Returns its size in bytes.
     ///
     /// # Errors
@@ -280,6 +280,7 @@ impl Scheme {
         let private = key.private()?;
         if let Some(hash) = self.hash
             && !key.kind.signs_messages()
+            && !private.hashes_in_token
             && data.len() != hash.size()
         {
             return Err(Error::Unsupported(format!("{} bytes are not a digest by {hash:?}", data.len())));
@@ -310,6 +311,9 @@ impl Scheme {
                 let hash = self.hash.ok_or_else(|| Error::Unsupported("RSA-PSS needs a digest".into()))?;
                 let salt = self.salt_bytes(hash, private.public.bits())?;
                 let mgf1 = self.mgf1.unwrap_or(hash);
+                if private.hashes_in_token {
+                    return sign(Mechanism::RsaPssMessage { hash, mgf1, salt }, data, signature);
+                }
                 match sign(Mechanism::RsaPss { hash, mgf1, salt }, data, signature) {
                     // SoftHSM2 has PSS with SHA-1 and SHA-2 alone, and PKCS#11 not with every hash.
                     Err(error) if is_not_offered(&error) => {

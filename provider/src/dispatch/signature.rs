@@ -72,7 +72,12 @@ pub struct Context {
     digest: Option<Digest>,
     /// The digest is in the making: it begins with the first update.
     begun: bool,
+    /// What is to be signed, where the token hashes it.
+    message: Option<Vec<u8>>,
 }
+
+/// The longest message that is collected for a token that hashes it, in bytes.
+const MAX_MESSAGE: usize = 1 << 26;
 
 impl Context {
     fn init(
@@ -89,9 +94,7 @@ impl Context {
         if key.kind != self.kind {
             return Err(Error::Unsupported("a key of another type".into()));
         }
-        if signing {
-            key.private()?;
-        }
+        self.message = (signing && key.private()?.hashes_in_token).then(Vec::new);
         self.begun = false;
         self.scheme = Scheme::of(&key)?;
         self.key = Some(key);
@@ -118,6 +121,15 @@ impl Context {
                 "{:?} signs the whole message in one call",
                 self.kind.name()
             )));
+        }
+        if let Some(message) = &mut self.message {
+            if message.len() + data.len() > MAX_MESSAGE {
+                return Err(Error::Unsupported(format!(
+                    "more than {MAX_MESSAGE} bytes for a token that hashes them"
+                )));
+            }
+            message.extend_from_slice(data);
+            return Ok(());
         }
         self.begin()?;
         match &mut self.digest {
@@ -161,6 +173,10 @@ impl Context {
 
     /// Signs the digest of the updates.
     fn sign_digest(&mut self, out: &mut [u8]) -> Result<usize> {
+        if let Some(message) = &mut self.message {
+            let message = std::mem::take(message);
+            return self.sign(&message, out);
+        }
         let (digest, size) = self.finish()?;
         self.sign(digest.get(..size).unwrap_or_default(), out)
     }
@@ -215,6 +231,7 @@ unsafe extern "C" fn newctx<K: Kind>(provider: *mut c_void, _properties: *const 
                 scheme: Scheme::default(),
                 digest: None,
                 begun: false,
+                message: None,
             })
         });
         context.kind = K::KIND;
@@ -229,6 +246,7 @@ unsafe extern "C" fn freectx(context: *mut c_void) {
             let mut context = unsafe { Box::from_raw(context.cast::<Context>()) };
             context.key = None;
             context.scheme = Scheme::default();
+            context.message = None;
             if std::mem::take(&mut context.begun) {
                 // It holds the application's data.
                 context.digest = None;
@@ -254,6 +272,7 @@ unsafe extern "C" fn dupctx(pointer: *mut c_void) -> *mut c_void {
             scheme: context.scheme.clone(),
             begun: digest.is_some(),
             digest,
+            message: context.message.clone(),
         };
         hand_over(Box::new(copy), provider.clone())
     })
@@ -373,7 +392,15 @@ unsafe extern "C" fn sign(
 ) -> c_int {
     // SAFETY: libcrypto's arguments, as provider-signature(7) describes them.
     unsafe {
-        produce(context, signature, length, size, |context, out| context.sign(bytes(data, data_length)?, out))
+        produce(context, signature, length, size, |context, out| {
+            if context.message.is_some() {
+                return Err(Error::Unsupported(
+                    "a signature over a digest: the token hashes what this key signs, so sign the message"
+                        .into(),
+                ));
+            }
+            context.sign(bytes(data, data_length)?, out)
+        })
     }
 }
 
@@ -408,6 +435,7 @@ unsafe extern "C" fn digest_sign(
                 return context.sign(data, out);
             }
             if !context.begun
+                && context.message.is_none()
                 && let Some(hash) = context.scheme.hash
                 && let Some((digest, size)) = short_digest(hash, data)
             {

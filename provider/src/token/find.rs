@@ -6,7 +6,7 @@ use super::attribute::{Template, boolean};
 use super::library;
 use super::module::Module;
 use super::process::{Operation, is_stale, listing};
-use super::public::public_key;
+use super::public::{hashes_in_token, public_key};
 use super::remembered::Remembered;
 use super::session::Session;
 use super::slot::Slot;
@@ -285,6 +285,10 @@ impl<'a> Search<'a> {
             return Err(Error::Key(format!("{}: the token gave too few attributes", self.uri)));
         };
         let (id, label) = (id.clone().unwrap_or_default(), label.clone().unwrap_or_default());
+        let allowed = match kind {
+            KeyKind::RsaPss => self.attributes(session, handle, &[CKA_ALLOWED_MECHANISMS])?.pop().flatten(),
+            _ => None,
+        };
         Ok(PrivateKey {
             fingerprint: self.fingerprint(kind, &id, &label, &public)?,
             token: slot.token.clone(),
@@ -292,6 +296,7 @@ impl<'a> Search<'a> {
             label,
             kind,
             always_authenticate: boolean(always_authenticate.as_ref()).unwrap_or(false),
+            hashes_in_token: hashes_in_token(allowed.as_deref().unwrap_or_default()),
             pin,
             public,
             remembered: Remembered::default(),

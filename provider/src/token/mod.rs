@@ -119,6 +119,8 @@ pub struct PrivateKey {
     pub kind: KeyKind,
     /// CKA_ALWAYS_AUTHENTICATE: the PIN is given again for each signature.
     always_authenticate: bool,
+    /// The token hashes what the key signs: CKA_ALLOWED_MECHANISMS has PSS with a hash, and not PSS over a digest.
+    pub hashes_in_token: bool,
     /// The PIN with which it was found, for the log-in of other processes.
     pin: Option<Secret>,
     /// The public half. A key object without it is not this key, whatever its name.

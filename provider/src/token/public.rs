@@ -40,6 +40,16 @@ pub const PSS: [(CK_MECHANISM_TYPE, Option<Hash>); 10] = [
     (CKM_SHA3_512_RSA_PKCS_PSS, Some(Hash::Sha3_512)),
 ];
 
+/// Whether these CKA_ALLOWED_MECHANISMS have a mechanism of RSA-PSS that hashes, and not the one over a digest.
+pub fn hashes_in_token(allowed: &[u8]) -> bool {
+    let (allowed, _) = allowed.as_chunks();
+    let has = |hashes: bool| {
+        let mechanisms = PSS.iter().filter(|(_, hash)| hash.is_some() == hashes);
+        mechanisms.into_iter().any(|(mechanism, _)| allowed.contains(&mechanism.to_ne_bytes()))
+    };
+    has(true) && !has(false)
+}
+
 /// The type and public half of a private or public key object. `known` is the type that it was loaded as, when it is
 /// looked up again: whether an RSA key is for PSS only may depend on what else is in the token.
 ///
@@ -378,6 +388,11 @@ mod tests {
         assert_eq!(hashes(&[CKM_RSA_PKCS_PSS, CKM_SHA256_RSA_PKCS_PSS]), Some(vec![Hash::Sha256]));
         assert_eq!(hashes(&[CKM_SHA256_RSA_PKCS_PSS, CKM_RSA_PKCS]), None);
         assert_eq!(hashes(&[]), None);
+        assert!(hashes_in_token(&CKM_SHA256_RSA_PKCS_PSS.to_ne_bytes()));
+        assert!(!hashes_in_token(
+            &[CKM_SHA256_RSA_PKCS_PSS.to_ne_bytes(), CKM_RSA_PKCS_PSS.to_ne_bytes()].concat()
+        ));
+        assert!(!hashes_in_token(&[]));
         assert_eq!(Attributes::default().pss_mechanisms(), None);
     }
 }

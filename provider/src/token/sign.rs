@@ -2,6 +2,7 @@
 
 use cryptoki_sys::*;
 
+use super::public::PSS;
 use super::{MessageOptions, PrivateKey, Tokens};
 use crate::error::{Error, Result};
 use crate::openssl::{Context, Hash};
@@ -14,6 +15,15 @@ pub enum Mechanism {
     /// CKM_RSA_PKCS_PSS over a digest.
     RsaPss {
         /// The digest's hash.
+        hash: Hash,
+        /// The mask's hash.
+        mgf1: Hash,
+        /// The salt's length in bytes.
+        salt: usize,
+    },
+    /// CKM_SHA256_RSA_PKCS_PSS and its like over a message.
+    RsaPssMessage {
+        /// The hash of the message.
         hash: Hash,
         /// The mask's hash.
         mgf1: Hash,
@@ -81,6 +91,14 @@ impl Tokens {
                 Mechanism::RsaPss { hash, mgf1, salt } => {
                     let mut parameter = pss_parameter(*hash, *mgf1, *salt)?;
                     Ok(module.sign_init(session, CKM_RSA_PKCS_PSS, &mut parameter, handle))
+                }
+                Mechanism::RsaPssMessage { hash, mgf1, salt } => {
+                    let mut parameter = pss_parameter(*hash, *mgf1, *salt)?;
+                    let hashing = PSS.iter().find(|(_, hashes)| *hashes == Some(*hash));
+                    let (mechanism, _) = hashing.ok_or_else(|| {
+                        Error::Unsupported(format!("RSA-PSS with {hash:?} is not in PKCS#11"))
+                    })?;
+                    Ok(module.sign_init(session, *mechanism, &mut parameter, handle))
                 }
             })?;
             module.sign(session, data, signature).map_err(|rv| using.failed("C_Sign", rv))
