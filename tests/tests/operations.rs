@@ -410,6 +410,21 @@ fn dgst_signs_with_every_hash() {
     }
 }
 
+/// Data of any size is hashed as it comes: in less memory than it has bytes.
+#[test]
+fn large_files_are_signed_in_little_memory() {
+    let bench = Bench::new().unwrap();
+    let key = bench.keys(Place::Partition, &[KeyKind::P256]).unwrap().remove(0);
+    let (large, signature) = (bench.file("large"), bench.file("signature"));
+    fs::File::create(&large).unwrap().set_len(600 << 20).unwrap();
+    let mut limited = command::new("sh");
+    key.environment.apply(&mut limited);
+    limited.args(["-c", "ulimit -v 300000 && exec openssl dgst -sha256 -sign \"$0\" -out \"$1\" \"$2\""]);
+    limited.args([&key.uri, &signature, &large]);
+    command::succeed(limited, LIMIT).unwrap();
+    plain("dgst -sha256 -verify {} -signature {} {}", &[&text(&key.public), &signature, &large]);
+}
+
 /// SoftHSM2 has neither: the padding is made by the provider, and the token signs what came of it.
 #[test]
 fn pss_with_hashes_that_the_token_lacks() {
