@@ -109,6 +109,20 @@ fn pkeyutl_decrypts_with_every_padding() {
 }
 
 #[test]
+fn a_key_that_may_only_sign_does_not_decrypt() {
+    let bench = Bench::new().unwrap();
+    let key = bench.keys(Place::Partition, &[KeyKind::Rsa2048]).unwrap().remove(0);
+    let (message, cipher) = (bench.file("message"), bench.file("cipher"));
+    fs::write(&message, "a message").unwrap();
+    plain("pkeyutl -encrypt -pubin -inkey {} -in {} -out {}", &[&text(&key.public), &message, &cipher]);
+    for options in ["", "-pkeyopt rsa_padding_mode:oaep", "-pkeyopt rsa_padding_mode:none"] {
+        let decrypt = format!("pkeyutl -decrypt {options} -inkey {{}} -in {{}}");
+        let refused = reasons(&attempt(&key.environment, &decrypt, &[&key.uri, &cipher]));
+        assert!(refused.iter().any(|line| line.contains("CKA_DECRYPT")), "{options} {refused:?}");
+    }
+}
+
+#[test]
 fn cms_and_smime_decrypt_mail() {
     for place in BOTH {
         let bench = Bench::new().unwrap();
