@@ -44,6 +44,7 @@ static MOST: AtomicU64 = AtomicU64::new(0);
 static FLAGS: AtomicU64 = AtomicU64::new(0);
 static LOGIN: AtomicU64 = AtomicU64::new(CKR_OK);
 static LOGINS: AtomicU64 = AtomicU64::new(0);
+static USER: AtomicU64 = AtomicU64::new(0);
 
 /// Each signature takes so many milliseconds from now on.
 #[unsafe(no_mangle)]
@@ -108,6 +109,12 @@ pub extern "C" fn stub_login(flags: CK_FLAGS, rv: CK_RV) {
     LOGIN.store(rv, SeqCst);
 }
 
+/// As whom somebody logged in last.
+#[unsafe(no_mangle)]
+pub extern "C" fn stub_user() -> CK_USER_TYPE {
+    USER.load(SeqCst)
+}
+
 /// The log-ins so far, good and bad.
 #[unsafe(no_mangle)]
 pub extern "C" fn stub_logins() -> u64 {
@@ -161,11 +168,12 @@ unsafe extern "C" fn get_token_info(_slot: CK_SLOT_ID, info: CK_TOKEN_INFO_PTR) 
 
 unsafe extern "C" fn login(
     session: CK_SESSION_HANDLE,
-    _user: CK_USER_TYPE,
+    user: CK_USER_TYPE,
     _pin: CK_UTF8CHAR_PTR,
     _length: CK_ULONG,
 ) -> CK_RV {
     LOGINS.fetch_add(1, SeqCst);
+    USER.store(user, SeqCst);
     match session_is_there(session) {
         CKR_OK => LOGIN.load(SeqCst),
         gone => gone,

@@ -105,6 +105,24 @@ fn another_pin_than_the_one_that_is_logged_in_is_asked_of_the_token() {
 }
 
 #[test]
+fn the_settings_say_when_to_log_in_and_as_whom() {
+    let (stub, _alone) = stub::stub();
+    let pin = "pkcs11-module-token-pin = 1\n";
+    // The token asks for no log-in.
+    for (behavior, logins) in [("auto", 0), ("never", 0), ("always", 1)] {
+        let context = context(&format!("{pin}pkcs11-module-login-behavior = {behavior}\n"));
+        let before = stub.logins();
+        context.key(URI).unwrap();
+        assert_eq!(stub.logins() - before, logins, "{behavior}");
+    }
+    stub.login(LOGIN_REQUIRED, OK);
+    context(pin).key(URI).unwrap();
+    assert_eq!(stub.user(), 1);
+    context(&format!("{pin}pkcs11-module-quirks = luna-non-standard-cku-user\n")).key(URI).unwrap();
+    assert_eq!(stub.user(), 0x8000_0001);
+}
+
+#[test]
 fn as_many_sessions_are_kept_as_the_setting_says() {
     let (stub, _alone) = stub::stub();
     for (setting, kept) in [("0", 1), ("2", 2)] {

@@ -106,6 +106,23 @@ mod tests {
         assert_eq!(std::str::from_utf8(seen.bytes()).unwrap(), "PATH PWD 0 0");
     }
 
+    /// nginx's handler of SIGCHLD asks how every child ended; who ignores the signal has the kernel do it.
+    #[test]
+    fn somebody_else_may_ask_how_it_ended() {
+        let (_folder, path) = script("echo 1234");
+        // SAFETY: the child runs a program, which allocates, as glibc allows after a fork, and calls _exit.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+                let pin = run(&path, soon());
+                libc::_exit(i32::from(!pin.is_ok_and(|pin| pin.bytes() == b"1234")));
+            }
+            let mut status = -1;
+            assert_eq!((libc::waitpid(child, &mut status, 0), status), (child, 0));
+        }
+    }
+
     #[test]
     fn failure_silence_noise_and_sleep_are_errors() {
         for (text, says) in [

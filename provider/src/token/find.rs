@@ -329,7 +329,8 @@ impl<'a> Search<'a> {
             return Ok(None);
         };
         slot.login(self.module, session, &pin)?;
-        Ok(Some(pin))
+        // The copy that is kept anyway, so that a thousand keys do not lock a thousand pages.
+        Ok(Some(slot.known_pin().filter(|known| *known == pin).unwrap_or(pin)))
     }
 
     /// The PIN to log in with, of the first source that has one.

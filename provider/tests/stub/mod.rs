@@ -105,6 +105,10 @@ impl Stub {
         self.function::<extern "C" fn(c_ulong, c_ulong)>(c"stub_login")(flags, rv);
     }
 
+    pub fn user(&self) -> c_ulong {
+        self.function::<extern "C" fn() -> c_ulong>(c"stub_user")()
+    }
+
     pub fn logins(&self) -> u64 {
         self.function::<extern "C" fn() -> u64>(c"stub_logins")()
     }
