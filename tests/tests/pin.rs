@@ -216,6 +216,34 @@ fn servers_give_the_pin_in_their_own_way() {
     }
 }
 
+/// Keys that nginx's workers load themselves, at a handshake, because the name has a variable. They may read neither the PIN's file
+/// nor the environment: what the provider read at the start serves. If it is wrong, one of them tries it.
+#[test]
+fn workers_load_keys_with_the_pin_of_the_start() {
+    let fixture = Fixture::new();
+    let (authority, certificate) = fixture.certificate();
+    let reference = text(&reference::write(&fixture.uri, &fixture.run.path().join("web.ref.pem")).unwrap());
+    let map = format!("map $ssl_server_name $strongroom_key {{ default {reference}; }}");
+    for (pin, handshakes, logins) in [(PIN, 40, None), ("4321", 0, Some(1))] {
+        let folder = fixture.run.folder(&format!("nginx-{pin}")).unwrap();
+        let (pin, log) = (fixture.file("pin", pin), folder.join("debug.log"));
+        fs::set_permissions(&pin, fs::Permissions::from_mode(0o600)).unwrap();
+        let environment = fixture
+            .environment(&format!("pkcs11-module-token-pin = file:{pin}"))
+            .with("PKCS11_PROVIDER_DEBUG", format!("file:{},level:1", log.display()));
+        let site = Site::new(folder, &certificate, "$strongroom_key", &environment)
+            .with_directives(&map)
+            .with_workers(Some(8));
+        let server = nginx::start(&site).unwrap();
+        let ca = authority.certificate();
+        let report = traffic::handshakes(&fixture.programs, &server, &ca, 40, &[]).unwrap();
+        assert_eq!(report.handshakes, handshakes, "{}", server.errors());
+        let log = fs::read_to_string(log).unwrap();
+        let tried = log.lines().filter(|line| line.contains(" C_Login ")).count();
+        assert!(logins.is_none_or(|logins| logins == tried) && tried > 0, "{tried} log-ins: {log}");
+    }
+}
+
 /// Twice as many workers as the partition bears wrong passwords. Their password changes while they run: one of them finds
 /// out for all, the user is not locked, and a reload with the new one mends it.
 #[test]
