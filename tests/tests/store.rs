@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use strongroom_demo::command::{self, Finished};
 use strongroom_demo::environment::Environment;
-use strongroom_demo::pki::{Authority, KeyKind, openssl, run_openssl, text};
+use strongroom_demo::pki::{Authority, KeyKind, key_file, openssl, run_openssl, text};
 use strongroom_demo::programs::{Programs, system};
 use strongroom_demo::run_folder::RunFolder;
 use strongroom_demo::server::Site;
@@ -258,6 +258,37 @@ fn apache_takes_key_and_certificate_from_softhsm() {
         Site::new(folder, certificate, "pkcs11:token=tls;object=web;type=private", &fixture.environment);
     let server = apache::start(&site).unwrap();
     handshake(server.port, &fixture.authority.certificate());
+}
+
+/// The intermediate certificates come from a file, as the documentation says.
+#[test]
+fn apache_takes_the_chain_beside_a_certificate_in_the_token() {
+    let fixture = Fixture::new();
+    let file = |name: &str| text(&fixture.run.path().join(name));
+    let (key, request, extensions) = (file("middle.key"), file("middle.csr"), file("middle.ext"));
+    let (middle, leaf, der) = (file("middle.crt"), file("leaf.crt"), file("leaf.der"));
+    std::fs::write(&extensions, "basicConstraints = critical, CA:TRUE\n").unwrap();
+    key_file(KeyKind::P256, Path::new(&key)).unwrap();
+    fixture.plain("req -new -key {} -subj /CN=middle -out {}", &[&key, &request]);
+    let sign = "x509 -req -in {} -CA {} -CAkey {} -CAcreateserial -days 30 -extfile {} -out {}";
+    let (ca, ca_key) = (text(&fixture.authority.certificate()), file("ca.key"));
+    fixture.plain(sign, &[&request, &ca, &ca_key, &extensions, &middle]);
+    let (request, extensions) = (file("web.csr"), file("web.ext"));
+    fixture.plain(sign, &[&request, &middle, &key, &extensions, &leaf]);
+    fixture.plain("x509 -in {} -outform DER -out {}", &[&leaf, &der]);
+    fixture.token.store_certificate(Path::new(&der), "leaf", 1).unwrap();
+
+    let site = |folder: &str, chain: &str| {
+        let certificate = Path::new("pkcs11:token=tls;object=leaf;type=cert");
+        let key = "pkcs11:token=tls;object=web;type=private";
+        let folder = fixture.run.folder(folder).unwrap();
+        Site::new(folder, certificate, key, &fixture.environment).with_directives(chain)
+    };
+    let server = apache::start(&site("chain", &format!("SSLCertificateChainFile {middle}\n"))).unwrap();
+    handshake(server.port, &fixture.authority.certificate());
+    let server = apache::start(&site("leaf", "")).unwrap();
+    let done = traffic::handshake(server.port, "-tls1_3", &fixture.authority.certificate()).unwrap();
+    assert!(!done.status.success(), "without the chain it cannot be verified");
 }
 
 #[test]
