@@ -21,6 +21,10 @@ use crate::vault::Vault;
 /// Passwords hashed at the same time: each takes 19 MiB.
 const HASHING: usize = 2;
 
+/// Computations that may wait, of all user ids and of one, as for signatures: the others' wait behind so many at most.
+const MOST_COMPUTATIONS: usize = 32_768;
+const MOST_COMPUTATIONS_OF_ONE: usize = 4_096;
+
 /// The daemon's state and its workers.
 #[derive(Debug)]
 pub struct Service {
@@ -38,7 +42,46 @@ pub struct Service {
     pub large_frames: LargeFrames,
     hashing: Arc<Semaphore>,
     generating: Arc<Semaphore>,
-    computing: Arc<Semaphore>,
+    computing: Computing,
+}
+
+/// What is computed with keys, apart from the engine's signatures.
+#[derive(Debug)]
+struct Computing {
+    permits: Arc<Semaphore>,
+    waiting: Arc<PerUid>,
+}
+
+/// A place among those who wait for a computation or have it.
+struct Turn(Arc<PerUid>, u32);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.leave(self.1);
+    }
+}
+
+impl Computing {
+    fn new(cores: usize) -> Self {
+        Computing { permits: Arc::new(Semaphore::new(cores.max(1))), waiting: Arc::default() }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        uid: u32,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        if !self.waiting.enter(uid, MOST_COMPUTATIONS, MOST_COMPUTATIONS_OF_ONE) {
+            return refuse!(Limit, "too many requests wait for the processor; try again");
+        }
+        let turn = Turn(Arc::clone(&self.waiting), uid);
+        bounded(&self.permits, move || {
+            let result = work();
+            drop(turn);
+            result
+        })
+        .await
+    }
 }
 
 /// What Status counts, since the start.
@@ -102,7 +145,7 @@ impl Service {
             large_frames: LargeFrames::default(),
             hashing: Arc::new(Semaphore::new(HASHING)),
             generating: Arc::new(Semaphore::new(cores.max(1))),
-            computing: Arc::new(Semaphore::new(cores.max(1))),
+            computing: Computing::new(cores),
         }
     }
 
@@ -138,16 +181,17 @@ impl Service {
     }
 
     /// Does with a key what takes longer than an I/O thread should, and is not a signature of the engine's: verifies,
-    /// decrypts, derives.
+    /// decrypts, derives. For a client of user id `uid`.
     ///
     /// # Errors
     ///
-    /// Those of the work, INTERNAL.
+    /// Those of the work, LIMIT if too many wait already, INTERNAL.
     pub async fn compute<T: Send + 'static>(
         &self,
+        uid: u32,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        bounded(&self.computing, work).await
+        self.computing.run(uid, work).await
     }
 }
 
@@ -203,6 +247,39 @@ fn joined<T>(result: Result<Result<T, Failure>, JoinError>) -> Result<T, Failure
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_user_cannot_take_all_of_the_processor() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        runtime.block_on(async {
+            let computing = Arc::new(Computing::new(1));
+            let (release, held) = std::sync::mpsc::channel::<()>();
+            let run = |uid, work: Box<dyn FnOnce() + Send>| {
+                let computing = Arc::clone(&computing);
+                tokio::spawn(async move {
+                    let work = move || {
+                        work();
+                        Ok(())
+                    };
+                    computing.run(uid, work).await
+                })
+            };
+            let mut waiting = vec![run(1, Box::new(move || assert!(held.recv().is_err())))];
+            waiting.extend((1..MOST_COMPUTATIONS_OF_ONE).map(|_| run(1, Box::new(|| {}))));
+            while computing.waiting.count() < MOST_COMPUTATIONS_OF_ONE {
+                tokio::task::yield_now().await;
+            }
+            let refused = run(1, Box::new(|| {})).await.unwrap();
+            assert_eq!(refused.unwrap_err().code, strongroom_protocol::v1::ErrorCode::Limit);
+            let other = run(2, Box::new(|| {}));
+            drop(release);
+            other.await.unwrap().unwrap();
+            for one in waiting {
+                one.await.unwrap().unwrap();
+            }
+            assert_eq!(computing.waiting.count(), 0);
+        });
+    }
 
     #[test]
     fn one_user_cannot_take_all_connections() {

@@ -39,7 +39,8 @@ pub(super) async fn decrypt(
         let (plaintext, length) = key.decrypt(padding, &request.ciphertext)?;
         Ok(secret(plaintext.get(..length).unwrap_or_default()))
     };
-    let mut plaintext = context.service.compute(work).await.map_err(|failure| object.blame(failure))?;
+    let mut plaintext =
+        context.service.compute(context.session.uid, work).await.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::Plaintext(Plaintext { plaintext: std::mem::take(&mut *plaintext) }))
 }
 
@@ -73,7 +74,8 @@ pub(super) async fn derive(
     let object = private_key(context, partition, &request.key, |policy| policy.derive, "derive")?;
     let key = sign::opened(partition, &object).await?;
     let work = move || Ok(secret(&key.derive(&request.public_key)?));
-    let mut derived = context.service.compute(work).await.map_err(|failure| object.blame(failure))?;
+    let mut derived =
+        context.service.compute(context.session.uid, work).await.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *derived) }))
 }
 

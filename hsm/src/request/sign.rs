@@ -35,7 +35,10 @@ pub(super) async fn sign(
             made.map_err(Failure::from)
         }
         false => {
-            let made = context.service.compute(move || Ok(key.sign(mechanism, &request.data)?)).await;
+            let made = context
+                .service
+                .compute(context.session.uid, move || Ok(key.sign(mechanism, &request.data)?))
+                .await;
             engine.count(made.is_ok());
             made
         }
@@ -100,7 +103,7 @@ pub(super) async fn verify(
     if is_short {
         work()?
     } else {
-        context.service.compute(work).await?
+        context.service.compute(context.session.uid, work).await?
     }
     Ok(done())
 }
