@@ -7,7 +7,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -209,6 +209,71 @@ impl Trial<'_> {
         })
     }
 
+    /// A handshake with a post-quantum certificate, with a key that openssl made in the partition: in the openssl command, and in
+    /// nginx if one runs with this version. The client is this version's, without the provider.
+    fn serves_ml_dsa(&self) -> Result<()> {
+        let name = format!("ml-dsa-65-{}", self.version.number);
+        let uri = format!("pkcs11:token=tls;object={name}");
+        let environment = self.bench.partition.environment();
+        let pair = format!("pkcs11_uri:{uri}");
+        let generate =
+            ["genpkey", "-propquery", "provider=strongroom", "-algorithm", "ML-DSA-65", "-pkeyopt", &pair];
+        self.version.run(&environment, &generate)?;
+        let uri = format!("{uri};type=private");
+        let certificate = self.file("ml-dsa.pem");
+        let request = ["req", "-x509", "-new", "-key", &uri, "-subj", "/CN=localhost", "-out", &certificate];
+        self.version.run(&environment, &request)?;
+        let handshake = |port: u16| {
+            let address = format!("127.0.0.1:{port}");
+            let client = [
+                "s_client",
+                "-connect",
+                &address,
+                "-tls1_3",
+                "-CAfile",
+                &certificate,
+                "-verify_return_error",
+            ];
+            let said = self.version.run(&Environment::plain(), &client)?;
+            ensure!(said.contains("Peer signature type: mldsa65"), "{said}");
+            Ok(())
+        };
+        let port = free_port()?;
+        let arguments = [
+            "s_server",
+            "-quiet",
+            "-www",
+            "-accept",
+            &format!("127.0.0.1:{port}"),
+            "-key",
+            &uri,
+            "-cert",
+            &certificate,
+        ];
+        let mut server = self.version.command(&environment, &arguments);
+        server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = Process::spawn("openssl", server)?;
+        wait_for("s_server", Duration::from_secs(10), || {
+            Ok(std::net::TcpStream::connect(("127.0.0.1", port))?)
+        })?;
+        handshake(port)?;
+        drop(server);
+        let program = self.nginx_1_28();
+        let reference = text(&self.bench.partition.reference(&name)?);
+        let folder = self.bench.run.folder(&format!("{}-ml-dsa", self.version.number))?;
+        let site =
+            Site::new(folder, Path::new(&certificate), &reference, &self.version.environment(&environment));
+        let server = nginx::start_program(program, &site)?;
+        handshake(server.port).with_context(|| server.errors())
+    }
+
+    fn nginx_1_28(&self) -> PathBuf {
+        match &self.version.nginx {
+            Some(program) => program.clone(),
+            None => built("nginx-1.28").join("nginx"),
+        }
+    }
+
     /// A server with the first key, started, used, reloaded and used.
     fn server(&self, name: &str, reads_uris: bool, start: impl Fn(&Site) -> Result<Server>) -> Result<()> {
         let key = self.keys.first().context("a key")?;
@@ -261,11 +326,12 @@ const ROWS: &[Row] = &[
         trial.version.is_for_debian().then(|| trial.server("nginx", false, nginx::start))
     }),
     ("nginx 1.28", |trial| {
-        let program = match &trial.version.nginx {
-            Some(program) => program.clone(),
-            None => built("nginx-1.28").join("nginx"),
-        };
+        let program = trial.nginx_1_28();
         Some(trial.server("nginx-1.28", false, |site| nginx::start_program(program.clone(), site)))
+    }),
+    ("`openssl genpkey`, `s_server` and nginx 1.28 with ML-DSA-65: a post-quantum certificate", |trial| {
+        // 3.0 has no ML-DSA.
+        (trial.version.libraries.is_some()).then(|| trial.serves_ml_dsa())
     }),
     ("Apache 2.4 (Debian)", |trial| {
         trial.version.is_for_debian().then(|| trial.server("apache", true, apache::start))
