@@ -13,4 +13,7 @@
 
 use openssl_sys::{EVP_MD, EVP_MD_CTX, EVP_PKEY, EVP_PKEY_CTX, OSSL_LIB_CTX, X509, X509_NAME};
 
+// What newer headers have.
+pub use crate::newer::*;
+
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));

@@ -20,6 +20,7 @@ mod inject;
 mod jobs;
 mod key;
 mod libcrypto;
+mod newer;
 mod openssl;
 mod params;
 mod per_process;

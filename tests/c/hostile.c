@@ -719,6 +719,19 @@ static void sign_and_verify(const struct loaded *loaded)
     if (table == NULL)
         return;
     static const char message[] = "what nobody has tampered with";
+    /* As EVP_PKEY_sign_message_init does from OpenSSL 3.4 on, where the key signs messages. */
+    for (int verify = 0; verify < 2 && digest == NULL; verify++) {
+        const word fresh[8] = {(word)provider};
+        word context = invoke(find(table, OSSL_FUNC_SIGNATURE_NEWCTX), fresh);
+        const word init[8] = {context, (word)loaded->key};
+        output_length = verify ? output_length : 0;
+        const word sign[8] = {context, (word)output, (word)&output_length, sizeof(output), (word)message, sizeof(message)};
+        const word check[8] = {context, (word)output, output_length, (word)message, sizeof(message)};
+        if ((int)invoke(find(table, verify ? 30 : 27), init) != 1
+            || (int)invoke(find(table, verify ? OSSL_FUNC_SIGNATURE_VERIFY : OSSL_FUNC_SIGNATURE_SIGN), verify ? check : sign) != 1)
+            fail("no signature of a message");
+        give_back(table, OSSL_FUNC_SIGNATURE_FREECTX, context);
+    }
     for (int verify = 0; verify < 2; verify++) {
         const word fresh[8] = {(word)provider};
         word context = invoke(find(table, OSSL_FUNC_SIGNATURE_NEWCTX), fresh);

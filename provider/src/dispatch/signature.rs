@@ -38,7 +38,9 @@ impl<K: Kind> Table<K> for Signature {
         OSSL_FUNC_SIGNATURE_DUPCTX: OSSL_FUNC_signature_dupctx_fn = dupctx,
         OSSL_FUNC_SIGNATURE_SIGN_INIT: OSSL_FUNC_signature_sign_init_fn = sign_init,
         OSSL_FUNC_SIGNATURE_SIGN: OSSL_FUNC_signature_sign_fn = sign,
+        OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_INIT: OSSL_FUNC_signature_sign_message_init_fn = sign_message_init,
         OSSL_FUNC_SIGNATURE_VERIFY_INIT: OSSL_FUNC_signature_verify_init_fn = verify_init,
+        OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_INIT: OSSL_FUNC_signature_verify_message_init_fn = verify_message_init,
         OSSL_FUNC_SIGNATURE_VERIFY: OSSL_FUNC_signature_verify_fn = verify,
         OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT: OSSL_FUNC_signature_digest_sign_init_fn = digest_sign_init,
         OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE: OSSL_FUNC_signature_digest_sign_update_fn = digest_update,
@@ -304,6 +306,51 @@ unsafe extern "C" fn sign_init(context: *mut c_void, key: *mut c_void, params: *
 unsafe extern "C" fn verify_init(context: *mut c_void, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
     // SAFETY: as above.
     unsafe { init(context, ptr::null(), key, params, false) }
+}
+
+/// EVP_PKEY_sign_message_init(3): for key types that sign the message itself. Others sign a digest here, and which one is said by
+/// the algorithm's name, such as RSA-SHA256, in OpenSSL's own provider.
+unsafe extern "C" fn sign_message_init(
+    context: *mut c_void,
+    key: *mut c_void,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe { init_message(context, key, params, true) }
+}
+
+unsafe extern "C" fn verify_message_init(
+    context: *mut c_void,
+    key: *mut c_void,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe { init_message(context, key, params, false) }
+}
+
+/// Begins an operation on a message.
+///
+/// # Safety
+///
+/// As [`init`].
+unsafe fn init_message(
+    pointer: *mut c_void,
+    key: *mut c_void,
+    params: *const OSSL_PARAM,
+    signing: bool,
+) -> c_int {
+    // SAFETY: by the contract, for each.
+    unsafe {
+        with(pointer, |context| {
+            if !context.kind.signs_messages() {
+                return Err(Error::Unsupported(format!(
+                    "{:?} signs digests: use EVP_DigestSign",
+                    context.kind.name()
+                )));
+            }
+            context.init(share(key), None, Params::new(params), signing)
+        })
+    }
 }
 
 unsafe extern "C" fn digest_sign_init(

@@ -32,6 +32,7 @@ pub static ALGORITHMS: Algorithms<2> = Algorithms([
 
 static TABLE: &[OSSL_DISPATCH] = table![
     OSSL_FUNC_STORE_OPEN: OSSL_FUNC_store_open_fn = open,
+    OSSL_FUNC_STORE_OPEN_EX: OSSL_FUNC_store_open_ex_fn = open_ex,
     OSSL_FUNC_STORE_SETTABLE_CTX_PARAMS: OSSL_FUNC_store_settable_ctx_params_fn = settable_ctx_params,
     OSSL_FUNC_STORE_SET_CTX_PARAMS: OSSL_FUNC_store_set_ctx_params_fn = set_ctx_params,
     OSSL_FUNC_STORE_LOAD: OSSL_FUNC_store_load_fn = load,
@@ -71,6 +72,27 @@ unsafe extern "C" fn open(provider: *mut c_void, uri: *const c_char) -> *mut c_v
             }))
             .cast(),
             None => ptr::null_mut(),
+        }
+    })
+}
+
+/// As [`open`], with parameters. A PIN is asked for where it is needed, which is later.
+unsafe extern "C" fn open_ex(
+    provider: *mut c_void,
+    uri: *const c_char,
+    params: *const OSSL_PARAM,
+    _pin_callback: OSSL_PASSPHRASE_CALLBACK,
+    _pin_argument: *mut c_void,
+) -> *mut c_void {
+    fence(ptr::null_mut(), || {
+        // SAFETY: libcrypto's arguments, as for each of these functions; what was opened is closed if it cannot be given away.
+        unsafe {
+            let opened = open(provider, uri);
+            if opened.is_null() || set_ctx_params(opened, params) == 1 {
+                return opened;
+            }
+            close(opened);
+            ptr::null_mut()
         }
     })
 }
