@@ -88,6 +88,15 @@ fn a_generation_whose_outcome_is_unknown_is_not_repeated() {
     assert_eq!(stub.sessions(), 1, "the one that is kept");
 }
 
+/// A key that is not restricted would be another one than was asked for.
+#[test]
+fn a_token_that_cannot_restrict_a_key_to_pss_makes_none() {
+    let (stub, _alone) = stub();
+    stub.fail(CKR_ATTRIBUTE_TYPE_INVALID, u64::MAX);
+    let error = generate(&context(""), c"RSA-PSS", &[IN_THE_STUB], false).unwrap_err();
+    assert!(error.contains("token \"stub\" cannot restrict a key to RSA-PSS"), "{error}");
+}
+
 #[test]
 fn the_callback_may_stop_a_generation() {
     let (stub, _alone) = stub();

@@ -15,7 +15,7 @@ use strongroom_demo::programs::system;
 use strongroom_demo::server::free_port;
 use strongroom_demo::softhsm::{PIN, SoftHsm};
 use strongroom_tests::place::TOKEN;
-use strongroom_tests::{Bench, Place, traffic};
+use strongroom_tests::{Bench, Place, reference, traffic};
 
 /// A type of key: `openssl genpkey`'s algorithm and options, and how pkeyutl signs with it, if it does.
 struct Type {
@@ -171,7 +171,7 @@ fn genpkey_makes_pairs_of_every_type_in_the_token() {
 fn keys_are_shown_and_written_as_openssl_writes_them() {
     in_both_places(|token, kind| {
         let uri = token.uri(kind.name);
-        let reference = token.generate(kind.generate, kind.name).unwrap();
+        let written = token.generate(kind.generate, kind.name).unwrap();
         let (public, der) = (token.bench.file("public.pem"), token.bench.file("public.der"));
         token.openssl("pkey -in {} -pubout -out {}", &[&uri, &public]).unwrap();
         assert_eq!(plain("pkey -pubin -in {}", &[&public]), fs::read_to_string(&public).unwrap());
@@ -188,17 +188,27 @@ fn keys_are_shown_and_written_as_openssl_writes_them() {
 
         // The reference, in PEM and DER, is a key for every program that reads one.
         let again = token.openssl("pkey -in {}", &[&uri]).unwrap();
-        assert_eq!(again, fs::read_to_string(&reference).unwrap());
+        assert_eq!(again, fs::read_to_string(&written).unwrap());
         let der = token.bench.file("reference.der");
         token.openssl("pkey -in {} -outform DER -out {}", &[&uri, &der]).unwrap();
         for form in ["-inform DER", ""] {
             let read = token.openssl(&format!("pkey {form} -in {{}} -pubout"), &[&der]).unwrap();
             assert_eq!(read, fs::read_to_string(&public).unwrap());
         }
-        for file in [&reference, &der] {
+        for file in [&written, &der] {
             let found = token.openssl("storeutl -keys {}", &[file]).unwrap();
             assert!(found.contains("Total found: 1"), "{found}");
         }
+        // A reference may name the public key, as pkcs11-provider's may.
+        let file = token.bench.run.path().join("public.ref");
+        let file = text(&reference::write(&format!("{uri};type=public"), &file).unwrap());
+        // That a key is for PSS only is not in a public key object.
+        if algorithm != "RSA-PSS" {
+            let read = token.openssl("pkey -pubin -in {}", &[&file]).unwrap();
+            assert_eq!(read, fs::read_to_string(&public).unwrap());
+        }
+        let found = token.openssl("storeutl -noout {}", &[&file]).unwrap();
+        assert!(found.contains("0: Public key") && found.contains("Total found: 1"), "{found}");
         assert!(plain("asn1parse -inform DER -in {}", &[&der]).contains(":PKCS#11 Provider URI v1.0"));
 
         assert!(
@@ -326,6 +336,11 @@ fn req_makes_a_pair_and_a_certificate() {
         plain("verify -CAfile {} {}", &[&certificate, &certificate]);
         let of_key = token.openssl("pkey -in {} -pubout", &[&file]).unwrap();
         assert_eq!(plain("x509 -in {} -noout -pubkey", &[&certificate]), of_key);
+        // The reference in DER does for openssl x509 as well.
+        let (der, again) = (token.bench.file("key.der"), token.bench.file("again.pem"));
+        token.openssl("pkey -in {} -outform DER -out {}", &[&file, &der]).unwrap();
+        token.openssl("x509 -in {} -signkey {} -days 9 -out {}", &[&certificate, &der, &again]).unwrap();
+        plain("verify -CAfile {} {}", &[&again, &again]);
     });
 }
 

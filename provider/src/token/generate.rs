@@ -148,6 +148,13 @@ impl NewPair {
                 break;
             }
         }
+        if self.kind == KeyKind::RsaPss && restrict && last == CKR_ATTRIBUTE_TYPE_INVALID {
+            return Err(Error::Unsupported(format!(
+                "{} cannot restrict a key to RSA-PSS (it has no CKA_ALLOWED_MECHANISMS): make an RSA key, which signs with PSS too, or set \
+                 pkcs11-module-quirks = no-allowed-mechanisms",
+                slot.name()
+            )));
+        }
         let what = format!("{} pair in {}", self.kind.name().to_string_lossy(), slot.name());
         Err(Error::token("C_GenerateKeyPair", what, last))
     }
