@@ -102,6 +102,9 @@ fn a_key_may_do_what_it_was_made_for() {
     assert_eq!(uses("in", &["--type", "aes-128", "--usage", "decrypt"]), serde_json::json!(["decrypt"]));
     let refused = daemon.run(&["key", "generate", "no", "--type", "p256", "--usage", "decrypt"]);
     assert!(refused.fails(1).contains("P-256 cannot do what its policy allows"));
+    // Only who signs gets a certificate.
+    let said = |name: &str, kind| daemon.run(&["key", "generate", name, "--type", kind]).succeeds();
+    assert!(said("signs", "p256").contains("openssl req") && !said("derives", "x25519").contains("req"));
     key_file(&daemon, "rsa.key", TYPES[0].1);
     let json = daemon.run(&["key", "import", "rsa", "rsa.key", "--usage", "decrypt", "--json"]).json();
     assert_eq!(json["uses"], serde_json::json!(["decrypt"]));

@@ -46,7 +46,7 @@ impl Report for Generated {
     fn text(&self, page: &mut Page) {
         page.line(format!("Made key {}.", self.key.sentence()));
         page.fields([("  id", self.key.id.as_str().into()), ("  uri", self.key.uri.as_str().into())]);
-        if self.key.public_key.is_none() {
+        if !self.key.signs() || self.key.public_key.is_none() {
             return;
         }
         page.line("\nNext: a request for its certificate (the provider is found through openssl.cnf)");

@@ -107,6 +107,11 @@ impl KeyView {
         format!("{:?} ({})", self.name, self.title)
     }
 
+    /// Whether the key may sign, certificate requests for example.
+    pub fn signs(&self) -> bool {
+        self.uses.contains(&"sign")
+    }
+
     /// The headings for [`KeyView::row`].
     pub const HEADINGS: [&str; 6] = ["KEY", "TYPE", "ORIGIN", "CERTIFICATE", "CREATED", "ID"];
 
