@@ -172,8 +172,9 @@ unsafe fn text<'a>(data: *const u8, size: usize) -> Option<&'a str> {
 unsafe fn integer(param: &OSSL_PARAM, signed: bool) -> Option<i64> {
     // SAFETY: by the contract. Integers are in native byte order, of any size (OSSL_PARAM(3)).
     let bytes = unsafe { pointer::slice(param.data.cast::<u8>(), param.data_size) }?;
-    let (first, last) = (*bytes.first()?, *bytes.last()?);
-    let highest = if cfg!(target_endian = "little") { last } else { first };
+    // What OSSL_PARAM_allocate_from_text(3) makes of "0".
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return Some(0) };
+    let highest = *if cfg!(target_endian = "little") { last } else { first };
     let fill = if signed && highest & 0x80 != 0 { 0xff } else { 0 };
     let mut wide = [fill; 16];
     // The least significant byte first.
@@ -380,7 +381,7 @@ mod tests {
             (&[0xff; 8], true, Some(-1)),
             (&[7, 0, 0, 0, 0, 0, 0, 0, 0], false, Some(7)),
             (&[0xff; 20], true, Some(-1)),
-            (&[], true, None),
+            (&[], true, Some(0)),
         ] {
             let param = OSSL_PARAM { data_size: bytes.len(), data: bytes.as_ptr().cast_mut().cast(), ..END };
             // SAFETY: the data has its size.

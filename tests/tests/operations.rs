@@ -105,6 +105,9 @@ fn pkeyutl_decrypts_with_every_padding() {
         }
         let made_up = made_up.map(|file| fs::read(file).unwrap());
         assert!(made_up[0] == made_up[1] && made_up[0] != fs::read(&block).unwrap());
+        let explicit = "pkeyutl -decrypt -pkeyopt implicit-rejection:0 -inkey {} -in {}";
+        let explicit = reasons(&attempt(&key.environment, explicit, &[&key.uri, &cipher]));
+        assert!(explicit.iter().any(|line| line.contains("cannot be decrypted")), "{explicit:?}");
     }
 }
 
