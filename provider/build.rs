@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .header("src/bindings.h")
         .clang_args(include)
         .allowlist_type("OSSL_(FUNC|CALLBACK|PASSPHRASE|DISPATCH|ALGORITHM|PARAM|CORE|ITEM|INOUT).*")
-        .allowlist_var("OSSL_(FUNC|OP|PARAM|OBJECT|KEYMGMT|PKEY|SIGNATURE|ASYM_CIPHER|EXCHANGE|KDF|RAND|STORE|PROV|ALG|DECODER|DIGEST|PASSPHRASE|GEN)_.*")
+        .allowlist_var("OSSL_(FUNC|OP|PARAM|OBJECT|KEYMGMT|PKEY|SIGNATURE|ASYM_CIPHER|EXCHANGE|KDF|RAND|STORE|PROV|ALG|DECODER|DIGEST|MAC|CIPHER|PASSPHRASE|GEN)_.*")
         .allowlist_var("RSA_PSS_SALTLEN_.*|RSA_PKCS1_.*PADDING")
         // What openssl-sys does not declare.
         .allowlist_function("EVP_PKEY_CTX_new_from_pkey|EVP_PKEY_verify_init_ex|EVP_DigestVerifyInit_ex")

@@ -137,6 +137,37 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// The bytes of a parameter that is set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if it is not bytes.
+    pub fn octets(self, key: &CStr) -> Result<Option<&'a [u8]>> {
+        match self.value(key)? {
+            None => Ok(None),
+            Some(Value::Octets(bytes)) => Ok(Some(bytes)),
+            Some(_) => Err(Error::Unsupported(format!("parameter {} is not bytes", key.to_string_lossy()))),
+        }
+    }
+
+    /// The bytes of all parameters of this name, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`octets`](Self::octets).
+    pub fn all_octets(self, key: &CStr) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        for param in self.iter() {
+            // Each entry is the beginning of a list.
+            let rest = Params(param, PhantomData);
+            // SAFETY: keys are NUL-terminated strings (OSSL_PARAM(3)).
+            if unsafe { CStr::from_ptr(param.key) } == key {
+                all.extend_from_slice(rest.octets(key)?.unwrap_or_default());
+            }
+        }
+        Ok(all)
+    }
+
     /// An unsigned integer of any size, the most significant byte first, without leading zeros.
     pub fn unsigned(self, key: &CStr) -> Option<Vec<u8>> {
         let param = self.find(key).filter(|param| param.data_type == OSSL_PARAM_UNSIGNED_INTEGER)?;
@@ -280,6 +311,17 @@ impl Answers {
                 _ => copy(&value.to_ne_bytes(), param),
             }
         }
+    }
+
+    /// Answers with a size, if this was asked for.
+    pub fn size(&self, key: &CStr, value: usize) -> bool {
+        let Some(param) = self.find(key).filter(|param| param.data_type == OSSL_PARAM_UNSIGNED_INTEGER)
+        else {
+            return self.find(key).is_none();
+        };
+        param.return_size = size_of::<usize>();
+        // SAFETY: data has data_size bytes by the contract of `new`.
+        unsafe { copy(&value.to_ne_bytes(), param) }
     }
 
     /// Answers with a string or, to who asks for an integer, with a number.

@@ -14,6 +14,9 @@ use tables::{Call, Tables};
 
 const MESSAGE: &[u8] = b"message";
 
+/// Where digests and key derivations are given back or reset: operation and function.
+const FREE: [(&str, &str); 3] = [("1 ", " 6"), ("4 ", " 3"), ("4 ", " 4")];
+
 /// Every function of every table fails when it panics, whichever it is. They are found in the tables: a new one is tested without
 /// being named here.
 #[test]
@@ -24,7 +27,7 @@ fn a_panic_in_any_function_is_its_failure() {
     // The library is loaded once, and for the other tests too.
     assert!(!inject(false));
     let all = tables.all();
-    assert!(all.len() > 60, "{} functions", all.len());
+    assert!(all.len() > 150, "{} functions", all.len());
     let mut outside = Vec::new();
     for entry in &all {
         let function: Call = unsafe { std::mem::transmute(entry.function) };
@@ -35,7 +38,10 @@ fn a_panic_in_any_function_is_its_failure() {
         } else {
             // Void functions leave anything in the register; the third is the generator's unlock. 1 is the failure of the store's
             // eof (24 in operation 22).
-            let is_void = [" 1", " 1024", "RAND 10"].iter().any(|end| entry.name.ends_with(end));
+            let is_void = [" 1", " 1024", "RAND 10"].iter().any(|end| entry.name.ends_with(end))
+                || FREE
+                    .iter()
+                    .any(|(operation, end)| entry.name.starts_with(operation) && entry.name.ends_with(end));
             let is_failure = result as i32 == 0 || entry.name == "22 pkcs11 6" && result as i32 == 1;
             assert!(is_failure || is_void || entry.name.contains("free"), "{}: {result}", entry.name);
         }

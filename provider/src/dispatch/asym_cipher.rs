@@ -9,7 +9,7 @@ use std::sync::Arc;
 use strongroom_ffi::{output, pointer};
 
 use super::rsa_decryption::{Padding, decrypt};
-use super::{Algorithms, MAX_LIST, share, table};
+use super::{Algorithms, MAX_LIST, input, share, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::fence::fence;
@@ -298,14 +298,6 @@ unsafe fn place_for_length<'a>(length: *mut usize) -> Result<&'a mut usize> {
     // SAFETY: by the contract.
     unsafe { pointer::reference_mut(length) }
         .ok_or_else(|| Error::Unsupported("a result without a place for its length".into()))
-}
-
-/// # Safety
-///
-/// `data` is null or can be read for `length` bytes during this call.
-unsafe fn input<'a>(data: *const c_uchar, length: usize) -> Result<&'a [u8]> {
-    // SAFETY: by the contract.
-    unsafe { pointer::slice(data, length) }.ok_or_else(|| Error::Unsupported("data at a null pointer".into()))
 }
 
 unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {

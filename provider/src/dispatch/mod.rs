@@ -5,7 +5,9 @@
 
 pub mod asym_cipher;
 pub mod decoder;
+pub mod digest;
 pub mod encoder;
+pub mod kdf;
 pub mod key_exchange;
 pub mod keymgmt;
 pub mod provider;
@@ -21,10 +23,11 @@ mod passphrase;
 pub mod properties;
 mod search;
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_uchar, c_void};
 use std::sync::Arc;
 
 use crate::bindings::OSSL_ALGORITHM;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::token::{Functions, KeyKind};
 
@@ -124,6 +127,17 @@ const LAST: OSSL_ALGORITHM = OSSL_ALGORITHM {
 unsafe fn key<'a>(keydata: *const c_void) -> Option<&'a Key> {
     // SAFETY: by the contract it is null or a live Key.
     unsafe { strongroom_ffi::pointer::reference(keydata.cast::<Key>()) }
+}
+
+/// Data that libcrypto passes; null is an error unless there is none.
+///
+/// # Safety
+///
+/// `data` is null or can be read for `length` bytes during this call.
+unsafe fn input<'a>(data: *const c_uchar, length: usize) -> Result<&'a [u8]> {
+    // SAFETY: by the contract.
+    unsafe { strongroom_ffi::pointer::slice(data, length) }
+        .ok_or_else(|| Error::Unsupported("data at a null pointer".into()))
 }
 
 /// Shares a key that libcrypto holds.

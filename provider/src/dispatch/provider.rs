@@ -4,7 +4,8 @@ use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
 use super::{
-    asym_cipher, decoder, encoder, key_exchange, keymgmt, properties, random, signature, store, table,
+    asym_cipher, decoder, digest, encoder, kdf, key_exchange, keymgmt, properties, random, signature, store,
+    table,
 };
 use crate::bindings::*;
 use crate::error::REASONS;
@@ -80,6 +81,8 @@ unsafe extern "C" fn query_operation(
         }
         let operation = operation as u32;
         let list = match operation {
+            OSSL_OP_DIGEST => digest::ALGORITHMS.as_ptr(),
+            OSSL_OP_KDF => kdf::ALGORITHMS.as_ptr(),
             OSSL_OP_KEYMGMT => keymgmt::ALGORITHMS.as_ptr(),
             OSSL_OP_SIGNATURE => signature::ALGORITHMS.as_ptr(),
             OSSL_OP_RAND => random::ALGORITHMS.as_ptr(),
@@ -94,7 +97,7 @@ unsafe extern "C" fn query_operation(
         let provider = unsafe { strongroom_ffi::pointer::reference(context.cast_const().cast::<Provider>()) };
         let Some(settings) = provider.map(|provider| &provider.tokens.settings) else { return list };
         match &settings.properties {
-            _ if settings.blocked.contains(operation) => std::ptr::null(),
+            _ if !settings.offers(operation) => std::ptr::null(),
             // SAFETY: the list is one of ours, which are terminated.
             Some(properties) => unsafe { properties::replace(list, properties) },
             None => list,

@@ -58,6 +58,8 @@ pub struct Settings {
     pub sessions: usize,
     /// `pkcs11-module-block-operations`: what is left to other providers.
     pub blocked: Operations,
+    /// `strongroom-operations`: what is offered besides keys and what is done with them.
+    pub optional: Operations,
     /// Unless `pkcs11-module-allow-export = 1` (sic): OpenSSL's own provider gets public keys, and may use them.
     pub public_keys_leave: bool,
     /// Unless `pkcs11-module-encode-provider-uri-to-pem = false`: a private key is written as a reference file where PKCS#8 is
@@ -127,6 +129,12 @@ impl Settings {
                 reader.refuse("pkcs11-module-block-operations", &operation, "an operation of OpenSSL's")
             }
         }
+        let mut optional = Operations::default();
+        for operation in reader.words("strongroom-operations") {
+            if !optional.add_optional(&operation) {
+                reader.refuse("strongroom-operations", &operation, "an operation that is offered on request")
+            }
+        }
         // They tune what this provider does in another way.
         for tuned in ["pkcs11-module-cache-pins", "pkcs11-module-cache-keys"] {
             let _ = reader.text(tuned);
@@ -142,6 +150,7 @@ impl Settings {
             no_allowed_mechanisms,
             sessions: reader.number("pkcs11-module-cache-sessions", MAX_SESSIONS).unwrap_or(SESSIONS).max(1),
             blocked,
+            optional,
             public_keys_leave: reader
                 .number::<u64>("pkcs11-module-allow-export", u64::MAX)
                 .is_none_or(|bits| bits & 1 == 0),
@@ -154,6 +163,14 @@ impl Settings {
             threads: threads(reader.text("strongroom-async-threads")),
             fault: reader.fault,
         }
+    }
+}
+
+impl Settings {
+    /// Whether an operation of OpenSSL's is offered.
+    pub fn offers(&self, operation: u32) -> bool {
+        !self.blocked.contains(operation)
+            && (!Operations::is_optional(operation) || self.optional.contains(operation))
     }
 }
 
@@ -311,6 +328,7 @@ mod tests {
             ("pkcs11-module-default-slot-id", "first"),
             ("pkcs11-module-allow-export", "yes"),
             ("strongroom-pin-programs", "bin/pin"),
+            ("strongroom-operations", "digest signature"),
         ] {
             let fault = parse(&[(name, value)]).fault.unwrap_or_else(|| panic!("{name} = {value}"));
             assert!(fault.to_string().contains(name), "{fault}");

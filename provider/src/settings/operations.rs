@@ -6,7 +6,7 @@ use crate::bindings::*;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Operations(u64);
 
-/// The names of `pkcs11-module-block-operations`. Those that this provider does not offer are known too: blocking them
+/// The names of `pkcs11-module-block-operations` and, in part, `strongroom-operations`. Those that this provider does not offer are known too: blocking them
 /// changes nothing.
 const NAMES: [(&str, u32); 14] = [
     ("digest", OSSL_OP_DIGEST),
@@ -26,6 +26,9 @@ const NAMES: [(&str, u32); 14] = [
     ("skeymgmt", 15),
 ];
 
+/// The names of `strongroom-operations`.
+const OPTIONAL: [&str; 2] = ["digest", "kdf"];
+
 impl Operations {
     /// Adds an operation by its name; false if there is none.
     pub fn add(&mut self, name: &str) -> bool {
@@ -34,6 +37,16 @@ impl Operations {
             self.0 |= bit(*operation);
         }
         found.is_some()
+    }
+
+    /// Adds one of the operations that need no key pair, which are offered where the settings name them; false if it is none.
+    pub fn add_optional(&mut self, name: &str) -> bool {
+        OPTIONAL.contains(&name) && self.add(name)
+    }
+
+    /// Whether an operation is offered only where the settings name it.
+    pub fn is_optional(operation: u32) -> bool {
+        NAMES.iter().any(|(name, known)| *known == operation && OPTIONAL.contains(name))
     }
 
     /// Whether an operation is in the set.
@@ -57,5 +70,7 @@ mod tests {
         assert!(!set.add("asym") && !set.add(""));
         assert!(set.contains(OSSL_OP_ASYM_CIPHER) && set.contains(OSSL_OP_STORE));
         assert!(!set.contains(OSSL_OP_DIGEST) && !set.contains(1000));
+        assert!(!set.add_optional("keymgmt") && !set.add_optional("digests"));
+        assert!(set.add_optional("digest") && set.contains(OSSL_OP_DIGEST));
     }
 }

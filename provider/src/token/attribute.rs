@@ -1,20 +1,21 @@
 //! Templates: to find objects by, and to make them after.
 
 use cryptoki_sys::*;
+use zeroize::Zeroizing;
 
 /// Attributes that an object must have.
-#[derive(Debug, Default)]
-pub struct Template(Vec<(CK_ATTRIBUTE_TYPE, Vec<u8>)>);
+#[derive(Default)]
+pub struct Template(Vec<(CK_ATTRIBUTE_TYPE, Zeroizing<Vec<u8>>)>);
 
 impl Template {
     /// Objects of a class.
     pub fn class(class: CK_OBJECT_CLASS) -> Self {
-        Template(vec![(CKA_CLASS, class.to_ne_bytes().to_vec())])
+        Template(Vec::new()).and_number(CKA_CLASS, class)
     }
 
     /// … that have also this value.
     pub fn and(mut self, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Self {
-        self.0.push((kind, value.to_vec()));
+        self.0.push((kind, Zeroizing::new(value.to_vec())));
         self
     }
 

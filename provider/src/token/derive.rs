@@ -1,9 +1,8 @@
 //! Key agreement in the token: the shared secret of ECDH, X25519 and X448.
 
 use cryptoki_sys::*;
-use zeroize::Zeroizing;
 
-use super::attribute::Template;
+use super::secret::readable;
 use super::{PrivateKey, Tokens};
 use crate::error::{Error, Result};
 use crate::openssl::Context;
@@ -36,12 +35,7 @@ impl Tokens {
         secret: &mut [u8],
     ) -> Result<usize> {
         let mechanism = if agreement.cofactor { CKM_ECDH1_COFACTOR_DERIVE } else { CKM_ECDH1_DERIVE };
-        let template = Template::class(CKO_SECRET_KEY)
-            .and(CKA_KEY_TYPE, &CKK_GENERIC_SECRET.to_ne_bytes())
-            .and(CKA_TOKEN, &[CK_FALSE])
-            .and(CKA_SENSITIVE, &[CK_FALSE])
-            .and(CKA_EXTRACTABLE, &[CK_TRUE])
-            .and(CKA_VALUE_LEN, &(agreement.size as CK_ULONG).to_ne_bytes());
+        let template = readable(agreement.size);
         self.with_key(context, key, |using| {
             let (module, session) = (using.module, using.session);
             let mut parameter = CK_ECDH1_DERIVE_PARAMS {
@@ -54,10 +48,8 @@ impl Tokens {
             let object = module
                 .derive_key(session, mechanism, &mut parameter, using.handle, &template)
                 .map_err(|rv| using.failed("C_DeriveKey", rv))?;
-            let values = module.attributes(session, object, &[CKA_VALUE]);
-            module.destroy_object(session, object);
-            let value = values.map_err(|rv| using.failed("C_GetAttributeValue", rv))?.pop().flatten();
-            let value = Zeroizing::new(value.unwrap_or_default());
+            let value =
+                module.take_secret(session, object).map_err(|rv| using.failed("C_GetAttributeValue", rv))?;
             let target =
                 secret.get_mut(..value.len()).filter(|target| !target.is_empty()).ok_or_else(|| {
                     Error::Key(format!("{}: the token does not show the secret that it derived", key.name()))

@@ -14,18 +14,22 @@
 //! - [`generate`](Tokens::generate): a new key pair;
 //! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
 //!   [`decrypt`](Tokens::decrypt) and [`derive`](Tokens::derive);
-//! - [`random`](mod@random): random bytes.
+//! - [`random`](mod@random): random bytes; [`digest`](Tokens::digest) and [`hkdf`](Tokens::hkdf): digests and HKDF;
+//! - [`in_parts`]: a session that such an operation keeps between its parts; [`secret`]: a secret in the token while one needs it.
 
 mod attempts;
 mod attribute;
 mod decrypt;
 mod derive;
+mod digest;
 mod ending;
 mod find;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod gate;
 mod generate;
+mod in_parts;
+mod key_derivation;
 mod key_use;
 mod kind;
 mod known_pins;
@@ -37,6 +41,7 @@ mod process;
 mod public;
 mod random;
 mod remembered;
+mod secret;
 mod session;
 mod shared;
 mod sign;
@@ -44,8 +49,10 @@ mod slot;
 
 pub use decrypt::{RsaCipher, is_not_offered};
 pub use derive::Agreement;
+pub use digest::DigestInParts;
 pub use find::{Object, Wanted, ambiguous};
 pub use generate::NewPair;
+pub use key_derivation::Hkdf;
 pub use kind::{Functions, KeyKind, Kind, Table, Use, kinds};
 pub use message::MessageOptions;
 pub use sign::Mechanism;

@@ -48,6 +48,8 @@ macro_rules! call {
     };
 }
 
+mod parts;
+
 impl Module {
     /// Loads the first module that can be. `has_allowed_mechanisms` is false for one that takes offence at
     /// CKA_ALLOWED_MECHANISMS.
@@ -387,6 +389,16 @@ impl Module {
                 &mut object
             )
         }?;
+        Ok(object)
+    }
+
+    /// C_CreateObject.
+    pub fn create_object(&self, session: CK_SESSION_HANDLE, template: &Template) -> Rv<CK_OBJECT_HANDLE> {
+        let mut attributes = template.attributes();
+        let length = attributes.len() as CK_ULONG;
+        let mut object = 0;
+        // SAFETY: the attributes point into the template, which lives for the call; it writes one handle.
+        unsafe { call!(self, C_CreateObject, session, attributes.as_mut_ptr(), length, &mut object) }?;
         Ok(object)
     }
 

@@ -71,8 +71,9 @@ pub struct Operation {
     pub generation: u64,
     process: &'static Process,
     /// Which initialisation of the module it relies on.
-    times: u64,
-    shared: &'static Shared,
+    pub times: u64,
+    /// The module.
+    pub shared: &'static Shared,
     _pass: Pass<'static>,
 }
 
@@ -153,21 +154,31 @@ impl Shared {
                 ending::hold();
                 return Err(Error::Module { module: self.name(), why: "the process ends".into() });
             }
-            if let Some(pass) = process.gate.enter() {
-                return Ok(Operation {
-                    module: &self.module,
-                    generation: process.generation,
-                    process,
-                    times: process.times.load(Ordering::Relaxed),
-                    shared: self,
-                    _pass: pass,
-                });
+            if let Some(operation) = self.enter(process) {
+                return Ok(operation);
             }
             let mut initialised = self.exclusive(process)?;
             if initialised.is_none() {
                 self.initialise(process, &mut initialised)?;
             }
         }
+    }
+
+    /// Begins an operation, if the module is initialised in this process.
+    pub fn current(&'static self) -> Option<Operation> {
+        self.enter(self.process())
+    }
+
+    fn enter(&'static self, process: &'static Process) -> Option<Operation> {
+        let pass = process.gate.enter()?;
+        Some(Operation {
+            module: &self.module,
+            generation: process.generation,
+            process,
+            times: process.times.load(Ordering::Relaxed),
+            shared: self,
+            _pass: pass,
+        })
     }
 
     /// Initialises the module and opens the gate.

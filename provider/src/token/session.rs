@@ -221,6 +221,18 @@ impl Session<'_> {
     }
 }
 
+impl Session<'_> {
+    /// Takes the session out of the pool, which may open another one in its place; it is the caller's to close.
+    pub fn take_away(self) -> CK_SESSION_HANDLE {
+        if let Some(place) = self.place {
+            place.state.store(EMPTY, Ordering::SeqCst);
+        }
+        let handle = self.handle;
+        std::mem::forget(self);
+        handle
+    }
+}
+
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         let is_current = self.sessions.epoch.load(Ordering::SeqCst) == self.epoch;

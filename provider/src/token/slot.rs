@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
 use cryptoki_sys::*;
 
@@ -37,6 +37,8 @@ pub struct Slot {
     pub login_required: bool,
     /// The token has a random generator (CKF_RNG).
     pub has_random: bool,
+    /// What the token can do, once it was asked.
+    mechanisms: OnceLock<Vec<CK_MECHANISM_TYPE>>,
     sessions: Sessions,
     /// What all processes know of log-ins.
     pub(super) log_ins: &'static LogIns,
@@ -70,6 +72,7 @@ impl Slot {
             slot_description: unpadded(&slot.slotDescription),
             slot_manufacturer: unpadded(&slot.manufacturerID),
             login_required: manner.always_log_in || info.flags & CKF_LOGIN_REQUIRED != 0,
+            mechanisms: OnceLock::new(),
             sessions: Sessions::new(manner.sessions),
             log_ins,
             has_random: info.flags & CKF_RNG != 0,
@@ -105,6 +108,24 @@ impl Slot {
             && fits(&uri.slot_description, &self.slot_description)
             && fits(&uri.slot_manufacturer, &self.slot_manufacturer)
             && uri.slot_id.is_none_or(|wanted| wanted == self.id)
+    }
+
+    /// Whether the token has a mechanism.
+    ///
+    /// # Errors
+    ///
+    /// That of C_GetMechanismList.
+    pub fn has_mechanism(&self, module: &Module, mechanism: CK_MECHANISM_TYPE) -> Result<bool> {
+        let mechanisms = match self.mechanisms.get() {
+            Some(known) => known,
+            None => {
+                let list = module
+                    .mechanisms(self.id)
+                    .map_err(|rv| Error::token("C_GetMechanismList", self.name(), rv))?;
+                self.mechanisms.get_or_init(|| list)
+            }
+        };
+        Ok(mechanisms.contains(&mechanism))
     }
 
     /// Takes a session with the token.

@@ -57,13 +57,16 @@ unsafe impl Sync for Tables {}
 
 static MODULE: Mutex<Option<CString>> = Mutex::new(None);
 
-/// The core's way to a setting: there is one, the module.
+/// The core's way to a setting: the module, and all operations.
 unsafe extern "C" fn setting(_core: *const c_void, list: *mut Param) -> c_int {
     unsafe {
         if CStr::from_ptr((*list).key) == c"pkcs11-module-path"
             && let Some(module) = &*MODULE.lock().unwrap()
         {
             *(*list).data.cast::<*const c_char>() = module.as_ptr();
+        }
+        if CStr::from_ptr((*list).key) == c"strongroom-operations" {
+            *(*list).data.cast::<*const c_char>() = c"digest kdf".as_ptr();
         }
     }
     1

@@ -1,0 +1,61 @@
+//! Secrets that are in a token only while one operation needs them: session objects that nobody else sees.
+
+use cryptoki_sys::*;
+use zeroize::Zeroizing;
+
+use super::attribute::Template;
+use super::module::{Module, Rv};
+use super::slot::Slot;
+use crate::error::{Error, Result};
+
+/// A template for a secret of `size` bytes that is derived, and read by the application that asked for it.
+pub fn readable(size: usize) -> Template {
+    session_object(CKK_GENERIC_SECRET)
+        .and_flag(CKA_SENSITIVE, false)
+        .and_flag(CKA_EXTRACTABLE, true)
+        .and_number(CKA_VALUE_LEN, size as CK_ULONG)
+}
+
+fn session_object(kind: CK_KEY_TYPE) -> Template {
+    Template::class(CKO_SECRET_KEY).and_number(CKA_KEY_TYPE, kind).and_flag(CKA_TOKEN, false)
+}
+
+impl Module {
+    /// Reads the secret in a session object, and destroys that; empty if the token does not show it.
+    pub fn take_secret(
+        &self,
+        session: CK_SESSION_HANDLE,
+        object: CK_OBJECT_HANDLE,
+    ) -> Rv<Zeroizing<Vec<u8>>> {
+        let values = self.attributes(session, object, &[CKA_VALUE]);
+        self.destroy_object(session, object);
+        Ok(Zeroizing::new(values?.pop().flatten().unwrap_or_default()))
+    }
+
+    /// Runs `operation` with the bytes of a secret as a session object of type `kind`, for the `uses` that it is allowed (CKA_DERIVE, …).
+    /// It is not private, so that tokens which want a log-in for private objects want none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Token`] if the token does not take the secret, else what `operation` says.
+    pub fn with_secret<T>(
+        &self,
+        session: CK_SESSION_HANDLE,
+        slot: &Slot,
+        kind: CK_KEY_TYPE,
+        uses: &[CK_ATTRIBUTE_TYPE],
+        secret: &[u8],
+        operation: impl FnOnce(CK_OBJECT_HANDLE) -> Result<T>,
+    ) -> Result<T> {
+        let mut template = session_object(kind).and_flag(CKA_PRIVATE, false).and(CKA_VALUE, secret);
+        for usage in uses {
+            template = template.and_flag(*usage, true);
+        }
+        let object = self
+            .create_object(session, &template)
+            .map_err(|rv| Error::token("C_CreateObject", slot.name(), rv))?;
+        let done = operation(object);
+        self.destroy_object(session, object);
+        done
+    }
+}

@@ -1,0 +1,231 @@
+//! What tokens do without a key pair (`strongroom-operations`), each result compared with OpenSSL's own.
+// A panic is a test's report.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use strongroom_demo::command;
+use strongroom_demo::environment::{Environment, openssl_configuration};
+use strongroom_demo::pki::{run_openssl, text};
+use strongroom_demo::programs::{Programs, system};
+use strongroom_demo::run_folder::RunFolder;
+use strongroom_demo::softhsm::SoftHsm;
+use strongroom_tests::place::TOKEN;
+use strongroom_tests::program;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// More than what goes to the token in one call, in bytes.
+const LONG: &str = "300000";
+
+/// A token, and the program that uses it.
+struct Token {
+    run: RunFolder,
+    environment: Environment,
+    program: PathBuf,
+}
+
+impl Token {
+    fn new(make: impl FnOnce(&Programs, &RunFolder) -> Environment) -> Self {
+        let run = RunFolder::new().unwrap();
+        let environment = make(&Programs::find().unwrap(), &run);
+        let program = program::build("symmetric", run.path()).unwrap();
+        Token { run, environment, program }
+    }
+
+    fn softhsm() -> Self {
+        Token::new(|programs, run| {
+            let token = SoftHsm::create(&run.folder("softhsm").unwrap(), TOKEN).unwrap();
+            token.environment(programs).unwrap()
+        })
+        .offering("digest kdf")
+    }
+
+    /// kryoptic, where tests/kryoptic has put it.
+    fn kryoptic() -> Self {
+        Token::new(|programs, run| {
+            let this = std::env::current_exe().unwrap();
+            let module = this.ancestors().nth(3).unwrap().join("tools/kryoptic/libkryoptic_pkcs11.so");
+            let (conf, database) = (run.path().join("token.conf"), run.path().join("token.sql"));
+            let slot =
+                format!("[[slots]]\nslot = 1\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", database.display());
+            fs::write(&conf, slot).unwrap();
+            let environment = Environment::plain().with("KRYOPTIC_CONF", conf);
+            let mut tool = command::new(system("pkcs11-tool").unwrap());
+            environment.apply(&mut tool);
+            tool.arg("--module").arg(&module);
+            tool.args(["--init-token", "--slot", "1", "--label", TOKEN, "--so-pin", "12345678"]);
+            command::succeed(tool, LIMIT).unwrap();
+            let file = run.path().join("openssl.cnf");
+            openssl_configuration(programs, &module, None, &file).unwrap();
+            environment.with("OPENSSL_CONF", file)
+        })
+        .offering("digest kdf")
+    }
+
+    /// With this `strongroom-operations`.
+    fn offering(self, operations: &str) -> Self {
+        let file = PathBuf::from(self.environment.value("OPENSSL_CONF").unwrap());
+        let path = "\npkcs11-module-path";
+        let kept = fs::read_to_string(&file).unwrap();
+        assert!(kept.contains(path), "{kept}");
+        let text = kept.replace(path, &format!("\nstrongroom-operations = {operations}{path}"));
+        fs::write(&file, text).unwrap();
+        self
+    }
+
+    fn openssl(&self, arguments: &str, values: &[&str]) -> Result<String, String> {
+        run_openssl(&self.environment, arguments, values).map_err(|error| format!("{error:#}"))
+    }
+
+    /// What tests/programs/symmetric.c prints.
+    fn program(&self, arguments: &[&str]) -> String {
+        let command = program::command(&self.program, &self.environment, arguments);
+        command::succeed(command, LIMIT).unwrap()
+    }
+
+    fn digest(&self, name: &str, provider: &str, size: &str) -> String {
+        self.program(&["digest", name, &format!("provider={provider}"), size])
+    }
+
+    /// `openssl kdf` in the token.
+    fn derive(&self, arguments: &str) -> Result<String, String> {
+        self.openssl(&format!("kdf -propquery provider=strongroom {arguments}"), &[])
+    }
+}
+
+/// Digests as OpenSSL makes them, whatever the size of the data. Those of long data have a session of their own.
+fn digests(token: &Token, names: &[&str]) {
+    for name in names {
+        for size in ["0", "5000", "65536"] {
+            assert_eq!(
+                token.digest(name, "strongroom", size),
+                token.digest(name, "default", size),
+                "{name} {size}"
+            );
+        }
+        let (ours, theirs) = (token.digest(name, "strongroom", LONG), token.digest(name, "default", LONG));
+        for line in ["sizes ", "once ", "parts ", "again "] {
+            let of = |text: &str| text.lines().find(|found| found.starts_with(line)).map(str::to_owned);
+            assert!(of(&ours).is_some() && of(&ours) == of(&theirs), "{name}: {ours}{theirs}");
+        }
+    }
+    // The session is the parent's, and neither token hands out an operation's state.
+    let ours = token.digest("SHA256", "strongroom", LONG);
+    assert!(
+        ours.contains("child C_DigestUpdate on token \"tls\": CKR_SESSION_CLOSED; the process forked"),
+        "{ours}"
+    );
+    assert!(ours.contains("copy C_GetOperationState on token \"tls\""), "{ours}");
+}
+
+#[test]
+fn softhsm_makes_digests() {
+    let token = Token::softhsm();
+    digests(&token, &["SHA1", "SHA224", "SHA256", "SHA384", "SHA512"]);
+    let error =
+        token.openssl("dgst -sha3-256 -propquery provider=strongroom {}", &["/dev/null"]).unwrap_err();
+    assert!(error.contains("SHA3-256 in a token: no token has mechanism 0x2b0"), "{error}");
+}
+
+#[test]
+#[ignore = "needs tests/kryoptic, which takes minutes to build"]
+fn kryoptic_makes_digests() {
+    let names = [
+        "SHA1",
+        "SHA256",
+        "SHA512",
+        "SHA512-224",
+        "SHA512-256",
+        "SHA3-224",
+        "SHA3-256",
+        "SHA3-384",
+        "SHA3-512",
+    ];
+    digests(&Token::kryoptic(), &names);
+}
+
+/// The token makes a digest where our property is asked for, and only there; even where all of the program asks for it, the module's own
+/// digests included.
+#[test]
+fn who_does_not_ask_gets_openssls_own() {
+    let token = Token::softhsm();
+    let log = token.run.path().join("debug.log");
+    let environment = |text: &Environment| {
+        text.clone().with("PKCS11_PROVIDER_DEBUG", format!("file:{},level:1", log.display()))
+    };
+    let asked = |environment: &Environment, property: &str| {
+        fs::write(&log, "").unwrap();
+        let arguments = format!("dgst -sha256 {property} {{}}");
+        let printed = run_openssl(environment, &arguments, &["/etc/passwd"]).unwrap();
+        assert_eq!(printed, run_openssl(&Environment::plain(), "dgst -sha256 {}", &["/etc/passwd"]).unwrap());
+        fs::read_to_string(&log).unwrap().contains("C_Digest")
+    };
+    let logged = environment(&token.environment);
+    assert!(asked(&logged, "-propquery provider=strongroom"));
+    assert!(asked(&logged, "-propquery ?provider=strongroom"));
+    assert!(!asked(&logged, ""));
+    // Without the setting there is nothing to ask for.
+    let file = text(&PathBuf::from(token.environment.value("OPENSSL_CONF").unwrap()));
+    let offered = fs::read_to_string(&file).unwrap();
+    fs::write(&file, offered.replace("digest kdf", "kdf")).unwrap();
+    assert!(!asked(&logged, "-propquery ?provider=strongroom"));
+    assert!(token.openssl("dgst -sha256 -propquery provider=strongroom {}", &["/dev/null"]).is_err());
+    // SoftHSM2 hashes with the same libcrypto.
+    let everywhere =
+        offered.replace("providers = provider_sect", "providers = provider_sect\nalg_section = evp");
+    assert_ne!(everywhere, offered);
+    fs::write(&file, format!("{everywhere}\n[evp]\ndefault_properties = ?provider=strongroom\n")).unwrap();
+    assert!(asked(&logged, ""));
+}
+
+const RFC_5869: &str = "-keylen 42 -kdfopt digest:SHA256 -kdfopt hexkey:0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b \
+    -kdfopt hexsalt:000102030405060708090a0b0c -kdfopt hexinfo:f0f1f2f3f4f5f6f7f8f9 HKDF";
+
+#[test]
+#[ignore = "needs tests/kryoptic, which takes minutes to build"]
+fn kryoptic_derives_keys() {
+    let token = Token::kryoptic();
+    // RFC 5869, A.1.
+    let okm = "3CB25F25FAACD57A90434F64D0362F2A2D2D0A90CF1A5A4C5DB02D56ECC4C5BF34007208D5B887185865";
+    assert_eq!(token.derive(RFC_5869).unwrap().trim().replace(':', ""), okm);
+    let key = "key:01234567890123456789012345678901234567890123456789012345678901234";
+    for options in [
+        format!("-keylen 48 -kdfopt digest:SHA384 -kdfopt {key} -kdfopt mode:EXTRACT_ONLY HKDF"),
+        format!(
+            "-keylen 500 -kdfopt digest:SHA512 -kdfopt {key} -kdfopt mode:EXPAND_ONLY -kdfopt info:a HKDF"
+        ),
+        format!("-keylen 20 -kdfopt digest:SHA1 -kdfopt {key} -kdfopt mode:EXTRACT_ONLY -kdfopt salt:s HKDF"),
+        format!("-keylen 32 -kdfopt digest:SHA256 -kdfopt mode:EXTRACT_ONLY -kdfopt {key} TLS13-KDF"),
+        "-keylen 32 -kdfopt digest:SHA256 -kdfopt mode:EXTRACT_ONLY TLS13-KDF".into(),
+        format!(
+            "-keylen 48 -kdfopt digest:SHA384 -kdfopt mode:EXTRACT_ONLY -kdfopt {key} -kdfopt salt:{} \
+             -kdfopt prefix:tls13 -kdfopt label:derived TLS13-KDF",
+            &key[4..52]
+        ),
+        format!(
+            "-keylen 16 -kdfopt digest:SHA256 -kdfopt mode:EXPAND_ONLY -kdfopt {key} -kdfopt prefix:tls13 \
+             -kdfopt label:traffic -kdfopt hexdata:010203 TLS13-KDF"
+        ),
+    ] {
+        let theirs = run_openssl(&Environment::plain(), &format!("kdf {options}"), &[]).unwrap();
+        assert_eq!(token.derive(&options).unwrap(), theirs, "{options}");
+    }
+    for wrong in [
+        "-keylen 10 -kdfopt digest:SHA256 -kdfopt key:a -kdfopt mode:EXTRACT_ONLY HKDF",
+        "-keylen 10 -kdfopt key:a HKDF",
+        "-keylen 10 -kdfopt digest:SHA256 HKDF",
+        "-keylen 10 -kdfopt digest:SHA256 -kdfopt key:a TLS13-KDF",
+    ] {
+        assert!(token.derive(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_token_without_hkdf_says_so() {
+    let token = Token::softhsm();
+    let error = token.derive(RFC_5869).unwrap_err();
+    assert!(error.contains("HKDF in a token: no token has mechanism 0x402a"), "{error}");
+}
