@@ -1,7 +1,7 @@
 //! HAProxy, with the configuration from haproxy-conf/.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -53,6 +53,15 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
 /// When it does not start: with what HAProxy said.
 pub fn start(site: &Site) -> Result<Server> {
     let (file, port) = configure(site)?;
+    start_configured(site, &file, port)
+}
+
+/// Starts HAProxy with a configuration that [`configure`] made, and that was changed since.
+///
+/// # Errors
+///
+/// When it does not start: with what HAProxy said.
+pub fn start_configured(site: &Site, file: &Path, port: u16) -> Result<Server> {
     let pid_file = site.folder.join("server.pid").display().to_string();
     let arguments = vec!["-f".to_owned(), file.display().to_string()];
     let how: (Start, &[&str]) = match site.start {

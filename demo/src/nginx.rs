@@ -1,7 +1,7 @@
 //! nginx, with the configuration from nginx-conf/.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -74,6 +74,19 @@ pub fn start(site: &Site) -> Result<Server> {
 /// When it does not start: with what nginx said.
 pub fn start_program(program: PathBuf, site: &Site) -> Result<Server> {
     let (file, port) = configure(site)?;
+    start_as(program, site, &file, port)
+}
+
+/// Starts nginx with a configuration that [`configure`] made, and that was changed since.
+///
+/// # Errors
+///
+/// When it does not start: with what nginx said.
+pub fn start_configured(site: &Site, file: &Path, port: u16) -> Result<Server> {
+    start_as(system("nginx")?, site, file, port)
+}
+
+fn start_as(program: PathBuf, site: &Site, file: &Path, port: u16) -> Result<Server> {
     let arguments = vec!["-c".to_owned(), file.display().to_string()];
     let how: (Start, &[&str]) = match site.start {
         Start::Foreground => (Start::Foreground, &["-g", "daemon off;"]),
@@ -83,7 +96,7 @@ pub fn start_program(program: PathBuf, site: &Site) -> Result<Server> {
 }
 
 /// Bodies of requests and answers too large for memory: Debian's nginx keeps them where only root can write.
-fn temporary_folders(folder: &std::path::Path) -> String {
+fn temporary_folders(folder: &Path) -> String {
     let mut text = String::new();
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
         text.push_str(&format!("    {kind}_temp_path {}/{kind};\n", folder.display()));

@@ -55,14 +55,7 @@ impl SoftHsm {
     ///
     /// With what pkcs11-tool said.
     pub fn generate(&self, kind: KeyKind, label: &str, id: u8) -> Result<()> {
-        let kind = match kind {
-            KeyKind::Rsa2048 => "rsa:2048",
-            KeyKind::Rsa3072 => "rsa:3072",
-            KeyKind::Rsa4096 => "rsa:4096",
-            KeyKind::P256 => "EC:prime256v1",
-            KeyKind::P384 => "EC:secp384r1",
-            KeyKind::Ed25519 => "EC:edwards25519",
-        };
+        let kind = pkcs11_tool_type(kind);
         let id = format!("{id:02x}");
         self.pkcs11_tool(&["--keypairgen", "--key-type", kind, "--label", label, "--id", &id])?;
         self.share()
@@ -172,6 +165,18 @@ impl SoftHsm {
     /// The token's label.
     pub fn label(&self) -> &str {
         &self.label
+    }
+}
+
+/// The type of key as pkcs11-tool's `--key-type` wants it.
+pub fn pkcs11_tool_type(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Rsa2048 => "rsa:2048",
+        KeyKind::Rsa3072 => "rsa:3072",
+        KeyKind::Rsa4096 => "rsa:4096",
+        KeyKind::P256 => "EC:prime256v1",
+        KeyKind::P384 => "EC:secp384r1",
+        KeyKind::Ed25519 => "EC:edwards25519",
     }
 }
 

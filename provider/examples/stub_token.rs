@@ -39,6 +39,8 @@ static FAILURES: AtomicU64 = AtomicU64::new(0);
 static SIGNATURES: AtomicU64 = AtomicU64::new(0);
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 static IN_FLIGHT: AtomicU64 = AtomicU64::new(0);
+static AWAY: AtomicU64 = AtomicU64::new(0);
+static FINALIZE: AtomicU64 = AtomicU64::new(0);
 static MOST: AtomicU64 = AtomicU64::new(0);
 /// More flags of the token than CKF_TOKEN_INITIALIZED.
 static FLAGS: AtomicU64 = AtomicU64::new(0);
@@ -70,6 +72,19 @@ pub extern "C" fn stub_restart() {
 #[unsafe(no_mangle)]
 pub extern "C" fn stub_limit_sessions(limit: u64) {
     LIMIT.store(limit, SeqCst);
+}
+
+/// The token is taken away (1) or put back (0). With it go its sessions.
+#[unsafe(no_mangle)]
+pub extern "C" fn stub_remove(away: u64) {
+    AWAY.store(away, SeqCst);
+    stub_restart();
+}
+
+/// What C_Finalize does: its work (0), crash (1), or not return (2).
+#[unsafe(no_mangle)]
+pub extern "C" fn stub_finalize(how: u64) {
+    FINALIZE.store(how, SeqCst);
 }
 
 /// The signatures so far.
@@ -137,6 +152,13 @@ unsafe extern "C" fn initialize(_arguments: CK_VOID_PTR) -> CK_RV {
 }
 
 unsafe extern "C" fn finalize(_reserved: CK_VOID_PTR) -> CK_RV {
+    match FINALIZE.load(SeqCst) {
+        1 => std::process::abort(),
+        2 => loop {
+            std::thread::park();
+        },
+        _ => {}
+    }
     assert_eq!(IN_FLIGHT.load(SeqCst), 0, "C_Finalize while a signature is made");
     stub_restart();
     if INITIALISED.swap(0, SeqCst) == 1 { CKR_OK } else { CKR_CRYPTOKI_NOT_INITIALIZED }
@@ -147,7 +169,7 @@ unsafe extern "C" fn get_slot_list(_present: CK_BBOOL, list: CK_SLOT_ID_PTR, cou
         if !list.is_null() {
             *list = 3;
         }
-        *count = 1;
+        *count = 1 - AWAY.load(SeqCst);
     }
     ready()
 }
@@ -191,6 +213,9 @@ unsafe extern "C" fn open_session(
     _notify: CK_NOTIFY,
     session: CK_SESSION_HANDLE_PTR,
 ) -> CK_RV {
+    if AWAY.load(SeqCst) == 1 {
+        return CKR_TOKEN_NOT_PRESENT;
+    }
     if OPEN.fetch_add(1, SeqCst) >= LIMIT.load(SeqCst) {
         OPEN.fetch_sub(1, SeqCst);
         return CKR_SESSION_COUNT;

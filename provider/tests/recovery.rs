@@ -140,3 +140,66 @@ fn threads_go_on_while_the_token_comes_and_goes() {
         key.sign(&[number]).unwrap();
     }
 }
+
+#[test]
+fn a_token_that_was_removed_is_used_again_when_it_is_back() {
+    let (stub, _alone) = stub::stub();
+    let context = stub::context("");
+    let key = context.key(URI).unwrap();
+    let expected = signed_digest(&key.sign(b"message").unwrap());
+    for _ in 0..2 {
+        stub.remove(true);
+        for _ in 0..3 {
+            let error = key.sign(b"message").unwrap_err();
+            assert!(error.contains("no token for") || error.contains("the token is away"), "{error}");
+        }
+        stub.remove(false);
+        assert_eq!(signed_digest(&key.sign(b"message").unwrap()), expected);
+    }
+    // While it is away a key is not found, and afterwards it is.
+    stub.remove(true);
+    assert!(context.key(URI).is_err());
+    stub.remove(false);
+    assert!(context.key(URI).is_ok());
+}
+
+/// Another process has all sessions, and gives one back.
+#[test]
+fn a_process_that_gets_no_session_waits_for_one() {
+    let (stub, _alone) = stub::stub();
+    let context = stub::context("");
+    let key = context.key(URI).unwrap();
+    stub.restart();
+    stub.limit_sessions(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(300));
+            stub.limit_sessions(1);
+        });
+        key.sign(b"message").unwrap();
+    });
+    // What was scarce is not kept: the next process waits for it.
+    assert_eq!(stub.sessions(), 0);
+    key.sign(b"message").unwrap();
+}
+
+/// As in a worker that ends: exit(3), with all handlers.
+#[test]
+fn a_module_that_crashes_or_hangs_at_its_end_does_not_matter_at_the_process_s_end() {
+    let (stub, _alone) = stub::stub();
+    let context = stub::context("");
+    let key = context.key(URI).unwrap();
+    for how in [1, 2] {
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(20);
+                stub.finalize(how);
+                let signed = key.sign(b"message").is_ok();
+                libc::exit(i32::from(!signed));
+            }
+            let mut status = -1;
+            assert_eq!((libc::waitpid(child, &mut status, 0), status), (child, 0), "{how}");
+        }
+    }
+}

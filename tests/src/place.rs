@@ -13,6 +13,7 @@ use strongroom_demo::programs::{Programs, system};
 use strongroom_demo::run_folder::RunFolder;
 use strongroom_demo::softhsm::SoftHsm;
 
+use crate::kryoptic::Kryoptic;
 use crate::reference;
 
 /// The label of the partition and of the SoftHSM2 token.
@@ -28,6 +29,8 @@ pub enum Place {
     Partition,
     /// SoftHSM2.
     SoftHsm,
+    /// kryoptic, which tests/kryoptic builds.
+    Kryoptic,
 }
 
 /// A partition, an authority and a folder of one test. Dropping it stops and removes all of it.
@@ -120,6 +123,14 @@ impl Bench {
             }
             Place::SoftHsm => {
                 let token = SoftHsm::create(&self.run.folder("softhsm")?, TOKEN)?;
+                let environment = token.environment(&self.programs)?;
+                for (id, kind) in (1..).zip(kinds) {
+                    token.generate(*kind, kind.name(), id)?;
+                    keys.push(Keys::new(self, place, *kind, token.uri(kind.name()), environment.clone())?);
+                }
+            }
+            Place::Kryoptic => {
+                let token = Kryoptic::create(&self.run.folder("kryoptic")?, TOKEN)?;
                 let environment = token.environment(&self.programs)?;
                 for (id, kind) in (1..).zip(kinds) {
                     token.generate(*kind, kind.name(), id)?;

@@ -32,7 +32,7 @@ use strongroom_demo::server::{Server, Site, free_port};
 use strongroom_protocol::frame::{HEADER, body_length};
 use strongroom_protocol::v1::{Request, request::Op};
 use strongroom_tests::traffic::{self, Load};
-use strongroom_tests::{Bench, Keys, Place, reference};
+use strongroom_tests::{Bench, Keys, Place};
 
 /// How long the slow token takes for a signature.
 const SLOW: Duration = Duration::from_millis(20);
@@ -103,13 +103,9 @@ impl Counts {
 }
 
 /// HAProxy with one thread and one key.
-fn one_thread(bench: &Bench, key: &Keys, place: Place, environment: &Environment) -> Server {
+fn one_thread(bench: &Bench, key: &Keys, environment: &Environment) -> Server {
     let certificate = key.certify(bench).unwrap();
-    let file = bench.run.path().join(format!("{}.reference.pem", key.kind.name()));
-    let key_file = match place {
-        Place::Partition => bench.partition.reference(key.kind.name()).unwrap(),
-        Place::SoftHsm => reference::write(&key.uri, &file).unwrap(),
-    };
+    let key_file = key.reference(bench).unwrap();
     let folder = bench.run.folder(&format!("haproxy-{}", key.kind.name())).unwrap();
     let site = Site::new(folder, &certificate, &text(&key_file), environment).with_workers(Some(1));
     haproxy::start(&site).unwrap()
@@ -189,7 +185,7 @@ fn haproxy_serves_many_connections_with_one_thread() {
         let bench = Bench::new().unwrap();
         for key in bench.keys(place, &KeyKind::ALL).unwrap() {
             eprintln!("{place:?} {}", key.kind.title());
-            let server = one_thread(&bench, &key, place, &key.environment);
+            let server = one_thread(&bench, &key, &key.environment);
             for version in ["-tls1_2", "-tls1_3"] {
                 let done = traffic::handshake(server.port, version, &bench.authority.certificate()).unwrap();
                 assert!(done.status.success(), "{version} {}", done.stderr);
@@ -213,7 +209,7 @@ fn haproxy_serves_many_connections_with_one_thread() {
 #[test]
 fn one_thread_of_haproxy_keeps_many_signatures_in_flight() {
     let (bench, key, socket, environment) = slow_partition();
-    let server = one_thread(&bench, &key, Place::Partition, &environment);
+    let server = one_thread(&bench, &key, &environment);
     let report = load(&bench, &server, 640).finish().unwrap();
     assert!(report.errors.is_empty(), "{:?}", report.errors);
     let most = socket.counts.most.load(Ordering::SeqCst);
@@ -223,7 +219,7 @@ fn one_thread_of_haproxy_keeps_many_signatures_in_flight() {
 #[test]
 fn clients_that_go_away_leave_nothing_behind() {
     let (bench, key, socket, environment) = slow_partition();
-    let server = one_thread(&bench, &key, Place::Partition, &environment);
+    let server = one_thread(&bench, &key, &environment);
     let worker = worker(&server);
     for round in 0..5 {
         let clients = load(&bench, &server, 1_000_000);
@@ -250,7 +246,7 @@ fn clients_that_go_away_leave_nothing_behind() {
 #[test]
 fn haproxy_reloads_under_load() {
     let (bench, key, socket, environment) = slow_partition();
-    let server = one_thread(&bench, &key, Place::Partition, &environment);
+    let server = one_thread(&bench, &key, &environment);
     let before = worker(&server);
     let clients = load(&bench, &server, 2000);
     for _ in 0..2 {
@@ -283,7 +279,7 @@ fn haproxy_reloads_under_load() {
 fn haproxy_ends_with_signatures_in_flight() {
     for _ in 0..3 {
         let (bench, key, socket, environment) = slow_partition();
-        let mut server = one_thread(&bench, &key, Place::Partition, &environment);
+        let mut server = one_thread(&bench, &key, &environment);
         let _clients = load(&bench, &server, 1_000_000);
         wait_for("signatures in flight", Duration::from_secs(10), || {
             ensure!(socket.in_flight() > 8, "{} in flight", socket.in_flight());

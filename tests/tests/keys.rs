@@ -81,6 +81,7 @@ impl<'a> Token<'a> {
                 let environment = token.environment(&bench.programs).unwrap();
                 Token { bench, softhsm: Some(token), environment }
             }
+            Place::Kryoptic => unreachable!("no test here uses it"),
         }
     }
 

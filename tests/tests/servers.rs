@@ -6,7 +6,7 @@ use anyhow::Result;
 use strongroom_demo::pki::{KeyKind, text};
 use strongroom_demo::server::{Server, Site};
 use strongroom_demo::{apache, nginx};
-use strongroom_tests::{Bench, Keys, Place, reference, traffic};
+use strongroom_tests::{Bench, Place, traffic};
 
 type Starter = fn(&Site) -> Result<Server>;
 
@@ -16,7 +16,7 @@ fn serves_every_kind(program: &str, start: Starter, place: Place) {
     for key in bench.keys(place, &KeyKind::TYPES).unwrap() {
         let name = format!("{program} {place:?} {}", key.kind.title());
         let certificate = key.certify(&bench).unwrap();
-        let named = if program == "nginx" { reference_to(&bench, &key, place) } else { key.uri.clone() };
+        let named = if program == "nginx" { text(&key.reference(&bench).unwrap()) } else { key.uri.clone() };
         let folder = |kind| bench.run.folder(&format!("{program}-{}-{kind}", key.kind.name())).unwrap();
         let foreground = Site::new(folder("foreground"), &certificate, &named, &key.environment);
         let daemon = Site { folder: folder("daemon"), ..foreground.clone() }.as_daemon();
@@ -26,17 +26,6 @@ fn serves_every_kind(program: &str, start: Starter, place: Place) {
                 let done = traffic::handshake(server.port, version, &bench.authority.certificate()).unwrap();
                 assert!(done.status.success(), "{name} {version}\n{}\n{}", done.stderr, server.errors());
             }
-        }
-    }
-}
-
-/// A reference file: by our own command, or, for somebody else's token, written by the test.
-fn reference_to(bench: &Bench, key: &Keys, place: Place) -> String {
-    match place {
-        Place::Partition => text(&bench.partition.reference(key.kind.name()).unwrap()),
-        Place::SoftHsm => {
-            let file = bench.run.path().join(format!("{}.softhsm.pem", key.kind.name()));
-            text(&reference::write(&key.uri, &file).unwrap())
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Log-ins: of this process, and what it knows of those of its parents and siblings.
 
 use std::sync::{MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
 
 use super::attempts::{Attempts, Refusal};
 use super::known_pins::KnownPins;
-use super::module::Module;
+use super::module::{self, Module};
 use super::session::Session;
 use super::slot::Slot;
 use super::{PrivateKey, TokenIdentity};
@@ -150,7 +152,7 @@ impl Slot {
                 "one more wrong PIN would lock it; log in once by hand, as with pkcs11-tool --login",
             ));
         }
-        match module.login(session.handle, user, pin) {
+        match login_when_possible(module, session, user, pin) {
             Ok(()) => {
                 attempt.taken();
                 known.add(&self.token, pin);
@@ -185,6 +187,31 @@ impl Slot {
 
     fn lock_login(&self) -> MutexGuard<'_, Login> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long a log-in is tried again at a token that is busy with others'.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// C_Login; again, after pauses, while the token has no room for it. A PIN is dear to check on purpose, and many workers that
+/// start at once log in at once.
+fn login_when_possible(
+    module: &Module,
+    session: &Session,
+    user: CK_USER_TYPE,
+    pin: &Secret,
+) -> module::Rv<()> {
+    let until = Instant::now() + BUSY;
+    // Not the same in processes that start together.
+    let mut pause = Duration::from_millis(20 + u64::from(std::process::id() % 16));
+    loop {
+        match module.login(session.handle, user, pin) {
+            Err(CKR_TOKEN_RESOURCE_EXCEEDED) if Instant::now() < until => {
+                thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(500));
+            }
+            done => return done,
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub fn stub() -> (&'static Stub, MutexGuard<'static, ()>) {
     stub.fail(0, 0);
     stub.limit_sessions(u64::MAX);
     stub.login(0, 0);
+    stub.remove(false);
+    stub.finalize(0);
     stub.most_in_flight();
     (stub, alone)
 }
@@ -83,6 +85,14 @@ impl Stub {
 
     pub fn restart(&self) {
         self.function::<extern "C" fn()>(c"stub_restart")();
+    }
+
+    pub fn remove(&self, away: bool) {
+        self.function::<extern "C" fn(u64)>(c"stub_remove")(away.into());
+    }
+
+    pub fn finalize(&self, how: u64) {
+        self.function::<extern "C" fn(u64)>(c"stub_finalize")(how);
     }
 
     pub fn signatures(&self) -> u64 {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::Result;
@@ -49,6 +49,15 @@ pub fn configure(site: &Site) -> Result<(PathBuf, u16)> {
 /// When it does not start: with what stunnel said.
 pub fn start(site: &Site) -> Result<Server> {
     let (file, port) = configure(site)?;
+    start_configured(site, &file, port)
+}
+
+/// Starts stunnel with a configuration that [`configure`] made, and that was changed since.
+///
+/// # Errors
+///
+/// When it does not start: with what stunnel said.
+pub fn start_configured(site: &Site, file: &Path, port: u16) -> Result<Server> {
     if is_root() {
         super::give_to_workers(&site.folder)?;
     }
