@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{
-    Pid, Signal, WaitOptions, kill_process, kill_process_group, set_child_subreaper, test_kill_process,
-    test_kill_process_group, waitpgid, waitpid,
+    Pid, Signal, WaitOptions, getpgid, kill_process, kill_process_group, set_child_subreaper,
+    test_kill_process, test_kill_process_group, waitpgid, waitpid,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -169,6 +169,10 @@ impl Process {
             .and_then(Pid::from_raw)
             .with_context(|| format!("{pid} is not a process id ({name})"))?;
         test_kill_process(pid).with_context(|| format!("{name} (process {pid:?}) is not running"))?;
+        if getpgid(Some(pid))? != pid {
+            // What its parent's group gets would reach it.
+            bail!("{name} (process {pid:?}) does not lead a group of its own");
+        }
         with_register(|register| register.groups.insert(pid.as_raw_nonzero().get()));
         Ok(Process { name: name.into(), pid, status: None, mine: true })
     }

@@ -103,6 +103,9 @@ impl Bench {
             Place::SoftHsm => {
                 SoftHsm::create(&self.run.folder("softhsm")?, TOKEN)?.environment(&self.programs)
             }
+            Place::Kryoptic => {
+                Kryoptic::create(&self.run.folder("kryoptic")?, TOKEN)?.environment(&self.programs)
+            }
         }
     }
 

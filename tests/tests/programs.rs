@@ -63,6 +63,12 @@ fn programs_serve_with_keys_in_softhsm() {
     serve(Place::SoftHsm);
 }
 
+#[test]
+#[ignore = "needs tests/kryoptic, which takes minutes to build"]
+fn programs_serve_with_keys_in_kryoptic() {
+    serve(Place::Kryoptic);
+}
+
 /// Starts each program, which must fail soon; what they say.
 fn refused(bench: &Bench, served: &Served, change: impl Fn(Site) -> Site) -> Vec<(&'static str, String)> {
     let said = MORE.map(|program| {
