@@ -119,6 +119,12 @@ fn without_a_uri_nothing_is_made() {
         let error = generate(&context, kind, &[(c"pkcs11_uri", c"file:/etc/passwd")], false).unwrap_err();
         assert!(error.contains("not a pkcs11: URI"), "{error}");
     }
+    unsafe {
+        let ctx = ffi::EVP_PKEY_CTX_new_from_name(context.0, c"EC".as_ptr(), OURS.as_ptr());
+        assert!(ffi::EVP_PKEY_paramgen_init(ctx) != 1);
+        last_error();
+        ffi::EVP_PKEY_CTX_free(ctx);
+    }
     assert_eq!(stub.generations(), before);
 }
 

@@ -179,6 +179,8 @@ pub unsafe extern "C" fn gen_init<K: Kind>(
         // SAFETY: libcrypto's pointer to our provider.
         let Some(provider) = (unsafe { Provider::from_context(provider) }) else { return ptr::null_mut() };
         if selection as u32 & OSSL_KEYMGMT_SELECT_KEYPAIR != OSSL_KEYMGMT_SELECT_KEYPAIR {
+            let why = "parameters without a key pair: OpenSSL's own provider makes them".into();
+            provider.core.raise(&Error::Unsupported(why));
             return ptr::null_mut();
         }
         let mut generation = Generation::new(provider.clone(), K::KIND);
