@@ -1,6 +1,7 @@
-/* A program that uses OpenSSL's digests as a library's user does: in parts, copied and forked in the middle.
+/* A program that uses OpenSSL's digests and MACs as a library's user does: in parts, copied and forked in the middle.
  *
  *     symmetric digest NAME PROPERTIES SIZE    hashes SIZE bytes
+ *     symmetric hmac DIGEST PROPERTIES SIZE    makes the HMAC of SIZE bytes
  *
  * Each result is a line: its name, and the bytes in hexadecimal or the last error. With OPENSSL_CONF in the environment, as any
  * program that uses OpenSSL. */
@@ -112,10 +113,61 @@ static int digest(const char *name, const char *properties, size_t size)
     return 0;
 }
 
+static void code(const char *name, EVP_MAC_CTX *context, const unsigned char *data, size_t from, size_t to)
+{
+    unsigned char bytes[EVP_MAX_MD_SIZE];
+    size_t size = 0;
+    int done = 1;
+    for (; done && from < to; from += PIECE)
+        done = EVP_MAC_update(context, data + from, to - from < PIECE ? to - from : PIECE);
+    done = done && EVP_MAC_final(context, bytes, &size, sizeof(bytes));
+    print(name, done, bytes, size);
+}
+
+static int hmac(const char *hash, const char *properties, size_t size)
+{
+    EVP_MAC *method = EVP_MAC_fetch(NULL, "HMAC", properties);
+    unsigned char *data = data_of(size), key[20] = "a key";
+    EVP_MAC_CTX *context = EVP_MAC_CTX_new(method), *copy;
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("digest", (char *)hash, 0), OSSL_PARAM_construct_end()};
+    size_t half = size / 2 / PIECE * PIECE;
+    if (!data || !EVP_MAC_init(context, key, sizeof(key), params))
+        return 1;
+    printf("sizes %zu %zu\n", EVP_MAC_CTX_get_mac_size(context), EVP_MAC_CTX_get_block_size(context));
+    for (size_t at = 0; at < half; at += PIECE)
+        if (!EVP_MAC_update(context, data + at, PIECE))
+            return 1;
+    ERR_clear_error();
+    copy = EVP_MAC_CTX_dup(context);
+    if (!copy)
+        print("copy", 0, NULL, 0);
+    pid_t child = fork();
+    if (child == 0) {
+        code("child", context, data, half, size);
+        EVP_MAC_CTX_free(context);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    code("parts", context, data, half, size);
+    if (copy)
+        code("copy", copy, data, half, size);
+    /* The same key again. */
+    if (!EVP_MAC_init(context, NULL, 0, NULL))
+        return 1;
+    code("again", context, data, 0, size);
+    EVP_MAC_CTX_free(context);
+    EVP_MAC_CTX_free(copy);
+    EVP_MAC_free(method);
+    free(data);
+    return 0;
+}
+
 int main(int count, char **arguments)
 {
     if (count == 5 && !strcmp(arguments[1], "digest"))
         return digest(arguments[2], arguments[3], strtoul(arguments[4], NULL, 10));
-    fprintf(stderr, "symmetric digest NAME PROPERTIES SIZE\n");
+    if (count == 5 && !strcmp(arguments[1], "hmac"))
+        return hmac(arguments[2], arguments[3], strtoul(arguments[4], NULL, 10));
+    fprintf(stderr, "symmetric digest|hmac NAME PROPERTIES SIZE\n");
     return 2;
 }

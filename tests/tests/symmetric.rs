@@ -20,6 +20,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// More than what goes to the token in one call, in bytes.
 const LONG: &str = "300000";
 
+/// `strongroom-operations`.
+const OPERATIONS: &str = "digest kdf mac";
+
 /// A token, and the program that uses it.
 struct Token {
     run: RunFolder,
@@ -40,7 +43,7 @@ impl Token {
             let token = SoftHsm::create(&run.folder("softhsm").unwrap(), TOKEN).unwrap();
             token.environment(programs).unwrap()
         })
-        .offering("digest kdf")
+        .offering(OPERATIONS)
     }
 
     /// kryoptic, where tests/kryoptic has put it.
@@ -62,7 +65,7 @@ impl Token {
             openssl_configuration(programs, &module, None, &file).unwrap();
             environment.with("OPENSSL_CONF", file)
         })
-        .offering("digest kdf")
+        .offering(OPERATIONS)
     }
 
     /// With this `strongroom-operations`.
@@ -170,7 +173,7 @@ fn who_does_not_ask_gets_openssls_own() {
     // Without the setting there is nothing to ask for.
     let file = text(&PathBuf::from(token.environment.value("OPENSSL_CONF").unwrap()));
     let offered = fs::read_to_string(&file).unwrap();
-    fs::write(&file, offered.replace("digest kdf", "kdf")).unwrap();
+    fs::write(&file, offered.replace(OPERATIONS, "kdf")).unwrap();
     assert!(!asked(&logged, "-propquery ?provider=strongroom"));
     assert!(token.openssl("dgst -sha256 -propquery provider=strongroom {}", &["/dev/null"]).is_err());
     // SoftHSM2 hashes with the same libcrypto.
@@ -228,4 +231,62 @@ fn a_token_without_hkdf_says_so() {
     let token = Token::softhsm();
     let error = token.derive(RFC_5869).unwrap_err();
     assert!(error.contains("HKDF in a token: no token has mechanism 0x402a"), "{error}");
+}
+
+/// Codes as OpenSSL makes them, with short and long keys and data.
+fn codes(token: &Token, hashes: &[&str]) {
+    let long = token.run.path().join("long");
+    fs::write(&long, vec![7; 300_000]).unwrap();
+    let mut options: Vec<String> = Vec::new();
+    for hash in hashes {
+        for key in ["00".to_owned(), "0b".repeat(20), "aa".repeat(131)] {
+            options.push(format!("-digest {hash} -macopt hexkey:{key} HMAC"));
+        }
+        let of = |provider: &str, size: &str| {
+            token.program(&["hmac", hash, &format!("provider={provider}"), size])
+        };
+        assert_eq!(of("strongroom", "5000"), of("default", "5000"), "{hash}");
+    }
+    for (cipher, size) in [("AES-128-CBC", 16), ("AES-192-CBC", 24), ("AES-256-CBC", 32)] {
+        options.push(format!("-cipher {cipher} -macopt hexkey:{} CMAC", "2b".repeat(size)));
+    }
+    for options in options {
+        for file in ["/dev/null", "/etc/passwd", &text(&long)] {
+            let theirs =
+                run_openssl(&Environment::plain(), &format!("mac -in {{}} {options}"), &[file]).unwrap();
+            let ours = format!("mac -propquery provider=strongroom -in {{}} {options}");
+            assert_eq!(token.openssl(&ours, &[file]).unwrap(), theirs, "{options} {file}");
+        }
+    }
+    let ours = token.program(&["hmac", "SHA256", "provider=strongroom", LONG]);
+    assert!(
+        ours.contains("child C_SignUpdate on token \"tls\": CKR_SESSION_CLOSED; the process forked"),
+        "{ours}"
+    );
+    assert!(ours.contains("copy a copy of a MAC that has begun in the token"), "{ours}");
+    let theirs = token.program(&["hmac", "SHA256", "provider=default", LONG]);
+    for line in ["parts ", "again "] {
+        let of = |text: &str| text.lines().find(|found| found.starts_with(line)).map(str::to_owned);
+        assert!(of(&ours).is_some() && of(&ours) == of(&theirs), "{ours}{theirs}");
+    }
+    for wrong in [
+        "-macopt hexkey:00 HMAC",
+        "-digest SHA256 HMAC",
+        "-cipher AES-128-CBC -macopt hexkey:00 CMAC",
+        "-cipher AES-128-CTR -macopt hexkey:00112233445566778899aabbccddeeff CMAC",
+    ] {
+        let ours = format!("mac -propquery provider=strongroom -in /dev/null {wrong}");
+        assert!(token.openssl(&ours, &[]).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn softhsm_makes_codes() {
+    codes(&Token::softhsm(), &["SHA1", "SHA256", "SHA512"]);
+}
+
+#[test]
+#[ignore = "needs tests/kryoptic, which takes minutes to build"]
+fn kryoptic_makes_codes() {
+    codes(&Token::kryoptic(), &["SHA1", "SHA224", "SHA384", "SHA512-256", "SHA3-256"]);
 }

@@ -19,7 +19,7 @@ use crate::provider::Provider;
 use crate::token::{DigestInParts, Functions};
 
 /// How much data is collected before it goes to the token part by part, in bytes.
-const COLLECTED: usize = 64 << 10;
+pub const COLLECTED: usize = 64 << 10;
 
 /// One digest as OpenSSL knows it.
 struct Facts {
@@ -46,6 +46,12 @@ const FACTS: [Facts; 11] = [
 
 const fn facts(hash: Hash, names: &'static CStr, block: c_int) -> Facts {
     Facts { hash, names, block }
+}
+
+/// The size of the blocks of a hash, in bytes.
+pub fn block_size(hash: Hash) -> Option<usize> {
+    let facts = FACTS.iter().find(|facts| facts.hash == hash)?;
+    usize::try_from(facts.block).ok()
 }
 
 /// The digests.

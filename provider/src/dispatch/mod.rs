@@ -10,6 +10,7 @@ pub mod encoder;
 pub mod kdf;
 pub mod key_exchange;
 pub mod keymgmt;
+pub mod mac;
 pub mod provider;
 pub mod random;
 pub mod rsa_decryption;

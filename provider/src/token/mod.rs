@@ -14,7 +14,7 @@
 //! - [`generate`](Tokens::generate): a new key pair;
 //! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
 //!   [`decrypt`](Tokens::decrypt) and [`derive`](Tokens::derive);
-//! - [`random`](mod@random): random bytes; [`digest`](Tokens::digest) and [`hkdf`](Tokens::hkdf): digests and HKDF;
+//! - [`random`](mod@random): random bytes; [`digest`](Tokens::digest) and [`hkdf`](Tokens::hkdf), [`mac`](Tokens::mac): what takes no key pair;
 //! - [`in_parts`]: a session that such an operation keeps between its parts; [`secret`]: a secret in the token while one needs it.
 
 mod attempts;
@@ -35,6 +35,7 @@ mod kind;
 mod known_pins;
 mod library;
 mod login;
+mod mac;
 mod message;
 mod module;
 mod process;
@@ -54,6 +55,7 @@ pub use find::{Object, Wanted, ambiguous};
 pub use generate::NewPair;
 pub use key_derivation::Hkdf;
 pub use kind::{Functions, KeyKind, Kind, Table, Use, kinds};
+pub use mac::{Mac, MacInParts};
 pub use message::MessageOptions;
 pub use sign::Mechanism;
 

@@ -47,15 +47,29 @@ impl Module {
         secret: &[u8],
         operation: impl FnOnce(CK_OBJECT_HANDLE) -> Result<T>,
     ) -> Result<T> {
+        let object = self.secret(session, slot, kind, uses, secret)?;
+        let done = operation(object);
+        self.destroy_object(session, object);
+        done
+    }
+
+    /// Makes the session object for [`with_secret`](Self::with_secret), which goes with the session.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Token`] if the token does not take the secret.
+    pub fn secret(
+        &self,
+        session: CK_SESSION_HANDLE,
+        slot: &Slot,
+        kind: CK_KEY_TYPE,
+        uses: &[CK_ATTRIBUTE_TYPE],
+        secret: &[u8],
+    ) -> Result<CK_OBJECT_HANDLE> {
         let mut template = session_object(kind).and_flag(CKA_PRIVATE, false).and(CKA_VALUE, secret);
         for usage in uses {
             template = template.and_flag(*usage, true);
         }
-        let object = self
-            .create_object(session, &template)
-            .map_err(|rv| Error::token("C_CreateObject", slot.name(), rv))?;
-        let done = operation(object);
-        self.destroy_object(session, object);
-        done
+        self.create_object(session, &template).map_err(|rv| Error::token("C_CreateObject", slot.name(), rv))
     }
 }

@@ -1,4 +1,4 @@
-//! Digests (PKCS#11 2.40, section 5.10), and the state of what is done in several parts (5.6).
+//! Digests and signatures in several parts (PKCS#11 2.40, sections 5.10 and 5.11), and the state of what is done in several parts (5.6).
 
 use std::ptr;
 
@@ -55,6 +55,20 @@ impl Module {
         // SAFETY: the module writes at most `size` bytes.
         unsafe { call!(self, C_DigestFinal, session, digest.as_mut_ptr(), &mut size) }?;
         Ok((size as usize).min(digest.len()))
+    }
+
+    /// C_SignUpdate.
+    pub fn sign_update(&self, session: CK_SESSION_HANDLE, data: &[u8]) -> Rv<()> {
+        // SAFETY: the module reads the data for its length only.
+        unsafe { call!(self, C_SignUpdate, session, readable(data), data.len() as CK_ULONG) }
+    }
+
+    /// C_SignFinal into `signature`; returns its size in bytes.
+    pub fn sign_final(&self, session: CK_SESSION_HANDLE, signature: &mut [u8]) -> Rv<usize> {
+        let mut size = signature.len() as CK_ULONG;
+        // SAFETY: the module writes at most `size` bytes.
+        unsafe { call!(self, C_SignFinal, session, signature.as_mut_ptr(), &mut size) }?;
+        Ok((size as usize).min(signature.len()))
     }
 
     /// C_GetOperationState.

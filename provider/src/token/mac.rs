@@ -1,0 +1,149 @@
+//! Message authentication codes computed in a token.
+
+use cryptoki_sys::*;
+use zeroize::Zeroizing;
+
+use super::Tokens;
+use super::in_parts::InParts;
+use super::module::Module;
+use super::slot::Slot;
+use crate::error::{Error, Result};
+use crate::openssl::Hash;
+
+/// How a code is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mac {
+    /// HMAC (RFC 2104).
+    Hmac(Hash),
+    /// CMAC with AES (NIST SP 800-38B).
+    AesCmac,
+}
+
+/// A code over data that comes in several parts. The key is in the token as long as its session.
+pub struct MacInParts(InParts);
+
+impl Mac {
+    /// The code's size in bytes.
+    pub fn size(self) -> usize {
+        match self {
+            Mac::Hmac(hash) => hash.size(),
+            Mac::AesCmac => 16,
+        }
+    }
+
+    fn mechanism(self) -> Result<CK_MECHANISM_TYPE> {
+        Ok(match self {
+            Mac::AesCmac => CKM_AES_CMAC,
+            Mac::Hmac(hash) => match hash {
+                Hash::Sha1 => CKM_SHA_1_HMAC,
+                Hash::Sha224 => CKM_SHA224_HMAC,
+                Hash::Sha256 => CKM_SHA256_HMAC,
+                Hash::Sha384 => CKM_SHA384_HMAC,
+                Hash::Sha512 => CKM_SHA512_HMAC,
+                Hash::Sha512_224 => CKM_SHA512_224_HMAC,
+                Hash::Sha512_256 => CKM_SHA512_256_HMAC,
+                Hash::Sha3_224 => CKM_SHA3_224_HMAC,
+                Hash::Sha3_256 => CKM_SHA3_256_HMAC,
+                Hash::Sha3_384 => CKM_SHA3_384_HMAC,
+                Hash::Sha3_512 => CKM_SHA3_512_HMAC,
+                Hash::Md5Sha1 | Hash::Ripemd160 => {
+                    return Err(Error::Unsupported(format!("HMAC with {hash:?} is not computed in a token")));
+                }
+            },
+        })
+    }
+
+    fn key_type(self) -> CK_KEY_TYPE {
+        match self {
+            Mac::Hmac(_) => CKK_GENERIC_SECRET,
+            Mac::AesCmac => CKK_AES,
+        }
+    }
+
+    /// The key as tokens take it. HMAC puts zeros after one that is shorter than the hash's block, and some tokens want one as long as the
+    /// hash: zeros up to there change nothing.
+    fn padded(self, key: &[u8]) -> Zeroizing<Vec<u8>> {
+        let length = match self {
+            Mac::Hmac(hash) => key.len().max(hash.size()),
+            Mac::AesCmac => key.len(),
+        };
+        let mut padded = Zeroizing::new(Vec::with_capacity(length));
+        padded.extend_from_slice(key);
+        padded.resize(length, 0);
+        padded
+    }
+
+    fn name(self) -> String {
+        match self {
+            Mac::Hmac(hash) => format!("HMAC with {} in a token", hash.name().to_string_lossy()),
+            Mac::AesCmac => "CMAC with AES in a token".into(),
+        }
+    }
+
+    /// C_SignInit.
+    fn init(
+        self,
+        module: &Module,
+        session: CK_SESSION_HANDLE,
+        slot: &Slot,
+        key: CK_OBJECT_HANDLE,
+    ) -> Result<()> {
+        let mechanism = self.mechanism()?;
+        module
+            .sign_init(session, mechanism, &mut (), key)
+            .map_err(|rv| Error::token("C_SignInit", slot.name(), rv))
+    }
+}
+
+impl Tokens {
+    /// Computes the code of `data` into `code`; returns its size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_mechanism`](Self::with_mechanism), with the token's own.
+    pub fn mac(&self, mac: Mac, key: &[u8], data: &[u8], code: &mut [u8]) -> Result<usize> {
+        let key = mac.padded(key);
+        self.with_mechanism(mac.mechanism()?, &mac.name(), |module, session, slot| {
+            module.with_secret(session, slot, mac.key_type(), &[CKA_SIGN], &key, |object| {
+                mac.init(module, session, slot, object)?;
+                module.sign(session, data, code).map_err(|rv| Error::token("C_Sign", slot.name(), rv))
+            })
+        })
+    }
+
+    /// Begins a code of data of which `first` is the first part.
+    ///
+    /// # Errors
+    ///
+    /// As [`mac`](Self::mac).
+    pub fn mac_in_parts(&self, mac: Mac, key: &[u8], first: &[u8]) -> Result<MacInParts> {
+        let key = mac.padded(key);
+        self.begin_in_parts(mac.mechanism()?, &mac.name(), |module, session, slot| {
+            // The object goes with the session: tokens need not remember a key that is destroyed.
+            let object = module.secret(session, slot, mac.key_type(), &[CKA_SIGN], &key)?;
+            mac.init(module, session, slot, object)?;
+            module.sign_update(session, first).map_err(|rv| Error::token("C_SignUpdate", slot.name(), rv))
+        })
+        .map(MacInParts)
+    }
+}
+
+impl MacInParts {
+    /// Adds data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Token`]; the code cannot be continued then.
+    pub fn update(&self, data: &[u8]) -> Result<()> {
+        self.0.next("C_SignUpdate", |module, session| module.sign_update(session, data))
+    }
+
+    /// Ends the code, in `code`; returns its size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Token`].
+    pub fn finish(self, code: &mut [u8]) -> Result<usize> {
+        self.0.next("C_SignFinal", |module, session| module.sign_final(session, code))
+    }
+}
