@@ -46,6 +46,9 @@ static int core_get_params(const OSSL_CORE_HANDLE *handle, OSSL_PARAM params[])
             value = module;
         if (strcmp(params->key, "pkcs11-module-token-pin") == 0)
             value = pin;
+        /* Everything that is offered if it is asked for. */
+        if (strcmp(params->key, "strongroom-operations") == 0)
+            value = "digest kdf";
         if (value != NULL && params->data_type == OSSL_PARAM_UTF8_PTR)
             *(const char **)params->data = value;
     }
@@ -164,6 +167,32 @@ static const struct shape shapes[] = {
     {0, OSSL_FUNC_PROVIDER_GET_CAPABILITIES, "nvqba"},
     {0, OSSL_FUNC_PROVIDER_SELF_TEST, "nv"},
     {0, 1032, "nvsons"},
+
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_NEWCTX, "xv"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_INIT, "ncp"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_UPDATE, "ncin"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_FINAL, "ncolz"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_DIGEST, "nvinolz"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_FREECTX, "fc"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_DUPCTX, "xc"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_GET_PARAMS, "nP"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_SET_CTX_PARAMS, "ncp"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_GET_CTX_PARAMS, "ncP"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_GETTABLE_PARAMS, "tv"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_SETTABLE_CTX_PARAMS, "tcv"},
+    {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_GETTABLE_CTX_PARAMS, "tcv"},
+
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_NEWCTX, "xv"},
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_DUPCTX, "xc"},
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_FREECTX, "fc"},
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_RESET, "nc"},
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_DERIVE, "nconp"},
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_GETTABLE_PARAMS, "tv"},
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_GETTABLE_CTX_PARAMS, "tcv"},
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_SETTABLE_CTX_PARAMS, "tcv"},
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_GET_PARAMS, "nP"},
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_GET_CTX_PARAMS, "ncP"},
+    {OSSL_OP_KDF, OSSL_FUNC_KDF_SET_CTX_PARAMS, "ncp"},
 
     {OSSL_OP_RAND, OSSL_FUNC_RAND_NEWCTX, "xvaa"},
     {OSSL_OP_RAND, OSSL_FUNC_RAND_FREECTX, "fc"},
@@ -381,6 +410,7 @@ static const char *const keys[] = {
     "tls-client-version", "tls-negotiated-version", "implicit-rejection", "cofactor", "kdf-type", "kdf-digest", "kdf-outlen", "kdf-ukm",
     "pad", "message-encoding", "deterministic", "mu", "test-entropy", "state", "strength", "max_request", "priv", "save-parameters",
     "type", "data-type", "reference", "data", "cipher", "input-type", "verify-message", "sign-check", "distid", "fips-indicator",
+    "key", "info", "salt", "mode", "mac", "size", "blocksize", "xof", "algid-absent", "prefix", "label",
 };
 #define VARIANTS 16
 static OSSL_PARAM lists[VARIANTS][COUNT(keys) + 1];
@@ -538,6 +568,8 @@ static int freer(int operation)
 {
     switch (operation) {
     case OSSL_OP_KEYMGMT: return OSSL_FUNC_KEYMGMT_GEN_CLEANUP;
+    case OSSL_OP_DIGEST: return OSSL_FUNC_DIGEST_FREECTX;
+    case OSSL_OP_KDF: return OSSL_FUNC_KDF_FREECTX;
     case OSSL_OP_KEYEXCH: return OSSL_FUNC_KEYEXCH_FREECTX;
     case OSSL_OP_SIGNATURE: return OSSL_FUNC_SIGNATURE_FREECTX;
     case OSSL_OP_ASYM_CIPHER: return OSSL_FUNC_ASYM_CIPHER_FREECTX;
@@ -759,7 +791,8 @@ static void attack_table(int operation, const char *names, const OSSL_DISPATCH *
         if (strchr(shape_of(operation, entry->function_id), 'c') != NULL)
             for (const OSSL_DISPATCH *init = table; init->function_id != 0; init++) {
                 const char *shape = shape_of(operation, init->function_id);
-                if (strcmp(shape, "nckp") == 0 || strcmp(shape, "ncqkp") == 0)
+                int is_digest = operation == OSSL_OP_DIGEST && init->function_id == OSSL_FUNC_DIGEST_INIT;
+                if (strcmp(shape, "nckp") == 0 || strcmp(shape, "ncqkp") == 0 || is_digest)
                     attack(operation, table, entry, init, key, pairs);
             }
     }
@@ -800,7 +833,8 @@ int main(int argc, char **argv)
         for (int operation = 1; operation < 64; operation++)
             for (const OSSL_ALGORITHM *list = query(operation); list != NULL && list->algorithm_names != NULL; list++) {
                 /* The store and the decoders once; others for each key, with a key of another type too: with the first. */
-                if (at > 5 && (operation == OSSL_OP_STORE || operation == OSSL_OP_DECODER || operation == OSSL_OP_RAND))
+                if (at > 5 && operation != OSSL_OP_KEYMGMT && operation != OSSL_OP_KEYEXCH && operation != OSSL_OP_SIGNATURE
+                    && operation != OSSL_OP_ASYM_CIPHER && operation != OSSL_OP_ENCODER)
                     continue;
                 if (at > 5 && !has_name(list->algorithm_names, loaded.type)
                     && !(operation == OSSL_OP_SIGNATURE && strncmp(list->algorithm_names, "EC", 2) == 0 && loaded.type[1] == 'C'))
