@@ -19,6 +19,11 @@ pub trait Outcome {
 /// Runs the body of a function that libcrypto calls. A panic in it becomes `failure` and an entry on the error queue, and the
 /// process lives.
 pub fn fence<T: Outcome, F: FnOnce() -> T>(failure: T, body: F) -> T {
+    fence_as::<F, T>(failure, body)
+}
+
+/// As [`fence`], in the name of the function that the closure `Named` is in: where one function runs the bodies of others.
+pub fn fence_as<Named, T: Outcome>(failure: T, body: impl FnOnce() -> T) -> T {
     let call = trace::enter();
     let result = guarded(|| {
         #[cfg(debug_assertions)]
@@ -26,11 +31,11 @@ pub fn fence<T: Outcome, F: FnOnce() -> T>(failure: T, body: F) -> T {
         body()
     })
     .unwrap_or_else(|| {
-        raise(function(type_name::<F>()));
+        raise(function(type_name::<Named>()));
         failure
     });
     if let Some(call) = call {
-        call.leave(function(type_name::<F>()), result.words());
+        call.leave(function(type_name::<Named>()), result.words());
     }
     result
 }

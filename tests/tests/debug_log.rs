@@ -44,7 +44,7 @@ fn the_log_tells_each_call_and_no_secret() {
         ("store::open", "an object"),
         ("store::load", "1 pkcs11:token=locked;object=web"),
         ("keymgmt::load", "an object"),
-        ("signature::produce", "1 pkcs11:token=locked;object=web"),
+        ("signature::digest_sign_final", "1 pkcs11:token=locked;object=web"),
     ] {
         let found = lines(&told, &format!(" {call} "));
         assert!(found.iter().any(|line| line.contains(outcome)), "{call} {outcome}:\n{told}");

@@ -15,7 +15,7 @@ use super::scheme::{MAX_SIGNATURE, Salt, Scheme};
 use super::{Algorithms, MAX_LIST, share, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
-use crate::fence::fence;
+use crate::fence::{fence, fence_as};
 use crate::key::Key;
 use crate::openssl::{Digest, MAX_DIGEST};
 use crate::params::{Answers, Descriptions, END, Params, describe};
@@ -199,8 +199,18 @@ unsafe fn context<'a>(context: *mut c_void) -> Option<&'a mut Context> {
 /// # Safety
 ///
 /// As [`context`].
-unsafe fn with(pointer: *mut c_void, operation: impl FnOnce(&mut Context) -> Result<()>) -> c_int {
-    fence(0, || {
+unsafe fn with<F: FnOnce(&mut Context) -> Result<()>>(pointer: *mut c_void, operation: F) -> c_int {
+    // SAFETY: by the contract.
+    unsafe { with_as::<F>(pointer, operation) }
+}
+
+/// As [`with`], in the name of the function that the closure `Named` is in.
+///
+/// # Safety
+///
+/// As [`context`].
+unsafe fn with_as<Named>(pointer: *mut c_void, operation: impl FnOnce(&mut Context) -> Result<()>) -> c_int {
+    fence_as::<Named, _>(0, || {
         // SAFETY: by the contract.
         let Some(context) = (unsafe { context(pointer) }) else { return 0 };
         let result = operation(context);
@@ -378,16 +388,16 @@ unsafe extern "C" fn digest_verify_init(
 /// # Safety
 ///
 /// `pointer` as [`context`]; `length` can be written; `buffer` is null or can be written for `size` bytes.
-unsafe fn produce(
+unsafe fn produce<M: FnOnce(&mut Context, &mut [u8]) -> Result<usize>>(
     pointer: *mut c_void,
     buffer: *mut c_uchar,
     length: *mut usize,
     size: usize,
-    make: impl FnOnce(&mut Context, &mut [u8]) -> Result<usize>,
+    make: M,
 ) -> c_int {
     // SAFETY: by the contract, for each.
     unsafe {
-        with(pointer, |context| {
+        with_as::<M>(pointer, |context| {
             let Some(length) = pointer::reference_mut(length) else {
                 return Err(Error::Unsupported("a signature without a place for its length".into()));
             };
@@ -463,7 +473,7 @@ unsafe extern "C" fn digest_sign_final(
     size: usize,
 ) -> c_int {
     // SAFETY: as above.
-    unsafe { produce(context, signature, length, size, Context::sign_digest) }
+    unsafe { produce(context, signature, length, size, |context, out| context.sign_digest(out)) }
 }
 
 unsafe extern "C" fn digest_sign(
