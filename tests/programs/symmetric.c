@@ -1,7 +1,8 @@
-/* A program that uses OpenSSL's digests and MACs as a library's user does: in parts, copied and forked in the middle.
+/* A program that uses OpenSSL's digests, MACs and ciphers as a library's user does: in parts, copied and forked in the middle.
  *
  *     symmetric digest NAME PROPERTIES SIZE    hashes SIZE bytes
  *     symmetric hmac DIGEST PROPERTIES SIZE    makes the HMAC of SIZE bytes
+ *     symmetric cipher NAME PROPERTIES SIZE    encrypts SIZE bytes, and decrypts them
  *
  * Each result is a line: its name, and the bytes in hexadecimal or the last error. With OPENSSL_CONF in the environment, as any
  * program that uses OpenSSL. */
@@ -162,12 +163,114 @@ static int hmac(const char *hash, const char *properties, size_t size)
     return 0;
 }
 
+/* Encrypts or decrypts where the data lies, from `from` on; the number of bytes at `out` afterwards, or -1. */
+static long crypt_in_place(EVP_CIPHER_CTX *context, unsigned char *out, long made, unsigned char *data, size_t from, size_t to)
+{
+    int size = 0;
+    for (; from < to; from += PIECE) {
+        unsigned char piece[PIECE + 2 * EVP_MAX_BLOCK_LENGTH];
+        int length = (int)(to - from < PIECE ? to - from : PIECE);
+        memcpy(piece, data + from, length);
+        /* Over itself, where nothing of an earlier piece comes out before it. */
+        int in_place = EVP_CIPHER_CTX_get_block_size(context) == 1;
+        if (!EVP_CipherUpdate(context, in_place ? piece : out + made, &size, piece, length))
+            return -1;
+        if (in_place)
+            memcpy(out + made, piece, size);
+        made += size;
+    }
+    if (!EVP_CipherFinal_ex(context, out + made, &size))
+        return -1;
+    return made + size;
+}
+
+static void encrypted(const char *name, EVP_CIPHER_CTX *context, long made, unsigned char *data, size_t half, size_t size,
+                      const unsigned char *begun)
+{
+    unsigned char *out = malloc(size + 2 * EVP_MAX_BLOCK_LENGTH), digest[EVP_MAX_MD_SIZE];
+    unsigned int length = 0;
+    memcpy(out, begun, made);
+    long total = crypt_in_place(context, out, made, data, half, size);
+    int done = total >= 0 && EVP_Digest(out, total, digest, &length, EVP_sha256(), NULL);
+    print(name, done, digest, length);
+    free(out);
+}
+
+static int cipher(const char *name, const char *properties, size_t size)
+{
+    EVP_CIPHER *method = EVP_CIPHER_fetch(NULL, name, properties);
+    unsigned char *data = data_of(size), *out = malloc(size + 32), *back = malloc(size + 32), key[32] = "a key", iv[16];
+    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new(), *copy = EVP_CIPHER_CTX_new();
+    size_t half = size / 3;
+    int made = 0;
+    /* A counter that begins again at 0 after three blocks. */
+    memset(iv, 0xff, sizeof(iv));
+    iv[15] = 0xfd;
+    if (!method || !EVP_CipherInit_ex2(context, method, key, iv, 1, NULL))
+        return 1;
+    printf("sizes %d %d %d %lu\n", EVP_CIPHER_get_key_length(method), EVP_CIPHER_get_iv_length(method),
+           EVP_CIPHER_get_block_size(method), EVP_CIPHER_get_flags(method));
+    if (!EVP_CipherUpdate(context, out, &made, data, (int)half) || !EVP_CIPHER_CTX_copy(copy, context))
+        return 1;
+    unsigned char now[16] = {0};
+    int known = EVP_CIPHER_CTX_get_updated_iv(context, now, sizeof(now));
+    int num = EVP_CIPHER_CTX_get_num(context);
+    printf("num %d\n", num);
+    if (num == 0 || EVP_CIPHER_get_mode(method) == EVP_CIPH_CTR_MODE)
+        print("iv", known, now, (size_t)EVP_CIPHER_get_iv_length(method));
+    pid_t child = fork();
+    if (child == 0) {
+        encrypted("child", context, made, data, half, size, out);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    encrypted("copy", copy, made, data, half, size, out);
+    encrypted("parts", context, made, data, half, size, out);
+    /* The same key and vector again, and back. */
+    if (!EVP_CipherInit_ex2(context, NULL, NULL, NULL, 1, NULL))
+        return 1;
+    encrypted("again", context, 0, data, 0, size, out);
+    long total = 0, length = -1;
+    if (EVP_CipherInit_ex2(context, NULL, NULL, iv, 1, NULL))
+        total = crypt_in_place(context, out, 0, data, 0, size);
+    if (total >= 0 && EVP_CipherInit_ex2(context, NULL, key, iv, 0, NULL))
+        length = crypt_in_place(context, back, 0, out, 0, total);
+    printf("back %ld %d\n", length, length == (long)size && !memcmp(back, data, size));
+    /* Without padding only whole blocks. */
+    if (!EVP_CipherInit_ex2(context, NULL, key, iv, 1, NULL) || !EVP_CIPHER_CTX_set_padding(context, 0))
+        return 1;
+    total = crypt_in_place(context, out, 0, data, 0, size);
+    printf("bare %ld\n", total);
+    /* Whole blocks at once. */
+    if (!EVP_CipherInit_ex2(context, NULL, key, iv, 1, NULL))
+        return 1;
+    int whole = size >= 32 ? 32 : 0;
+    if (whole)
+        print("once", EVP_Cipher(context, out, data, whole) > 0, out, whole);
+    /* What was changed on its way. */
+    if (EVP_CIPHER_get_block_size(method) > 1) {
+        if (!EVP_CipherInit_ex2(context, method, key, iv, 0, NULL) || !EVP_CIPHER_CTX_set_padding(context, 1))
+            return 1;
+        memset(out, 7, 32);
+        printf("changed %ld\n", crypt_in_place(context, back, 0, out, 0, 32));
+    }
+    EVP_CIPHER_CTX_free(context);
+    EVP_CIPHER_CTX_free(copy);
+    EVP_CIPHER_free(method);
+    free(data);
+    free(out);
+    free(back);
+    return 0;
+}
+
 int main(int count, char **arguments)
 {
     if (count == 5 && !strcmp(arguments[1], "digest"))
         return digest(arguments[2], arguments[3], strtoul(arguments[4], NULL, 10));
     if (count == 5 && !strcmp(arguments[1], "hmac"))
         return hmac(arguments[2], arguments[3], strtoul(arguments[4], NULL, 10));
-    fprintf(stderr, "symmetric digest|hmac NAME PROPERTIES SIZE\n");
+    if (count == 5 && !strcmp(arguments[1], "cipher"))
+        return cipher(arguments[2], arguments[3], strtoul(arguments[4], NULL, 10));
+    fprintf(stderr, "symmetric digest|hmac|cipher NAME PROPERTIES SIZE\n");
     return 2;
 }

@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LONG: &str = "300000";
 
 /// `strongroom-operations`.
-const OPERATIONS: &str = "digest kdf mac";
+const OPERATIONS: &str = "digest kdf mac cipher";
 
 /// A token, and the program that uses it.
 struct Token {
@@ -289,4 +289,42 @@ fn softhsm_makes_codes() {
 #[ignore = "needs tests/kryoptic, which takes minutes to build"]
 fn kryoptic_makes_codes() {
     codes(&Token::kryoptic(), &["SHA1", "SHA224", "SHA384", "SHA512-256", "SHA3-256"]);
+}
+
+/// AES as OpenSSL does it, in pieces, copied and forked.
+fn ciphers(token: &Token, modes: &[&str]) {
+    for mode in modes {
+        for (key, sizes) in
+            [("128", &["0", "5", "48"][..]), ("192", &["1001", "2002"]), ("256", &["16", "100003"])]
+        {
+            let name = format!("AES-{key}-{mode}");
+            for size in sizes {
+                let of =
+                    |provider: &str| token.program(&["cipher", &name, &format!("provider={provider}"), size]);
+                let (ours, theirs) = (of("strongroom"), of("default"));
+                assert_eq!(ours, theirs, "{name} {size}");
+                assert!(ours.contains(&format!("back {size} 1\n")), "{ours}");
+            }
+        }
+    }
+}
+
+#[test]
+fn softhsm_encrypts() {
+    let token = Token::softhsm();
+    ciphers(&token, &["ECB", "CBC", "CTR"]);
+    let key = "00".repeat(16);
+    let error = token
+        .openssl(
+            "enc -aes-128-cfb -K {} -iv {} -propquery provider=strongroom -in /etc/passwd",
+            &[&key, &key],
+        )
+        .unwrap_err();
+    assert!(error.contains("AES in mode Cfb in a token: no token has mechanism 0x2107"), "{error}");
+}
+
+#[test]
+#[ignore = "needs tests/kryoptic, which takes minutes to build"]
+fn kryoptic_encrypts() {
+    ciphers(&Token::kryoptic(), &["ECB", "CBC", "CTR", "CFB", "OFB"]);
 }

@@ -4,6 +4,7 @@
 //! arguments into Rust's and an error into an entry on the queue and the failure value.
 
 pub mod asym_cipher;
+pub mod cipher;
 pub mod decoder;
 pub mod digest;
 pub mod encoder;

@@ -4,8 +4,8 @@ use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
 use super::{
-    asym_cipher, decoder, digest, encoder, kdf, key_exchange, keymgmt, mac, properties, random, signature,
-    store, table,
+    asym_cipher, cipher, decoder, digest, encoder, kdf, key_exchange, keymgmt, mac, properties, random,
+    signature, store, table,
 };
 use crate::bindings::*;
 use crate::error::REASONS;
@@ -84,6 +84,7 @@ unsafe extern "C" fn query_operation(
             OSSL_OP_DIGEST => digest::ALGORITHMS.as_ptr(),
             OSSL_OP_KDF => kdf::ALGORITHMS.as_ptr(),
             OSSL_OP_MAC => mac::ALGORITHMS.as_ptr(),
+            OSSL_OP_CIPHER => cipher::ALGORITHMS.as_ptr(),
             OSSL_OP_KEYMGMT => keymgmt::ALGORITHMS.as_ptr(),
             OSSL_OP_SIGNATURE => signature::ALGORITHMS.as_ptr(),
             OSSL_OP_RAND => random::ALGORITHMS.as_ptr(),

@@ -27,7 +27,7 @@ const NAMES: [(&str, u32); 14] = [
 ];
 
 /// The names of `strongroom-operations`.
-const OPTIONAL: [&str; 3] = ["digest", "kdf", "mac"];
+const OPTIONAL: [&str; 4] = ["cipher", "digest", "kdf", "mac"];
 
 impl Operations {
     /// Adds an operation by its name; false if there is none.

@@ -14,9 +14,10 @@
 //! - [`generate`](Tokens::generate): a new key pair;
 //! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
 //!   [`decrypt`](Tokens::decrypt) and [`derive`](Tokens::derive);
-//! - [`random`](mod@random): random bytes; [`digest`](Tokens::digest) and [`hkdf`](Tokens::hkdf), [`mac`](Tokens::mac): what takes no key pair;
+//! - [`random`](mod@random): random bytes; [`digest`](Tokens::digest) and [`hkdf`](Tokens::hkdf), [`mac`](Tokens::mac), [`aes`](Tokens::aes): what takes no key pair;
 //! - [`in_parts`]: a session that such an operation keeps between its parts; [`secret`]: a secret in the token while one needs it.
 
+mod aes;
 mod attempts;
 mod attribute;
 mod decrypt;
@@ -48,6 +49,7 @@ mod shared;
 mod sign;
 mod slot;
 
+pub use aes::{Aes, BLOCK, Mode};
 pub use decrypt::{RsaCipher, is_not_offered};
 pub use derive::Agreement;
 pub use digest::DigestInParts;

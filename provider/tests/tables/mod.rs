@@ -66,7 +66,7 @@ unsafe extern "C" fn setting(_core: *const c_void, list: *mut Param) -> c_int {
             *(*list).data.cast::<*const c_char>() = module.as_ptr();
         }
         if CStr::from_ptr((*list).key) == c"strongroom-operations" {
-            *(*list).data.cast::<*const c_char>() = c"digest kdf mac".as_ptr();
+            *(*list).data.cast::<*const c_char>() = c"digest kdf mac cipher".as_ptr();
         }
     }
     1

@@ -1,4 +1,4 @@
-//! Digests and signatures in several parts (PKCS#11 2.40, sections 5.10 and 5.11), and the state of what is done in several parts (5.6).
+//! Encryption, digests, and signatures in several parts (PKCS#11 2.40, sections 5.8, 5.10 and 5.11), and the state of what is done in several parts (5.6).
 
 use std::ptr;
 
@@ -55,6 +55,29 @@ impl Module {
         // SAFETY: the module writes at most `size` bytes.
         unsafe { call!(self, C_DigestFinal, session, digest.as_mut_ptr(), &mut size) }?;
         Ok((size as usize).min(digest.len()))
+    }
+
+    /// C_EncryptInit; `parameter` as for [`sign_init`](Self::sign_init).
+    pub fn encrypt_init<P>(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        parameter: &mut P,
+        key: CK_OBJECT_HANDLE,
+    ) -> Rv<()> {
+        let mut mechanism = with_parameter(mechanism, parameter);
+        // SAFETY: the mechanism and its parameter live for the call, which copies what it keeps.
+        unsafe { call!(self, C_EncryptInit, session, &mut mechanism, key) }
+    }
+
+    /// C_Encrypt into `encrypted`; returns the size of that in bytes.
+    pub fn encrypt(&self, session: CK_SESSION_HANDLE, data: &[u8], encrypted: &mut [u8]) -> Rv<usize> {
+        let (length, mut size) = (data.len() as CK_ULONG, encrypted.len() as CK_ULONG);
+        // SAFETY: the module reads the data for its length only, and writes at most `size` bytes.
+        unsafe {
+            call!(self, C_Encrypt, session, readable(data), length, encrypted.as_mut_ptr(), &mut size)
+        }?;
+        Ok((size as usize).min(encrypted.len()))
     }
 
     /// C_SignUpdate.

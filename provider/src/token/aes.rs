@@ -1,0 +1,88 @@
+//! AES in a token, with a key of the application's.
+
+use cryptoki_sys::*;
+
+use super::Tokens;
+use crate::error::{Error, Result};
+
+/// AES's block, in bytes.
+pub const BLOCK: usize = 16;
+
+/// How blocks are chained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Not at all.
+    Ecb,
+    /// Cipher block chaining.
+    Cbc,
+    /// Cipher feedback, of whole blocks.
+    Cfb,
+    /// Output feedback.
+    Ofb,
+    /// Counter.
+    Ctr,
+}
+
+/// One call of AES.
+#[derive(Debug)]
+pub struct Aes {
+    /// The mode.
+    pub mode: Mode,
+    /// It encrypts, or else decrypts.
+    pub encrypts: bool,
+    /// The initialisation vector, or the counter; ECB has none.
+    pub iv: [u8; BLOCK],
+}
+
+impl Aes {
+    fn mechanism(&self) -> CK_MECHANISM_TYPE {
+        match self.mode {
+            Mode::Ecb => CKM_AES_ECB,
+            Mode::Cbc => CKM_AES_CBC,
+            Mode::Cfb => CKM_AES_CFB128,
+            Mode::Ofb => CKM_AES_OFB,
+            Mode::Ctr => CKM_AES_CTR,
+        }
+    }
+}
+
+impl Tokens {
+    /// Encrypts or decrypts `data` into `out`, which is as long; in ECB and CBC both are whole blocks. The key is in the token
+    /// meanwhile, as a session object.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_mechanism`](Self::with_mechanism), with the token's own.
+    pub fn aes(&self, aes: &Aes, key: &[u8], data: &[u8], out: &mut [u8]) -> Result<()> {
+        let mechanism = aes.mechanism();
+        let name = format!("AES in mode {:?} in a token", aes.mode);
+        self.with_mechanism(mechanism, &name, |module, session, slot| {
+            let failed = |function| move |rv| Error::token(function, slot.name(), rv);
+            let uses = [CKA_ENCRYPT, CKA_DECRYPT];
+            let made = module.with_secret(session, slot, CKK_AES, &uses, key, |object| {
+                let mut iv = aes.iv;
+                let mut counter = CK_AES_CTR_PARAMS { ulCounterBits: 128, cb: aes.iv };
+                // In the other modes decryption is another function.
+                if aes.encrypts || matches!(aes.mode, Mode::Ofb | Mode::Ctr) {
+                    match aes.mode {
+                        Mode::Ecb => module.encrypt_init(session, mechanism, &mut (), object),
+                        Mode::Ctr => module.encrypt_init(session, mechanism, &mut counter, object),
+                        _ => module.encrypt_init(session, mechanism, &mut iv, object),
+                    }
+                    .map_err(failed("C_EncryptInit"))?;
+                    return module.encrypt(session, data, out).map_err(failed("C_Encrypt"));
+                }
+                match aes.mode {
+                    Mode::Ecb => module.decrypt_init(session, mechanism, &mut (), object),
+                    _ => module.decrypt_init(session, mechanism, &mut iv, object),
+                }
+                .map_err(failed("C_DecryptInit"))?;
+                module.decrypt(session, data, out).map_err(failed("C_Decrypt"))
+            })?;
+            if made == data.len() {
+                return Ok(());
+            }
+            Err(Error::Key(format!("{}: AES made {made} bytes of {}", slot.name(), data.len())))
+        })
+    }
+}
