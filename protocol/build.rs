@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "strongroom.v1.Encrypt",
             "strongroom.v1.Plaintext",
             "strongroom.v1.SharedSecret",
+            "strongroom.v1.Encapsulated",
         ])
         .compile_fds(files)?;
     Ok(())

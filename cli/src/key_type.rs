@@ -3,7 +3,7 @@
 use strongroom_protocol::v1::KeyType;
 
 /// Each key type with its name for programs and for people.
-pub const KEY_TYPES: [(KeyType, &str, &str); 15] = [
+pub const KEY_TYPES: [(KeyType, &str, &str); 18] = [
     (KeyType::Rsa2048, "rsa-2048", "RSA 2048"),
     (KeyType::Rsa3072, "rsa-3072", "RSA 3072"),
     (KeyType::Rsa4096, "rsa-4096", "RSA 4096"),
@@ -16,6 +16,9 @@ pub const KEY_TYPES: [(KeyType, &str, &str); 15] = [
     (KeyType::MlDsa44, "ml-dsa-44", "ML-DSA-44"),
     (KeyType::MlDsa65, "ml-dsa-65", "ML-DSA-65"),
     (KeyType::MlDsa87, "ml-dsa-87", "ML-DSA-87"),
+    (KeyType::MlKem512, "ml-kem-512", "ML-KEM-512"),
+    (KeyType::MlKem768, "ml-kem-768", "ML-KEM-768"),
+    (KeyType::MlKem1024, "ml-kem-1024", "ML-KEM-1024"),
     (KeyType::Aes128, "aes-128", "AES 128"),
     (KeyType::Aes192, "aes-192", "AES 192"),
     (KeyType::Aes256, "aes-256", "AES 256"),

@@ -29,7 +29,7 @@ pub fn needs(op: &Op) -> Needs {
         Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::OpenChannel(_) => Needs::Anyone,
         Op::Login(_) | Op::Logout(_) | Op::GenerateRandom(_) => Needs::Anyone,
         // Private objects are shown to, and used by, crypto users only: see request::objects.
-        Op::FindObjects(_) | Op::Verify(_) => Needs::Anyone,
+        Op::FindObjects(_) | Op::Verify(_) | Op::Encapsulate(_) => Needs::Anyone,
         Op::CreatePartition(_) => Needs::Owner,
         Op::DeletePartition(_) => Needs::Officer,
         Op::ListUsers(_) | Op::CreateUser(_) | Op::DeleteUser(_) | Op::AdmitUid(_) => Needs::Officer,
@@ -38,7 +38,8 @@ pub fn needs(op: &Op) -> Needs {
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => Needs::CryptoUser,
         Op::SetAttributes(_) | Op::DestroyObject(_) => Needs::CryptoUser,
         Op::GenerateKey(_) | Op::ImportKey(_) => Needs::CryptoUser,
-        Op::Sign(_) | Op::Encrypt(_) | Op::Decrypt(_) | Op::Derive(_) => Needs::CryptoUser,
+        Op::Sign(_) | Op::Encrypt(_) | Op::Decrypt(_) => Needs::CryptoUser,
+        Op::Derive(_) | Op::Decapsulate(_) => Needs::CryptoUser,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What private keys do other than signing: decrypt and derive. The openssl command is the other side.
+//! What private keys do other than signing: decrypt, derive and decapsulate. The openssl command is the other side.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -86,6 +86,8 @@ const MAY_DECRYPT: Option<KeyPolicy> = Some(KeyPolicy {
     local: false,
     always_sensitive: false,
     never_extractable: false,
+    encapsulate: false,
+    decapsulate: false,
 });
 
 #[test]
@@ -212,4 +214,57 @@ fn secrets_agree_with_openssls() {
     // Of X25519 nothing else can be wanted.
     let x25519 = generate(&mut running.user(), KeyType::X25519, None);
     assert!(x25519.policy.unwrap().derive && !x25519.policy.unwrap().sign);
+}
+
+fn decapsulate(user: &mut Client, key: &ObjectInfo, ciphertext: &[u8]) -> Result<Vec<u8>, ClientError> {
+    let request = Decapsulate {
+        key: key.object.clone(),
+        mechanism: Mechanism::MlKem.into(),
+        ciphertext: ciphertext.to_vec(),
+    };
+    match user.call(Op::Decapsulate(request))? {
+        response::Result::SharedSecret(reply) => Ok(reply.secret),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn encapsulate(client: &mut Client, key: &ObjectInfo) -> Result<(Vec<u8>, Vec<u8>), ClientError> {
+    let request = Encapsulate { key: key.object.clone(), mechanism: Mechanism::MlKem.into() };
+    match client.call(Op::Encapsulate(request))? {
+        response::Result::Encapsulated(reply) => Ok((reply.ciphertext, reply.secret)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// That others agree is tested through PKCS#11.
+#[test]
+fn secrets_are_decapsulated_also_after_a_restart_by_those_who_may() {
+    let mut running = Running::with_partition();
+    for (key_type, length) in
+        [(KeyType::MlKem512, 768), (KeyType::MlKem768, 1088), (KeyType::MlKem1024, 1568)]
+    {
+        let pair = running.user().generate(key_type, "lattice").unwrap();
+        let [private, public] = [pair[0].policy.unwrap(), pair[1].policy.unwrap()];
+        assert!(private.decapsulate && !private.sign && !private.derive && public.encapsulate);
+        // Who may see the public key may encapsulate.
+        let (ciphertext, secret) = encapsulate(&mut running.client(), &pair[1]).unwrap();
+        assert_eq!((ciphertext.len(), secret.len()), (length, 32));
+        running = running.restart();
+        let mut user = running.user();
+        assert_eq!(decapsulate(&mut user, &pair[0], &ciphertext).unwrap(), secret);
+        let short = decapsulate(&mut user, &pair[0], &ciphertext[1..]);
+        assert_eq!(code(short), ErrorCode::DataLength);
+        assert_eq!(code(decapsulate(&mut user, &pair[1], &ciphertext)), ErrorCode::KeyMayNot);
+        assert_eq!(code(encapsulate(&mut user, &pair[0])), ErrorCode::KeyMayNot);
+        assert_eq!(code(derive(&mut user, &pair[0], &ciphertext)), ErrorCode::KeyMayNot);
+        let stranger = decapsulate(&mut running.client(), &pair[0], &ciphertext);
+        assert_eq!(code(stranger), ErrorCode::NotLoggedIn);
+        let sign = Some(KeyPolicy { sign: true, ..KeyPolicy::default() });
+        assert_eq!(code(try_generate(&mut user, key_type, sign)), ErrorCode::AttributeWrong);
+        let sealed = generate(&mut user, key_type, Some(KeyPolicy::default()));
+        assert_eq!(code(decapsulate(&mut user, &sealed, &ciphertext)), ErrorCode::KeyMayNot);
+    }
+    let mut user = running.user();
+    let may = Some(KeyPolicy { decapsulate: true, ..KeyPolicy::default() });
+    assert_eq!(code(try_generate(&mut user, KeyType::P256, may)), ErrorCode::AttributeWrong);
 }

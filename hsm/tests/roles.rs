@@ -37,6 +37,8 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::ImportKey(ImportKey::default()),
         Op::Encrypt(Encrypt { key: key.clone(), ..Encrypt::default() }),
         Op::Decrypt(Decrypt { key: key.clone(), ..Decrypt::default() }),
+        Op::Decapsulate(Decapsulate { key: key.clone(), ..Decapsulate::default() }),
+        Op::Encapsulate(Encapsulate { key: public.object.clone(), ..Encapsulate::default() }),
         Op::Derive(Derive { key: key.clone(), mechanism: Mechanism::Ecdh.into(), public_key: vec![4; 65] }),
         Op::CreateObject(CreateObject::default()),
         Op::SetAttributes(SetAttributes { object: key.clone(), ..SetAttributes::default() }),
@@ -55,7 +57,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
 fn may(who: Who, op: &Op) -> bool {
     match op {
         Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::FindObjects(_) => true,
-        Op::OpenChannel(_) => true,
+        Op::OpenChannel(_) | Op::Encapsulate(_) => true,
         Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
         // The test runs as the user who owns the daemon.
         Op::UnlockUser(_) | Op::CreatePartition(_) => true,
@@ -64,6 +66,7 @@ fn may(who: Who, op: &Op) -> bool {
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => who == Who::User,
         Op::GenerateKey(_) | Op::ImportKey(_) | Op::Encrypt(_) | Op::Decrypt(_) => who == Who::User,
         Op::SetAttributes(_) | Op::Sign(_) | Op::DestroyObject(_) | Op::Derive(_) => who == Who::User,
+        Op::Decapsulate(_) => who == Who::User,
     }
 }
 

@@ -29,6 +29,10 @@ pub struct Key {
     pub may_decrypt: bool,
     /// `CKA_DERIVE`.
     pub may_derive: bool,
+    /// `CKA_ENCAPSULATE`.
+    pub may_encapsulate: bool,
+    /// `CKA_DECAPSULATE`.
+    pub may_decapsulate: bool,
 }
 
 impl Key {
@@ -44,6 +48,8 @@ impl Key {
             may_encrypt: policy.encrypt,
             may_decrypt: policy.decrypt,
             may_derive: policy.derive,
+            may_encapsulate: policy.encapsulate,
+            may_decapsulate: policy.decapsulate,
         }
     }
 }
@@ -74,6 +80,8 @@ const MAY_VERIFY: u64 = 2;
 const MAY_ENCRYPT: u64 = 4;
 const MAY_DECRYPT: u64 = 8;
 const MAY_DERIVE: u64 = 16;
+const MAY_ENCAPSULATE: u64 = 32;
+const MAY_DECAPSULATE: u64 = 64;
 
 /// The partition, the class, the key type (its place in [`KEYS`] and 1 more) and the permissions.
 fn pack(partition: u32, key: &Key) -> u64 {
@@ -87,6 +95,8 @@ fn pack(partition: u32, key: &Key) -> u64 {
         | may(key.may_encrypt, MAY_ENCRYPT)
         | may(key.may_decrypt, MAY_DECRYPT)
         | may(key.may_derive, MAY_DERIVE)
+        | may(key.may_encapsulate, MAY_ENCAPSULATE)
+        | may(key.may_decapsulate, MAY_DECAPSULATE)
 }
 
 fn unpack(id: [u64; 2], rest: u64) -> Key {
@@ -101,6 +111,8 @@ fn unpack(id: [u64; 2], rest: u64) -> Key {
         may_encrypt: rest & MAY_ENCRYPT != 0,
         may_decrypt: rest & MAY_DECRYPT != 0,
         may_derive: rest & MAY_DERIVE != 0,
+        may_encapsulate: rest & MAY_ENCAPSULATE != 0,
+        may_decapsulate: rest & MAY_DECAPSULATE != 0,
     }
 }
 
@@ -160,6 +172,8 @@ mod tests {
             may_encrypt: may_sign,
             may_decrypt: !may_sign,
             may_derive: may_sign,
+            may_encapsulate: !may_sign,
+            may_decapsulate: may_sign,
         }
     }
 

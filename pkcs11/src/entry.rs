@@ -12,7 +12,8 @@ use cryptoki_sys::*;
 use strongroom_ffi::fence;
 
 use crate::api::{
-    decrypt, derive, digest, encrypt, find, general, keys, object, pin, random, session, sign, slot, verify,
+    decrypt, derive, digest, encapsulation, encrypt, find, general, keys, object, pin, random, session, sign,
+    slot, verify,
 };
 use crate::error::Outcome;
 use crate::lists;
@@ -177,6 +178,14 @@ functions! {
     ) => derive::derive_key;
 
     C_SeedRandom(session: Session, seed: Bytes, length: CK_ULONG) => random::seed_random;
+    C_EncapsulateKey(
+        session: Session, mechanism: Mechanism, public: Object, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
+        ciphertext: Bytes, ciphertext_length: Length, secret: *mut Object
+    ) => encapsulation::encapsulate_key;
+    C_DecapsulateKey(
+        session: Session, mechanism: Mechanism, private: Object, template: *mut CK_ATTRIBUTE, count: CK_ULONG,
+        ciphertext: Bytes, ciphertext_length: CK_ULONG, secret: *mut Object
+    ) => encapsulation::decapsulate_key;
     C_GenerateRandom(session: Session, random: Bytes, length: CK_ULONG) => random::generate_random;
 }
 
@@ -216,4 +225,16 @@ unsupported! {
     C_VerifyMessageBegin(Session, Pointer, CK_ULONG);
     C_VerifyMessageNext(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG);
     C_MessageVerifyFinal(Session);
+    C_VerifySignatureInit(Session, Mechanism, Object, Bytes, CK_ULONG);
+    C_VerifySignature(Session, Bytes, CK_ULONG);
+    C_VerifySignatureUpdate(Session, Bytes, CK_ULONG);
+    C_VerifySignatureFinal(Session);
+    C_GetSessionValidationFlags(Session, CK_SESSION_VALIDATION_FLAGS_TYPE, *mut CK_FLAGS);
+    C_AsyncComplete(Session, *mut CK_UTF8CHAR, *mut CK_ASYNC_DATA);
+    C_AsyncGetID(Session, *mut CK_UTF8CHAR, Length);
+    C_AsyncJoin(Session, *mut CK_UTF8CHAR, CK_ULONG, Bytes, CK_ULONG);
+    C_WrapKeyAuthenticated(Session, Mechanism, Object, Object, Bytes, CK_ULONG, Bytes, Length);
+    C_UnwrapKeyAuthenticated(
+        Session, Mechanism, Object, Bytes, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG, Bytes, CK_ULONG, *mut Object
+    );
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Outcome;
 use crate::key::{self, Family, KeyFacts};
-use crate::ml_dsa;
+use crate::parameter_set;
 use crate::template::Template;
 
 /// PKCS#8's PrivateKeyInfo (RFC 5958) without attributes.
@@ -41,9 +41,9 @@ struct EcPrivateKey<'a> {
     private_key: &'a OctetStringRef,
 }
 
-/// ML-DSA's private key in both forms (RFC 9881, 6).
+/// A lattice's private key in both forms (RFC 9881, 6; RFC 9935, 6).
 #[derive(Sequence)]
-struct MlDsaBoth<'a> {
+struct LatticeBoth<'a> {
     seed: &'a OctetStringRef,
     expanded: &'a OctetStringRef,
 }
@@ -52,12 +52,12 @@ struct MlDsaBoth<'a> {
 ///
 /// # Errors
 ///
-/// `CKR_TEMPLATE_INCOMPLETE` if a part is missing (RSA keys need all of the CRT parts, ML-DSA keys their seed),
+/// `CKR_TEMPLATE_INCOMPLETE` if a part is missing (RSA keys need all of the CRT parts, lattice keys their seed),
 /// `CKR_ATTRIBUTE_VALUE_INVALID` for numbers of a wrong size, and what [`key::of_curve`] says.
 pub fn pkcs8(family: Family, template: &Template<'_>) -> Outcome<Zeroizing<Vec<u8>>> {
     match family {
         Family::Rsa => rsa(template),
-        Family::MlDsa => ml_dsa(template),
+        Family::MlDsa | Family::MlKem => lattice(family, template),
         Family::Ec | Family::Edwards | Family::Montgomery => {
             let facts = key::of_curve(family, template.required(CKA_EC_PARAMS)?)?;
             curve(facts, template.required(CKA_VALUE)?)
@@ -86,24 +86,24 @@ fn rsa(template: &Template<'_>) -> Outcome<Zeroizing<Vec<u8>>> {
     wrap(facts, &encode(&key)?)
 }
 
-/// RFC 9881, 6: the seed, and the expanded key beside it if that is given too. The partition compares them.
-fn ml_dsa(template: &Template<'_>) -> Outcome<Zeroizing<Vec<u8>>> {
+/// RFC 9881, 6, and RFC 9935, 6: the seed, and the expanded key beside it if that is given too. The partition compares them.
+fn lattice(family: Family, template: &Template<'_>) -> Outcome<Zeroizing<Vec<u8>>> {
     let invalid = |_| CKR_ATTRIBUTE_VALUE_INVALID;
     let set = template.number(CKA_PARAMETER_SET)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
-    let facts = ml_dsa::of_parameter_set(set)?;
+    let facts = parameter_set::of_parameter_set(family, set)?;
     let seed = template.required(CKA_SEED)?;
-    if seed.len() != ml_dsa::SEED {
+    if Some(seed.len()) != family.seed() {
         return Err(CKR_ATTRIBUTE_VALUE_INVALID);
     }
     let key = match template.bytes(CKA_VALUE) {
-        Some(value) => encode(&MlDsaBoth {
+        Some(value) => encode(&LatticeBoth {
             seed: OctetStringRef::new(seed).map_err(invalid)?,
             expanded: OctetStringRef::new(value).map_err(invalid)?,
         })?,
         None => {
-            let mut key = Zeroizing::new(Vec::with_capacity(2 + ml_dsa::SEED));
+            let mut key = Zeroizing::new(Vec::with_capacity(2 + seed.len()));
             // [0] IMPLICIT OCTET STRING.
-            key.extend_from_slice(&[0x80, ml_dsa::SEED as u8]);
+            key.extend_from_slice(&[0x80, seed.len() as u8]);
             key.extend_from_slice(seed);
             key
         }

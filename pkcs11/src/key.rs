@@ -7,7 +7,7 @@ use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use strongroom_protocol::v1::KeyType;
 
 use crate::error::Outcome;
-use crate::ml_dsa;
+use crate::parameter_set;
 
 /// Keys that share mechanisms and attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Family {
     Montgomery,
     /// `CKK_ML_DSA`.
     MlDsa,
+    /// `CKK_ML_KEM`.
+    MlKem,
     /// `CKK_AES`.
     Aes,
 }
@@ -35,14 +37,14 @@ impl Family {
             Family::Edwards => CKK_EC_EDWARDS,
             Family::Montgomery => CKK_EC_MONTGOMERY,
             Family::MlDsa => CKK_ML_DSA,
+            Family::MlKem => CKK_ML_KEM,
             Family::Aes => CKK_AES,
         }
     }
 
     /// The family of a `CKA_KEY_TYPE`, if the partition has such keys.
     pub fn of_key_type(key_type: CK_KEY_TYPE) -> Option<Self> {
-        let all = [Family::Rsa, Family::Ec, Family::Edwards, Family::Montgomery, Family::MlDsa, Family::Aes];
-        all.into_iter().find(|family| family.key_type() == key_type)
+        KEYS.iter().map(|facts| facts.family).find(|family| family.key_type() == key_type)
     }
 
     /// Whether such keys are pairs.
@@ -52,12 +54,27 @@ impl Family {
 
     /// Whether such private keys sign.
     pub fn signs(self) -> bool {
-        !matches!(self, Family::Montgomery | Family::Aes)
+        !matches!(self, Family::Montgomery | Family::MlKem | Family::Aes)
     }
 
     /// Whether such private keys agree on secrets.
     pub fn derives(self) -> bool {
         matches!(self, Family::Ec | Family::Montgomery)
+    }
+
+    /// Whether such private keys decapsulate secrets.
+    pub fn decapsulates(self) -> bool {
+        self == Family::MlKem
+    }
+
+    /// The size in bytes of the seed that a private key is made from (FIPS 204, algorithm 1; FIPS 203, 7.1: d and z), of
+    /// families whose keys are named by a parameter set.
+    pub fn seed(self) -> Option<usize> {
+        match self {
+            Family::MlDsa => Some(32),
+            Family::MlKem => Some(64),
+            _ => None,
+        }
     }
 
     /// The mechanism that makes such keys: `CKA_KEY_GEN_MECHANISM`.
@@ -68,6 +85,7 @@ impl Family {
             Family::Edwards => CKM_EC_EDWARDS_KEY_PAIR_GEN,
             Family::Montgomery => CKM_EC_MONTGOMERY_KEY_PAIR_GEN,
             Family::MlDsa => CKM_ML_DSA_KEY_PAIR_GEN,
+            Family::MlKem => CKM_ML_KEM_KEY_PAIR_GEN,
             Family::Aes => CKM_AES_KEY_GEN,
         }
     }
@@ -80,7 +98,7 @@ pub struct KeyFacts {
     pub key_type: KeyType,
     /// Its family.
     pub family: Family,
-    /// The size of the modulus, of the curve's field, of ML-DSA's public key, or of the secret key, in bits.
+    /// The size of the modulus, of the curve's field, of a lattice's public key, or of the secret key, in bits.
     pub bits: usize,
     /// The size of its signatures in bytes (ECDSA: r and s together); 0 of keys that do not sign.
     pub signature: usize,
@@ -121,7 +139,7 @@ const ED25519_GNU: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.
 const ED25519_NAME: &str = "edwards25519";
 
 /// All key types of the partition.
-pub static KEYS: [KeyFacts; 15] = [
+pub static KEYS: [KeyFacts; 18] = [
     KeyFacts { key_type: KeyType::Rsa2048, family: Family::Rsa, bits: 2048, signature: 256, curve: None },
     KeyFacts { key_type: KeyType::Rsa3072, family: Family::Rsa, bits: 3072, signature: 384, curve: None },
     KeyFacts { key_type: KeyType::Rsa4096, family: Family::Rsa, bits: 4096, signature: 512, curve: None },
@@ -169,6 +187,22 @@ pub static KEYS: [KeyFacts; 15] = [
         family: Family::MlDsa,
         bits: 8 * 2592,
         signature: 4627,
+        curve: None,
+    },
+    // FIPS 203, table 3.
+    KeyFacts { key_type: KeyType::MlKem512, family: Family::MlKem, bits: 8 * 800, signature: 0, curve: None },
+    KeyFacts {
+        key_type: KeyType::MlKem768,
+        family: Family::MlKem,
+        bits: 8 * 1184,
+        signature: 0,
+        curve: None,
+    },
+    KeyFacts {
+        key_type: KeyType::MlKem1024,
+        family: Family::MlKem,
+        bits: 8 * 1568,
+        signature: 0,
         curve: None,
     },
     KeyFacts { key_type: KeyType::Aes128, family: Family::Aes, bits: 128, signature: 0, curve: None },
@@ -243,8 +277,8 @@ pub enum PublicKey {
         /// `CKA_EC_POINT`: the point (or Ed25519's and X25519's 32 bytes) in a DER OCTET STRING.
         point: Vec<u8>,
     },
-    /// `CKA_VALUE`.
-    MlDsa(Vec<u8>),
+    /// `CKA_VALUE`, of lattices.
+    Lattice(Vec<u8>),
 }
 
 impl PublicKey {
@@ -253,7 +287,7 @@ impl PublicKey {
         let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
         let bits = info.subject_public_key.as_bytes()?;
         match facts.curve {
-            None if facts.family == Family::MlDsa => Some(PublicKey::MlDsa(bits.to_vec())),
+            None if facts.family.seed().is_some() => Some(PublicKey::Lattice(bits.to_vec())),
             None if facts.family != Family::Rsa => None,
             None => {
                 let key = RsaPublicKey::from_der(bits).ok()?;
@@ -322,8 +356,8 @@ pub fn algorithm(facts: &KeyFacts) -> AlgorithmIdentifierRef<'_> {
         (Family::Ec, Some(curve)) => AlgorithmIdentifierRef { oid: EC, parameters: Some(curve.into()) },
         (Family::Edwards, _) => AlgorithmIdentifierRef { oid: ED25519, parameters: None },
         (Family::Montgomery, _) => AlgorithmIdentifierRef { oid: X25519, parameters: None },
-        (Family::MlDsa, _) => AlgorithmIdentifierRef {
-            oid: ml_dsa::identifier(facts.key_type).unwrap_or(RSA),
+        (Family::MlDsa | Family::MlKem, _) => AlgorithmIdentifierRef {
+            oid: parameter_set::identifier(facts.key_type).unwrap_or(RSA),
             parameters: None,
         },
         _ => AlgorithmIdentifierRef { oid: RSA, parameters: Some(AnyRef::NULL) },

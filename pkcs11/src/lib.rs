@@ -26,6 +26,7 @@ pub mod login;
 pub mod mechanism;
 pub mod ml_dsa;
 pub mod object;
+pub mod parameter_set;
 pub mod pool;
 pub mod secret;
 pub mod session;

@@ -9,9 +9,9 @@ use crate::entry;
 use crate::error::Outcome;
 use crate::state;
 
-/// Makes both lists of the same functions. A function that is missing does not compile, so none is null.
+/// Makes the lists of the same functions. A function that is missing does not compile, so none is null.
 macro_rules! lists {
-    (2.40: $($old:ident,)* 3.0: $($new:ident,)*) => {
+    (2.40: $($old:ident,)* 3.0: $($new:ident,)* 3.2: $($newest:ident,)*) => {
         static LIST_2_40: CK_FUNCTION_LIST = CK_FUNCTION_LIST {
             version: CK_VERSION { major: 2, minor: 40 },
             $($old: Some(entry::$old),)*
@@ -20,6 +20,12 @@ macro_rules! lists {
             version: CK_VERSION { major: 3, minor: 0 },
             $($old: Some(entry::$old),)*
             $($new: Some(entry::$new),)*
+        };
+        static LIST_3_2: CK_FUNCTION_LIST_3_2 = CK_FUNCTION_LIST_3_2 {
+            version: CK_VERSION { major: 3, minor: 2 },
+            $($old: Some(entry::$old),)*
+            $($new: Some(entry::$new),)*
+            $($newest: Some(entry::$newest),)*
         };
     };
 }
@@ -45,18 +51,27 @@ lists! {
         C_MessageDecryptFinal, C_MessageSignInit, C_SignMessage, C_SignMessageBegin, C_SignMessageNext,
         C_MessageSignFinal, C_MessageVerifyInit, C_VerifyMessage, C_VerifyMessageBegin, C_VerifyMessageNext,
         C_MessageVerifyFinal,
+    3.2:
+        C_EncapsulateKey, C_DecapsulateKey, C_VerifySignatureInit, C_VerifySignature, C_VerifySignatureUpdate,
+        C_VerifySignatureFinal, C_GetSessionValidationFlags, C_AsyncComplete, C_AsyncGetID, C_AsyncJoin,
+        C_WrapKeyAuthenticated, C_UnwrapKeyAuthenticated,
 }
 
 /// `CK_INTERFACE`s, which the standard's types make mutable and which nobody changes.
-struct Interfaces([CK_INTERFACE; 2]);
+struct Interfaces([CK_INTERFACE; 3]);
 
 // SAFETY: pointers to statics that are only read.
 unsafe impl Sync for Interfaces {}
 
 const NAME: &CStr = c"PKCS 11";
 
-/// The default first. Neither is fork safe in the standard's sense: a child calls `C_Initialize`.
+/// The default first. None is fork safe in the standard's sense: a child calls `C_Initialize`.
 static INTERFACES: Interfaces = Interfaces([
+    CK_INTERFACE {
+        pInterfaceName: NAME.as_ptr().cast_mut().cast(),
+        pFunctionList: (&raw const LIST_3_2).cast_mut().cast(),
+        flags: 0,
+    },
     CK_INTERFACE {
         pInterfaceName: NAME.as_ptr().cast_mut().cast(),
         pFunctionList: (&raw const LIST_3_0).cast_mut().cast(),
@@ -106,7 +121,7 @@ pub unsafe fn get_interface_list(list: *mut CK_INTERFACE, count: *mut CK_ULONG) 
     Ok(())
 }
 
-/// `C_GetInterface`: the first that fits, of "PKCS 11" 3.0 and 2.40.
+/// `C_GetInterface`: the first that fits, of "PKCS 11" 3.2, 3.0 and 2.40.
 ///
 /// # Safety
 ///
@@ -151,6 +166,7 @@ mod tests {
     fn no_function_is_null() {
         all_set(&LIST_2_40);
         all_set(&LIST_3_0);
+        all_set(&LIST_3_2);
     }
 
     fn interface(name: *const u8, version: Option<(u8, u8)>, flags: CK_FLAGS) -> Option<CK_VERSION> {
@@ -168,7 +184,8 @@ mod tests {
     fn interfaces_by_name_and_version() {
         let null = std::ptr::null();
         let numbers = |version: Option<CK_VERSION>| version.map(|v| (v.major, v.minor));
-        assert_eq!(numbers(interface(null, None, 0)), Some((3, 0)));
+        assert_eq!(numbers(interface(null, None, 0)), Some((3, 2)));
+        assert_eq!(numbers(interface(null, Some((3, 0)), 0)), Some((3, 0)));
         assert_eq!(numbers(interface(c"PKCS 11".as_ptr().cast(), Some((2, 40)), 0)), Some((2, 40)));
         assert_eq!(numbers(interface(null, Some((3, 1)), 0)), None);
         assert_eq!(numbers(interface(c"Vendor".as_ptr().cast(), None, 0)), None);

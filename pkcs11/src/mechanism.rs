@@ -24,6 +24,8 @@ pub enum Purpose {
     Decrypt(Family, Mechanism),
     /// Agrees on secrets with keys on curves.
     Derive,
+    /// Encapsulates and decapsulates secrets with keys of a family.
+    Encapsulate(Family),
     /// Hashes, in the application's process.
     Digest(Hash),
 }
@@ -44,10 +46,10 @@ macro_rules! table {
     };
 }
 
-use Family::{Aes, Ec, Edwards, MlDsa, Montgomery, Rsa};
+use Family::{Aes, Ec, Edwards, MlDsa, MlKem, Montgomery, Rsa};
 use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Unspecified};
 use Mechanism::{AesGcm, Ecdsa, Eddsa, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509};
-use Purpose::{Cipher, Decrypt, Derive, Digest, Generate, Sign};
+use Purpose::{Cipher, Decrypt, Derive, Digest, Encapsulate, Generate, Sign};
 
 table! {
     CKM_RSA_PKCS_KEY_PAIR_GEN => Generate(Rsa),
@@ -80,6 +82,8 @@ table! {
     CKM_ECDH1_COFACTOR_DERIVE => Derive,
     CKM_ML_DSA_KEY_PAIR_GEN => Generate(MlDsa),
     CKM_ML_DSA => Sign(MlDsa, Mechanism::MlDsa, Unspecified),
+    CKM_ML_KEM_KEY_PAIR_GEN => Generate(MlKem),
+    CKM_ML_KEM => Encapsulate(MlKem),
     CKM_AES_KEY_GEN => Generate(Aes),
     CKM_AES_GCM => Cipher(Aes, AesGcm),
     CKM_SHA_1 => Digest(Sha1),
@@ -107,6 +111,7 @@ impl Entry {
             Edwards | Montgomery => (255, 255, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME),
             // The public key, in bytes.
             MlDsa => (1312, 2592, 0),
+            MlKem => (800, 1568, 0),
             // In bytes, as the standard has it for AES.
             Aes => (16, 32, 0),
         };
@@ -120,6 +125,7 @@ impl Entry {
             Sign(Rsa, RsaX509, _) => (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_DECRYPT),
             Sign(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
             Derive => ((255, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
+            Encapsulate(family) => (sizes(family), CKF_HW | CKF_ENCAPSULATE | CKF_DECAPSULATE),
             Digest(_) => ((0, 0, 0), CKF_DIGEST),
         };
         CK_MECHANISM_INFO { ulMinKeySize: min, ulMaxKeySize: max, flags: flags | curve }

@@ -1,67 +1,16 @@
-//! ML-DSA as PKCS#11 3.2 has it (chapter "ML-DSA"): parameter sets, the mechanism's parameter, and the message
-//! representative, which is made here so that the message itself never travels.
+//! ML-DSA as PKCS#11 3.2 has it (chapter "ML-DSA"): the mechanism's parameter, and the message representative, which is made here so that the message itself never travels.
 
 use cryptoki_sys::*;
-use der::Encode;
-use der::asn1::{BitStringRef, ObjectIdentifier};
 use shake::{ExtendableOutput, Shake256, Update};
-use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use strongroom_ffi::pointer;
-use strongroom_protocol::v1::KeyType;
 
 use crate::error::Outcome;
-use crate::key::{self, KeyFacts};
-
-/// The size of the seed that a private key is made from, in bytes (FIPS 204, algorithm 1).
-pub const SEED: usize = 32;
 
 /// The size of the message representative, in bytes (FIPS 204, algorithm 7).
 const REPRESENTATIVE: usize = 64;
 
 /// The longest context, in bytes (FIPS 204, 5.2).
 const MAX_CONTEXT: usize = 255;
-
-/// `CKA_PARAMETER_SET`, and the identifier in SubjectPublicKeyInfo and PKCS#8 (RFC 9881, 2).
-const PARAMETER_SETS: [(KeyType, CK_ML_DSA_PARAMETER_SET_TYPE, ObjectIdentifier); 3] = [
-    (KeyType::MlDsa44, CKP_ML_DSA_44, ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.17")),
-    (KeyType::MlDsa65, CKP_ML_DSA_65, ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18")),
-    (KeyType::MlDsa87, CKP_ML_DSA_87, ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.19")),
-];
-
-/// The value of `CKA_PARAMETER_SET`; `None` for other keys.
-pub fn parameter_set(key_type: KeyType) -> Option<CK_ML_DSA_PARAMETER_SET_TYPE> {
-    PARAMETER_SETS.iter().find(|(other, ..)| *other == key_type).map(|(_, set, _)| *set)
-}
-
-/// The identifier of the algorithm; `None` for other keys.
-pub fn identifier(key_type: KeyType) -> Option<ObjectIdentifier> {
-    PARAMETER_SETS.iter().find(|(other, ..)| *other == key_type).map(|(.., identifier)| *identifier)
-}
-
-/// The key type of a `CKA_PARAMETER_SET`.
-///
-/// # Errors
-///
-/// `CKR_PARAMETER_SET_NOT_SUPPORTED` if there is none.
-pub fn of_parameter_set(set: CK_ULONG) -> Outcome<&'static KeyFacts> {
-    let found = PARAMETER_SETS.iter().find(|(_, other, _)| *other == set);
-    found.and_then(|(key_type, ..)| key::facts(*key_type)).ok_or(CKR_PARAMETER_SET_NOT_SUPPORTED)
-}
-
-/// The DER SubjectPublicKeyInfo of a public key (`CKA_VALUE`).
-///
-/// # Errors
-///
-/// `CKR_ATTRIBUTE_VALUE_INVALID` for a value of another size than the parameter set's.
-pub fn spki(facts: &KeyFacts, value: &[u8]) -> Outcome<Vec<u8>> {
-    let invalid = CKR_ATTRIBUTE_VALUE_INVALID;
-    let oid = identifier(facts.key_type).filter(|_| value.len() * 8 == facts.bits).ok_or(invalid)?;
-    let spki = SubjectPublicKeyInfoRef {
-        algorithm: AlgorithmIdentifierRef { oid, parameters: None },
-        subject_public_key: BitStringRef::from_bytes(value).map_err(|_| invalid)?,
-    };
-    spki.to_der().map_err(|_| invalid)
-}
 
 /// Reads and copies the context in the parameter of `CKM_ML_DSA`, to sign or to verify; empty without parameter.
 ///
@@ -181,13 +130,5 @@ mod tests {
         let mut other = Message::new(&[1; 1312], b"contex");
         other.update(b"ta message");
         assert_ne!(whole.finalize(), other.finalize());
-    }
-
-    #[test]
-    fn public_keys_have_the_size_of_their_set() {
-        let facts = of_parameter_set(CKP_ML_DSA_44).unwrap();
-        assert_eq!(spki(facts, &[5; 1312]).unwrap().len(), 1334);
-        assert_eq!(spki(facts, &[5; 1311]).unwrap_err(), CKR_ATTRIBUTE_VALUE_INVALID);
-        assert_eq!(of_parameter_set(4).unwrap_err(), CKR_PARAMETER_SET_NOT_SUPPORTED);
     }
 }

@@ -10,7 +10,7 @@ use crate::certificate::Certificate;
 use crate::error::Outcome;
 use crate::key::{self, Family, KeyFacts, PublicKey};
 use crate::template::Template;
-use crate::{hash, import, ml_dsa};
+use crate::{hash, import, parameter_set};
 
 /// An object's identity on the wire.
 pub type ObjectId = [u8; 16];
@@ -157,7 +157,9 @@ impl Object {
             (CKA_MODULUS_BITS, _) if facts.family == Family::Rsa => number(facts.bits as CK_ULONG),
             (CKA_EC_PARAMS, Some(PublicKey::Curve { parameters, .. })) => bytes(parameters),
             (CKA_EC_POINT, Some(PublicKey::Curve { point, .. })) => bytes(point),
-            (CKA_PARAMETER_SET, _) => ml_dsa::parameter_set(facts.key_type).map_or(Value::Absent, number),
+            (CKA_PARAMETER_SET, _) => {
+                parameter_set::parameter_set(facts.key_type).map_or(Value::Absent, number)
+            }
             _ => Value::Absent,
         }
     }
@@ -173,6 +175,7 @@ impl Object {
             CKA_SIGN => boolean(policy.sign),
             CKA_DECRYPT => boolean(policy.decrypt),
             CKA_UNWRAP => boolean(policy.unwrap),
+            CKA_DECAPSULATE => boolean(policy.decapsulate),
             CKA_SIGN_RECOVER | CKA_ALWAYS_AUTHENTICATE | CKA_WRAP_WITH_TRUSTED => boolean(false),
             _ if import::is_secret(attribute) => Value::Sensitive,
             _ => self.key(attribute),
@@ -185,9 +188,10 @@ impl Object {
             CKA_VERIFY => boolean(policy.verify),
             CKA_ENCRYPT => boolean(policy.encrypt),
             CKA_WRAP => boolean(policy.wrap),
+            CKA_ENCAPSULATE => boolean(policy.encapsulate),
             CKA_VERIFY_RECOVER | CKA_TRUSTED => boolean(false),
             CKA_VALUE => match &self.public {
-                Some(PublicKey::MlDsa(value)) => bytes(value),
+                Some(PublicKey::Lattice(value)) => bytes(value),
                 _ => Value::Absent,
             },
             _ => self.key(attribute),
@@ -340,6 +344,7 @@ pub fn may_be_given(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> Outcome
                         | CKA_SIGN_RECOVER
                         | CKA_DECRYPT
                         | CKA_UNWRAP
+                        | CKA_DECAPSULATE
                         | CKA_ALWAYS_AUTHENTICATE
                         | CKA_WRAP_WITH_TRUSTED
                 )
@@ -348,7 +353,13 @@ pub fn may_be_given(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> Outcome
             of_keys
                 || matches!(
                     attribute,
-                    CKA_VALUE | CKA_VERIFY | CKA_VERIFY_RECOVER | CKA_ENCRYPT | CKA_WRAP | CKA_TRUSTED
+                    CKA_VALUE
+                        | CKA_VERIFY
+                        | CKA_VERIFY_RECOVER
+                        | CKA_ENCRYPT
+                        | CKA_WRAP
+                        | CKA_ENCAPSULATE
+                        | CKA_TRUSTED
                 )
         }
         ObjectClass::SecretKey => matches!(

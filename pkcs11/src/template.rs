@@ -170,12 +170,14 @@ pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTempla
     }
     // A key that can nothing else derives unasked.
     let derive = template.boolean(CKA_DERIVE)?.unwrap_or(!family.signs());
+    let decapsulate = template.boolean(CKA_DECAPSULATE)?.unwrap_or(true);
     let policy = KeyPolicy {
         sign: template.boolean(CKA_SIGN)?.unwrap_or(true) && family.signs(),
         decrypt: template.boolean(CKA_DECRYPT)?.unwrap_or(false),
         unwrap: template.boolean(CKA_UNWRAP)?.unwrap_or(false),
         // pkcs11-tool asks for both with every curve. What a key cannot do is not granted.
         derive: derive && family.derives(),
+        decapsulate: decapsulate && family.decapsulates(),
         extractable: template.boolean(CKA_EXTRACTABLE)?.unwrap_or(false),
         ..KeyPolicy::default()
     };
@@ -271,6 +273,7 @@ pub fn public_policy(family: Family, template: &Template<'_>) -> Outcome<KeyPoli
         wrap: template.boolean(CKA_WRAP)?.unwrap_or(false),
         // Derivation is the private key's part: CKA_DERIVE is read, and not granted.
         derive: false,
+        encapsulate: template.boolean(CKA_ENCAPSULATE)?.unwrap_or(true) && family.decapsulates(),
         ..KeyPolicy::default()
     })
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use zeroize::Zeroize;
 
 use crate::v1::{
-    ChangePassword, CreatePartition, CreateUser, Encrypt, ImportKey, ImportKeyPair, Login, LoginReply,
-    Plaintext, SharedSecret, request, response,
+    ChangePassword, CreatePartition, CreateUser, Encapsulated, Encrypt, ImportKey, ImportKeyPair, Login,
+    LoginReply, Plaintext, SharedSecret, request, response,
 };
 
 /// Writes a message's name and its harmless fields, and `..` for the rest.
@@ -31,6 +31,7 @@ redacted_debug! {
     Encrypt { key, mechanism }
     Plaintext { }
     SharedSecret { }
+    Encapsulated { }
 }
 
 /// Wipes the secrets of a request: passwords, tickets, keys, plaintexts. Call it when the request is done.
@@ -60,6 +61,7 @@ pub fn wipe_reply(result: &mut response::Result) {
         response::Result::Random(m) => m.random.zeroize(),
         response::Result::Plaintext(m) => m.plaintext.zeroize(),
         response::Result::SharedSecret(m) => m.secret.zeroize(),
+        response::Result::Encapsulated(m) => m.secret.zeroize(),
         _ => {}
     }
 }
@@ -83,7 +85,15 @@ pub fn is_secret(op: &request::Op) -> bool {
 /// become one.
 pub fn has_secret_reply(op: &request::Op) -> bool {
     use request::Op;
-    matches!(op, Op::Login(_) | Op::GenerateRandom(_) | Op::Decrypt(_) | Op::Derive(_))
+    matches!(
+        op,
+        Op::Login(_)
+            | Op::GenerateRandom(_)
+            | Op::Decrypt(_)
+            | Op::Derive(_)
+            | Op::Encapsulate(_)
+            | Op::Decapsulate(_)
+    )
 }
 
 #[cfg(test)]

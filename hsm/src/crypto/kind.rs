@@ -31,11 +31,17 @@ pub enum KeyKind {
     MlDsa87,
     /// ECDSA on secp256k1 (SEC 2, 2.4.1).
     Secp256k1,
+    /// ML-KEM-512 (FIPS 203).
+    MlKem512,
+    /// ML-KEM-768.
+    MlKem768,
+    /// ML-KEM-1024.
+    MlKem1024,
 }
 
 impl KeyKind {
     /// Every kind.
-    pub const ALL: [KeyKind; 12] = [
+    pub const ALL: [KeyKind; 15] = [
         KeyKind::Rsa2048,
         KeyKind::Rsa3072,
         KeyKind::Rsa4096,
@@ -48,6 +54,9 @@ impl KeyKind {
         KeyKind::MlDsa65,
         KeyKind::MlDsa87,
         KeyKind::Secp256k1,
+        KeyKind::MlKem512,
+        KeyKind::MlKem768,
+        KeyKind::MlKem1024,
     ];
 
     /// The kinds whose signatures are computed in batches by the engine, the first of all: what is counted by kind
@@ -78,6 +87,9 @@ impl KeyKind {
             KeyType::MlDsa65 => KeyKind::MlDsa65,
             KeyType::MlDsa87 => KeyKind::MlDsa87,
             KeyType::Secp256k1 => KeyKind::Secp256k1,
+            KeyType::MlKem512 => KeyKind::MlKem512,
+            KeyType::MlKem768 => KeyKind::MlKem768,
+            KeyType::MlKem1024 => KeyKind::MlKem1024,
         })
     }
 
@@ -96,6 +108,9 @@ impl KeyKind {
             KeyKind::MlDsa65 => KeyType::MlDsa65,
             KeyKind::MlDsa87 => KeyType::MlDsa87,
             KeyKind::Secp256k1 => KeyType::Secp256k1,
+            KeyKind::MlKem512 => KeyType::MlKem512,
+            KeyKind::MlKem768 => KeyType::MlKem768,
+            KeyKind::MlKem1024 => KeyType::MlKem1024,
         }
     }
 
@@ -126,12 +141,28 @@ impl KeyKind {
 
     /// Whether such keys sign.
     pub fn signs(self) -> bool {
-        self != KeyKind::X25519
+        self != KeyKind::X25519 && !self.decapsulates()
     }
 
     /// Whether such keys agree on secrets.
     pub fn derives(self) -> bool {
         self.ec_scalar().is_some() || self == KeyKind::X25519
+    }
+
+    /// Whether such keys decapsulate secrets.
+    pub fn decapsulates(self) -> bool {
+        self.ciphertext_length() > 0
+    }
+
+    /// The size of an encapsulated secret, in bytes; 0 where there is none.
+    pub fn ciphertext_length(self) -> usize {
+        match self {
+            // FIPS 203, table 3.
+            KeyKind::MlKem512 => 768,
+            KeyKind::MlKem768 => 1088,
+            KeyKind::MlKem1024 => 1568,
+            _ => 0,
+        }
     }
 
     /// The size of a signature, in bytes; 0 where there is none.
@@ -143,7 +174,7 @@ impl KeyKind {
             KeyKind::P256 | KeyKind::Ed25519 | KeyKind::Secp256k1 => 64,
             KeyKind::P384 => 96,
             KeyKind::P521 => 132,
-            KeyKind::X25519 => 0,
+            KeyKind::X25519 | KeyKind::MlKem512 | KeyKind::MlKem768 | KeyKind::MlKem1024 => 0,
             // FIPS 204, table 2.
             KeyKind::MlDsa44 => 2420,
             KeyKind::MlDsa65 => 3309,
@@ -167,6 +198,9 @@ impl fmt::Display for KeyKind {
             KeyKind::MlDsa65 => "ML-DSA-65",
             KeyKind::MlDsa87 => "ML-DSA-87",
             KeyKind::Secp256k1 => "secp256k1",
+            KeyKind::MlKem512 => "ML-KEM-512",
+            KeyKind::MlKem768 => "ML-KEM-768",
+            KeyKind::MlKem1024 => "ML-KEM-1024",
         })
     }
 }

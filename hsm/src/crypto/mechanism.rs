@@ -133,7 +133,7 @@ mod tests {
             KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => vec![Mechanism::RsaPkcs, PSS512],
             KeyKind::P256 | KeyKind::P384 | KeyKind::P521 | KeyKind::Secp256k1 => vec![Mechanism::Ecdsa],
             KeyKind::Ed25519 => vec![Mechanism::EdDsa],
-            KeyKind::X25519 => Vec::new(),
+            KeyKind::X25519 | KeyKind::MlKem512 | KeyKind::MlKem768 | KeyKind::MlKem1024 => Vec::new(),
             KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => vec![Mechanism::MlDsa],
         };
         for kind in KeyKind::ALL {

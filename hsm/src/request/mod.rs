@@ -4,6 +4,7 @@ pub mod encrypt;
 mod objects;
 mod partitions;
 mod private_keys;
+mod public_keys;
 mod secret_keys;
 pub mod sign;
 mod status;
@@ -123,6 +124,8 @@ async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<respon
         }
         Op::Decrypt(m) => encrypt::decrypt(&context, p, m),
         Op::Derive(m) => private_keys::derive(&context, p, std::mem::take(m)).await,
+        Op::Decapsulate(m) => private_keys::decapsulate(&context, p, std::mem::take(m)).await,
+        Op::Encapsulate(m) => public_keys::encapsulate(&context, p, std::mem::take(m)).await,
         Op::GenerateRandom(m) => sign::random(m),
         Op::FindObjects(m) => objects::find(&context, p, m),
         Op::GenerateKeyPair(m) => objects::generate(&context, p, std::mem::take(m)).await,

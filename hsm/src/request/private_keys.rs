@@ -1,12 +1,13 @@
-//! Decrypt with a private key, and Derive.
+//! Decrypt with a private key, Derive and Decapsulate.
 //!
-//! Both are computed on a thread made for that, few at a time: RSA takes a millisecond, ECDH on the larger curves half of
+//! They are computed on a thread made for that, few at a time: RSA takes a millisecond, ECDH on the larger curves half of
 //! one. Signatures are made by other threads and do not wait for them.
 
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    Decrypt, Derive, KeyPolicy, Mechanism, OaepParameters, ObjectClass, Plaintext, SharedSecret, response,
+    Decapsulate, Decrypt, Derive, KeyPolicy, Mechanism, OaepParameters, ObjectClass, Plaintext, SharedSecret,
+    response,
 };
 
 use zeroize::Zeroizing;
@@ -77,6 +78,22 @@ pub(super) async fn derive(
     let mut derived =
         context.service.compute(context.session.uid, work).await.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *derived) }))
+}
+
+pub(super) async fn decapsulate(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: Decapsulate,
+) -> Result<response::Result, Failure> {
+    if request.mechanism() != Mechanism::MlKem {
+        return refuse!(MechanismDoesNotFit, "the mechanism decapsulates nothing");
+    }
+    let object = private_key(context, partition, &request.key, |policy| policy.decapsulate, "decapsulate")?;
+    let key = sign::opened(partition, &object).await?;
+    let work = move || Ok(secret(&key.decapsulate(&request.ciphertext)?));
+    let mut shared =
+        context.service.compute(context.session.uid, work).await.map_err(|failure| object.blame(failure))?;
+    Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *shared) }))
 }
 
 /// A copy for the reply, which is wiped when it is sent; or here, if whoever asked has gone.

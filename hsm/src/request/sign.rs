@@ -145,7 +145,11 @@ pub fn mechanism(mechanism: v1::Mechanism, pss: Option<&PssParameters>) -> Resul
             );
         }
         (
-            v1::Mechanism::AesGcm | v1::Mechanism::RsaX509 | v1::Mechanism::RsaPkcsOaep | v1::Mechanism::Ecdh,
+            v1::Mechanism::AesGcm
+            | v1::Mechanism::RsaX509
+            | v1::Mechanism::RsaPkcsOaep
+            | v1::Mechanism::Ecdh
+            | v1::Mechanism::MlKem,
             _,
         ) => return refuse!(MechanismDoesNotFit, "the mechanism does not sign"),
         (v1::Mechanism::Unspecified, _) => {

@@ -36,7 +36,12 @@ pub(super) fn key_info(
         Half::Private { generated } => {
             // Decryption is never granted unasked: whoever may sign with a server's key need not read what was
             // recorded of its TLS connections.
-            let usual = KeyPolicy { sign: kind.signs(), derive: !kind.signs(), ..KeyPolicy::default() };
+            let usual = KeyPolicy {
+                sign: kind.signs(),
+                derive: kind.derives() && !kind.signs(),
+                decapsulate: kind.decapsulates(),
+                ..KeyPolicy::default()
+            };
             let asked = template.policy.unwrap_or(usual);
             check_private(&asked, kind)?;
             KeyPolicy {
@@ -149,7 +154,7 @@ pub(super) fn check_sizes(label: &str, id: &[u8], attributes: &[Attribute]) -> R
 
 /// What a public key may if the client does not say.
 fn public_policy(kind: KeyKind) -> KeyPolicy {
-    KeyPolicy { verify: kind.signs(), ..KeyPolicy::default() }
+    KeyPolicy { verify: kind.signs(), encapsulate: kind.decapsulates(), ..KeyPolicy::default() }
 }
 
 fn check_private(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
@@ -158,7 +163,9 @@ fn check_private(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
         || policy.wrap
         || (!kind.signs() && policy.sign)
         || (kind.rsa_bits().is_none() && (policy.decrypt || policy.unwrap))
-        || (!kind.derives() && policy.derive);
+        || (!kind.derives() && policy.derive)
+        || policy.encapsulate
+        || (!kind.decapsulates() && policy.decapsulate);
     if contradicts {
         return refuse!(AttributeWrong, "a private key of type {kind} cannot do what its policy allows");
     }
@@ -171,6 +178,8 @@ fn check_public(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
         || policy.decrypt
         || policy.unwrap
         || policy.derive
+        || policy.decapsulate
+        || (!kind.decapsulates() && policy.encapsulate)
         || (kind.rsa_bits().is_none() && (policy.encrypt || policy.wrap));
     if contradicts {
         return refuse!(AttributeWrong, "a public key of type {kind} cannot do what its policy allows");

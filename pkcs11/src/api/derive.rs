@@ -14,6 +14,7 @@ use crate::hash;
 use crate::key::{self, KeyFacts};
 use crate::mechanism::{self, Purpose};
 use crate::object::Object;
+use crate::session::Session;
 use crate::state::Process;
 use crate::template::{self, Template};
 
@@ -58,7 +59,7 @@ pub unsafe fn derive_key(
     let length = length.map(|length| usize::try_from(length).map_err(|_| CKR_KEY_SIZE_RANGE)).transpose()?;
     parameters.check(length)?;
 
-    let epoch = session.token.login.epoch();
+    let derivation = Derivation::begin(process, handle, &session);
     let derive = || {
         Op::Derive(Derive {
             key: key.id.to_vec(),
@@ -77,17 +78,43 @@ pub unsafe fn derive_key(
     if secret.len() != facts.scalar() {
         return Err(CKR_DEVICE_ERROR);
     }
-    let value = parameters.value(&secret, length)?;
-    let object = Object::derived(ObjectInfo { value, ..info }).ok_or(CKR_FUNCTION_FAILED)?;
-    let made = process.derived.keep(handle, session.token.partition, object)?;
-    // Whoever closed the session, or logged out, before it was there to be destroyed has left it to us.
-    let is_over = process.sessions.get(handle).is_err() || session.token.login.epoch() != epoch;
-    if is_over {
-        process.derived.destroy(made);
-        return Err(CKR_SESSION_CLOSED);
-    }
-    *derived = made;
+    let value = Zeroizing::new(parameters.value(&secret, length)?);
+    *derived = derivation.keep(info, &value)?;
     Ok(())
+}
+
+/// The making of a secret that the session is to keep, and the log-in under which it began.
+pub(super) struct Derivation<'a> {
+    process: &'static Process,
+    handle: CK_SESSION_HANDLE,
+    session: &'a Session,
+    epoch: u64,
+}
+
+impl<'a> Derivation<'a> {
+    /// Notes the log-in, before the daemon is asked for the secret.
+    pub(super) fn begin(process: &'static Process, handle: CK_SESSION_HANDLE, session: &'a Session) -> Self {
+        Derivation { process, handle, session, epoch: session.token.login.epoch() }
+    }
+
+    /// Keeps the secret as an object of the session.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_SESSION_CLOSED` if the session or the log-in has ended meanwhile, `CKR_HOST_MEMORY`.
+    pub(super) fn keep(&self, info: ObjectInfo, value: &[u8]) -> Outcome<CK_OBJECT_HANDLE> {
+        let (process, token) = (self.process, &self.session.token);
+        let object =
+            Object::derived(ObjectInfo { value: value.to_vec(), ..info }).ok_or(CKR_FUNCTION_FAILED)?;
+        let made = process.derived.keep(self.handle, token.partition, object)?;
+        // Whoever closed the session, or logged out, before it was there to be destroyed has left it to us.
+        let is_over = process.sessions.get(self.handle).is_err() || token.login.epoch() != self.epoch;
+        if is_over {
+            process.derived.destroy(made);
+            return Err(CKR_SESSION_CLOSED);
+        }
+        Ok(made)
+    }
 }
 
 /// `CK_ECDH1_DERIVE_PARAMS`.

@@ -61,7 +61,7 @@ pub unsafe fn get_info(_process: &'static Process, info: *mut CK_INFO) -> Outcom
     // SAFETY: by the module's contract.
     let info = unsafe { place(info) }?;
     *info = CK_INFO {
-        cryptokiVersion: CK_VERSION { major: 3, minor: 0 },
+        cryptokiVersion: CK_VERSION { major: 3, minor: 2 },
         manufacturerID: padded(MANUFACTURER),
         flags: 0,
         libraryDescription: padded("Strongroom partition"),

@@ -11,7 +11,7 @@ use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::key::{self, Family, KeyFacts};
 use crate::mechanism::{self, Purpose};
-use crate::ml_dsa;
+use crate::parameter_set;
 use crate::pool::RETIRED;
 use crate::state::Process;
 use crate::template::{self, Template};
@@ -131,9 +131,9 @@ pub unsafe fn generate_key_pair(
 }
 
 fn key_type(family: Family, public: &Template<'_>) -> Outcome<&'static KeyFacts> {
-    if family == Family::MlDsa {
+    if family.seed().is_some() {
         let set = public.number(CKA_PARAMETER_SET)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
-        return ml_dsa::of_parameter_set(set);
+        return parameter_set::of_parameter_set(family, set);
     }
     if family != Family::Rsa {
         return key::of_curve(family, public.required(CKA_EC_PARAMS)?);

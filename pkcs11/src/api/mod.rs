@@ -16,6 +16,7 @@ pub mod cipher;
 pub mod decrypt;
 pub mod derive;
 pub mod digest;
+pub mod encapsulation;
 pub mod encrypt;
 pub mod find;
 pub mod general;

@@ -17,7 +17,7 @@ use crate::object::{self, Object, Value};
 use crate::session::Session;
 use crate::state::Process;
 use crate::template::Template;
-use crate::{import, ml_dsa, template};
+use crate::{import, parameter_set, template};
 
 /// `C_CreateObject`.
 pub unsafe fn create_object(
@@ -118,10 +118,10 @@ fn public_key(family: Family, template: &Template<'_>) -> Outcome<(&'static key:
         Family::Rsa => {
             key::rsa_spki(template.required(CKA_MODULUS)?, template.required(CKA_PUBLIC_EXPONENT)?)
         }
-        Family::MlDsa => {
+        Family::MlDsa | Family::MlKem => {
             let set = template.number(CKA_PARAMETER_SET)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
-            let facts = ml_dsa::of_parameter_set(set)?;
-            Ok((facts, ml_dsa::spki(facts, template.required(CKA_VALUE)?)?))
+            let facts = parameter_set::of_parameter_set(family, set)?;
+            Ok((facts, parameter_set::spki(facts, template.required(CKA_VALUE)?)?))
         }
         Family::Aes => Err(CKR_ATTRIBUTE_VALUE_INVALID),
         Family::Ec | Family::Edwards | Family::Montgomery => {

@@ -113,7 +113,7 @@ impl Operation {
             Some(digest) => Input::Hashed(digest),
             None if of_ml_dsa => {
                 let object = process.object(&session.token, handle).map_err(as_key)?;
-                let Some(PublicKey::MlDsa(public)) = object.public() else { return Err(CKR_DEVICE_ERROR) };
+                let Some(PublicKey::Lattice(public)) = object.public() else { return Err(CKR_DEVICE_ERROR) };
                 Input::Represented(ml_dsa::Message::new(public, &context))
             }
             None => {

@@ -15,6 +15,7 @@ mod ends;
 mod fork;
 mod hostile;
 mod ml_dsa;
+mod ml_kem;
 mod objects;
 mod outage;
 mod private_keys;
@@ -39,6 +40,7 @@ fn scenario() {
         "vectors" => encryption::vectors(&daemon),
         "encryption" => encryption::encryption(&daemon),
         "ml-dsa" => ml_dsa::signatures(&daemon),
+        "ml-kem" => ml_kem::secrets(&daemon),
         "derivation" => private_keys::derivation(&daemon),
         "decryption" => private_keys::decryption(&daemon),
         "closed while logging in" => sessions::closed_while_logging_in(&daemon),
@@ -84,6 +86,7 @@ scenarios! {
     rsa_keys_decrypt_if_they_may: "decryption";
     secrets_are_derived_and_end_with_their_session: "derivation";
     ml_dsa_signs_what_others_verify: "ml-dsa";
+    ml_kem_shares_secrets_with_others: "ml-kem";
     a_child_starts_anew_and_leaves_its_parent_alone: "fork";
     a_log_in_ends_with_the_last_session_even_if_it_comes_later: "closed while logging in";
     a_process_initializes_while_another_thread_finalizes: "initialized while finalized";

@@ -9,8 +9,8 @@ use libloading::Library;
 
 /// The module, loaded as an application loads it.
 pub struct Application {
-    /// The 3.0 function list.
-    pub list: &'static CK_FUNCTION_LIST_3_0,
+    /// The 3.2 function list.
+    pub list: &'static CK_FUNCTION_LIST_3_2,
 }
 
 /// A template's attribute.
@@ -43,18 +43,18 @@ macro_rules! call {
 }
 
 impl Application {
-    /// Loads the module and takes its 3.0 interface.
+    /// Loads the module and takes its 3.2 interface.
     pub fn load() -> Self {
         // SAFETY: our own library; what is taken out of it has the standard's type.
         unsafe {
             let library = Library::new(super::module()).unwrap();
             let get_interface = library.get::<CK_C_GetInterface>("C_GetInterface").unwrap().unwrap();
             let mut interface = null_mut();
-            let mut version = CK_VERSION { major: 3, minor: 0 };
+            let mut version = CK_VERSION { major: 3, minor: 2 };
             let name = c"PKCS 11".as_ptr().cast_mut().cast();
             assert_eq!(get_interface(name, &mut version, &mut interface, 0), CKR_OK);
-            let list = &*(*interface).pFunctionList.cast::<CK_FUNCTION_LIST_3_0>();
-            assert_eq!((list.version.major, list.version.minor), (3, 0));
+            let list = &*(*interface).pFunctionList.cast::<CK_FUNCTION_LIST_3_2>();
+            assert_eq!((list.version.major, list.version.minor), (3, 2));
             // Never unloaded.
             std::mem::forget(library);
             Application { list }

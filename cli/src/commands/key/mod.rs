@@ -60,8 +60,8 @@ pub struct NewName {
     /// CKA_ID, id= in URIs; by default made from the public key, or chosen by the daemon
     #[arg(long, value_name = "HEX", value_parser = id)]
     id: Option<Id>,
-    /// What the key may be used for, and nothing else; by default a pair signs (X25519: derives), and a secret key
-    /// encrypts and decrypts
+    /// What the key may be used for, and nothing else; by default a pair signs (X25519: derives, ML-KEM:
+    /// decapsulates), and a secret key encrypts and decrypts
     #[arg(long, value_name = "USES", value_delimiter = ',')]
     usage: Vec<Usage>,
 }
@@ -75,6 +75,8 @@ enum Usage {
     Decrypt,
     /// A key on a curve agrees on secrets (ECDH, X25519)
     Derive,
+    /// An ML-KEM key decapsulates secrets
+    Decapsulate,
     /// A secret key encrypts
     Encrypt,
 }
@@ -112,6 +114,7 @@ impl NewName {
             sign: may(Usage::Sign),
             decrypt: may(Usage::Decrypt),
             derive: may(Usage::Derive),
+            decapsulate: may(Usage::Decapsulate),
             encrypt: may(Usage::Encrypt),
             ..KeyPolicy::default()
         });
@@ -123,6 +126,7 @@ impl NewName {
         let policy = self.may(|may| KeyPolicy {
             verify: may(Usage::Sign),
             encrypt: may(Usage::Decrypt),
+            encapsulate: may(Usage::Decapsulate),
             ..KeyPolicy::default()
         });
         KeyTemplate { policy, ..self.template() }

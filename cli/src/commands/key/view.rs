@@ -60,6 +60,8 @@ fn uses(policy: &KeyPolicy) -> Vec<&'static str> {
         (policy.wrap, "wrap"),
         (policy.unwrap, "unwrap"),
         (policy.derive, "derive"),
+        (policy.encapsulate, "encapsulate"),
+        (policy.decapsulate, "decapsulate"),
     ];
     all.into_iter().filter_map(|(may, name)| may.then_some(name)).collect()
 }

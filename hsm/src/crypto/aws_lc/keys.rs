@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_sys as c;
 
 use super::owned::{Bignum, EcKey, Pkey, Rsa, Written};
-use super::{Parts, check, library_error, library_reason, ml_dsa, prepare};
+use super::{Parts, check, library_error, library_reason, ml_dsa, ml_kem, prepare};
 use crate::crypto::{CryptoError, KeyKind};
 use crate::memory::SecretBytes;
 
@@ -39,6 +39,7 @@ impl PrivateKey {
             KeyKind::Ed25519 => generate_raw(c::EVP_PKEY_ED25519)?,
             KeyKind::X25519 => generate_raw(c::EVP_PKEY_X25519)?,
             KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => ml_dsa::generate(kind)?,
+            KeyKind::MlKem512 | KeyKind::MlKem768 | KeyKind::MlKem1024 => ml_kem::generate(kind)?,
         };
         let key = Self::new(pkey)?;
         key.check().map_err(|e| CryptoError::Library(format!("a new key is faulty: {e}")))?;
@@ -52,7 +53,10 @@ impl PrivateKey {
     ///
     /// [`CryptoError::KeyMalformed`].
     pub fn import(pkcs8: &[u8]) -> Result<Self, CryptoError> {
-        let key = Self::from_pkcs8(pkcs8)?;
+        let key = match ml_kem::both_forms(pkcs8) {
+            Some((seed, expanded)) => Self::from_pkcs8(&seed)?.with_expanded(expanded)?,
+            None => Self::from_pkcs8(pkcs8)?,
+        };
         key.check()?;
         Ok(key)
     }
@@ -139,6 +143,7 @@ impl PrivateKey {
             // Any 32 bytes are one, and its public half was computed from them.
             KeyKind::X25519 => {}
             KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => self.check_ml_dsa()?,
+            KeyKind::MlKem512 | KeyKind::MlKem768 | KeyKind::MlKem1024 => self.check_ml_kem()?,
         }
         Ok(())
     }
@@ -248,7 +253,11 @@ fn kind_of(pkey: &Pkey) -> Result<KeyKind, CryptoError> {
                 Some(kind) => Ok(kind),
                 None => refuse("a lattice key that is not one of ML-DSA".into()),
             },
-            _ => refuse("neither an RSA, an EC, an Ed25519, an X25519 nor an ML-DSA key".into()),
+            c::EVP_PKEY_KEM => match ml_kem::kind_of(pkey) {
+                Some(kind) => Ok(kind),
+                None => refuse("a lattice key that is not one of ML-KEM".into()),
+            },
+            _ => refuse("neither an RSA, an EC, an Ed25519, an X25519, an ML-DSA nor an ML-KEM key".into()),
         }
     }
 }

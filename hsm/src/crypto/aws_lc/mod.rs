@@ -1,8 +1,8 @@
 //! The crypto library (AWS-LC) behind safe types: the only code that calls its C functions.
 //!
 //! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
-//! keys are used through the C functions here: keys.rs makes, parses and writes keys; sign.rs, ml_dsa.rs, decrypt.rs and
-//! derive.rs use them; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
+//! keys are used through the C functions here: keys.rs makes, parses and writes keys; sign.rs, ml_dsa.rs, decrypt.rs,
+//! derive.rs and ml_kem.rs use them; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
 
 mod aead;
 mod allocation;
@@ -10,6 +10,7 @@ mod decrypt;
 mod derive;
 mod keys;
 mod ml_dsa;
+mod ml_kem;
 mod owned;
 mod parts;
 mod sign;

@@ -49,7 +49,10 @@ impl Parts {
             | KeyKind::MlDsa44
             | KeyKind::MlDsa65
             | KeyKind::MlDsa87
-            | KeyKind::Secp256k1 => Ok(None),
+            | KeyKind::Secp256k1
+            | KeyKind::MlKem512
+            | KeyKind::MlKem768
+            | KeyKind::MlKem1024 => Ok(None),
         }
     }
 }

@@ -122,8 +122,7 @@ impl Multi {
             KeyKind::P521 => self.p521.sign(library, lanes, now),
             KeyKind::Ed25519 => ed25519::sign(library, lanes),
             // Not batched.
-            KeyKind::X25519 | KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 | KeyKind::Secp256k1 => {
-            }
+            _ => {}
         }
     }
 }
