@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .allowlist_function("EVP_PKEY_CTX_new_from_pkey|EVP_PKEY_verify_init_ex|EVP_DigestVerifyInit_ex")
         .allowlist_function("EVP_MD_get0_name|EVP_MD_is_a|EVP_PKEY_public_check|d2i_PUBKEY_ex")
         .allowlist_function("EVP_PKEY_encrypt_init_ex|EVP_PKEY_get1_encoded_public_key|EVP_PKEY_verify_recover(_init_ex)?|RAND_priv_bytes_ex")
+        .allowlist_function("EVP_PKEY_encapsulate(_init)?")
         .allowlist_function("EVP_KDF_(fetch|free|derive|CTX_new|CTX_free)")
         .allowlist_function("EVP_MD_CTX_[gs]et_params|ERR_set_mark|ERR_pop_to_mark")
         .allowlist_function("X509_new_ex|d2i_X509_NAME|OPENSSL_thread_stop|EC_curve_nist2nid")

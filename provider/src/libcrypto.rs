@@ -79,7 +79,7 @@ functions! {
     EVP_KDF_CTX_free EVP_KDF_CTX_new EVP_KDF_derive EVP_KDF_fetch EVP_KDF_free
     EVP_MD_CTX_copy_ex EVP_MD_CTX_free EVP_MD_CTX_get_params EVP_MD_CTX_new EVP_MD_CTX_set_params EVP_MD_fetch EVP_MD_free
     EVP_PKEY_CTX_free EVP_PKEY_CTX_new_from_name EVP_PKEY_CTX_new_from_pkey
-    EVP_PKEY_encrypt EVP_PKEY_encrypt_init_ex EVP_PKEY_eq EVP_PKEY_free EVP_PKEY_fromdata EVP_PKEY_fromdata_init
+    EVP_PKEY_encapsulate EVP_PKEY_encapsulate_init EVP_PKEY_encrypt EVP_PKEY_encrypt_init_ex EVP_PKEY_eq EVP_PKEY_free EVP_PKEY_fromdata EVP_PKEY_fromdata_init
     EVP_PKEY_get1_encoded_public_key EVP_PKEY_get_bits EVP_PKEY_get_params EVP_PKEY_get_size EVP_PKEY_is_a
     EVP_PKEY_parameters_eq EVP_PKEY_public_check EVP_PKEY_todata EVP_PKEY_up_ref EVP_PKEY_verify EVP_PKEY_verify_init_ex
     EVP_PKEY_verify_recover EVP_PKEY_verify_recover_init_ex

@@ -1,14 +1,24 @@
 //! Newer programs than Debian's, built once by tests/openssl-versions.
 
+// A panic is a test's report.
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
 use strongroom_demo::command;
+use strongroom_demo::environment::Environment;
 use strongroom_demo::programs::repository;
+
+use crate::Bench;
 
 /// Building an OpenSSL on a slow machine.
 const BUILD: Duration = Duration::from_secs(3600);
+
+/// One call of the openssl program.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The folder of `name`: openssl-3.5, openssl-4.0, nginx-1.28 or nginx-1.28-openssl-4.0. It is built if it is not there.
 ///
@@ -19,4 +29,66 @@ pub fn built(name: &str) -> Result<PathBuf> {
     let mut build = command::new(repository("tests/openssl-versions"));
     build.arg(name);
     Ok(PathBuf::from(command::succeed(build, BUILD)?.trim()))
+}
+
+/// A newer openssl program, and a partition.
+pub struct OpenSsl {
+    folder: PathBuf,
+    /// The partition, and where files go.
+    pub bench: Bench,
+}
+
+impl OpenSsl {
+    /// That of [`built`], and a new partition.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be built, or the daemon does not start.
+    pub fn new(name: &str) -> Result<Self> {
+        Ok(OpenSsl { folder: built(name)?, bench: Bench::new()? })
+    }
+
+    /// The program with these arguments.
+    pub fn command(&self, environment: &Environment, arguments: &[&str]) -> Command {
+        let mut command = command::new(self.folder.join("bin/openssl"));
+        environment.clone().with("LD_LIBRARY_PATH", self.folder.join("lib")).apply(&mut command);
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it with the provider and the partition.
+    ///
+    /// # Errors
+    ///
+    /// With what it says.
+    pub fn with_partition(&self, arguments: &[&str]) -> Result<String> {
+        command::succeed(self.command(&self.bench.partition.environment(), arguments), LIMIT)
+    }
+
+    /// As [`with_partition`](Self::with_partition), when it must succeed.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn ours(&self, arguments: &[&str]) -> String {
+        self.with_partition(arguments).unwrap()
+    }
+
+    /// Runs it without the provider.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn plain(&self, arguments: &[&str]) -> String {
+        command::succeed(self.command(&Environment::plain(), arguments), LIMIT).unwrap()
+    }
+
+    /// Runs the administrator's command.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn manage(&self, arguments: &[&str]) -> String {
+        self.bench.partition.manage(arguments).unwrap()
+    }
 }

@@ -5,71 +5,40 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use strongroom_demo::command;
 use strongroom_demo::environment::Environment;
 use strongroom_demo::process::{Process, wait_for};
 use strongroom_demo::server::free_port;
-use strongroom_tests::{Bench, newer};
+use strongroom_tests::newer::OpenSsl;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// OpenSSL 3.5, and a partition.
-struct Token {
-    openssl: PathBuf,
-    bench: Bench,
-}
-
-impl Token {
-    fn command(&self, environment: &Environment, arguments: &[&str]) -> Command {
-        let mut command = command::new(self.openssl.join("bin/openssl"));
-        environment.clone().with("LD_LIBRARY_PATH", self.openssl.join("lib")).apply(&mut command);
-        command.args(arguments).stdin(Stdio::null());
-        command
-    }
-
-    /// With the provider.
-    fn ours(&self, arguments: &[&str]) -> String {
-        command::succeed(self.command(&self.bench.partition.environment(), arguments), LIMIT).unwrap()
-    }
-
-    /// Without.
-    fn plain(&self, arguments: &[&str]) -> String {
-        command::succeed(self.command(&Environment::plain(), arguments), LIMIT).unwrap()
-    }
-
-    fn manage(&self, arguments: &[&str]) -> String {
-        self.bench.partition.manage(arguments).unwrap()
-    }
-
-    /// A handshake in which openssl alone verifies what the partition signs; the client's report.
-    fn handshake(&self, uri: &str, certificate: &str) -> String {
-        let address = format!("127.0.0.1:{}", free_port().unwrap());
-        let arguments =
-            ["s_server", "-quiet", "-www", "-accept", &address, "-key", uri, "-cert", certificate];
-        let mut server = self.command(&self.bench.partition.environment(), &arguments);
-        server.stdout(Stdio::null()).stderr(Stdio::null());
-        let _server = Process::spawn("openssl", server).unwrap();
-        wait_for("s_server", Duration::from_secs(10), || Ok(TcpStream::connect(&address)?)).unwrap();
-        self.plain(&[
-            "s_client",
-            "-connect",
-            &address,
-            "-tls1_3",
-            "-CAfile",
-            certificate,
-            "-verify_return_error",
-        ])
-    }
+/// A handshake in which openssl alone verifies what the partition signs; the client's report.
+fn handshake(token: &OpenSsl, uri: &str, certificate: &str) -> String {
+    let address = format!("127.0.0.1:{}", free_port().unwrap());
+    let arguments = ["s_server", "-quiet", "-www", "-accept", &address, "-key", uri, "-cert", certificate];
+    let mut server = token.command(&token.bench.partition.environment(), &arguments);
+    server.stdout(Stdio::null()).stderr(Stdio::null());
+    let _server = Process::spawn("openssl", server).unwrap();
+    wait_for("s_server", Duration::from_secs(10), || Ok(TcpStream::connect(&address)?)).unwrap();
+    token.plain(&[
+        "s_client",
+        "-connect",
+        &address,
+        "-tls1_3",
+        "-CAfile",
+        certificate,
+        "-verify_return_error",
+    ])
 }
 
 #[test]
 #[ignore = "builds OpenSSL 3.5 once, which takes five minutes"]
 fn openssl_3_5_takes_what_a_partition_signs() {
-    let token = Token { openssl: newer::built("openssl-3.5").unwrap(), bench: Bench::new().unwrap() };
+    let token = OpenSsl::new("openssl-3.5").unwrap();
     for (name, group) in [("ml-dsa-44", "mldsa44"), ("ml-dsa-65", "mldsa65"), ("ml-dsa-87", "mldsa87")] {
         let file = |suffix: &str| token.bench.file(&format!("{name}.{suffix}"));
         token.manage(&["key", "generate", name, "--type", name]);
@@ -82,7 +51,7 @@ fn openssl_3_5_takes_what_a_partition_signs() {
         assert!(
             token.plain(&["x509", "-in", &certificate, "-noout", "-pubkey"]).contains("BEGIN PUBLIC KEY")
         );
-        let report = token.handshake(&uri, &certificate);
+        let report = handshake(&token, &uri, &certificate);
         assert!(report.contains(&format!("Peer signature type: {group}")), "{report}");
 
         let (message, signature) = (file("message"), file("signature"));

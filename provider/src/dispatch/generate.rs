@@ -66,7 +66,7 @@ impl Generation {
     fn uses_of(&self, names: &str) -> Result<Vec<Use>> {
         let possible = self.kind.possible_uses();
         let uses = names.split_ascii_whitespace().map(|name| {
-            Use::of_key_usage(name).filter(|usage| possible.contains(usage)).ok_or_else(|| {
+            Use::of_key_usage(name, self.kind).filter(|usage| possible.contains(usage)).ok_or_else(|| {
                 Error::Unsupported(format!(
                     "key usage \"{name}\" of a {} key; there are digitalSignature, dataEncipherment, keyEncipherment and keyAgreement",
                     self.kind.name().to_string_lossy()

@@ -216,7 +216,7 @@ unsafe extern "C" fn types<K: Kind>(selection: c_int) -> *const OSSL_PARAM {
         }
         match K::KIND {
             kind if kind.is_rsa() => RSA.as_ptr(),
-            kind if kind.facts().curve.is_some() || kind.is_ml_dsa() => ONLY_A_KEY.as_ptr(),
+            kind if kind.facts().curve.is_some() || kind.parameter_set().is_some() => ONLY_A_KEY.as_ptr(),
             _ => EC.as_ptr(),
         }
     })
@@ -289,7 +289,7 @@ unsafe extern "C" fn gettable_params<K: Kind>(_context: *mut c_void) -> *const O
         describe(OSSL_PKEY_PARAM_EC_PUB_Y, OSSL_PARAM_UNSIGNED_INTEGER),
         END,
     ]);
-    static FIXED_CURVE: Descriptions<7> = Descriptions::new([
+    static ONLY_A_KEY: Descriptions<7> = Descriptions::new([
         describe(OSSL_PKEY_PARAM_BITS, OSSL_PARAM_INTEGER),
         describe(OSSL_PKEY_PARAM_SECURITY_BITS, OSSL_PARAM_INTEGER),
         describe(OSSL_PKEY_PARAM_MAX_SIZE, OSSL_PARAM_INTEGER),
@@ -300,7 +300,7 @@ unsafe extern "C" fn gettable_params<K: Kind>(_context: *mut c_void) -> *const O
     ]);
     fence(ptr::null(), || match K::KIND {
         kind if kind.is_rsa() => RSA.as_ptr(),
-        kind if kind.facts().curve.is_some() => FIXED_CURVE.as_ptr(),
+        kind if kind.facts().curve.is_some() || kind.parameter_set().is_some() => ONLY_A_KEY.as_ptr(),
         _ => EC.as_ptr(),
     })
 }

@@ -7,6 +7,7 @@ pub mod asym_cipher;
 pub mod cipher;
 pub mod decoder;
 pub mod digest;
+pub mod encapsulation;
 pub mod encoder;
 pub mod kdf;
 pub mod key_exchange;

@@ -4,8 +4,8 @@ use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
 use super::{
-    asym_cipher, cipher, decoder, digest, encoder, kdf, key_exchange, keymgmt, mac, properties, random,
-    signature, store, table,
+    asym_cipher, cipher, decoder, digest, encapsulation, encoder, kdf, key_exchange, keymgmt, mac,
+    properties, random, signature, store, table,
 };
 use crate::bindings::*;
 use crate::error::REASONS;
@@ -89,6 +89,7 @@ unsafe extern "C" fn query_operation(
             OSSL_OP_SIGNATURE => signature::ALGORITHMS.as_ptr(),
             OSSL_OP_RAND => random::ALGORITHMS.as_ptr(),
             OSSL_OP_KEYEXCH => key_exchange::ALGORITHMS.as_ptr(),
+            OSSL_OP_KEM => encapsulation::ALGORITHMS.as_ptr(),
             OSSL_OP_ASYM_CIPHER => asym_cipher::ALGORITHMS.as_ptr(),
             OSSL_OP_STORE => store::ALGORITHMS.as_ptr(),
             OSSL_OP_DECODER => decoder::ALGORITHMS.as_ptr(),

@@ -441,6 +441,36 @@ impl PublicKey {
         if done { Ok(size) } else { Err(Error::Libcrypto("EVP_PKEY_encrypt")) }
     }
 
+    /// Makes a secret, into `secret`, and the ciphertext from which the owner of the private half gets it. Both have exactly the
+    /// sizes of the key's type. `params` as EVP_PKEY_encapsulate_init(3) takes them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Libcrypto`] if the key's type has no encapsulation, or other sizes.
+    pub fn encapsulate(
+        &self,
+        context: &Context,
+        params: Params,
+        ciphertext: &mut [u8],
+        secret: &mut [u8],
+    ) -> Result<()> {
+        let (mut written, mut length) = (ciphertext.len(), secret.len());
+        let operation = PkeyContext::new(context, self)?;
+        // SAFETY: valid objects, a terminated list, and slices that are written for their length at most.
+        let done = unsafe {
+            bindings::EVP_PKEY_encapsulate_init(operation.as_ptr(), params.as_ptr()) == 1
+                && bindings::EVP_PKEY_encapsulate(
+                    operation.as_ptr(),
+                    ciphertext.as_mut_ptr(),
+                    &mut written,
+                    secret.as_mut_ptr(),
+                    &mut length,
+                ) == 1
+        };
+        let is_whole = (written, length) == (ciphertext.len(), secret.len());
+        if done && is_whole { Ok(()) } else { Err(Error::Libcrypto("EVP_PKEY_encapsulate")) }
+    }
+
     fn as_ptr(&self) -> *mut ffi::EVP_PKEY {
         self.0.as_ptr()
     }

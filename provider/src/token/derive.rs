@@ -4,7 +4,7 @@ use cryptoki_sys::*;
 
 use super::secret::readable;
 use super::{PrivateKey, Tokens};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::openssl::Context;
 
 /// How a secret is agreed on.
@@ -25,7 +25,7 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// [`Error::Key`] if the token keeps the secret to itself, else as [`with_key`](Self::with_key).
+    /// [`Error::Key`](crate::error::Error::Key) if the token keeps the secret to itself, else as [`with_key`](Self::with_key).
     pub fn derive(
         &self,
         context: &Context,
@@ -48,14 +48,7 @@ impl Tokens {
             let object = module
                 .derive_key(session, mechanism, &mut parameter, using.handle, &template)
                 .map_err(|rv| using.failed("C_DeriveKey", rv))?;
-            let value =
-                module.take_secret(session, object).map_err(|rv| using.failed("C_GetAttributeValue", rv))?;
-            let target =
-                secret.get_mut(..value.len()).filter(|target| !target.is_empty()).ok_or_else(|| {
-                    Error::Key(format!("{}: the token does not show the secret that it derived", key.name()))
-                })?;
-            target.copy_from_slice(&value);
-            Ok(target.len())
+            using.read_secret(key, object, secret)
         })
     }
 }

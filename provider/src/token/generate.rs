@@ -162,8 +162,9 @@ impl NewPair {
     /// How to ask for it, the standard's way first. Tokens differ in how they want a fixed curve to be named.
     fn ways(&self) -> Result<Vec<Way>> {
         let facts = self.kind.facts();
-        let way =
-            |curve| Way { mechanism: facts.generation, key_type: facts.key_type, curve, uses: &Use::ALL };
+        // Tokens with ML-KEM know PKCS#11 3.2, and that it can do one thing only.
+        let uses = if facts.kem.is_some() { facts.uses } else { &Use::ALL };
+        let way = |curve| Way { mechanism: facts.generation, key_type: facts.key_type, curve, uses };
         let mut ways = match &facts.curve {
             None => vec![way(self.curve.clone())],
             Some(fixed) => {
@@ -229,13 +230,15 @@ impl KeyKind {
 }
 
 impl Use {
+    /// Those of PKCS#11 2.40, which any token knows.
     const ALL: [Use; 4] = [Use::Sign, Use::Decrypt, Use::Unwrap, Use::Derive];
 
-    /// The use that a certificate's key usage calls `name` (ITU-T X.509, 9.2.2.3).
-    pub fn of_key_usage(name: &str) -> Option<Self> {
+    /// The use that a certificate's key usage calls `name` (ITU-T X.509, 9.2.2.3), of keys of type `kind`.
+    pub fn of_key_usage(name: &str, kind: KeyKind) -> Option<Self> {
         Some(match name {
             "digitalSignature" => Use::Sign,
             "dataEncipherment" => Use::Decrypt,
+            "keyEncipherment" if kind.facts().kem.is_some() => Use::Decapsulate,
             "keyEncipherment" => Use::Unwrap,
             "keyAgreement" => Use::Derive,
             _ => return None,
@@ -249,6 +252,7 @@ impl Use {
             Use::Decrypt => (CKA_ENCRYPT, CKA_DECRYPT),
             Use::Unwrap => (CKA_WRAP, CKA_UNWRAP),
             Use::Derive => (CKA_DERIVE, CKA_DERIVE),
+            Use::Decapsulate => (CKA_ENCAPSULATE, CKA_DECAPSULATE),
         }
     }
 }

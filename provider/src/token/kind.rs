@@ -8,7 +8,7 @@ use der::asn1::{AnyRef, ObjectIdentifier};
 use der::{Decode, Tag, Tagged};
 
 use crate::bindings::{
-    OSSL_OP_ASYM_CIPHER, OSSL_OP_DECODER, OSSL_OP_ENCODER, OSSL_OP_KEYEXCH, OSSL_OP_KEYMGMT,
+    OSSL_OP_ASYM_CIPHER, OSSL_OP_DECODER, OSSL_OP_ENCODER, OSSL_OP_KEM, OSSL_OP_KEYEXCH, OSSL_OP_KEYMGMT,
     OSSL_OP_SIGNATURE,
 };
 
@@ -24,6 +24,8 @@ pub struct Facts {
     pub exchange: Option<Names>,
     /// Its asymmetric cipher, if it decrypts.
     pub cipher: Option<Names>,
+    /// Its key encapsulation, if it decapsulates.
+    pub kem: Option<Names>,
     /// The algorithm in its SubjectPublicKeyInfo.
     pub algorithm: ObjectIdentifier,
     /// CKA_KEY_TYPE of new keys.
@@ -48,6 +50,8 @@ pub enum Use {
     Unwrap,
     /// keyAgreement: CKA_DERIVE
     Derive,
+    /// keyEncipherment of ML-KEM (RFC 9935, 5): CKA_DECAPSULATE, CKA_ENCAPSULATE
+    Decapsulate,
 }
 
 /// What libcrypto calls an algorithm: the names of OpenSSL's own.
@@ -124,6 +128,7 @@ impl Facts {
             OSSL_OP_SIGNATURE => self.signature,
             OSSL_OP_KEYEXCH => self.exchange,
             OSSL_OP_ASYM_CIPHER => self.cipher,
+            OSSL_OP_KEM => self.kem,
             OSSL_OP_KEYMGMT | OSSL_OP_DECODER | OSSL_OP_ENCODER => Some(self.names),
             _ => None,
         }
@@ -153,6 +158,7 @@ key_kinds! {
         signature: Some(names!("RSA" "rsaEncryption" "1.2.840.113549.1.1.1")),
         exchange: None,
         cipher: Some(names!("RSA" "rsaEncryption" "1.2.840.113549.1.1.1")),
+        kem: None,
         algorithm: ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1"),
         key_type: CKK_RSA,
         generation: CKM_RSA_PKCS_KEY_PAIR_GEN,
@@ -167,6 +173,7 @@ key_kinds! {
         signature: Some(names!("RSA-PSS" "RSASSA-PSS" "1.2.840.113549.1.1.10")),
         exchange: None,
         cipher: None,
+        kem: None,
         algorithm: ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10"),
         key_type: CKK_RSA,
         generation: CKM_RSA_PKCS_KEY_PAIR_GEN,
@@ -180,6 +187,7 @@ key_kinds! {
         signature: Some(names!("ECDSA")),
         exchange: Some(names!("ECDH")),
         cipher: None,
+        kem: None,
         algorithm: ObjectIdentifier::new_unwrap("1.2.840.10045.2.1"),
         key_type: CKK_EC,
         generation: CKM_EC_KEY_PAIR_GEN,
@@ -193,6 +201,7 @@ key_kinds! {
         signature: Some(names!("ED25519" "1.3.101.112")),
         exchange: None,
         cipher: None,
+        kem: None,
         algorithm: ObjectIdentifier::new_unwrap("1.3.101.112"),
         key_type: CKK_EC_EDWARDS,
         generation: CKM_EC_EDWARDS_KEY_PAIR_GEN,
@@ -210,6 +219,7 @@ key_kinds! {
         signature: Some(names!("ED448" "1.3.101.113")),
         exchange: None,
         cipher: None,
+        kem: None,
         algorithm: ObjectIdentifier::new_unwrap("1.3.101.113"),
         key_type: CKK_EC_EDWARDS,
         generation: CKM_EC_EDWARDS_KEY_PAIR_GEN,
@@ -223,6 +233,7 @@ key_kinds! {
         signature: None,
         exchange: Some(names!("X25519" "1.3.101.110")),
         cipher: None,
+        kem: None,
         algorithm: ObjectIdentifier::new_unwrap("1.3.101.110"),
         key_type: CKK_EC_MONTGOMERY,
         generation: CKM_EC_MONTGOMERY_KEY_PAIR_GEN,
@@ -240,6 +251,7 @@ key_kinds! {
         signature: None,
         exchange: Some(names!("X448" "1.3.101.111")),
         cipher: None,
+        kem: None,
         algorithm: ObjectIdentifier::new_unwrap("1.3.101.111"),
         key_type: CKK_EC_MONTGOMERY,
         generation: CKM_EC_MONTGOMERY_KEY_PAIR_GEN,
@@ -253,6 +265,7 @@ key_kinds! {
         signature: Some(names!("ML-DSA-44" "MLDSA44" "2.16.840.1.101.3.4.3.17" "id-ml-dsa-44")),
         exchange: None,
         cipher: None,
+        kem: None,
         algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.17"),
         key_type: CKK_ML_DSA,
         generation: CKM_ML_DSA_KEY_PAIR_GEN,
@@ -266,6 +279,7 @@ key_kinds! {
         signature: Some(names!("ML-DSA-65" "MLDSA65" "2.16.840.1.101.3.4.3.18" "id-ml-dsa-65")),
         exchange: None,
         cipher: None,
+        kem: None,
         algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18"),
         key_type: CKK_ML_DSA,
         generation: CKM_ML_DSA_KEY_PAIR_GEN,
@@ -279,10 +293,53 @@ key_kinds! {
         signature: Some(names!("ML-DSA-87" "MLDSA87" "2.16.840.1.101.3.4.3.19" "id-ml-dsa-87")),
         exchange: None,
         cipher: None,
+        kem: None,
         algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.19"),
         key_type: CKK_ML_DSA,
         generation: CKM_ML_DSA_KEY_PAIR_GEN,
         uses: &[Use::Sign],
+        curve: None,
+    }
+    /// CKK_ML_KEM with CKP_ML_KEM_512. As with ML-DSA, from OpenSSL 3.5 on.
+    MlKem512 {
+        names: names!("ML-KEM-512" "MLKEM512" "id-alg-ml-kem-512" "2.16.840.1.101.3.4.4.1"),
+        description: c"ML-KEM-512 in a PKCS#11 token",
+        signature: None,
+        exchange: None,
+        cipher: None,
+        kem: Some(names!("ML-KEM-512" "MLKEM512" "id-alg-ml-kem-512" "2.16.840.1.101.3.4.4.1")),
+        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.4.1"),
+        key_type: CKK_ML_KEM,
+        generation: CKM_ML_KEM_KEY_PAIR_GEN,
+        uses: &[Use::Decapsulate],
+        curve: None,
+    }
+    /// CKK_ML_KEM with CKP_ML_KEM_768. As with ML-DSA, from OpenSSL 3.5 on.
+    MlKem768 {
+        names: names!("ML-KEM-768" "MLKEM768" "id-alg-ml-kem-768" "2.16.840.1.101.3.4.4.2"),
+        description: c"ML-KEM-768 in a PKCS#11 token",
+        signature: None,
+        exchange: None,
+        cipher: None,
+        kem: Some(names!("ML-KEM-768" "MLKEM768" "id-alg-ml-kem-768" "2.16.840.1.101.3.4.4.2")),
+        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.4.2"),
+        key_type: CKK_ML_KEM,
+        generation: CKM_ML_KEM_KEY_PAIR_GEN,
+        uses: &[Use::Decapsulate],
+        curve: None,
+    }
+    /// CKK_ML_KEM with CKP_ML_KEM_1024. As with ML-DSA, from OpenSSL 3.5 on.
+    MlKem1024 {
+        names: names!("ML-KEM-1024" "MLKEM1024" "id-alg-ml-kem-1024" "2.16.840.1.101.3.4.4.3"),
+        description: c"ML-KEM-1024 in a PKCS#11 token",
+        signature: None,
+        exchange: None,
+        cipher: None,
+        kem: Some(names!("ML-KEM-1024" "MLKEM1024" "id-alg-ml-kem-1024" "2.16.840.1.101.3.4.4.3")),
+        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.4.3"),
+        key_type: CKK_ML_KEM,
+        generation: CKM_ML_KEM_KEY_PAIR_GEN,
+        uses: &[Use::Decapsulate],
         curve: None,
     }
 }
@@ -308,19 +365,35 @@ impl KeyKind {
         self.facts().key_type == CKK_ML_DSA
     }
 
-    /// CKA_PARAMETER_SET of keys of this type, if it is one of ML-DSA.
+    /// CKA_PARAMETER_SET of keys of this type, if it is one of ML-DSA or ML-KEM. The same number is another set in each.
     pub fn parameter_set(self) -> Option<CK_ULONG> {
         match self {
             KeyKind::MlDsa44 => Some(CKP_ML_DSA_44),
             KeyKind::MlDsa65 => Some(CKP_ML_DSA_65),
             KeyKind::MlDsa87 => Some(CKP_ML_DSA_87),
+            KeyKind::MlKem512 => Some(CKP_ML_KEM_512),
+            KeyKind::MlKem768 => Some(CKP_ML_KEM_768),
+            KeyKind::MlKem1024 => Some(CKP_ML_KEM_1024),
             _ => None,
         }
     }
 
-    /// The type of an ML-DSA key object with this CKA_PARAMETER_SET.
-    pub fn of_parameter_set(parameter_set: CK_ULONG) -> Option<Self> {
-        KeyKind::ALL.iter().copied().find(|kind| kind.parameter_set() == Some(parameter_set))
+    /// The type of a key object with this CKA_KEY_TYPE and CKA_PARAMETER_SET.
+    pub fn of_parameter_set(key_type: CK_KEY_TYPE, parameter_set: CK_ULONG) -> Option<Self> {
+        KeyKind::ALL
+            .iter()
+            .copied()
+            .find(|kind| kind.facts().key_type == key_type && kind.parameter_set() == Some(parameter_set))
+    }
+
+    /// The size of an encapsulated secret in bytes (FIPS 203, table 3); 0 of types that have none.
+    pub fn ciphertext_size(self) -> usize {
+        match self {
+            KeyKind::MlKem512 => 768,
+            KeyKind::MlKem768 => 1088,
+            KeyKind::MlKem1024 => 1568,
+            _ => 0,
+        }
     }
 
     /// The type of a key object with this CKA_KEY_TYPE and CKA_EC_PARAMS, if it is one of ours. An RSA key is

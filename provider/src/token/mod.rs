@@ -13,13 +13,14 @@
 //! - [`find`]: from a URI to objects; [`public`]: a key object's public half;
 //! - [`generate`](Tokens::generate): a new key pair;
 //! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
-//!   [`decrypt`](Tokens::decrypt) and [`derive`](Tokens::derive);
+//!   [`decrypt`](Tokens::decrypt), [`derive`](Tokens::derive) and [`decapsulate`](Tokens::decapsulate);
 //! - [`random`](mod@random): random bytes; [`digest`](Tokens::digest) and [`hkdf`](Tokens::hkdf), [`mac`](Tokens::mac), [`aes`](Tokens::aes): what takes no key pair;
 //! - [`in_parts`]: a session that such an operation keeps between its parts; [`secret`]: a secret in the token while one needs it.
 
 mod aes;
 mod attempts;
 mod attribute;
+mod decapsulate;
 mod decrypt;
 mod derive;
 mod digest;
@@ -151,6 +152,8 @@ pub enum Operation {
     Decrypt(RsaCipher),
     /// Derives the secret shared with the owner of the public key that is the data.
     Derive(Agreement),
+    /// Gets the secret that is encapsulated in the data.
+    Decapsulate,
 }
 
 impl Tokens {
@@ -158,7 +161,8 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// What [`sign`](Self::sign), [`decrypt`](Self::decrypt) or [`derive`](Self::derive) says.
+    /// What [`sign`](Self::sign), [`decrypt`](Self::decrypt), [`derive`](Self::derive) or
+    /// [`decapsulate`](Self::decapsulate) says.
     pub fn operate(
         &self,
         context: &Context,
@@ -171,6 +175,7 @@ impl Tokens {
             Operation::Sign(mechanism) => self.sign(context, key, mechanism, data, out),
             Operation::Decrypt(cipher) => self.decrypt(context, key, cipher, data, out),
             Operation::Derive(agreement) => self.derive(context, key, *agreement, data, out),
+            Operation::Decapsulate => self.decapsulate(context, key, data, out),
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Module {
     /// Whether it may be asked for CKA_ALLOWED_MECHANISMS.
     pub has_allowed_mechanisms: bool,
     functions: &'static CK_FUNCTION_LIST,
+    /// The list of PKCS#11 3.2, if the module has one: for what it added.
+    newest: Option<&'static CK_FUNCTION_LIST_3_2>,
 }
 
 // SAFETY: the functions may be called from any thread, because C_Initialize is called with CKF_OS_LOCKING_OK.
@@ -38,7 +40,10 @@ unsafe impl Sync for Module {}
 /// Calls a function of the list; one that the module leaves out is CKR_FUNCTION_NOT_SUPPORTED.
 macro_rules! call {
     ($module:expr, $function:ident $(, $argument:expr)*) => {
-        match $module.functions.$function {
+        call!(@list Some($module.functions), $function $(, $argument)*)
+    };
+    (@list $list:expr, $function:ident $(, $argument:expr)*) => {
+        match $list.and_then(|list| list.$function) {
             Some(function) => match trace::pkcs11(stringify!($function), || function($($argument),*)) {
                 CKR_OK => Ok(()),
                 rv => Err(rv),
@@ -96,10 +101,12 @@ impl Module {
                 rv => return Err(failed(format!("C_GetFunctionList: {}", crate::error::Rv(rv)))),
             }
         };
+        // SAFETY: as above.
+        let newest = unsafe { newest(&library) };
         std::mem::forget(library);
         match functions {
             Some(functions) if matches!(functions.version.major, 2 | 3) => {
-                Ok(Module { path: path.to_owned(), has_allowed_mechanisms: true, functions })
+                Ok(Module { path: path.to_owned(), has_allowed_mechanisms: true, functions, newest })
             }
             _ => Err(failed("its function list is of another version than 2 or 3".into())),
         }
@@ -402,6 +409,39 @@ impl Module {
         Ok(object)
     }
 
+    /// C_DecapsulateKey, by a mechanism without a parameter. Returns the new object. CKR_FUNCTION_NOT_SUPPORTED by modules
+    /// that do not have PKCS#11 3.2's interface.
+    pub fn decapsulate_key(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        key: CK_OBJECT_HANDLE,
+        template: &Template,
+        ciphertext: &[u8],
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let mut mechanism = with_parameter(mechanism, &mut ());
+        let mut attributes = template.attributes();
+        let length = attributes.len() as CK_ULONG;
+        let mut object = 0;
+        // SAFETY: the mechanism and the template, into which the attributes point, live for the call; the module reads the
+        // ciphertext for its length only, though the parameter is not const, and writes one handle.
+        unsafe {
+            call!(
+                @list self.newest,
+                C_DecapsulateKey,
+                session,
+                &mut mechanism,
+                key,
+                attributes.as_mut_ptr(),
+                length,
+                ciphertext.as_ptr().cast_mut(),
+                ciphertext.len() as CK_ULONG,
+                &mut object
+            )
+        }?;
+        Ok(object)
+    }
+
     /// C_DestroyObject; that it is gone already is no error.
     pub fn destroy_object(&self, session: CK_SESSION_HANDLE, object: CK_OBJECT_HANDLE) {
         // SAFETY: takes handles.
@@ -462,6 +502,29 @@ impl Module {
             )
         }?;
         Ok(private_key)
+    }
+}
+
+/// The function list of PKCS#11 3.2, if the module has that interface.
+///
+/// # Safety
+///
+/// The library is a PKCS#11 module, and stays loaded.
+unsafe fn newest(library: &Library) -> Option<&'static CK_FUNCTION_LIST_3_2> {
+    let (mut interface, mut version) = (ptr::null_mut(), CK_VERSION { major: 3, minor: 2 });
+    let name = c"PKCS 11".as_ptr().cast_mut().cast();
+    // SAFETY: the symbol has the standard's type. What it writes is static, and a list of version 3.2 is as long as that.
+    unsafe {
+        let get = library.get::<CK_C_GetInterface>(c"C_GetInterface".to_bytes_with_nul()).ok()?;
+        if (*get)?(name, &mut version, &mut interface, 0) != CKR_OK {
+            return None;
+        }
+        let list = pointer::reference(interface.cast_const())?.pFunctionList.cast_const();
+        let version = pointer::reference(list.cast::<CK_VERSION>())?;
+        if (version.major, version.minor) < (3, 2) {
+            return None;
+        }
+        pointer::reference(list.cast::<CK_FUNCTION_LIST_3_2>())
     }
 }
 

@@ -215,7 +215,7 @@ impl Attributes {
     /// As [`read`](Self::read), of a public key object.
     fn read_public(module: &Module, session: &Session, object: CK_OBJECT_HANDLE) -> Result<Self> {
         let mut attributes = Self::read(module, session, object)?;
-        if attributes.key_type == Some(CKK_ML_DSA) {
+        if attributes.parameter_set.is_some() {
             let value = module
                 .attributes(session.handle, object, &[CKA_VALUE])
                 .map_err(|rv| Error::token("C_GetAttributeValue", "a public key object", rv))?;
@@ -230,7 +230,9 @@ impl Attributes {
 
     fn kind(&self) -> Result<KeyKind> {
         let kind = match (self.key_type, self.parameter_set) {
-            (Some(CKK_ML_DSA), Some(parameter_set)) => KeyKind::of_parameter_set(parameter_set),
+            (Some(key_type @ (CKK_ML_DSA | CKK_ML_KEM)), Some(parameter_set)) => {
+                KeyKind::of_parameter_set(key_type, parameter_set)
+            }
             (Some(key_type), _) => KeyKind::of_object(key_type, self.ec_params.as_deref()),
             (None, _) => None,
         };
@@ -296,7 +298,7 @@ impl Attributes {
             let parameters = (kind == KeyKind::Rsa).then_some(AnyRef::NULL);
             return info(facts.algorithm, parameters, &key.to_der().ok()?);
         }
-        if kind.is_ml_dsa() {
+        if kind.parameter_set().is_some() {
             return info(facts.algorithm, None, self.value.as_deref()?);
         }
         let point = point(self.ec_point.as_deref()?);

@@ -3,17 +3,21 @@
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
+use super::PrivateKey;
 use super::attribute::Template;
+use super::key_use::KeyUse;
 use super::module::{Module, Rv};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 
 /// A template for a secret of `size` bytes that is derived, and read by the application that asked for it.
 pub fn readable(size: usize) -> Template {
-    session_object(CKK_GENERIC_SECRET)
-        .and_flag(CKA_SENSITIVE, false)
-        .and_flag(CKA_EXTRACTABLE, true)
-        .and_number(CKA_VALUE_LEN, size as CK_ULONG)
+    readable_whole().and_number(CKA_VALUE_LEN, size as CK_ULONG)
+}
+
+/// As [`readable`], of the one size that the mechanism makes.
+pub fn readable_whole() -> Template {
+    session_object(CKK_GENERIC_SECRET).and_flag(CKA_SENSITIVE, false).and_flag(CKA_EXTRACTABLE, true)
 }
 
 fn session_object(kind: CK_KEY_TYPE) -> Template {
@@ -71,5 +75,29 @@ impl Module {
             template = template.and_flag(*usage, true);
         }
         self.create_object(session, &template).map_err(|rv| Error::token("C_CreateObject", slot.name(), rv))
+    }
+}
+
+impl KeyUse<'_> {
+    /// Reads the secret in a session object into `out`, and destroys the object; returns the secret's size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`] if the token does not show it, or it is longer than `out`; [`Error::Token`].
+    pub(super) fn read_secret(
+        &self,
+        key: &PrivateKey,
+        object: CK_OBJECT_HANDLE,
+        out: &mut [u8],
+    ) -> Result<usize> {
+        let value = self
+            .module
+            .take_secret(self.session, object)
+            .map_err(|rv| self.failed("C_GetAttributeValue", rv))?;
+        let target = out.get_mut(..value.len()).filter(|target| !target.is_empty()).ok_or_else(|| {
+            Error::Key(format!("{}: the token does not show the secret that it derived", key.name()))
+        })?;
+        target.copy_from_slice(&value);
+        Ok(target.len())
     }
 }
