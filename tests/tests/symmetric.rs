@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use strongroom_demo::command;
-use strongroom_demo::environment::{Environment, openssl_configuration};
+use strongroom_demo::environment::Environment;
 use strongroom_demo::pki::{run_openssl, text};
-use strongroom_demo::programs::{Programs, system};
+use strongroom_demo::programs::Programs;
 use strongroom_demo::run_folder::RunFolder;
 use strongroom_demo::softhsm::SoftHsm;
+use strongroom_tests::kryoptic::Kryoptic;
 use strongroom_tests::place::TOKEN;
 use strongroom_tests::program;
 
@@ -46,24 +47,10 @@ impl Token {
         .offering(OPERATIONS)
     }
 
-    /// kryoptic, where tests/kryoptic has put it.
     fn kryoptic() -> Self {
         Token::new(|programs, run| {
-            let this = std::env::current_exe().unwrap();
-            let module = this.ancestors().nth(3).unwrap().join("tools/kryoptic/libkryoptic_pkcs11.so");
-            let (conf, database) = (run.path().join("token.conf"), run.path().join("token.sql"));
-            let slot =
-                format!("[[slots]]\nslot = 1\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", database.display());
-            fs::write(&conf, slot).unwrap();
-            let environment = Environment::plain().with("KRYOPTIC_CONF", conf);
-            let mut tool = command::new(system("pkcs11-tool").unwrap());
-            environment.apply(&mut tool);
-            tool.arg("--module").arg(&module);
-            tool.args(["--init-token", "--slot", "1", "--label", TOKEN, "--so-pin", "12345678"]);
-            command::succeed(tool, LIMIT).unwrap();
-            let file = run.path().join("openssl.cnf");
-            openssl_configuration(programs, &module, None, &file).unwrap();
-            environment.with("OPENSSL_CONF", file)
+            let token = Kryoptic::create(&run.folder("kryoptic").unwrap(), TOKEN).unwrap();
+            token.environment(programs).unwrap()
         })
         .offering(OPERATIONS)
     }
