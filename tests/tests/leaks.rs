@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use strongroom_demo::environment::Environment;
 use strongroom_demo::nginx;
@@ -51,7 +52,13 @@ fn with_our_key(bench: &Bench, kind: KeyKind) -> Server {
     serve(bench, &key.certify(bench).unwrap(), &reference, &key.environment, kind.name())
 }
 
-/// The master, which nginx starts first, and its worker.
+/// The master, which nginx starts first, and its worker, when there is one.
+fn wait_for_worker(server: &Server) -> (u32, u32) {
+    wait_for("a worker", Duration::from_secs(120), || processes(server).context("there is none, or more"))
+        .unwrap()
+}
+
+/// As [`wait_for_worker`], if there is exactly one now.
 fn processes(server: &Server) -> Option<(u32, u32)> {
     match server.processes().ok()?.as_slice() {
         [master, worker] => Some((*master, *worker)),
@@ -61,7 +68,7 @@ fn processes(server: &Server) -> Option<(u32, u32)> {
 
 /// Makes so many handshakes, and says what the worker holds before and after.
 fn handshakes(bench: &Bench, server: &Server, count: u64) -> (Holds, Holds) {
-    let (_, worker) = processes(server).unwrap();
+    let (_, worker) = wait_for_worker(server);
     let make = |count: u64| {
         let ca = bench.authority.certificate();
         let report = traffic::handshakes(&bench.programs, server, &ca, count, &[]).unwrap();
@@ -102,15 +109,15 @@ fn with_a_file(bench: &Bench) -> Server {
 /// Reloads so often, and says what the master holds before and after.
 fn reload(server: &Server, count: u32) -> (Holds, Holds) {
     let again = || {
-        let (master, worker) = processes(server).unwrap();
+        let (master, worker) = wait_for_worker(server);
         kill_process(Pid::from_raw(master as i32).unwrap(), Signal::HUP).unwrap();
-        wait_for("another worker", Duration::from_secs(30), || match processes(server) {
+        wait_for("another worker", Duration::from_secs(120), || match processes(server) {
             Some((_, other)) if other != worker => Ok(()),
-            _ => anyhow::bail!("{}", server.errors()),
+            _ => bail!("{:?} {}", server.processes(), server.errors()),
         })
         .unwrap();
     };
-    let (master, _) = processes(server).unwrap();
+    let (master, _) = wait_for_worker(server);
     (0..count / 5).for_each(|_| again());
     let before = Holds::of(master);
     (0..count).for_each(|_| again());
