@@ -77,8 +77,9 @@ pub extern "C" fn stub_limit_sessions(limit: u64) {
 /// The token is taken away (1) or put back (0). With it go its sessions.
 #[unsafe(no_mangle)]
 pub extern "C" fn stub_remove(away: u64) {
-    AWAY.store(away, SeqCst);
-    stub_restart();
+    if AWAY.swap(away, SeqCst) != away {
+        stub_restart();
+    }
 }
 
 /// What C_Finalize does: its work (0), crash (1), or not return (2).
