@@ -297,6 +297,18 @@ static const struct shape shapes[] = {
     {OSSL_OP_ASYM_CIPHER, OSSL_FUNC_ASYM_CIPHER_SET_CTX_PARAMS, "ncp"},
     {OSSL_OP_ASYM_CIPHER, OSSL_FUNC_ASYM_CIPHER_SETTABLE_CTX_PARAMS, "tcv"},
 
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_NEWCTX, "xv"},
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_ENCAPSULATE_INIT, "nckp"},
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_ENCAPSULATE, "ncolol"},
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_DECAPSULATE_INIT, "nckp"},
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_DECAPSULATE, "ncolin"},
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_FREECTX, "fc"},
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_DUPCTX, "xc"},
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_GET_CTX_PARAMS, "ncP"},
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_GETTABLE_CTX_PARAMS, "tcv"},
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_SET_CTX_PARAMS, "ncp"},
+    {OSSL_OP_KEM, OSSL_FUNC_KEM_SETTABLE_CTX_PARAMS, "tcv"},
+
     {OSSL_OP_ENCODER, OSSL_FUNC_ENCODER_NEWCTX, "xv"},
     {OSSL_OP_ENCODER, OSSL_FUNC_ENCODER_FREECTX, "fc"},
     {OSSL_OP_ENCODER, OSSL_FUNC_ENCODER_GET_PARAMS, "nP"},
@@ -572,6 +584,7 @@ static int freer(int operation)
     case OSSL_OP_KDF: return OSSL_FUNC_KDF_FREECTX;
     case OSSL_OP_KEYEXCH: return OSSL_FUNC_KEYEXCH_FREECTX;
     case OSSL_OP_SIGNATURE: return OSSL_FUNC_SIGNATURE_FREECTX;
+    case OSSL_OP_KEM: return OSSL_FUNC_KEM_FREECTX;
     case OSSL_OP_ASYM_CIPHER: return OSSL_FUNC_ASYM_CIPHER_FREECTX;
     case OSSL_OP_STORE: return OSSL_FUNC_STORE_CLOSE;
     default: return 2;
@@ -834,7 +847,7 @@ int main(int argc, char **argv)
             for (const OSSL_ALGORITHM *list = query(operation); list != NULL && list->algorithm_names != NULL; list++) {
                 /* The store and the decoders once; others for each key, with a key of another type too: with the first. */
                 if (at > 5 && operation != OSSL_OP_KEYMGMT && operation != OSSL_OP_KEYEXCH && operation != OSSL_OP_SIGNATURE
-                    && operation != OSSL_OP_ASYM_CIPHER && operation != OSSL_OP_ENCODER)
+                    && operation != OSSL_OP_ASYM_CIPHER && operation != OSSL_OP_KEM && operation != OSSL_OP_ENCODER)
                     continue;
                 if (at > 5 && !has_name(list->algorithm_names, loaded.type)
                     && !(operation == OSSL_OP_SIGNATURE && strncmp(list->algorithm_names, "EC", 2) == 0 && loaded.type[1] == 'C'))
