@@ -121,8 +121,9 @@ impl Entry {
             Generate(family) => (sizes(family), CKF_HW | CKF_GENERATE),
             Cipher(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
             Decrypt(family, _) => (sizes(family), CKF_HW | CKF_DECRYPT),
-            Sign(Rsa, RsaPkcs, Unspecified) => (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_VERIFY | CKF_DECRYPT),
-            Sign(Rsa, RsaX509, _) => (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_DECRYPT),
+            Sign(Rsa, RsaPkcs | RsaX509, Unspecified) => {
+                (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_VERIFY | CKF_DECRYPT)
+            }
             Sign(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
             Derive => ((255, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
             Encapsulate(family) => (sizes(family), CKF_HW | CKF_ENCAPSULATE | CKF_DECAPSULATE),

@@ -84,7 +84,11 @@ pub(super) async fn verify(
     request: Verify,
 ) -> Result<response::Result, Failure> {
     let object = objects::visible(&context.acting, partition, &request.key)?;
-    let mechanism = mechanism(request.mechanism(), request.pss.as_ref())?;
+    // Without padding only a public key is used: it is no decryption here.
+    let mechanism = match request.mechanism() {
+        v1::Mechanism::RsaX509 => None,
+        other => Some(mechanism(other, request.pss.as_ref())?),
+    };
     if object.info.class() == ObjectClass::PublicKey && !policy(&object).verify {
         return refuse!(KeyMayNot, "{} may not verify: its policy (CKA_VERIFY) forbids it", object.title());
     }
@@ -97,7 +101,10 @@ pub(super) async fn verify(
     };
     let work = move || {
         let key = PublicKey::from_spki(&object.info.public_key)?;
-        Ok(key.verify(mechanism, &request.data, &request.signature)?)
+        Ok(match mechanism {
+            Some(mechanism) => key.verify(mechanism, &request.data, &request.signature)?,
+            None => key.verify_without_padding(&request.data, &request.signature)?,
+        })
     };
     // As for signatures: what takes no longer than waking another thread is done at once.
     if is_short {

@@ -100,13 +100,9 @@ impl Operation {
         };
         let key = process.key(&session.token, handle).map_err(as_key)?;
         check(&key, class)?;
-        if wire == Mechanism::RsaX509 {
-            // To sign without padding is to decrypt; and the public half of it is the application's to compute.
-            match class {
-                ObjectClass::PrivateKey if key.may_decrypt => {}
-                ObjectClass::PrivateKey => return Err(CKR_KEY_FUNCTION_NOT_PERMITTED),
-                _ => return Err(CKR_MECHANISM_INVALID),
-            }
+        // To sign without padding is to decrypt.
+        if wire == Mechanism::RsaX509 && class == ObjectClass::PrivateKey && !key.may_decrypt {
+            return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
         }
         let facts = key.facts.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
         let input = match hash::start(hash) {

@@ -34,8 +34,6 @@ pub fn decryption(daemon: &Daemon) {
     assert_eq!(application.sign_init(session, CKM_RSA_X_509, signs), CKR_KEY_FUNCTION_NOT_PERMITTED);
     assert_eq!(application.sign_init(session, CKM_RSA_X_509, key), CKR_KEY_FUNCTION_NOT_PERMITTED);
     let (both, both_public) = make(&[attribute(CKA_DECRYPT, TRUE)]);
-    let verify = call!(application, C_VerifyInit, session, &mut plain(CKM_RSA_X_509), both_public);
-    assert_eq!(verify, CKR_MECHANISM_INVALID);
     let encrypt = call!(application, C_EncryptInit, session, &mut plain(CKM_RSA_PKCS), public_key);
     assert_eq!(encrypt, CKR_MECHANISM_INVALID);
     assert_eq!(init(&mut plain(CKM_RSA_PKCS_OAEP), key), CKR_MECHANISM_PARAM_INVALID);
@@ -75,6 +73,16 @@ pub fn decryption(daemon: &Daemon) {
     };
     let made_of_two = sign(&two).unwrap();
     assert_eq!(sign(&[2]), Ok(made_of_two.clone()));
+    let verify = |data: &[u8], signature: &[u8]| {
+        let begun = call!(application, C_VerifyInit, session, &mut plain(CKM_RSA_X_509), both_public);
+        assert_eq!(begun, CKR_OK);
+        let (data, size) = (data.as_ptr().cast_mut(), data.len() as CK_ULONG);
+        let (signature, length) = (signature.as_ptr().cast_mut(), signature.len() as CK_ULONG);
+        call!(application, C_Verify, session, data, size, signature, length)
+    };
+    assert_eq!(verify(&two, &made_of_two), CKR_OK);
+    assert_eq!(verify(&[2], &made_of_two), CKR_OK);
+    assert_eq!(verify(&[3], &made_of_two), CKR_SIGNATURE_INVALID);
     assert_eq!(init(&mut plain(CKM_RSA_X_509), both), CKR_OK);
     let mut opened = vec![0; 256];
     length = 256;

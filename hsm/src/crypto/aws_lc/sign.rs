@@ -138,7 +138,7 @@ impl PublicKey {
     pub fn verify(&self, mechanism: Mechanism, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
         mechanism.check(self.kind(), data.len())?;
         let right = match mechanism {
-            Mechanism::RsaPkcs => self.verify_rsa_pkcs(data, signature),
+            Mechanism::RsaPkcs => self.recovers(signature, c::RSA_PKCS1_PADDING, data),
             Mechanism::RsaPss { hash, mgf1_hash, salt_length } => {
                 let salt_length = pss_salt(salt_length)?;
                 // SAFETY: the mechanism fits the key; all slices are valid for the lengths passed.
@@ -162,9 +162,21 @@ impl PublicKey {
         wrong_unless(right)
     }
 
-    fn verify_rsa_pkcs(&self, data: &[u8], signature: &[u8]) -> bool {
-        // SAFETY: the mechanism fits the key; the output buffer is as large as the modulus, and its true
-        // length is passed.
+    /// Verifies a signature that was made without padding (CKM_RSA_X_509): of `data` with zeros before it.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::MechanismDoesNotFit`] if this is no RSA key; [`CryptoError::SignatureWrong`].
+    pub fn verify_without_padding(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        Mechanism::RsaPkcs.check(self.kind(), 0)?;
+        let mut block = vec![0; signature.len().saturating_sub(data.len())];
+        block.extend_from_slice(data);
+        wrong_unless(self.recovers(signature, c::RSA_NO_PADDING, &block))
+    }
+
+    /// Whether the public operation on `signature`, with the padding taken away, gives `data`. This is an RSA key.
+    fn recovers(&self, signature: &[u8], padding: std::ffi::c_int, data: &[u8]) -> bool {
+        // SAFETY: the key is an RSA key; the output buffer is as large as the modulus, and its true length is passed.
         unsafe {
             let rsa = c::EVP_PKEY_get0_RSA(self.pkey.as_ptr());
             let mut block = vec![0; c::RSA_size(rsa) as usize];
@@ -176,7 +188,7 @@ impl PublicKey {
                 block.len(),
                 signature.as_ptr(),
                 signature.len(),
-                c::RSA_PKCS1_PADDING,
+                padding,
             );
             result == 1 && block.get(..length) == Some(data)
         }
