@@ -101,10 +101,11 @@ pub(super) async fn verify(
     };
     let work = move || {
         let key = PublicKey::from_spki(&object.info.public_key)?;
-        Ok(match mechanism {
+        match mechanism {
             Some(mechanism) => key.verify(mechanism, &request.data, &request.signature)?,
             None => key.verify_without_padding(&request.data, &request.signature)?,
-        })
+        }
+        Ok(())
     };
     // As for signatures: what takes no longer than waking another thread is done at once.
     if is_short {
