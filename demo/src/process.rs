@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpgid, kill_process, kill_process_group, set_child_subreaper,
+    Pid, Signal, WaitOptions, getpgid, getsid, kill_process, kill_process_group, set_child_subreaper,
     test_kill_process, test_kill_process_group, waitpgid, waitpid,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -132,6 +132,8 @@ fn group_lives(group: Pid) -> bool {
 pub struct Process {
     name: String,
     pid: Pid,
+    /// The process group, with all its own children.
+    group: Pid,
     status: Option<ExitStatus>,
     mine: bool,
 }
@@ -155,10 +157,10 @@ impl Process {
             register.groups.insert(pid.as_raw_nonzero().get());
             Ok(pid)
         })?;
-        Ok(Process { name: name.into(), pid, status: None, mine: true })
+        Ok(Process { name: name.into(), pid, group: pid, status: None, mine: true })
     }
 
-    /// Takes charge of a daemon that a child of this program left behind and that leads its own group.
+    /// Takes charge of a daemon that a child of this program left behind, and that is in the group of a session of its own.
     ///
     /// # Errors
     ///
@@ -169,12 +171,14 @@ impl Process {
             .and_then(Pid::from_raw)
             .with_context(|| format!("{pid} is not a process id ({name})"))?;
         test_kill_process(pid).with_context(|| format!("{name} (process {pid:?}) is not running"))?;
-        if getpgid(Some(pid))? != pid {
-            // What its parent's group gets would reach it.
-            bail!("{name} (process {pid:?}) does not lead a group of its own");
+        let group = getpgid(Some(pid))?;
+        if getsid(Some(pid))? != group {
+            // What the group of the one that left it behind gets would reach it. (Who leads the group may have ended: lighttpd
+            // forks once more after setsid.)
+            bail!("{name} (process {pid:?}) has not begun a session of its own");
         }
-        with_register(|register| register.groups.insert(pid.as_raw_nonzero().get()));
-        Ok(Process { name: name.into(), pid, status: None, mine: true })
+        with_register(|register| register.groups.insert(group.as_raw_nonzero().get()));
+        Ok(Process { name: name.into(), pid, group, status: None, mine: true })
     }
 
     /// The process id.
@@ -226,8 +230,8 @@ impl Process {
     /// Stops the process and all its children with SIGTERM, and with SIGKILL what does not listen.
     pub fn stop(&mut self) {
         if self.mine {
-            let _ = kill_process_group(self.pid, Signal::TERM);
-            end_group(self.pid);
+            let _ = kill_process_group(self.group, Signal::TERM);
+            end_group(self.group);
             self.forget();
         }
     }
@@ -235,8 +239,8 @@ impl Process {
     /// Kills the process and all its children with SIGKILL.
     pub fn kill(&mut self) {
         if self.mine {
-            let _ = kill_process_group(self.pid, Signal::KILL);
-            end_group(self.pid);
+            let _ = kill_process_group(self.group, Signal::KILL);
+            end_group(self.group);
             self.forget();
         }
     }
@@ -248,7 +252,7 @@ impl Process {
 
     fn forget(&mut self) {
         self.mine = false;
-        with_register(|register| register.groups.remove(&self.pid.as_raw_nonzero().get()));
+        with_register(|register| register.groups.remove(&self.group.as_raw_nonzero().get()));
     }
 }
 
