@@ -160,7 +160,7 @@ impl Process {
         Ok(Process { name: name.into(), pid, group: pid, status: None, mine: true })
     }
 
-    /// Takes charge of a daemon that a child of this program left behind, and that is in the group of a session of its own.
+    /// Takes charge of a process that a child of this program left behind, and that leads a group or has begun a session.
     ///
     /// # Errors
     ///
@@ -172,10 +172,10 @@ impl Process {
             .with_context(|| format!("{pid} is not a process id ({name})"))?;
         test_kill_process(pid).with_context(|| format!("{name} (process {pid:?}) is not running"))?;
         let group = getpgid(Some(pid))?;
-        if getsid(Some(pid))? != group {
+        if group != pid && getsid(Some(pid))? != group {
             // What the group of the one that left it behind gets would reach it. (Who leads the group may have ended: lighttpd
             // forks once more after setsid.)
-            bail!("{name} (process {pid:?}) has not begun a session of its own");
+            bail!("{name} (process {pid:?}) neither leads a group nor has begun a session of its own");
         }
         with_register(|register| register.groups.insert(group.as_raw_nonzero().get()));
         Ok(Process { name: name.into(), pid, group, status: None, mine: true })
