@@ -234,7 +234,7 @@ static int leave(int threads, int ms)
     /* Before a thread's first signature it is libcrypto that is in flight, looking for algorithms: its own cleanup does not
      * wait for that, and crashes with a key in a file too. */
     for (int i = 0; i < threads; i++)
-        for (int waited = 0; !__atomic_load_n(&signers[i].made, __ATOMIC_RELAXED) && waited < 100000; waited++)
+        for (int waited = 0; !atomic_load(&signers[i].made) && waited < 100000; waited++)
             usleep(100);
     usleep(1000 * ms);
     long made = 0;
