@@ -115,7 +115,7 @@ impl Module {
     /// A module that is in the program already.
     #[cfg(feature = "fuzz")]
     pub fn of(functions: &'static CK_FUNCTION_LIST) -> Self {
-        Module { path: PathBuf::new(), has_allowed_mechanisms: true, functions }
+        Module { path: PathBuf::new(), has_allowed_mechanisms: true, functions, newest: None }
     }
 
     /// C_Initialize, for use by several threads. `reserved` is for modules that want arguments.
