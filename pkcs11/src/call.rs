@@ -179,6 +179,7 @@ impl Process {
                 if let Err(failure) = token.login.attach(&mut pooled.connection, access.partition, epoch) {
                     if access.epoch() == ANONYMOUS {
                         drop(token.door.close());
+                        self.derived.end_partition(token.partition, true);
                         self.handles.forget_private(token.partition);
                     }
                     return Err(failure);
