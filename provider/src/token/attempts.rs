@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cryptoki_sys::CK_RV;
+use cryptoki_sys::{CK_RV, CK_USER_TYPE};
 
 use super::TokenIdentity;
 use crate::pin::Secret;
@@ -99,8 +99,15 @@ impl Attempts {
     /// # Errors
     ///
     /// [`Refusal`], and the PIN must not be tried.
-    pub fn begin(&self, token: &TokenIdentity, pin: &Secret) -> Result<Attempt<'_>, Refusal> {
-        let Some(place) = self.place(token, pin) else { return Ok(Attempt { place: None, claim: None }) };
+    pub fn begin(
+        &self,
+        token: &TokenIdentity,
+        user: CK_USER_TYPE,
+        pin: &Secret,
+    ) -> Result<Attempt<'_>, Refusal> {
+        let Some(place) = self.place(token, user, pin) else {
+            return Ok(Attempt { place: None, claim: None });
+        };
         let until = Instant::now() + PATIENCE;
         let came = now();
         loop {
@@ -128,14 +135,15 @@ impl Attempts {
     }
 
     /// The error with which the token refused a PIN, if it did.
-    pub fn refused(&self, token: &TokenIdentity, pin: &Secret) -> Option<CK_RV> {
-        let state = self.place(token, pin)?.state.load(Ordering::Acquire);
+    pub fn refused(&self, token: &TokenIdentity, user: CK_USER_TYPE, pin: &Secret) -> Option<CK_RV> {
+        let state = self.place(token, user, pin)?.state.load(Ordering::Acquire);
         (state & KINDS == REFUSED).then_some(state & !KINDS)
     }
 
-    /// The place of a token and PIN, which has one from now on if there is room.
-    fn place(&self, token: &TokenIdentity, pin: &Secret) -> Option<&Place> {
-        let name = self.hash.hash_one((&token.label, &token.serial, pin.bytes())).max(1);
+    /// The place of a token and a user's PIN, which has one from now on if there is room. A PIN that is wrong for one use of
+    /// a key (CKU_CONTEXT_SPECIFIC) may be right for a log-in.
+    fn place(&self, token: &TokenIdentity, user: CK_USER_TYPE, pin: &Secret) -> Option<&Place> {
+        let name = self.hash.hash_one((&token.label, &token.serial, user, pin.bytes())).max(1);
         let start = name as usize % PLACES;
         let (before, from) = self.places.split_at(start);
         from.iter().chain(before).find(|place| {
@@ -209,6 +217,8 @@ fn seconds() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use cryptoki_sys::{CKU_CONTEXT_SPECIFIC, CKU_USER};
+
     use super::*;
 
     fn token(label: &str) -> TokenIdentity {
@@ -223,13 +233,14 @@ mod tests {
     fn what_was_refused_is_refused_for_this_token_and_pin_only() {
         let attempts = Attempts::new();
         let (tls, other) = (token("tls"), token("other"));
-        attempts.begin(&tls, &pin("1")).unwrap().refused(0xa0);
-        assert_eq!(attempts.begin(&tls, &pin("1")).err(), Some(Refusal::Refused(0xa0)));
-        assert_eq!(attempts.refused(&tls, &pin("1")), Some(0xa0));
+        attempts.begin(&tls, CKU_USER, &pin("1")).unwrap().refused(0xa0);
+        assert_eq!(attempts.begin(&tls, CKU_USER, &pin("1")).err(), Some(Refusal::Refused(0xa0)));
+        assert_eq!(attempts.refused(&tls, CKU_USER, &pin("1")), Some(0xa0));
+        assert_eq!(attempts.refused(&tls, CKU_CONTEXT_SPECIFIC, &pin("1")), None, "for another purpose");
         for (token, pin) in [(&tls, pin("2")), (&other, pin("1"))] {
-            assert_eq!(attempts.refused(token, &pin), None);
-            attempts.begin(token, &pin).unwrap().taken();
-            assert_eq!(attempts.refused(token, &pin), None);
+            assert_eq!(attempts.refused(token, CKU_USER, &pin), None);
+            attempts.begin(token, CKU_USER, &pin).unwrap().taken();
+            assert_eq!(attempts.refused(token, CKU_USER, &pin), None);
         }
     }
 
@@ -238,12 +249,12 @@ mod tests {
         let attempts = Attempts::new();
         let (token, pin) = (token("tls"), pin("1"));
         // That it was right before says nothing.
-        attempts.begin(&token, &pin).unwrap().taken();
-        let first = attempts.begin(&token, &pin).unwrap();
+        attempts.begin(&token, CKU_USER, &pin).unwrap().taken();
+        let first = attempts.begin(&token, CKU_USER, &pin).unwrap();
         assert!(first.claim.is_some());
         thread::scope(|scope| {
             let waiting: Vec<_> =
-                (0..2).map(|_| scope.spawn(|| attempts.begin(&token, &pin).unwrap())).collect();
+                (0..2).map(|_| scope.spawn(|| attempts.begin(&token, CKU_USER, &pin).unwrap())).collect();
             thread::sleep(Duration::from_millis(50));
             assert!(waiting.iter().all(|thread| !thread.is_finished()));
             first.taken();
@@ -256,8 +267,8 @@ mod tests {
     #[test]
     fn an_attempt_without_an_answer_leaves_the_next_one_free() {
         let attempts = Attempts::new();
-        drop(attempts.begin(&token("tls"), &pin("1")).unwrap());
-        attempts.begin(&token("tls"), &pin("1")).unwrap().taken();
+        drop(attempts.begin(&token("tls"), CKU_USER, &pin("1")).unwrap());
+        attempts.begin(&token("tls"), CKU_USER, &pin("1")).unwrap().taken();
     }
 
     /// Eight processes with the same wrong PIN: one attempt. The one whose turn it is may die over it.
@@ -272,7 +283,7 @@ mod tests {
             .map(|_| unsafe {
                 let child = libc::fork();
                 if child == 0 {
-                    if let Ok(attempt) = attempts.begin(&token, &pin) {
+                    if let Ok(attempt) = attempts.begin(&token, CKU_USER, &pin) {
                         if count.fetch_add(1, Ordering::SeqCst) == 0 {
                             // Killed in the middle of it.
                             libc::_exit(0);
@@ -291,16 +302,16 @@ mod tests {
             assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         }
         assert_eq!(count.load(Ordering::SeqCst), 2, "the one that died, and one for all");
-        assert_eq!(attempts.refused(&token, &pin), Some(0xa0));
+        assert_eq!(attempts.refused(&token, CKU_USER, &pin), Some(0xa0));
     }
 
     #[test]
     fn more_pins_than_places_are_not_remembered() {
         let attempts = Attempts::new();
         for number in 0..PLACES + 8 {
-            attempts.begin(&token("tls"), &pin(&number.to_string())).unwrap().refused(0xa0);
+            attempts.begin(&token("tls"), CKU_USER, &pin(&number.to_string())).unwrap().refused(0xa0);
         }
-        assert_eq!(attempts.refused(&token("tls"), &pin("0")), Some(0xa0));
-        assert!(attempts.begin(&token("tls"), &pin(&(PLACES + 7).to_string())).is_ok());
+        assert_eq!(attempts.refused(&token("tls"), CKU_USER, &pin("0")), Some(0xa0));
+        assert!(attempts.begin(&token("tls"), CKU_USER, &pin(&(PLACES + 7).to_string())).is_ok());
     }
 }

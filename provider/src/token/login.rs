@@ -40,9 +40,9 @@ impl LogIns {
         LogIns { attempts: Attempts::new(), known: KnownPins::default(), user }
     }
 
-    /// Whether the token has refused this PIN.
+    /// Whether the token has refused this PIN for a log-in.
     pub fn is_refused(&self, token: &TokenIdentity, pin: &Secret) -> bool {
-        self.attempts.refused(token, pin).is_some()
+        self.attempts.refused(token, self.user, pin).is_some()
     }
 }
 
@@ -114,7 +114,7 @@ impl Slot {
                 "this process is logged in to the token as another user, and PKCS#11 has one log-in for a process",
             ));
         }
-        if let Some(rv) = self.log_ins.attempts.refused(&self.token, pin) {
+        if let Some(rv) = self.log_ins.attempts.refused(&self.token, self.log_ins.user, pin) {
             return Err(self.refused_before(rv));
         }
         // A module without C_Logout says that the user is logged in already.
@@ -139,7 +139,7 @@ impl Slot {
     /// application, or by a parent process whose module's state survived the fork.
     fn try_pin(&self, module: &Module, session: &Session, user: CK_USER_TYPE, pin: &Secret) -> Result<bool> {
         let LogIns { attempts, known, .. } = self.log_ins;
-        let attempt = attempts.begin(&self.token, pin).map_err(|refusal| match refusal {
+        let attempt = attempts.begin(&self.token, user, pin).map_err(|refusal| match refusal {
             Refusal::Refused(rv) => self.refused_before(rv),
             Refusal::Pending => self.refused("another process is trying it, and the token does not answer"),
         })?;
@@ -155,7 +155,9 @@ impl Slot {
         match login_when_possible(module, session, user, pin) {
             Ok(()) => {
                 attempt.taken();
-                known.add(&self.token, pin);
+                if user == self.log_ins.user {
+                    known.add(&self.token, pin);
+                }
                 Ok(true)
             }
             Err(CKR_USER_ALREADY_LOGGED_IN) => Ok(false),
