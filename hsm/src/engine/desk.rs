@@ -30,6 +30,10 @@ const A_TURN: u64 = 8;
 /// How long the desk looks around before it sleeps, in case the next request is about to come.
 const LINGER: Duration = Duration::from_micros(20);
 
+/// It sleeps when it has found nothing for so long, whatever became of the processor: two who only give way to each other would
+/// go on for ever.
+const EMPTY: Duration = Duration::from_millis(5);
+
 /// A yield that took longer than this gave the processor to somebody.
 const YIELDED: Duration = Duration::from_micros(3);
 
@@ -317,12 +321,16 @@ impl Desk {
     /// stops.
     fn serve(&mut self, shared: &Shared, signer: &mut Signer, batch: &mut Batch) -> Option<KeyKind> {
         let mut idle_since: Option<Instant> = None;
+        let mut empty_since: Option<Instant> = None;
         loop {
             if shared.stopping.load(Ordering::Relaxed) {
                 return None;
             }
             let now = Instant::now();
             let found = self.collect(shared, now);
+            if found > 0 {
+                empty_since = None;
+            }
             if std::mem::take(&mut self.gave_long) && found < WORTH_IT {
                 self.abstain_until = now + ABSTAIN;
             }
@@ -353,7 +361,10 @@ impl Desk {
                 Next::Nothing if found > 0 => idle_since = None,
                 Next::Nothing => {
                     let since = *idle_since.get_or_insert(now);
-                    let lingers = now.duration_since(since) < LINGER && !self.abstains(now);
+                    let empty = *empty_since.get_or_insert(now);
+                    let lingers = now.duration_since(since) < LINGER
+                        && now.duration_since(empty) < EMPTY
+                        && !self.abstains(now);
                     if lingers {
                         if self.give_way(now) {
                             idle_since = None;
@@ -361,6 +372,7 @@ impl Desk {
                     } else if !signer.prepare() {
                         self.sleep(shared);
                         idle_since = None;
+                        empty_since = None;
                     }
                 }
             }

@@ -96,7 +96,15 @@ pub(super) async fn verify(
         return refuse!(KeyMayNot, "{} is not a key: it cannot verify", object.title());
     }
     let is_short = match object.kind {
-        Some(KeyKind::P384 | KeyKind::P521 | KeyKind::Secp256k1) | None => false,
+        Some(
+            KeyKind::P384
+            | KeyKind::P521
+            | KeyKind::Secp256k1
+            | KeyKind::MlDsa44
+            | KeyKind::MlDsa65
+            | KeyKind::MlDsa87,
+        )
+        | None => false,
         Some(_) => request.data.len() <= LONG,
     };
     let work = move || {
