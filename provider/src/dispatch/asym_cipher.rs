@@ -249,9 +249,14 @@ unsafe extern "C" fn encrypt(
             }
             let data = input(data, data_length)?;
             let too_small = || Error::Buffer { room: size, needed };
-            let out = pointer::slice_mut(out, size).and_then(|out| out.get_mut(..needed));
-            *length = context.encrypt(data, out.ok_or_else(too_small)?)?;
-            Ok(())
+            // Not into the caller's buffer: it may be the one that the data are in.
+            let mut ciphertext = vec![0; needed];
+            let made = context.encrypt(data, &mut ciphertext)?;
+            *length = size;
+            match output::write(ciphertext.get(..made).unwrap_or_default(), out, length) {
+                Some(output::Output::Written) => Ok(()),
+                _ => Err(too_small()),
+            }
         })
     }
 }

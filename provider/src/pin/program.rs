@@ -28,8 +28,11 @@ pub fn run(program: &Path, until: Instant) -> Result<Secret> {
     // SAFETY: between fork and exec; one system call, which takes numbers. Servers leave listening sockets open for exec.
     unsafe {
         command.pre_exec(|| {
-            libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-            Ok(())
+            match libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) {
+                0 => Ok(()),
+                // Before Linux 5.11: not with the server's sockets.
+                _ => Err(std::io::Error::last_os_error()),
+            }
         });
     }
     Secret::fill(&from, |room| {

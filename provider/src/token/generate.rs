@@ -275,7 +275,6 @@ fn was_not_begun(rv: CK_RV) -> bool {
     matches!(
         rv,
         CKR_SESSION_HANDLE_INVALID
-            | CKR_SESSION_CLOSED
             | CKR_USER_NOT_LOGGED_IN
             | CKR_OPERATION_ACTIVE
             | CKR_CRYPTOKI_NOT_INITIALIZED

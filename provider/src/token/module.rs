@@ -118,6 +118,11 @@ impl Module {
         Module { path: PathBuf::new(), has_allowed_mechanisms: true, functions, newest: None }
     }
 
+    /// Whether it is the same library, however it was named.
+    pub fn is(&self, other: &Module) -> bool {
+        std::ptr::eq(self.functions, other.functions)
+    }
+
     /// C_Initialize, for use by several threads. `reserved` is for modules that want arguments.
     pub fn initialize(&self, reserved: Option<&str>) -> Rv<()> {
         let reserved = reserved.and_then(|text| CString::new(text).ok());

@@ -100,6 +100,13 @@ impl Shared {
         }));
         loop {
             let newest = ALL.load(Ordering::Acquire);
+            // Another thread may have come at the same time.
+            // SAFETY: made above, and nobody else has seen it.
+            if let Some(known) = all().find(|known| known.manner == unsafe { &*fresh }.manner) {
+                // SAFETY: as above; given back this once.
+                drop(unsafe { Box::from_raw(fresh) });
+                return Ok(known);
+            }
             // SAFETY: made above, and nobody else has seen it.
             unsafe { (*fresh).next = newest };
             if ALL.compare_exchange(newest, fresh, Ordering::AcqRel, Ordering::Acquire).is_ok() {
@@ -107,8 +114,7 @@ impl Shared {
             }
         }
         watch_the_process();
-        // SAFETY: made above and never freed. Of two threads that came at the same time, each has its own; the next finds
-        // the newer.
+        // SAFETY: made above, and never freed now that it is in the list.
         Ok(unsafe { &*fresh })
     }
 
@@ -120,7 +126,7 @@ impl Shared {
 
     /// Whether no other provider uses the module in another way.
     pub fn is_alone(&self) -> bool {
-        all().filter(|other| other.module.path == self.module.path).count() == 1
+        all().filter(|other| other.module.is(&self.module)).count() == 1
     }
 }
 

@@ -91,12 +91,15 @@ pub struct Call {
 }
 
 /// Begins a call from libcrypto, if those are traced.
+// Not in line: a caller that pauses a job may go on in another thread, with the address of this one's place.
+#[inline(never)]
 pub fn enter() -> Option<Call> {
     is_on(ALL).then(|| Call { began: Instant::now(), outer: SUBJECT.replace(Text::EMPTY) })
 }
 
 impl Call {
     /// Ends it.
+    #[inline(never)]
     pub fn leave(self, function: &str, outcome: &str) {
         let subject = SUBJECT.replace(self.outer);
         finished(function, self.began, format_args!("{outcome}"), &subject);
