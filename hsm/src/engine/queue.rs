@@ -182,7 +182,7 @@ impl Queue {
         else {
             return;
         };
-        // They are believed to be there as soon as they are seen, and to have gone when two batches miss them.
+        // They are believed to be there as soon as they are seen; each batch that misses them halves their number.
         let present = line.waiting.len() + line.signatures;
         line.crowd = present.max((present + line.crowd) / 2);
         let together = cost.quick || line.waiting.len() >= cost.least;

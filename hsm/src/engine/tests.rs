@@ -113,7 +113,7 @@ fn while_one_is_computed_the_others_gather_for_the_next_batch() {
 }
 
 #[test]
-fn as_many_as_lately_are_expected_until_two_batches_missed_them() {
+fn as_many_as_lately_are_expected_until_batches_miss_them() {
     let kind = KeyKind::Rsa4096;
     let key = key(kind);
     let mut queue = queue();
