@@ -194,19 +194,23 @@ mod tests {
 
     #[test]
     fn a_reader_never_sees_half_of_another_key() {
+        // Each reader goes on until it has found as many: how the threads share the processors must not decide.
+        const FOUND: u32 = 2_000;
         let briefs = Briefs::new(CHUNK);
         std::thread::scope(|scope| {
             let readers: Vec<_> = (0..2)
                 .map(|_| {
                     scope.spawn(|| {
                         let mut found = 0;
-                        for handle in (1..=200u64).cycle().take(400_000) {
+                        for handle in (1..=200u64).cycle() {
                             if let Some(key) = briefs.get(1, handle, 0) {
                                 assert_eq!(key.id, [handle as u8; 16]);
                                 found += 1;
+                                if found == FOUND {
+                                    break;
+                                }
                             }
                         }
-                        found
                     })
                 })
                 .collect();
@@ -215,7 +219,6 @@ mod tests {
                 let handle = handles.next().unwrap();
                 briefs.put(1, handle, 0, &key(handle as u8, true));
             }
-            assert!(readers.into_iter().map(|reader| reader.join().unwrap()).sum::<u32>() > 0);
         });
     }
 }
