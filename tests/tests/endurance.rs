@@ -178,7 +178,7 @@ fn resumes(program: Program, seconds: u64, take_away: fn(&mut Bench)) {
     assert!(slices > 2, "{:?}", report.timeline);
     assert_eq!(made, 0, "handshakes without the daemon: who signed?");
     let (_, made, failed) = within(back + 2.0, time.as_secs_f64());
-    assert!(made > 1_000 && failed == 0, "{made} made, {failed} failed afterwards\n{}", server.errors());
+    assert!(made > 100 && failed == 0, "{made} made, {failed} failed afterwards\n{}", server.errors());
 
     let workers_now = server.processes().unwrap();
     let lost: Vec<_> = workers.iter().filter(|id| !workers_now.contains(id)).collect();

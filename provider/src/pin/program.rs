@@ -76,20 +76,28 @@ fn end(child: &mut Child, until: Instant) -> std::result::Result<Option<ExitStat
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use std::io::Write;
 
     use super::*;
 
     fn script(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pin");
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // Another process writes it: a child of another test, forked meanwhile, would hold ours open, and a file that is
+        // open for writing cannot be run.
+        let mut install = Command::new("install")
+            .args(["-m", "755", "/dev/stdin"])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        write!(install.stdin.take().unwrap(), "#!/bin/sh\n{text}\n").unwrap();
+        assert!(install.wait().unwrap().success());
         (folder, path)
     }
 
     fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(5)
+        Instant::now() + Duration::from_secs(60)
     }
 
     #[test]
@@ -138,12 +146,12 @@ mod tests {
             let error = run(&path, soon()).unwrap_err().to_string();
             assert!(error.contains(says) && error.contains("exec:/"), "{text}: {error}");
         }
-        for text in ["exec sleep 60", "echo 1234; exec >&-; exec sleep 60"] {
+        for text in ["exec sleep 600", "echo 1234; exec >&-; exec sleep 600"] {
             let (_folder, path) = script(text);
             let begun = Instant::now();
             let error = run(&path, Instant::now() + Duration::from_millis(200)).unwrap_err().to_string();
             assert!(error.contains("in time") || error.contains("nothing came"), "{text}: {error}");
-            assert!(begun.elapsed() < Duration::from_secs(5));
+            assert!(begun.elapsed() < Duration::from_secs(300));
         }
         assert!(run(Path::new("/nowhere/pin"), soon()).is_err());
         assert!(run(Path::new("pin"), soon()).is_err());

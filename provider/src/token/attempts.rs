@@ -105,11 +105,21 @@ impl Attempts {
         user: CK_USER_TYPE,
         pin: &Secret,
     ) -> Result<Attempt<'_>, Refusal> {
+        self.begin_since(now(), token, user, pin)
+    }
+
+    /// As [`Attempts::begin`], for one who came at this time.
+    fn begin_since(
+        &self,
+        came: u64,
+        token: &TokenIdentity,
+        user: CK_USER_TYPE,
+        pin: &Secret,
+    ) -> Result<Attempt<'_>, Refusal> {
         let Some(place) = self.place(token, user, pin) else {
             return Ok(Attempt { place: None, claim: None });
         };
         let until = Instant::now() + PATIENCE;
-        let came = now();
         loop {
             let state = place.state.load(Ordering::Acquire);
             match state & KINDS {
@@ -252,9 +262,11 @@ mod tests {
         attempts.begin(&token, CKU_USER, &pin).unwrap().taken();
         let first = attempts.begin(&token, CKU_USER, &pin).unwrap();
         assert!(first.claim.is_some());
+        // Both came while the first was trying, whenever their threads begin to run.
+        let came = now();
         thread::scope(|scope| {
-            let waiting: Vec<_> =
-                (0..2).map(|_| scope.spawn(|| attempts.begin(&token, CKU_USER, &pin).unwrap())).collect();
+            let begin = || attempts.begin_since(came, &token, CKU_USER, &pin).unwrap();
+            let waiting: Vec<_> = (0..2).map(|_| scope.spawn(begin)).collect();
             thread::sleep(Duration::from_millis(50));
             assert!(waiting.iter().all(|thread| !thread.is_finished()));
             first.taken();
