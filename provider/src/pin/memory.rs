@@ -23,9 +23,11 @@ impl Page {
     /// A page of zeros; `None` if there is no memory.
     pub fn new() -> Option<Self> {
         static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
-        if !IS_REGISTERED.swap(true, Ordering::Relaxed) {
+        if !IS_REGISTERED.load(Ordering::Acquire) {
+            // Two threads may both do it: to lock twice does no harm, and nobody relies on a handler that is not there yet.
             // SAFETY: the handler makes system calls only, and this library is never unloaded (see build.rs).
             unsafe { libc::pthread_atfork(None, None, Some(lock_again)) };
+            IS_REGISTERED.store(true, Ordering::Release);
         }
         // SAFETY: a new private mapping at an address of the kernel's choice touches nothing that exists. The other calls are
         // for that mapping, and leave its content as it is.
