@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! root                              sealed by the node key: RootRecord
+//! ledger                            sealed by the node key: see store/ledger.rs
 //! partition/00000001/key            sealed by the node key: the partition's key, 32 bytes
 //! partition/00000001/header         sealed by the partition's key: HeaderRecord
 //! partition/00000001/user/alice     UserRecord
@@ -17,6 +18,8 @@ use crate::memory::SecretBytes;
 
 /// The name of the [`RootRecord`].
 pub const ROOT: &str = "root";
+/// The name of the ledger, see [`crate::store::Ledger`].
+pub const LEDGER: &str = "ledger";
 
 /// All partitions.
 #[derive(Clone, PartialEq, Message)]

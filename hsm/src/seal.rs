@@ -180,13 +180,25 @@ impl SetKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Element([u8; 32]);
 
+impl Element {
+    /// The element as bytes, for the ledger.
+    pub fn to_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
+    /// The element that a ledger holds; `None` if it has another size.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
 /// A hash over the set of a partition's sealed records, changed record by record.
 ///
 /// It is the exclusive or of a keyed hash of each record. The sum is kept sealed in the partition's header
 /// and written in the transaction that changes records, so that a record which is missing, is put back to an
 /// earlier state, or comes from elsewhere shows when the partition is loaded. Nobody without the key sees an
 /// element or the sum, so nobody can look for another set with the same sum. (What it cannot show is that the
-/// whole store, header included, was put back: that is what restoring a backup does.)
+/// header was put back too: that shows in the [`crate::store::Ledger`].)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SetHash([u8; 32]);
 

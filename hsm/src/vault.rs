@@ -13,9 +13,9 @@ use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::node_key::{Files, Found, NodeKeyError};
 use crate::partition::Partition;
-use crate::records::{self, Names, PartitionRecord, ROOT, RootRecord};
+use crate::records::{self, LEDGER, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::{SealError, SealingKey};
-use crate::store::{Batch, RedbStore, Store, StoreError};
+use crate::store::{Batch, Ledger, RedbStore, Store, StoreError, is_listed};
 use crate::users::{PasswordHash, User, Users};
 
 /// Partitions that a daemon has at most.
@@ -64,7 +64,7 @@ pub enum Slot {
 /// All partitions.
 pub struct Vault {
     store: Arc<dyn Store>,
-    node_key: SealingKey,
+    node_key: Arc<SealingKey>,
     /// Held while partitions are made and deleted.
     root: Mutex<RootRecord>,
     slots: RwLock<BTreeMap<u32, Slot>>,
@@ -88,7 +88,7 @@ impl Vault {
         match files.find()? {
             Found::Used(key) => Self::load(key, Arc::new(RedbStore::open(&files.store())?)),
             Found::New(key) => {
-                Self::initialise(&key, &RedbStore::create(&files.new_store())?)?;
+                Self::initialise(&key, Arc::new(RedbStore::create(&files.new_store())?))?;
                 files.finish()?;
                 Self::load(key, Arc::new(RedbStore::open(&files.store())?))
             }
@@ -100,10 +100,11 @@ impl Vault {
     /// # Errors
     ///
     /// [`VaultError::Store`].
-    pub fn initialise(node_key: &SealingKey, store: &dyn Store) -> Result<(), VaultError> {
+    pub fn initialise(node_key: &SealingKey, store: Arc<dyn Store>) -> Result<(), VaultError> {
         let mut batch = Batch::default();
         batch.put(ROOT.to_owned(), seal_root(node_key, &RootRecord { next_number: 1, partitions: vec![] })?);
-        Ok(store.commit(&batch)?)
+        let node_key = SealingKey::new(SecretBytes::from(node_key.bytes())).ok_or(SealError::Library)?;
+        Ok(Ledger::begin(store, Arc::new(node_key), std::iter::empty())?.commit(&batch)?)
     }
 
     /// Loads all partitions of a store.
@@ -112,25 +113,42 @@ impl Vault {
     ///
     /// As for [`Vault::open`].
     pub fn load(node_key: SealingKey, store: Arc<dyn Store>) -> Result<Self, VaultError> {
-        let damaged = |what: String| VaultError::Damaged { location: store.location(), what };
+        let location = store.location();
+        let damaged = |what: String| VaultError::Damaged { location: location.clone(), what };
         let mut groups: HashMap<String, Vec<(String, Vec<u8>)>> = HashMap::new();
         store.scan(&mut |name, record| {
             groups.entry(owner_of(name).to_owned()).or_default().push((name.to_owned(), record.to_vec()));
         })?;
-        let mut top = groups.remove("").unwrap_or_default();
-        let root = match (top.pop(), top.is_empty()) {
-            (Some((name, record)), true) if name == ROOT => record,
-            (None, _) => return Err(damaged("its root record is missing".to_owned())),
-            _ => return Err(damaged("it has records that belong to no partition".to_owned())),
-        };
-        let (_, plain) = node_key
-            .open(ROOT, &root)
+        let mut top: BTreeMap<String, Vec<u8>> = groups.remove("").unwrap_or_default().into_iter().collect();
+        let ledger = top.remove(LEDGER);
+        let sealed_root = top.remove(ROOT).ok_or_else(|| damaged("its root record is missing".to_owned()))?;
+        if !top.is_empty() {
+            return Err(damaged("it has records that belong to no partition".to_owned()));
+        }
+        let node_key = Arc::new(node_key);
+        let (revision, plain) = node_key
+            .open(ROOT, &sealed_root)
             .map_err(|e| damaged(format!("its root record does not open with this node key ({e})")))?;
         let root = RootRecord::decode(&*plain).map_err(|e| damaged(format!("its root record: {e}")))?;
+        let listed = groups.values().flatten().filter(|(name, _)| is_listed(name));
+        let listed = listed.map(|(name, record)| (name.as_str(), record.as_slice()));
+        let listed = listed.chain([(ROOT, sealed_root.as_slice())]);
+        let (ledger, not_the_last) = match (revision, ledger) {
+            // Written before there was a ledger.
+            (0, None) => (Ledger::begin(store, Arc::clone(&node_key), listed)?, Vec::new()),
+            (_, ledger) => Ledger::open(store, Arc::clone(&node_key), ledger.as_deref(), listed)
+                .map_err(|e| damaged(e.to_string()))?,
+        };
+        if not_the_last.iter().any(|name| name == ROOT) {
+            return Err(damaged("its root record is from an earlier time".to_owned()));
+        }
+        let store: Arc<dyn Store> = Arc::new(ledger);
         let mut slots = BTreeMap::new();
         for record in &root.partitions {
-            let sealed = groups.remove(Names::of(record.number).prefix()).unwrap_or_default();
-            let slot = load_slot(&node_key, record, sealed, &store);
+            let names = Names::of(record.number);
+            let sealed = groups.remove(names.prefix()).unwrap_or_default();
+            let old = not_the_last.iter().find(|name| name.starts_with(names.prefix()));
+            let slot = load_slot(&node_key, record, sealed, old, &store);
             slots.insert(record.number, slot);
         }
         if let Some(stray) = groups.into_keys().next() {
@@ -248,14 +266,18 @@ impl Vault {
     }
 }
 
+/// The revision of a root that has a ledger beside it.
+const WITH_LEDGER: u64 = 1;
+
 fn seal_root(node_key: &SealingKey, root: &RootRecord) -> Result<Vec<u8>, SealError> {
-    node_key.seal(ROOT, 0, SecretBytes::from(root.encode_to_vec().as_slice()))
+    node_key.seal(ROOT, WITH_LEDGER, SecretBytes::from(root.encode_to_vec().as_slice()))
 }
 
 fn load_slot(
     node_key: &SealingKey,
     record: &PartitionRecord,
     mut sealed: Vec<(String, Vec<u8>)>,
+    old: Option<&String>,
     store: &Arc<dyn Store>,
 ) -> Slot {
     let name = Names::of(record.number).key();
@@ -269,6 +291,12 @@ fn load_slot(
         Some(key) => {
             Partition::load(record, key, sealed, Arc::clone(store)).map_err(|error| error.to_string())
         }
+    };
+    let loaded = match (loaded, old) {
+        (Ok(_), Some(name)) => {
+            Err(format!("it was put back to an earlier time ({name} is not the last one)"))
+        }
+        (loaded, _) => loaded,
     };
     match loaded {
         Ok(partition) => Slot::Sound(Arc::new(partition)),

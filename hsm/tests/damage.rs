@@ -3,61 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod running;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use running::{PASSWORD, Running};
-use strongroom_hsm::memory::SecretBytes;
-use strongroom_hsm::object::Search;
-use strongroom_hsm::seal::SealingKey;
-use strongroom_hsm::store::{Batch, Store, StoreError};
+use stores::{Numbers, Records, copy, everything, load, node_key};
+use strongroom_hsm::store::Store;
 use strongroom_hsm::users::PasswordHash;
-use strongroom_hsm::vault::{Slot, Vault};
+use strongroom_hsm::vault::Vault;
 use strongroom_protocol::v1::*;
-
-/// Everything in a vault that matters: descriptions and private keys; an error if anything is refused.
-fn everything(vault: &Vault) -> Result<Vec<(ObjectInfo, Vec<u8>)>, String> {
-    let mut all = Vec::new();
-    for slot in vault.slots() {
-        let partition = match slot {
-            Slot::Sound(partition) => partition,
-            Slot::Damaged { why, .. } => return Err(why),
-        };
-        let contents = partition.contents();
-        for user in contents.users.iter() {
-            all.push((ObjectInfo { label: format!("{:?}", user.info()), ..ObjectInfo::default() }, vec![]));
-        }
-        for object in contents.objects.find(Search::default()) {
-            let private = match object.info.class() {
-                ObjectClass::PrivateKey => {
-                    partition.private_key(object).unwrap().to_pkcs8().unwrap().to_vec()
-                }
-                _ => Vec::new(),
-            };
-            all.push((object.info.clone(), private));
-        }
-    }
-    Ok(all)
-}
-
-fn copy(from: &Path, to: &Path) {
-    for file in ["store.redb", "node.key"] {
-        fs::copy(from.join(file), to.join(file)).unwrap();
-    }
-}
-
-/// Numbers that look random, the same in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as usize) % limit
-    }
-}
 
 #[test]
 fn flipped_bits_and_cut_files_are_never_accepted_silently() {
@@ -136,36 +93,6 @@ fn another_nodes_key_opens_nothing() {
     assert!(Vault::open(&state, None).unwrap_err().to_string().contains("node key"));
 }
 
-/// A store whose records a test can put where it likes.
-#[derive(Default)]
-struct Records(Mutex<BTreeMap<String, Vec<u8>>>);
-
-impl Store for Records {
-    fn scan(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), StoreError> {
-        self.0.lock().unwrap().iter().for_each(|(name, record)| visit(name, record));
-        Ok(())
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut records = self.0.lock().unwrap();
-        for (name, change) in batch.changes.clone() {
-            match change {
-                Some(record) => drop(records.insert(name, record)),
-                None => drop(records.remove(&name)),
-            }
-        }
-        Ok(())
-    }
-
-    fn location(&self) -> String {
-        "in memory".to_owned()
-    }
-}
-
-fn node_key() -> SealingKey {
-    SealingKey::new(SecretBytes::from([5; 32].as_slice())).unwrap()
-}
-
 fn info(object: u8, label: &str) -> ObjectInfo {
     ObjectInfo {
         object: vec![object; 16],
@@ -178,7 +105,7 @@ fn info(object: u8, label: &str) -> ObjectInfo {
 /// Two partitions with objects, and the records of an earlier and of the last state.
 fn history() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
     let store = Arc::new(Records::default());
-    Vault::initialise(&node_key(), &*store).unwrap();
+    Vault::initialise(&node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
     let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
     for label in ["one", "two"] {
         let partition = vault.create(label, "admin", PasswordHash::new(PASSWORD).unwrap()).unwrap();
@@ -198,11 +125,6 @@ fn history() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
     }
     let last = store.0.lock().unwrap().clone();
     (earlier, last)
-}
-
-fn load(records: &BTreeMap<String, Vec<u8>>) -> Result<Vec<(ObjectInfo, Vec<u8>)>, String> {
-    let store = Arc::new(Records(Mutex::new(records.clone())));
-    everything(&Vault::load(node_key(), store).map_err(|error| error.to_string())?)
 }
 
 #[test]

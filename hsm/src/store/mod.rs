@@ -3,11 +3,14 @@
 //! The interface is what both an embedded file and a replicated store can give. What it holds is sealed
 //! before it comes here; a store that loses, repeats or mixes up records is found out when it is loaded.
 
+mod ledger;
 mod redb;
 
+pub use self::ledger::{Ledger, LedgerError, is_listed};
 pub use self::redb::RedbStore;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,12 @@ pub enum StoreError {
         location: String,
         /// What does not fit.
         reason: String,
+    },
+    /// The node was sealed.
+    #[error("the store {location} was closed: nothing was changed; 'strongroom status' says why")]
+    Closed {
+        /// The file.
+        location: String,
     },
 }
 
@@ -70,4 +79,10 @@ pub trait Store: Send + Sync {
 
     /// Where the records are, for messages: a path.
     fn location(&self) -> String;
+}
+
+impl fmt::Debug for dyn Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.location()).finish()
+    }
 }
