@@ -2,6 +2,7 @@
 //! can be traced.
 
 use std::any::type_name;
+use std::borrow::Cow;
 use std::ffi::{c_char, c_int, c_void};
 
 use openssl_sys as ffi;
@@ -31,23 +32,32 @@ pub fn fence_as<Named, T: Outcome>(failure: T, body: impl FnOnce() -> T) -> T {
         body()
     })
     .unwrap_or_else(|| {
-        raise(function(type_name::<Named>()));
+        raise(&function(type_name::<Named>()));
         failure
     });
     if let Some(call) = call {
-        call.leave(function(type_name::<Named>()), result.words());
+        call.leave(&function(type_name::<Named>()), result.words());
     }
     result
 }
 
+/// Where the functions are that work for the contexts of other files.
+const OPERATION: &str = "::dispatch::operation::";
+
 /// The function that a closure is in, of the closure's type name: for `a::dispatch::b::sign::{{closure}}`, `b::sign`, and for
-/// `a::dispatch::b::with<a::dispatch::b::sign::{{closure}}>::{{closure}}` too.
-fn function(closure: &str) -> &str {
+/// `a::dispatch::b::with<a::dispatch::b::sign::{{closure}}>::{{closure}}` too. What [`operation`](crate::dispatch::operation) does for a
+/// context is that context's: `a::dispatch::operation::free<a::dispatch::b::Context>::{{closure}}` is `b::free`.
+fn function(closure: &str) -> Cow<'_, str> {
     let path = closure.split("::{{closure}}").next().unwrap_or(closure);
+    if let Some((function, context)) = path.split_once(OPERATION).and_then(|(_, path)| path.split_once('<')) {
+        let context = context.split_once("::dispatch::").map_or(context, |(_, context)| context);
+        let module = context.rsplit_once("::").map_or(context, |(module, _)| module);
+        return format!("{module}::{function}").into();
+    }
     // Its own type parameters: `new<a::Rsa>`.
     let path = if path.ends_with('>') { path.rsplit_once('<').map_or(path, |(path, _)| path) } else { path };
     let path = path.rsplit('<').next().unwrap_or(path);
-    path.split_once("::dispatch::").map_or(path, |(_, path)| path)
+    path.split_once("::dispatch::").map_or(path, |(_, path)| path).into()
 }
 
 /// Puts a panic on the calling thread's error queue. It goes there directly: what panicked may be the way to the provider.
@@ -119,7 +129,7 @@ mod tests {
 
     #[test]
     fn functions_are_named() {
-        fn named<F: FnOnce()>(_: F) -> &'static str {
+        fn named<F: FnOnce()>(_: F) -> Cow<'static, str> {
             function(type_name::<F>())
         }
         assert!(named(|| ()).ends_with("fence::tests::functions_are_named"));
@@ -127,6 +137,7 @@ mod tests {
             ("a::dispatch::b::sign::{{closure}}", "b::sign"),
             ("a::dispatch::b::new<a::dispatch::Rsa>::{{closure}}", "b::new"),
             ("a::dispatch::b::with<a::dispatch::b::sign::{{closure}}>::{{closure}}", "b::sign"),
+            ("a::dispatch::operation::free<a::dispatch::b::Context>::{{closure}}", "b::free"),
         ] {
             assert_eq!(function(closure), name);
         }

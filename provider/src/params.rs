@@ -338,6 +338,18 @@ impl Answers {
     }
 }
 
+/// What a function says whose answers were all given, or not.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] if they were not.
+pub fn answered(all: bool) -> Result<()> {
+    match all {
+        true => Ok(()),
+        false => Err(Error::Unsupported("a parameter's buffer is too small, or of another type".into())),
+    }
+}
+
 /// Copies `value` to the parameter's data; true without copying if the caller asks for the size only.
 ///
 /// # Safety

@@ -144,7 +144,7 @@ fn who_does_not_ask_gets_openssls_own() {
     let token = Token::softhsm();
     let log = token.run.path().join("debug.log");
     let environment = |text: &Environment| {
-        text.clone().with("PKCS11_PROVIDER_DEBUG", format!("file:{},level:1", log.display()))
+        text.clone().with("PKCS11_PROVIDER_DEBUG", format!("file:{},level:2", log.display()))
     };
     let asked = |environment: &Environment, property: &str| {
         fs::write(&log, "").unwrap();
@@ -155,6 +155,11 @@ fn who_does_not_ask_gets_openssls_own() {
     };
     let logged = environment(&token.environment);
     assert!(asked(&logged, "-propquery provider=strongroom"));
+    // What all operations share is told by the name of the one that it was done for.
+    let told = fs::read_to_string(&log).unwrap();
+    for function in ["newctx", "update", "free"] {
+        assert!(told.contains(&format!(" digest::{function} ")), "{function}: {told}");
+    }
     assert!(asked(&logged, "-propquery ?provider=strongroom"));
     assert!(!asked(&logged, ""));
     // Without the setting there is nothing to ask for.

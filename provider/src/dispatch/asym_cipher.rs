@@ -6,8 +6,7 @@ use std::ffi::{CStr, c_int, c_uchar, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use strongroom_ffi::{output, pointer};
-
+use super::operation::{self, Operation, give, place_for_length, with};
 use super::rsa_decryption::{Padding, decrypt};
 use super::{Algorithms, MAX_LIST, input, share, table};
 use crate::bindings::*;
@@ -15,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::fence::fence;
 use crate::key::Key;
 use crate::openssl::Hash;
-use crate::params::{self, Answers, Descriptions, END, Params, Value, describe};
+use crate::params::{self, Answers, Descriptions, END, Params, Value, answered, describe};
 use crate::provider::Provider;
 use crate::rsa_padding::PREMASTER;
 use crate::token::kinds::ForEach;
@@ -30,8 +29,8 @@ struct Cipher;
 impl<K: Kind> Table<K> for Cipher {
     const TABLE: Functions = table![
         OSSL_FUNC_ASYM_CIPHER_NEWCTX: OSSL_FUNC_asym_cipher_newctx_fn = newctx,
-        OSSL_FUNC_ASYM_CIPHER_FREECTX: OSSL_FUNC_asym_cipher_freectx_fn = freectx,
-        OSSL_FUNC_ASYM_CIPHER_DUPCTX: OSSL_FUNC_asym_cipher_dupctx_fn = dupctx,
+        OSSL_FUNC_ASYM_CIPHER_FREECTX: OSSL_FUNC_asym_cipher_freectx_fn = operation::free::<Context>,
+        OSSL_FUNC_ASYM_CIPHER_DUPCTX: OSSL_FUNC_asym_cipher_dupctx_fn = operation::duplicate::<Context>,
         OSSL_FUNC_ASYM_CIPHER_ENCRYPT_INIT: OSSL_FUNC_asym_cipher_encrypt_init_fn = encrypt_init,
         OSSL_FUNC_ASYM_CIPHER_ENCRYPT: OSSL_FUNC_asym_cipher_encrypt_fn = encrypt,
         OSSL_FUNC_ASYM_CIPHER_DECRYPT_INIT: OSSL_FUNC_asym_cipher_decrypt_init_fn = decrypt_init,
@@ -47,6 +46,7 @@ impl<K: Kind> Table<K> for Cipher {
 const IMPLICIT_REJECTION: &CStr = c"implicit-rejection";
 
 /// One operation: what libcrypto's `ctx` points to.
+#[derive(Clone)]
 struct Context {
     provider: Arc<Provider>,
     key: Option<Arc<Key>>,
@@ -122,6 +122,16 @@ impl Parameters {
     }
 }
 
+impl Operation for Context {
+    fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    fn duplicate(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
+}
+
 impl Context {
     fn init(&mut self, key: Option<Arc<Key>>, params: Params, decrypts: bool) -> Result<()> {
         // Without a key the one of the last operation is used again.
@@ -169,47 +179,15 @@ impl Context {
     }
 }
 
-/// Runs `operation` on a context inside the fence, and reports its error.
-///
-/// # Safety
-///
-/// `context` is null or was made by [`newctx`] or [`dupctx`], was not freed, and no other thread uses it now.
-unsafe fn with(context: *mut c_void, operation: impl FnOnce(&mut Context) -> Result<()>) -> c_int {
-    fence(0, || {
-        // SAFETY: by the contract.
-        let Some(context) = (unsafe { pointer::reference_mut(context.cast::<Context>()) }) else { return 0 };
-        let result = operation(context);
-        context.provider.status(result)
-    })
-}
-
 unsafe extern "C" fn newctx(provider: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to our provider.
-        let Some(provider) = (unsafe { Provider::from_context(provider) }) else { return ptr::null_mut() };
-        Box::into_raw(Box::new(Context { provider, key: None, parameters: Parameters::default() })).cast()
-    })
-}
-
-unsafe extern "C" fn freectx(context: *mut c_void) {
-    fence((), || {
-        if !context.is_null() {
-            // SAFETY: made by `newctx` or `dupctx`, given back this once.
-            drop(unsafe { Box::from_raw(context.cast::<Context>()) });
-        }
-    });
-}
-
-unsafe extern "C" fn dupctx(context: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to a context of ours.
-        let Some(context) = (unsafe { pointer::reference(context.cast::<Context>()) }) else {
-            return ptr::null_mut();
-        };
-        let Context { provider, key, parameters } = context;
-        let copy = Context { provider: provider.clone(), key: key.clone(), parameters: parameters.clone() };
-        Box::into_raw(Box::new(copy)).cast()
-    })
+    // SAFETY: libcrypto's argument, as provider-asym_cipher(7) describes it.
+    unsafe {
+        operation::new(provider, |provider| Context {
+            provider,
+            key: None,
+            parameters: Parameters::default(),
+        })
+    }
 }
 
 unsafe extern "C" fn encrypt_init(
@@ -218,7 +196,7 @@ unsafe extern "C" fn encrypt_init(
     params: *const OSSL_PARAM,
 ) -> c_int {
     // SAFETY: libcrypto's arguments, as provider-asym_cipher(7) describes them.
-    unsafe { with(context, |context| context.init(share(key), Params::new(params), false)) }
+    unsafe { with(context, |context: &mut Context| context.init(share(key), Params::new(params), false)) }
 }
 
 unsafe extern "C" fn decrypt_init(
@@ -227,7 +205,7 @@ unsafe extern "C" fn decrypt_init(
     params: *const OSSL_PARAM,
 ) -> c_int {
     // SAFETY: as above.
-    unsafe { with(context, |context| context.init(share(key), Params::new(params), true)) }
+    unsafe { with(context, |context: &mut Context| context.init(share(key), Params::new(params), true)) }
 }
 
 unsafe extern "C" fn encrypt(
@@ -240,7 +218,7 @@ unsafe extern "C" fn encrypt(
 ) -> c_int {
     // SAFETY: as above: `length` can be written, `out` is null or can be written for `size` bytes, the data be read.
     unsafe {
-        with(context, |context| {
+        with(context, |context: &mut Context| {
             let length = place_for_length(length)?;
             let needed = context.key()?.public()?.signature_size();
             if out.is_null() {
@@ -248,15 +226,10 @@ unsafe extern "C" fn encrypt(
                 return Ok(());
             }
             let data = input(data, data_length)?;
-            let too_small = || Error::Buffer { room: size, needed };
             // Not into the caller's buffer: it may be the one that the data are in.
             let mut ciphertext = vec![0; needed];
             let made = context.encrypt(data, &mut ciphertext)?;
-            *length = size;
-            match output::write(ciphertext.get(..made).unwrap_or_default(), out, length) {
-                Some(output::Output::Written) => Ok(()),
-                _ => Err(too_small()),
-            }
+            give(ciphertext.get(..made).unwrap_or_default(), out, length, size)
         })
     }
 }
@@ -271,7 +244,7 @@ unsafe extern "C" fn decrypt_data(
 ) -> c_int {
     // SAFETY: as for `encrypt`.
     unsafe {
-        with(context, |context| {
+        with(context, |context: &mut Context| {
             let length = place_for_length(length)?;
             let key = context.key()?;
             // The same for every ciphertext: the message's own size is not for the error that a small buffer makes.
@@ -287,27 +260,14 @@ unsafe extern "C" fn decrypt_data(
                 return Err(Error::Buffer { room: size, needed });
             }
             let message = decrypt(key, &context.parameters, input(data, data_length)?)?;
-            *length = size;
-            match output::write(&message, out, length) {
-                Some(output::Output::Written) => Ok(()),
-                _ => Err(Error::Buffer { room: size, needed }),
-            }
+            give(&message, out, length, size)
         })
     }
 }
 
-/// # Safety
-///
-/// `length` is null or can be written.
-unsafe fn place_for_length<'a>(length: *mut usize) -> Result<&'a mut usize> {
-    // SAFETY: by the contract.
-    unsafe { pointer::reference_mut(length) }
-        .ok_or_else(|| Error::Unsupported("a result without a place for its length".into()))
-}
-
 unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
     // SAFETY: as above.
-    unsafe { with(context, |context| context.parameters.set(Params::new(params))) }
+    unsafe { with(context, |context: &mut Context| context.parameters.set(Params::new(params))) }
 }
 
 unsafe extern "C" fn settable_ctx_params(_context: *mut c_void, _provider: *mut c_void) -> *const OSSL_PARAM {
@@ -329,24 +289,21 @@ unsafe extern "C" fn settable_ctx_params(_context: *mut c_void, _provider: *mut 
 unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
     // SAFETY: as above.
     unsafe {
-        with(context, |context| {
+        with(context, |context: &mut Context| {
             let Parameters { padding, hash, mgf1, label, versions, rejects_implicitly } = &context.parameters;
             let answers = Answers::new(params);
             let (name, number) = padding.name_and_number();
             let hash = hash.unwrap_or(Hash::Sha1);
             let [client, negotiated] = versions.map(|version| c_int::from(version.unwrap_or(0)));
-            let answered = answers.choice(OSSL_ASYM_CIPHER_PARAM_PAD_MODE, name, number)
-                && answers.text(OSSL_ASYM_CIPHER_PARAM_OAEP_DIGEST, hash.name())
-                && answers.text(OSSL_ASYM_CIPHER_PARAM_MGF1_DIGEST, mgf1.unwrap_or(hash).name())
-                && answers.octets(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, label)
-                && answers.integer(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, client)
-                && answers.integer(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION, negotiated)
-                && answers.integer(IMPLICIT_REJECTION, c_int::from(*rejects_implicitly));
-            if answered {
-                Ok(())
-            } else {
-                Err(Error::Unsupported("a parameter's buffer is too small".into()))
-            }
+            answered(
+                answers.choice(OSSL_ASYM_CIPHER_PARAM_PAD_MODE, name, number)
+                    && answers.text(OSSL_ASYM_CIPHER_PARAM_OAEP_DIGEST, hash.name())
+                    && answers.text(OSSL_ASYM_CIPHER_PARAM_MGF1_DIGEST, mgf1.unwrap_or(hash).name())
+                    && answers.octets(OSSL_ASYM_CIPHER_PARAM_OAEP_LABEL, label)
+                    && answers.integer(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, client)
+                    && answers.integer(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION, negotiated)
+                    && answers.integer(IMPLICIT_REJECTION, c_int::from(*rejects_implicitly)),
+            )
         })
     }
 }

@@ -1,14 +1,11 @@
 //! Digests (provider-digest(7)) computed in a token, where `strongroom-operations` in openssl.cnf says `digest`.
-//!
-//! Data is collected up to [`COLLECTED`] bytes and goes to the token in one call: so it needs no session of its own, survives
-//! forks and restarts of the token, and can be copied. What is longer is sent part by part, in a session of its own.
 
 use std::ffi::{CStr, c_int, c_uchar, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use strongroom_ffi::pointer;
-
+use super::collected::Collected;
+use super::operation::{self, Operation, place_for, place_for_length, with};
 use super::{Algorithms, LAST, algorithm, input, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
@@ -16,10 +13,7 @@ use crate::fence::fence;
 use crate::openssl::{Digest, Hash};
 use crate::params::{Answers, Descriptions, END, describe};
 use crate::provider::Provider;
-use crate::token::{DigestInParts, Functions};
-
-/// How much data is collected before it goes to the token part by part, in bytes.
-pub const COLLECTED: usize = 64 << 10;
+use crate::token::{DigestInParts, Functions, Parts};
 
 /// One digest as OpenSSL knows it.
 struct Facts {
@@ -84,8 +78,8 @@ impl<const N: usize> Of<N> {
 
     const TABLE: Functions = table![
         OSSL_FUNC_DIGEST_NEWCTX: OSSL_FUNC_digest_newctx_fn = newctx::<N>,
-        OSSL_FUNC_DIGEST_FREECTX: OSSL_FUNC_digest_freectx_fn = freectx,
-        OSSL_FUNC_DIGEST_DUPCTX: OSSL_FUNC_digest_dupctx_fn = dupctx,
+        OSSL_FUNC_DIGEST_FREECTX: OSSL_FUNC_digest_freectx_fn = operation::free::<Context>,
+        OSSL_FUNC_DIGEST_DUPCTX: OSSL_FUNC_digest_dupctx_fn = operation::duplicate::<Context>,
         OSSL_FUNC_DIGEST_INIT: OSSL_FUNC_digest_init_fn = init,
         OSSL_FUNC_DIGEST_UPDATE: OSSL_FUNC_digest_update_fn = update,
         OSSL_FUNC_DIGEST_FINAL: OSSL_FUNC_digest_final_fn = finish,
@@ -99,65 +93,29 @@ impl<const N: usize> Of<N> {
 struct Context {
     provider: Arc<Provider>,
     hash: Hash,
-    state: State,
+    data: Collected<Making>,
 }
 
-/// How far a digest is.
-enum State {
-    /// Not begun, finished, or failed.
-    Idle,
-    /// All data up to now.
-    Collected(Vec<u8>),
-    /// In a session with the token.
-    InParts(DigestInParts),
+/// A digest in the making.
+enum Making {
+    /// By the token.
+    InToken(DigestInParts),
     /// By OpenSSL: it is the module itself that asks, in a call of ours.
     Own(Digest),
 }
 
-impl Context {
-    fn new(provider: Arc<Provider>, hash: Hash) -> Self {
-        Context { provider, hash, state: State::Idle }
-    }
-
-    fn init(&mut self) -> Result<()> {
-        self.state = match self.provider.tokens.are_in_use_here() {
-            true => State::Own(Digest::new(&self.provider.openssl, self.hash)?),
-            false => State::Collected(Vec::new()),
-        };
-        Ok(())
-    }
-
+impl Parts for Making {
     fn update(&mut self, data: &[u8]) -> Result<()> {
-        // What fails is not continued.
-        self.state = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle => return Err(not_begun()),
-            State::Collected(mut collected) if collected.len() + data.len() <= COLLECTED => {
-                collected.extend_from_slice(data);
-                State::Collected(collected)
-            }
-            State::Collected(collected) => {
-                let parts = self.provider.tokens.digest_in_parts(self.hash, &collected)?;
-                parts.update(data)?;
-                State::InParts(parts)
-            }
-            State::InParts(parts) => {
-                parts.update(data)?;
-                State::InParts(parts)
-            }
-            State::Own(mut digest) => {
-                digest.update(data)?;
-                State::Own(digest)
-            }
-        };
-        Ok(())
+        match self {
+            Making::InToken(parts) => parts.update(data),
+            Making::Own(digest) => digest.update(data),
+        }
     }
 
-    fn finish(&mut self, out: &mut [u8]) -> Result<usize> {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle => Err(not_begun()),
-            State::Collected(data) => self.provider.tokens.digest(self.hash, &data, out),
-            State::InParts(parts) => parts.finish(out),
-            State::Own(mut digest) => {
+    fn finish(self, out: &mut [u8]) -> Result<usize> {
+        match self {
+            Making::InToken(parts) => parts.finish(out),
+            Making::Own(mut digest) => {
                 let (bytes, size) = digest.finish()?;
                 let made = bytes.get(..size).unwrap_or_default();
                 out.get_mut(..size)
@@ -169,13 +127,39 @@ impl Context {
     }
 
     fn duplicate(&self) -> Result<Self> {
-        let state = match &self.state {
-            State::Idle => State::Idle,
-            State::Collected(data) => State::Collected(data.clone()),
-            State::InParts(parts) => State::InParts(parts.duplicate()?),
-            State::Own(digest) => State::Own(digest.duplicate()?),
+        Ok(match self {
+            Making::InToken(parts) => Making::InToken(parts.duplicate()?),
+            Making::Own(digest) => Making::Own(digest.duplicate()?),
+        })
+    }
+}
+
+impl Operation for Context {
+    fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    fn duplicate(&self) -> Result<Self> {
+        Ok(Context { provider: self.provider.clone(), hash: self.hash, data: self.data.duplicate()? })
+    }
+}
+
+impl Context {
+    fn new(provider: Arc<Provider>, hash: Hash) -> Self {
+        Context { provider, hash, data: Collected::Idle }
+    }
+
+    fn init(&mut self) -> Result<()> {
+        self.data = match self.provider.tokens.are_in_use_here() {
+            true => Collected::InParts(Making::Own(Digest::new(&self.provider.openssl, self.hash)?)),
+            false => Collected::begun(),
         };
-        Ok(Context { provider: self.provider.clone(), hash: self.hash, state })
+        Ok(())
+    }
+
+    fn update(&mut self, data: &[u8]) -> Result<()> {
+        let Context { provider, hash, data: collected } = self;
+        collected.update(data, |before| provider.tokens.digest_in_parts(*hash, before).map(Making::InToken))
     }
 
     /// Ends the digest in libcrypto's buffer.
@@ -184,74 +168,28 @@ impl Context {
     ///
     /// `out` is null or can be written for `size` bytes, `length` is null or can be written.
     unsafe fn finish_at(&mut self, out: *mut c_uchar, length: *mut usize, size: usize) -> Result<()> {
-        let needed = self.hash.size();
+        let Context { provider, hash, data } = self;
         // SAFETY: by the contract.
-        let (out, length) = unsafe { (pointer::slice_mut(out, size), pointer::reference_mut(length)) };
-        let out = out.and_then(|out| out.get_mut(..needed)).ok_or(Error::Buffer { room: size, needed })?;
-        let length =
-            length.ok_or_else(|| Error::Unsupported("a digest without a place for its length".into()))?;
-        *length = self.finish(out)?;
+        let (out, length) = unsafe { (place_for(hash.size(), out, size)?, place_for_length(length)?) };
+        *length = data.finish(out, |data, out| provider.tokens.digest(*hash, data, out))?;
         Ok(())
     }
 }
 
-fn not_begun() -> Error {
-    Error::Unsupported("a digest that was not begun, or failed before".into())
-}
-
-/// Runs `operation` on a context inside the fence, and reports its error.
-///
-/// # Safety
-///
-/// `context` is null or was made by [`newctx`] or [`dupctx`], was not freed, and no other thread uses it now.
-unsafe fn with(context: *mut c_void, operation: impl FnOnce(&mut Context) -> Result<()>) -> c_int {
-    fence(0, || {
-        // SAFETY: by the contract.
-        let Some(context) = (unsafe { pointer::reference_mut(context.cast::<Context>()) }) else { return 0 };
-        let result = operation(context);
-        context.provider.status(result)
-    })
-}
-
 unsafe extern "C" fn newctx<const N: usize>(provider: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to our provider.
-        let Some(provider) = (unsafe { Provider::from_context(provider) }) else { return ptr::null_mut() };
-        Box::into_raw(Box::new(Context::new(provider, Of::<N>::FACTS.hash))).cast()
-    })
-}
-
-unsafe extern "C" fn freectx(context: *mut c_void) {
-    fence((), || {
-        if !context.is_null() {
-            // SAFETY: made by `newctx` or `dupctx`, given back this once.
-            drop(unsafe { Box::from_raw(context.cast::<Context>()) });
-        }
-    });
-}
-
-unsafe extern "C" fn dupctx(context: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to a context of ours.
-        let Some(context) = (unsafe { pointer::reference(context.cast::<Context>()) }) else {
-            return ptr::null_mut();
-        };
-        match context.provider.report(context.duplicate()) {
-            Some(copy) => Box::into_raw(Box::new(copy)).cast(),
-            None => ptr::null_mut(),
-        }
-    })
+    // SAFETY: libcrypto's argument, as provider-digest(7) describes it.
+    unsafe { operation::new(provider, |provider| Context::new(provider, Of::<N>::FACTS.hash)) }
 }
 
 /// There are no parameters.
 unsafe extern "C" fn init(context: *mut c_void, _params: *const OSSL_PARAM) -> c_int {
     // SAFETY: libcrypto's argument, as provider-digest(7) describes it.
-    unsafe { with(context, |context| context.init()) }
+    unsafe { with(context, |context: &mut Context| context.init()) }
 }
 
 unsafe extern "C" fn update(context: *mut c_void, data: *const c_uchar, length: usize) -> c_int {
     // SAFETY: as above: the data can be read for its length during the call.
-    unsafe { with(context, |context| context.update(input(data, length)?)) }
+    unsafe { with(context, |context: &mut Context| context.update(input(data, length)?)) }
 }
 
 unsafe extern "C" fn finish(
@@ -261,7 +199,7 @@ unsafe extern "C" fn finish(
     size: usize,
 ) -> c_int {
     // SAFETY: as above: `out` can be written for `size` bytes, and `length`.
-    unsafe { with(context, |context| context.finish_at(out, length, size)) }
+    unsafe { with(context, |context: &mut Context| context.finish_at(out, length, size)) }
 }
 
 unsafe extern "C" fn digest<const N: usize>(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use strongroom_ffi::{output, pointer};
 use zeroize::Zeroizing;
 
+use super::operation::{self, Operation, with};
 use super::{Algorithms, MAX_LIST, share, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
@@ -17,7 +18,7 @@ use crate::key::Key;
 use crate::params::{self, Descriptions, END, Params, Value, describe};
 use crate::provider::Provider;
 use crate::token::kinds::ForEach;
-use crate::token::{Functions, KeyKind, Kind, Operation, Table};
+use crate::token::{self, Functions, KeyKind, Kind, Table};
 
 /// The encapsulations, by the names that keymgmt's query_operation_name gives.
 pub static ALGORITHMS: Algorithms<MAX_LIST> =
@@ -28,8 +29,8 @@ struct Encapsulation;
 impl<K: Kind> Table<K> for Encapsulation {
     const TABLE: Functions = table![
         OSSL_FUNC_KEM_NEWCTX: OSSL_FUNC_kem_newctx_fn = newctx::<K>,
-        OSSL_FUNC_KEM_FREECTX: OSSL_FUNC_kem_freectx_fn = freectx,
-        OSSL_FUNC_KEM_DUPCTX: OSSL_FUNC_kem_dupctx_fn = dupctx,
+        OSSL_FUNC_KEM_FREECTX: OSSL_FUNC_kem_freectx_fn = operation::free::<Context>,
+        OSSL_FUNC_KEM_DUPCTX: OSSL_FUNC_kem_dupctx_fn = operation::duplicate::<Context>,
         OSSL_FUNC_KEM_ENCAPSULATE_INIT: OSSL_FUNC_kem_encapsulate_init_fn = encapsulate_init,
         OSSL_FUNC_KEM_ENCAPSULATE: OSSL_FUNC_kem_encapsulate_fn = encapsulate,
         OSSL_FUNC_KEM_DECAPSULATE_INIT: OSSL_FUNC_kem_decapsulate_init_fn = decapsulate_init,
@@ -46,11 +47,22 @@ const IKME: &CStr = c"ikme";
 const SECRET: usize = 32;
 
 /// One operation: what libcrypto's `ctx` points to.
+#[derive(Clone)]
 struct Context {
     provider: Arc<Provider>,
     kind: KeyKind,
     key: Option<Arc<Key>>,
     ikme: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Operation for Context {
+    fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    fn duplicate(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
 }
 
 impl Context {
@@ -95,7 +107,7 @@ impl Context {
 
     fn decapsulate(&self, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         let mut secret = Zeroizing::new(vec![0; SECRET]);
-        let made = jobs::operate(self.key()?, &Operation::Decapsulate, ciphertext, &mut secret)?;
+        let made = jobs::operate(self.key()?, &token::Operation::Decapsulate, ciphertext, &mut secret)?;
         match made == SECRET {
             true => Ok(secret),
             false => Err(Error::Key(format!("decapsulated a secret of {made} bytes instead of {SECRET}"))),
@@ -126,47 +138,9 @@ fn has_room(room: Option<usize>, needed: usize) -> Result<()> {
     }
 }
 
-/// Runs `operation` on a context inside the fence, and reports its error.
-///
-/// # Safety
-///
-/// `context` is null or was made by [`newctx`] or [`dupctx`], was not freed, and no other thread uses it now.
-unsafe fn with(context: *mut c_void, operation: impl FnOnce(&mut Context) -> Result<()>) -> c_int {
-    fence(0, || {
-        // SAFETY: by the contract.
-        let Some(context) = (unsafe { pointer::reference_mut(context.cast::<Context>()) }) else { return 0 };
-        let result = operation(context);
-        context.provider.status(result)
-    })
-}
-
 unsafe extern "C" fn newctx<K: Kind>(provider: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to our provider.
-        let Some(provider) = (unsafe { Provider::from_context(provider) }) else { return ptr::null_mut() };
-        Box::into_raw(Box::new(Context { provider, kind: K::KIND, key: None, ikme: None })).cast()
-    })
-}
-
-unsafe extern "C" fn freectx(context: *mut c_void) {
-    fence((), || {
-        if !context.is_null() {
-            // SAFETY: made by `newctx` or `dupctx`, given back this once.
-            drop(unsafe { Box::from_raw(context.cast::<Context>()) });
-        }
-    });
-}
-
-unsafe extern "C" fn dupctx(context: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to a context of ours.
-        let Some(context) = (unsafe { pointer::reference(context.cast::<Context>()) }) else {
-            return ptr::null_mut();
-        };
-        let Context { provider, kind, key, ikme } = context;
-        let copy = Context { provider: provider.clone(), kind: *kind, key: key.clone(), ikme: ikme.clone() };
-        Box::into_raw(Box::new(copy)).cast()
-    })
+    // SAFETY: libcrypto's argument, as provider-kem(7) describes it.
+    unsafe { operation::new(provider, |provider| Context { provider, kind: K::KIND, key: None, ikme: None }) }
 }
 
 unsafe extern "C" fn encapsulate_init(
@@ -175,7 +149,11 @@ unsafe extern "C" fn encapsulate_init(
     params: *const OSSL_PARAM,
 ) -> c_int {
     // SAFETY: libcrypto's arguments, as provider-kem(7) describes them.
-    unsafe { with(context, |context| context.init(share(key), Params::new(params))?.public().map(drop)) }
+    unsafe {
+        with(context, |context: &mut Context| {
+            context.init(share(key), Params::new(params))?.public().map(drop)
+        })
+    }
 }
 
 unsafe extern "C" fn decapsulate_init(
@@ -184,7 +162,11 @@ unsafe extern "C" fn decapsulate_init(
     params: *const OSSL_PARAM,
 ) -> c_int {
     // SAFETY: as above.
-    unsafe { with(context, |context| context.init(share(key), Params::new(params))?.private().map(drop)) }
+    unsafe {
+        with(context, |context: &mut Context| {
+            context.init(share(key), Params::new(params))?.private().map(drop)
+        })
+    }
 }
 
 unsafe extern "C" fn encapsulate(
@@ -196,7 +178,7 @@ unsafe extern "C" fn encapsulate(
 ) -> c_int {
     // SAFETY: as above: the lengths are null or can be read and written, and the buffers, if not null, written for them.
     unsafe {
-        with(context, |context| {
+        with(context, |context: &mut Context| {
             let sizes = [(ciphertext_length, context.kind.ciphertext_size()), (secret_length, SECRET)];
             if ciphertext.is_null() {
                 for (length, size) in sizes {
@@ -228,7 +210,7 @@ unsafe extern "C" fn decapsulate(
 ) -> c_int {
     // SAFETY: as above; the ciphertext can be read for its length.
     unsafe {
-        with(context, |context| {
+        with(context, |context: &mut Context| {
             if secret.is_null() {
                 if let Some(length) = pointer::reference_mut(secret_length) {
                     *length = SECRET;
@@ -252,7 +234,7 @@ unsafe extern "C" fn decapsulate(
 
 unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
     // SAFETY: as above.
-    unsafe { with(context, |context| context.set(Params::new(params))) }
+    unsafe { with(context, |context: &mut Context| context.set(Params::new(params))) }
 }
 
 unsafe extern "C" fn settable_ctx_params(_context: *mut c_void, _provider: *mut c_void) -> *const OSSL_PARAM {

@@ -271,12 +271,3 @@ pub unsafe extern "C" fn r#gen(
         }
     })
 }
-
-pub unsafe extern "C" fn gen_cleanup(context: *mut c_void) {
-    fence((), || {
-        if !context.is_null() {
-            // SAFETY: made by Box::into_raw in `gen_init`, given back this once.
-            drop(unsafe { Box::from_raw(context.cast::<Generation>()) });
-        }
-    });
-}

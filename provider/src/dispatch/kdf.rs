@@ -10,12 +10,13 @@ use std::sync::Arc;
 use strongroom_ffi::pointer;
 use zeroize::Zeroizing;
 
+use super::operation::{self, Operation, with};
 use super::{Algorithms, LAST, algorithm, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::fence::fence;
 use crate::openssl::{Digest, Hash};
-use crate::params::{Answers, Descriptions, END, Params, Value, describe};
+use crate::params::{Answers, Descriptions, END, Params, Value, answered, describe};
 use crate::provider::Provider;
 use crate::token::{Functions, Hkdf};
 
@@ -32,8 +33,8 @@ struct Of<const TLS13: bool>;
 impl<const TLS13: bool> Of<TLS13> {
     const TABLE: Functions = table![
         OSSL_FUNC_KDF_NEWCTX: OSSL_FUNC_kdf_newctx_fn = newctx::<TLS13>,
-        OSSL_FUNC_KDF_FREECTX: OSSL_FUNC_kdf_freectx_fn = freectx,
-        OSSL_FUNC_KDF_DUPCTX: OSSL_FUNC_kdf_dupctx_fn = dupctx,
+        OSSL_FUNC_KDF_FREECTX: OSSL_FUNC_kdf_freectx_fn = operation::free::<Context>,
+        OSSL_FUNC_KDF_DUPCTX: OSSL_FUNC_kdf_dupctx_fn = operation::duplicate::<Context>,
         OSSL_FUNC_KDF_RESET: OSSL_FUNC_kdf_reset_fn = reset,
         OSSL_FUNC_KDF_DERIVE: OSSL_FUNC_kdf_derive_fn = derive,
         OSSL_FUNC_KDF_SET_CTX_PARAMS: OSSL_FUNC_kdf_set_ctx_params_fn = set_ctx_params,
@@ -132,14 +133,19 @@ impl Parameters {
     }
 }
 
+impl Operation for Context {
+    fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    fn duplicate(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
+}
+
 impl Context {
     fn derive(&self, out: &mut [u8]) -> Result<()> {
-        if self.provider.tokens.are_in_use_here() {
-            return Err(Error::Unsupported(
-                "HKDF for the PKCS#11 module itself: do not make provider=strongroom a default property"
-                    .into(),
-            ));
-        }
+        self.provider.tokens.are_not_in_use_here("HKDF")?;
         if let Some(needed) = self.parameters.size()?.filter(|needed| *needed != out.len()) {
             return Err(Error::Buffer { room: out.len(), needed });
         }
@@ -210,45 +216,15 @@ impl Context {
     }
 }
 
-/// Runs `operation` on a context inside the fence, and reports its error.
-///
-/// # Safety
-///
-/// `context` is null or was made by [`newctx`] or [`dupctx`], was not freed, and no other thread uses it now.
-unsafe fn with(context: *mut c_void, operation: impl FnOnce(&mut Context) -> Result<()>) -> c_int {
-    fence(0, || {
-        // SAFETY: by the contract.
-        let Some(context) = (unsafe { pointer::reference_mut(context.cast::<Context>()) }) else { return 0 };
-        let result = operation(context);
-        context.provider.status(result)
-    })
-}
-
 unsafe extern "C" fn newctx<const TLS13: bool>(provider: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to our provider.
-        let Some(provider) = (unsafe { Provider::from_context(provider) }) else { return ptr::null_mut() };
-        Box::into_raw(Box::new(Context { provider, tls13: TLS13, parameters: Parameters::default() })).cast()
-    })
-}
-
-unsafe extern "C" fn freectx(context: *mut c_void) {
-    fence((), || {
-        if !context.is_null() {
-            // SAFETY: made by `newctx` or `dupctx`, given back this once.
-            drop(unsafe { Box::from_raw(context.cast::<Context>()) });
-        }
-    });
-}
-
-unsafe extern "C" fn dupctx(context: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to a context of ours.
-        match unsafe { pointer::reference(context.cast::<Context>()) } {
-            Some(context) => Box::into_raw(Box::new(context.clone())).cast(),
-            None => ptr::null_mut(),
-        }
-    })
+    // SAFETY: libcrypto's argument, as provider-kdf(7) describes it.
+    unsafe {
+        operation::new(provider, |provider| Context {
+            provider,
+            tls13: TLS13,
+            parameters: Parameters::default(),
+        })
+    }
 }
 
 unsafe extern "C" fn reset(context: *mut c_void) {
@@ -268,7 +244,7 @@ unsafe extern "C" fn derive(
 ) -> c_int {
     // SAFETY: libcrypto's arguments, as provider-kdf(7) describes them: `out` can be written for `length` bytes.
     unsafe {
-        with(context, |context| {
+        with(context, |context: &mut Context| {
             context.parameters.set(Params::new(params))?;
             let out = pointer::slice_mut(out, length);
             context.derive(out.ok_or_else(|| Error::Unsupported("HKDF to a null pointer".into()))?)
@@ -278,7 +254,7 @@ unsafe extern "C" fn derive(
 
 unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
     // SAFETY: as above.
-    unsafe { with(context, |context| context.parameters.set(Params::new(params))) }
+    unsafe { with(context, |context: &mut Context| context.parameters.set(Params::new(params))) }
 }
 
 unsafe extern "C" fn settable_ctx_params<const TLS13: bool>(
@@ -324,12 +300,9 @@ unsafe extern "C" fn settable_ctx_params<const TLS13: bool>(
 unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
     // SAFETY: as above.
     unsafe {
-        with(context, |context| {
+        with(context, |context: &mut Context| {
             let size = context.parameters.size()?;
-            match Answers::new(params).size(OSSL_KDF_PARAM_SIZE, size.unwrap_or(usize::MAX)) {
-                true => Ok(()),
-                false => Err(Error::Unsupported("a parameter's buffer is too small".into())),
-            }
+            answered(Answers::new(params).size(OSSL_KDF_PARAM_SIZE, size.unwrap_or(usize::MAX)))
         })
     }
 }

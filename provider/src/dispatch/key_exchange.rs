@@ -6,10 +6,10 @@ use std::ffi::{CStr, CString, c_int, c_uchar, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use strongroom_ffi::{output, pointer};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::operation::{self, Operation, give, place_for_length, with};
 use super::{Algorithms, MAX_LIST, share, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
@@ -17,10 +17,10 @@ use crate::fence::fence;
 use crate::jobs;
 use crate::key::Key;
 use crate::openssl::{Hash, x963_kdf};
-use crate::params::{Answers, Descriptions, END, Params, Value, describe};
+use crate::params::{Answers, Descriptions, END, Params, Value, answered, describe};
 use crate::provider::Provider;
 use crate::token::kinds::ForEach;
-use crate::token::{Agreement, Functions, KeyKind, Kind, Operation, Table};
+use crate::token::{self, Agreement, Functions, KeyKind, Kind, Table};
 
 /// The key exchanges, by the names that keymgmt's query_operation_name gives.
 pub static ALGORITHMS: Algorithms<MAX_LIST> =
@@ -31,8 +31,8 @@ struct Exchange;
 impl<K: Kind> Table<K> for Exchange {
     const TABLE: Functions = table![
         OSSL_FUNC_KEYEXCH_NEWCTX: OSSL_FUNC_keyexch_newctx_fn = newctx::<K>,
-        OSSL_FUNC_KEYEXCH_FREECTX: OSSL_FUNC_keyexch_freectx_fn = freectx,
-        OSSL_FUNC_KEYEXCH_DUPCTX: OSSL_FUNC_keyexch_dupctx_fn = dupctx,
+        OSSL_FUNC_KEYEXCH_FREECTX: OSSL_FUNC_keyexch_freectx_fn = operation::free::<Context>,
+        OSSL_FUNC_KEYEXCH_DUPCTX: OSSL_FUNC_keyexch_dupctx_fn = operation::duplicate::<Context>,
         OSSL_FUNC_KEYEXCH_INIT: OSSL_FUNC_keyexch_init_fn = init,
         OSSL_FUNC_KEYEXCH_SET_PEER: OSSL_FUNC_keyexch_set_peer_fn = set_peer,
         OSSL_FUNC_KEYEXCH_DERIVE: OSSL_FUNC_keyexch_derive_fn = derive,
@@ -53,6 +53,7 @@ const MAX_DERIVED: usize = 1 << 20;
 const MAX_SECRET: usize = 72;
 
 /// One operation: what libcrypto's `ctx` points to.
+#[derive(Clone)]
 struct Context {
     provider: Arc<Provider>,
     kind: KeyKind,
@@ -129,6 +130,16 @@ impl Parameters {
     }
 }
 
+impl Operation for Context {
+    fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    fn duplicate(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
+}
+
 impl Context {
     fn init(&mut self, key: Option<Arc<Key>>, params: Params) -> Result<()> {
         let key = key
@@ -182,7 +193,8 @@ impl Context {
         let size = self.secret_size()?;
         let cofactor = self.parameters.cofactor_mode == Some(true) && !key.public()?.has_cofactor_one();
         let mut secret = Zeroizing::new(vec![0; size.max(MAX_SECRET)]);
-        let made = jobs::operate(key, &Operation::Derive(Agreement { cofactor, size }), peer, &mut secret)?;
+        let made =
+            jobs::operate(key, &token::Operation::Derive(Agreement { cofactor, size }), peer, &mut secret)?;
         if made != size {
             return Err(Error::Key(format!("agreed on a secret of {made} bytes instead of {size}")));
         }
@@ -211,64 +223,27 @@ impl Context {
     }
 }
 
-/// Runs `operation` on a context inside the fence, and reports its error.
-///
-/// # Safety
-///
-/// `context` is null or was made by [`newctx`] or [`dupctx`], was not freed, and no other thread uses it now.
-unsafe fn with(context: *mut c_void, operation: impl FnOnce(&mut Context) -> Result<()>) -> c_int {
-    fence(0, || {
-        // SAFETY: by the contract.
-        let Some(context) = (unsafe { pointer::reference_mut(context.cast::<Context>()) }) else { return 0 };
-        let result = operation(context);
-        context.provider.status(result)
-    })
-}
-
 unsafe extern "C" fn newctx<K: Kind>(provider: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to our provider.
-        let Some(provider) = (unsafe { Provider::from_context(provider) }) else { return ptr::null_mut() };
-        let parameters = Parameters::default();
-        Box::into_raw(Box::new(Context { provider, kind: K::KIND, key: None, peer: None, parameters })).cast()
-    })
-}
-
-unsafe extern "C" fn freectx(context: *mut c_void) {
-    fence((), || {
-        if !context.is_null() {
-            // SAFETY: made by `newctx` or `dupctx`, given back this once.
-            drop(unsafe { Box::from_raw(context.cast::<Context>()) });
-        }
-    });
-}
-
-unsafe extern "C" fn dupctx(context: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to a context of ours.
-        let Some(context) = (unsafe { pointer::reference(context.cast::<Context>()) }) else {
-            return ptr::null_mut();
-        };
-        let Context { provider, kind, key, peer, parameters } = context;
-        let copy = Context {
-            provider: provider.clone(),
-            kind: *kind,
-            key: key.clone(),
-            peer: peer.clone(),
-            parameters: parameters.clone(),
-        };
-        Box::into_raw(Box::new(copy)).cast()
-    })
+    // SAFETY: libcrypto's argument, as provider-keyexch(7) describes it.
+    unsafe {
+        operation::new(provider, |provider| Context {
+            provider,
+            kind: K::KIND,
+            key: None,
+            peer: None,
+            parameters: Parameters::default(),
+        })
+    }
 }
 
 unsafe extern "C" fn init(context: *mut c_void, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
     // SAFETY: libcrypto's arguments, as provider-keyexch(7) describes them.
-    unsafe { with(context, |context| context.init(share(key), Params::new(params))) }
+    unsafe { with(context, |context: &mut Context| context.init(share(key), Params::new(params))) }
 }
 
 unsafe extern "C" fn set_peer(context: *mut c_void, peer: *mut c_void) -> c_int {
     // SAFETY: as above.
-    unsafe { with(context, |context| context.set_peer(share(peer))) }
+    unsafe { with(context, |context: &mut Context| context.set_peer(share(peer))) }
 }
 
 unsafe extern "C" fn derive(
@@ -279,9 +254,8 @@ unsafe extern "C" fn derive(
 ) -> c_int {
     // SAFETY: as above: `length` can be written, `secret` is null or can be written for `room` bytes.
     unsafe {
-        with(context, |context| {
-            let length = pointer::reference_mut(length)
-                .ok_or_else(|| Error::Unsupported("a secret without a place for its length".into()))?;
+        with(context, |context: &mut Context| {
+            let length = place_for_length(length)?;
             let size = match context.parameters.kdf {
                 None => context.secret_size()?,
                 Some(Kdf::X963) => context.parameters.size,
@@ -296,18 +270,16 @@ unsafe extern "C" fn derive(
                 return Err(Error::Buffer { room, needed: size });
             }
             let made = context.derive()?;
-            *length = room;
-            match output::write(made.get(..size.min(room)).unwrap_or_default(), secret, length) {
-                Some(output::Output::Written) => Ok(()),
-                _ => Err(Error::Buffer { room, needed: size }),
-            }
+            give(made.get(..size.min(room)).unwrap_or_default(), secret, length, room)
         })
     }
 }
 
 unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
     // SAFETY: as above.
-    unsafe { with(context, |context| context.parameters.set(context.kind, Params::new(params))) }
+    unsafe {
+        with(context, |context: &mut Context| context.parameters.set(context.kind, Params::new(params)))
+    }
 }
 
 /// What can be set and asked; of the last, bytes to set and a pointer to ask.
@@ -348,25 +320,24 @@ unsafe extern "C" fn gettable_ctx_params<K: Kind>(
 unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
     // SAFETY: as above.
     unsafe {
-        with(context, |context| {
+        with(context, |context: &mut Context| {
             if context.kind != KeyKind::Ec {
                 return Ok(());
             }
             let Parameters { cofactor_mode, kdf, hash, size, ukm, .. } = &context.parameters;
             let answers = Answers::new(params);
-            let answered = answers.integer(
-                OSSL_EXCHANGE_PARAM_EC_ECDH_COFACTOR_MODE,
-                c_int::from(cofactor_mode.unwrap_or(false)),
-            ) && answers.text(OSSL_EXCHANGE_PARAM_KDF_TYPE, kdf.map_or(c"", |_| X963))
-                && answers.text(OSSL_EXCHANGE_PARAM_KDF_DIGEST, hash.map_or(c"", Hash::name))
-                && answers
-                    .integer(OSSL_EXCHANGE_PARAM_KDF_OUTLEN, c_int::try_from(*size).unwrap_or(c_int::MAX))
-                && answers.octets(OSSL_EXCHANGE_PARAM_KDF_UKM, ukm.as_deref().unwrap_or_default());
-            if answered {
-                Ok(())
-            } else {
-                Err(Error::Unsupported("a parameter's buffer is too small".into()))
-            }
+            answered(
+                answers.integer(
+                    OSSL_EXCHANGE_PARAM_EC_ECDH_COFACTOR_MODE,
+                    c_int::from(cofactor_mode.unwrap_or(false)),
+                ) && answers.text(OSSL_EXCHANGE_PARAM_KDF_TYPE, kdf.map_or(c"", |_| X963))
+                    && answers.text(OSSL_EXCHANGE_PARAM_KDF_DIGEST, hash.map_or(c"", Hash::name))
+                    && answers.integer(
+                        OSSL_EXCHANGE_PARAM_KDF_OUTLEN,
+                        c_int::try_from(*size).unwrap_or(c_int::MAX),
+                    )
+                    && answers.octets(OSSL_EXCHANGE_PARAM_KDF_UKM, ukm.as_deref().unwrap_or_default()),
+            )
         })
     }
 }

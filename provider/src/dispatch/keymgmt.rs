@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use strongroom_ffi::pointer;
 
-use super::{Algorithms, MAX_LIST, generate, key, share, table};
+use super::{Algorithms, MAX_LIST, generate, key, operation, share, table};
 use crate::bindings::*;
 use crate::error::Error;
 use crate::fence::fence;
@@ -46,7 +46,7 @@ impl<K: Kind> Table<K> for Keymgmt {
         OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS: OSSL_FUNC_keymgmt_gen_set_params_fn = generate::gen_set_params,
         OSSL_FUNC_KEYMGMT_GEN_SETTABLE_PARAMS: OSSL_FUNC_keymgmt_gen_settable_params_fn = generate::gen_settable_params::<K>,
         OSSL_FUNC_KEYMGMT_GEN: OSSL_FUNC_keymgmt_gen_fn = generate::r#gen,
-        OSSL_FUNC_KEYMGMT_GEN_CLEANUP: OSSL_FUNC_keymgmt_gen_cleanup_fn = generate::gen_cleanup,
+        OSSL_FUNC_KEYMGMT_GEN_CLEANUP: OSSL_FUNC_keymgmt_gen_cleanup_fn = operation::free::<generate::Generation>,
         OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME: OSSL_FUNC_keymgmt_query_operation_name_fn = query_operation_name::<K>,
     ];
 }

@@ -1,22 +1,21 @@
 //! Message authentication codes (provider-mac(7)) in a token, where `strongroom-operations` in openssl.cnf says `mac`: HMAC, and
 //! CMAC with AES. The key comes from the application, and is in the token while it is used.
-//!
-//! Data is collected up to [`COLLECTED`] bytes, as for [digests](super::digest).
 
 use std::ffi::{c_int, c_uchar, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use strongroom_ffi::pointer;
 use zeroize::Zeroizing;
 
-use super::digest::{COLLECTED, block_size};
+use super::collected::Collected;
+use super::digest::block_size;
+use super::operation::{self, Operation, place_for, place_for_length, with};
 use super::{Algorithms, LAST, algorithm, input, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::fence::fence;
 use crate::openssl::Hash;
-use crate::params::{Answers, Descriptions, END, Params, describe};
+use crate::params::{Answers, Descriptions, END, Params, answered, describe};
 use crate::provider::Provider;
 use crate::token::{Functions, Mac, MacInParts};
 
@@ -33,8 +32,8 @@ struct Of<const CMAC: bool>;
 impl<const CMAC: bool> Of<CMAC> {
     const TABLE: Functions = table![
         OSSL_FUNC_MAC_NEWCTX: OSSL_FUNC_mac_newctx_fn = newctx::<CMAC>,
-        OSSL_FUNC_MAC_FREECTX: OSSL_FUNC_mac_freectx_fn = freectx,
-        OSSL_FUNC_MAC_DUPCTX: OSSL_FUNC_mac_dupctx_fn = dupctx,
+        OSSL_FUNC_MAC_FREECTX: OSSL_FUNC_mac_freectx_fn = operation::free::<Context>,
+        OSSL_FUNC_MAC_DUPCTX: OSSL_FUNC_mac_dupctx_fn = operation::duplicate::<Context>,
         OSSL_FUNC_MAC_INIT: OSSL_FUNC_mac_init_fn = init,
         OSSL_FUNC_MAC_UPDATE: OSSL_FUNC_mac_update_fn = update,
         OSSL_FUNC_MAC_FINAL: OSSL_FUNC_mac_final_fn = finish,
@@ -53,17 +52,25 @@ struct Context {
     /// The size of the key that the cipher of a CMAC has, in bytes.
     key_size: Option<usize>,
     key: Option<Zeroizing<Vec<u8>>>,
-    state: State,
+    data: Collected<MacInParts>,
 }
 
-/// How far a code is.
-enum State {
-    /// Not begun, finished, or failed.
-    Idle,
-    /// All data up to now.
-    Collected(Zeroizing<Vec<u8>>),
-    /// In a session with the token.
-    InParts(MacInParts),
+impl Operation for Context {
+    fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    fn duplicate(&self) -> Result<Self> {
+        let Context { provider, cmac, mac, key_size, key, data } = self;
+        Ok(Context {
+            provider: provider.clone(),
+            cmac: *cmac,
+            mac: *mac,
+            key_size: *key_size,
+            key: key.clone(),
+            data: data.duplicate()?,
+        })
+    }
 }
 
 impl Context {
@@ -106,133 +113,55 @@ impl Context {
     }
 
     fn init(&mut self, key: Option<&[u8]>, params: Params) -> Result<()> {
-        if self.provider.tokens.are_in_use_here() {
-            return Err(Error::Unsupported(
-                "a MAC for the PKCS#11 module itself: do not make provider=strongroom a default property"
-                    .into(),
-            ));
-        }
+        self.provider.tokens.are_not_in_use_here("a MAC")?;
         self.set(params)?;
         if let Some(key) = key {
             self.set_key(key)?;
         }
         // What is missing is said now.
-        self.used()?;
-        self.state = State::Collected(Zeroizing::new(Vec::new()));
+        used(self.mac, &self.key)?;
+        self.data = Collected::begun();
         Ok(())
-    }
-
-    fn used(&self) -> Result<(Mac, &[u8])> {
-        match (self.mac, &self.key) {
-            (Some(mac), Some(key)) => Ok((mac, key)),
-            (None, _) => Err(Error::Unsupported("a MAC without a digest or cipher".into())),
-            (_, None) => Err(Error::Unsupported("a MAC without a key".into())),
-        }
     }
 
     fn update(&mut self, data: &[u8]) -> Result<()> {
-        // What fails is not continued.
-        self.state = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle => return Err(not_begun()),
-            State::Collected(mut collected) if collected.len() + data.len() <= COLLECTED => {
-                collected.extend_from_slice(data);
-                State::Collected(collected)
-            }
-            State::Collected(collected) => {
-                let (mac, key) = self.used()?;
-                let parts = self.provider.tokens.mac_in_parts(mac, key, &collected)?;
-                parts.update(data)?;
-                State::InParts(parts)
-            }
-            State::InParts(parts) => {
-                parts.update(data)?;
-                State::InParts(parts)
-            }
-        };
-        Ok(())
+        let Context { provider, mac, key, data: collected, .. } = self;
+        collected.update(data, |before| {
+            let (mac, key) = used(*mac, key)?;
+            provider.tokens.mac_in_parts(mac, key, before)
+        })
     }
 
     fn finish(&mut self, out: &mut [u8]) -> Result<usize> {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle => Err(not_begun()),
-            State::Collected(data) => {
-                let (mac, key) = self.used()?;
-                self.provider.tokens.mac(mac, key, &data, out)
-            }
-            State::InParts(parts) => parts.finish(out),
-        }
-    }
-
-    fn duplicate(&self) -> Result<Self> {
-        let state = match &self.state {
-            State::Idle => State::Idle,
-            State::Collected(data) => State::Collected(data.clone()),
-            State::InParts(_) => {
-                return Err(Error::Unsupported(format!(
-                    "a copy of a MAC that has begun in the token, after more than {COLLECTED} bytes"
-                )));
-            }
-        };
-        let Context { provider, cmac, mac, key_size, key, .. } = self;
-        Ok(Context {
-            provider: provider.clone(),
-            cmac: *cmac,
-            mac: *mac,
-            key_size: *key_size,
-            key: key.clone(),
-            state,
+        let Context { provider, mac, key, data, .. } = self;
+        data.finish(out, |data, out| {
+            let (mac, key) = used(*mac, key)?;
+            provider.tokens.mac(mac, key, data, out)
         })
     }
 }
 
-fn not_begun() -> Error {
-    Error::Unsupported("a MAC that was not begun, or failed before".into())
-}
-
-/// Runs `operation` on a context inside the fence, and reports its error.
-///
-/// # Safety
-///
-/// `context` is null or was made by [`newctx`] or [`dupctx`], was not freed, and no other thread uses it now.
-unsafe fn with(context: *mut c_void, operation: impl FnOnce(&mut Context) -> Result<()>) -> c_int {
-    fence(0, || {
-        // SAFETY: by the contract.
-        let Some(context) = (unsafe { pointer::reference_mut(context.cast::<Context>()) }) else { return 0 };
-        let result = operation(context);
-        context.provider.status(result)
-    })
+/// What a code is made with, of what was set.
+fn used(mac: Option<Mac>, key: &Option<Zeroizing<Vec<u8>>>) -> Result<(Mac, &[u8])> {
+    match (mac, key) {
+        (Some(mac), Some(key)) => Ok((mac, key)),
+        (None, _) => Err(Error::Unsupported("a MAC without a digest or cipher".into())),
+        (_, None) => Err(Error::Unsupported("a MAC without a key".into())),
+    }
 }
 
 unsafe extern "C" fn newctx<const CMAC: bool>(provider: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to our provider.
-        let Some(provider) = (unsafe { Provider::from_context(provider) }) else { return ptr::null_mut() };
-        let context =
-            Context { provider, cmac: CMAC, mac: None, key_size: None, key: None, state: State::Idle };
-        Box::into_raw(Box::new(context)).cast()
-    })
-}
-
-unsafe extern "C" fn freectx(context: *mut c_void) {
-    fence((), || {
-        if !context.is_null() {
-            // SAFETY: made by `newctx` or `dupctx`, given back this once.
-            drop(unsafe { Box::from_raw(context.cast::<Context>()) });
-        }
-    });
-}
-
-unsafe extern "C" fn dupctx(context: *mut c_void) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to a context of ours.
-        let Some(context) = (unsafe { pointer::reference(context.cast::<Context>()) }) else {
-            return ptr::null_mut();
-        };
-        match context.provider.report(context.duplicate()) {
-            Some(copy) => Box::into_raw(Box::new(copy)).cast(),
-            None => ptr::null_mut(),
-        }
-    })
+    // SAFETY: libcrypto's argument, as provider-mac(7) describes it.
+    unsafe {
+        operation::new(provider, |provider| Context {
+            provider,
+            cmac: CMAC,
+            mac: None,
+            key_size: None,
+            key: None,
+            data: Collected::Idle,
+        })
+    }
 }
 
 /// Without a key the one that was set before is used again.
@@ -244,7 +173,7 @@ unsafe extern "C" fn init(
 ) -> c_int {
     // SAFETY: libcrypto's arguments, as provider-mac(7) describes them: the key is null or can be read for its length.
     unsafe {
-        with(context, |context| {
+        with(context, |context: &mut Context| {
             let key = if key.is_null() { None } else { Some(input(key, length)?) };
             context.init(key, Params::new(params))
         })
@@ -253,7 +182,7 @@ unsafe extern "C" fn init(
 
 unsafe extern "C" fn update(context: *mut c_void, data: *const c_uchar, length: usize) -> c_int {
     // SAFETY: as above: the data can be read for its length during the call.
-    unsafe { with(context, |context| context.update(input(data, length)?)) }
+    unsafe { with(context, |context: &mut Context| context.update(input(data, length)?)) }
 }
 
 unsafe extern "C" fn finish(
@@ -264,16 +193,14 @@ unsafe extern "C" fn finish(
 ) -> c_int {
     // SAFETY: as above: `out` is null or can be written for `size` bytes, and `length` can be written.
     unsafe {
-        with(context, |context| {
-            let needed = context.used()?.0.size();
-            let length = pointer::reference_mut(length)
-                .ok_or_else(|| Error::Unsupported("a MAC without a place for its length".into()))?;
+        with(context, |context: &mut Context| {
+            let needed = used(context.mac, &context.key)?.0.size();
+            let length = place_for_length(length)?;
             if out.is_null() {
                 *length = needed;
                 return Ok(());
             }
-            let out = pointer::slice_mut(out, size).and_then(|out| out.get_mut(..needed));
-            *length = context.finish(out.ok_or(Error::Buffer { room: size, needed })?)?;
+            *length = context.finish(place_for(needed, out, size)?)?;
             Ok(())
         })
     }
@@ -281,7 +208,7 @@ unsafe extern "C" fn finish(
 
 unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
     // SAFETY: as above.
-    unsafe { with(context, |context| context.set(Params::new(params))) }
+    unsafe { with(context, |context: &mut Context| context.set(Params::new(params))) }
 }
 
 unsafe extern "C" fn settable_ctx_params<const CMAC: bool>(
@@ -311,7 +238,7 @@ unsafe extern "C" fn settable_ctx_params<const CMAC: bool>(
 unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
     // SAFETY: as above.
     unsafe {
-        with(context, |context| {
+        with(context, |context: &mut Context| {
             let answers = Answers::new(params);
             let size = context.mac.map_or(0, Mac::size);
             let block = match context.mac {
@@ -319,11 +246,9 @@ unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARA
                 Some(Mac::AesCmac) => 16,
                 None => 0,
             };
-            if answers.size(OSSL_MAC_PARAM_SIZE, size) && answers.size(OSSL_MAC_PARAM_BLOCK_SIZE, block) {
-                Ok(())
-            } else {
-                Err(Error::Unsupported("a parameter's buffer is too small".into()))
-            }
+            answered(
+                answers.size(OSSL_MAC_PARAM_SIZE, size) && answers.size(OSSL_MAC_PARAM_BLOCK_SIZE, block),
+            )
         })
     }
 }

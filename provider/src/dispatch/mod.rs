@@ -21,7 +21,9 @@ pub mod signature;
 pub mod store;
 
 mod algorithm_identifier;
+mod collected;
 mod generate;
+mod operation;
 mod passphrase;
 pub mod properties;
 mod search;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use strongroom_ffi::pointer;
 
-use super::{Algorithms, LAST, algorithm, table};
+use super::{Algorithms, LAST, algorithm, operation, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::fence::fence;
@@ -24,7 +24,7 @@ pub static ALGORITHMS: Algorithms<2> = Algorithms([
 
 static TABLE: &[OSSL_DISPATCH] = table![
     OSSL_FUNC_RAND_NEWCTX: OSSL_FUNC_rand_newctx_fn = newctx,
-    OSSL_FUNC_RAND_FREECTX: OSSL_FUNC_rand_freectx_fn = freectx,
+    OSSL_FUNC_RAND_FREECTX: OSSL_FUNC_rand_freectx_fn = operation::free::<Context>,
     OSSL_FUNC_RAND_INSTANTIATE: OSSL_FUNC_rand_instantiate_fn = instantiate,
     OSSL_FUNC_RAND_UNINSTANTIATE: OSSL_FUNC_rand_uninstantiate_fn = uninstantiate,
     OSSL_FUNC_RAND_GENERATE: OSSL_FUNC_rand_generate_fn = generate,
@@ -61,22 +61,8 @@ unsafe extern "C" fn newctx(
     _parent: *mut c_void,
     _parent_functions: *const OSSL_DISPATCH,
 ) -> *mut c_void {
-    fence(ptr::null_mut(), || {
-        // SAFETY: libcrypto's pointer to our provider.
-        match unsafe { Provider::from_context(provider) } {
-            Some(provider) => Box::into_raw(Box::new(Context { provider })).cast(),
-            None => ptr::null_mut(),
-        }
-    })
-}
-
-unsafe extern "C" fn freectx(context: *mut c_void) {
-    fence((), || {
-        if !context.is_null() {
-            // SAFETY: made by `newctx`, given back this once.
-            drop(unsafe { Box::from_raw(context.cast::<Context>()) });
-        }
-    });
+    // SAFETY: libcrypto's argument, as provider-rand(7) describes it.
+    unsafe { operation::new(provider, |provider| Context { provider }) }
 }
 
 /// The token's generator needs no beginning.

@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 
 use super::Tokens;
-use super::in_parts::InParts;
+use super::in_parts::{InParts, Parts};
 use crate::error::{Error, Result};
 use crate::openssl::Hash;
 
@@ -41,31 +41,16 @@ impl Tokens {
     }
 }
 
-impl DigestInParts {
-    /// Adds data.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Token`]; the digest cannot be continued then.
-    pub fn update(&self, data: &[u8]) -> Result<()> {
+impl Parts for DigestInParts {
+    fn update(&mut self, data: &[u8]) -> Result<()> {
         self.0.next("C_DigestUpdate", |module, session| module.digest_update(session, data))
     }
 
-    /// Ends the digest, in `digest`; returns its size in bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Token`].
-    pub fn finish(self, digest: &mut [u8]) -> Result<usize> {
+    fn finish(self, digest: &mut [u8]) -> Result<usize> {
         self.0.next("C_DigestFinal", |module, session| module.digest_final(session, digest))
     }
 
-    /// A copy that goes its own way from here.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Token`] if the token cannot copy an operation (C_GetOperationState).
-    pub fn duplicate(&self) -> Result<Self> {
+    fn duplicate(&self) -> Result<Self> {
         self.0.duplicate().map(DigestInParts)
     }
 }

@@ -24,6 +24,30 @@ pub struct InParts {
     times: u64,
 }
 
+/// An operation over data that comes in parts.
+pub trait Parts: Sized {
+    /// Adds data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Token`]; the operation cannot be continued then.
+    fn update(&mut self, data: &[u8]) -> Result<()>;
+
+    /// Ends it, in `out`; returns the result's size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Token`].
+    fn finish(self, out: &mut [u8]) -> Result<usize>;
+
+    /// A copy that goes its own way from here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Token`] if the token cannot copy an operation (C_GetOperationState).
+    fn duplicate(&self) -> Result<Self>;
+}
+
 impl Tokens {
     /// Does `operation` in a session with the first token that has `mechanism`, or with the one in the slot that
     /// `pkcs11-module-default-slot-id` says. `what` is the mechanism for people.

@@ -4,7 +4,7 @@ use cryptoki_sys::*;
 use zeroize::Zeroizing;
 
 use super::Tokens;
-use super::in_parts::InParts;
+use super::in_parts::{InParts, Parts};
 use super::module::Module;
 use super::slot::Slot;
 use crate::error::{Error, Result};
@@ -128,22 +128,17 @@ impl Tokens {
     }
 }
 
-impl MacInParts {
-    /// Adds data.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Token`]; the code cannot be continued then.
-    pub fn update(&self, data: &[u8]) -> Result<()> {
+impl Parts for MacInParts {
+    fn update(&mut self, data: &[u8]) -> Result<()> {
         self.0.next("C_SignUpdate", |module, session| module.sign_update(session, data))
     }
 
-    /// Ends the code, in `code`; returns its size in bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Token`].
-    pub fn finish(self, code: &mut [u8]) -> Result<usize> {
+    fn finish(self, code: &mut [u8]) -> Result<usize> {
         self.0.next("C_SignFinal", |module, session| module.sign_final(session, code))
+    }
+
+    /// The key would have to be the copy's too.
+    fn duplicate(&self) -> Result<Self> {
+        Err(Error::Unsupported("a copy of a MAC that has begun in the token, being long".into()))
     }
 }

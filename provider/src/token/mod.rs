@@ -56,6 +56,7 @@ pub use derive::Agreement;
 pub use digest::DigestInParts;
 pub use find::{Object, Wanted, ambiguous};
 pub use generate::NewPair;
+pub use in_parts::Parts;
 pub use key_derivation::Hkdf;
 pub use kind::{Functions, KeyKind, Kind, Table, Use, kinds};
 pub use mac::{Mac, MacInParts};

@@ -36,6 +36,20 @@ impl Tokens {
         DEPTH.get() > 0
     }
 
+    /// Checks that it is not the module that asks for `what`, which it cannot have from itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if it is.
+    pub fn are_not_in_use_here(&self, what: &str) -> Result<()> {
+        match self.are_in_use_here() {
+            true => Err(Error::Unsupported(format!(
+                "{what} for the PKCS#11 module itself: do not make provider=strongroom a default property"
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// Fills `buffer` with random bytes of the first token that has a generator, or of the one in the slot that
     /// `pkcs11-module-default-slot-id` says.
     ///

@@ -1,0 +1,234 @@
+//! The modes that chain blocks or make a stream.
+//!
+//! Each call is whole for the token, and what chains it to the next is kept here: so it needs no session of its own, survives forks
+//! and restarts of the token, and can be copied.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use subtle::{ConstantTimeEq, ConstantTimeLess};
+use zeroize::Zeroizing;
+
+use super::Facts;
+use crate::bindings::*;
+use crate::dispatch::operation::Operation;
+use crate::error::{Error, Result};
+use crate::params::{Answers, Params, Value, answered};
+use crate::provider::Provider;
+use crate::token::{Aes, BLOCK, Mode};
+
+/// An encryption or decryption: what libcrypto's `ctx` points to.
+#[derive(Clone)]
+pub struct Context {
+    provider: Arc<Provider>,
+    facts: &'static Facts,
+    encrypts: bool,
+    key: Option<Zeroizing<Vec<u8>>>,
+    /// The initialisation vector that was set.
+    iv: Option<[u8; BLOCK]>,
+    /// That of the next block.
+    register: [u8; BLOCK],
+    /// Data of the block that is not whole yet. In the modes of a stream its output was given already.
+    rest: Zeroizing<Vec<u8>>,
+    pads: bool,
+}
+
+impl Operation for Context {
+    fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    fn duplicate(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
+}
+
+impl Context {
+    /// A cipher without key and vector.
+    pub fn new(provider: Arc<Provider>, facts: &'static Facts) -> Self {
+        Context {
+            provider,
+            facts,
+            encrypts: true,
+            key: None,
+            iv: None,
+            register: [0; BLOCK],
+            rest: Zeroizing::default(),
+            pads: true,
+        }
+    }
+
+    /// Begins; without key or vector with those of before.
+    pub fn init(
+        &mut self,
+        key: Option<&[u8]>,
+        iv: Option<&[u8]>,
+        params: Params,
+        encrypts: bool,
+    ) -> Result<()> {
+        self.provider.tokens.are_not_in_use_here("AES")?;
+        self.encrypts = encrypts;
+        if let Some(key) = key {
+            if key.len() != self.facts.key {
+                return Err(Error::Unsupported(format!("an AES key of {} bytes", key.len())));
+            }
+            self.key = Some(Zeroizing::new(key.to_vec()));
+        }
+        if let Some(iv) = iv.filter(|_| self.facts.iv_size() > 0) {
+            let wrong = |_| Error::Unsupported(format!("an initialisation vector of {} bytes", iv.len()));
+            self.iv = Some(iv.try_into().map_err(wrong)?);
+        }
+        // Without another vector a counter goes on, as in OpenSSL.
+        self.register = match (self.facts.mode, iv) {
+            (Mode::Ctr, None) => self.updated_iv(),
+            _ => self.iv.unwrap_or_default(),
+        };
+        self.rest.clear();
+        self.set(params)
+    }
+
+    /// Applies what an application sets.
+    pub fn set(&mut self, params: Params) -> Result<()> {
+        match params.value(OSSL_CIPHER_PARAM_PADDING)? {
+            None => {}
+            Some(Value::Integer(number)) => self.pads = number != 0,
+            Some(_) => return Err(Error::Unsupported("a padding that is not a number".into())),
+        }
+        match params.value(OSSL_CIPHER_PARAM_KEYLEN)? {
+            Some(Value::Integer(size)) if usize::try_from(size) == Ok(self.facts.key) => Ok(()),
+            None => Ok(()),
+            Some(_) => Err(Error::Unsupported("an AES key of another size".into())),
+        }
+    }
+
+    /// Answers what an application asks.
+    pub fn answer(&self, answers: &Answers) -> Result<()> {
+        let updated = self.updated_iv();
+        let Context { facts, iv, rest, pads, .. } = self;
+        let used = if facts.is_blocks() { 0 } else { rest.len() };
+        let size = facts.iv_size();
+        let iv = iv.as_ref().and_then(|iv| iv.get(..size)).unwrap_or_default();
+        answered(
+            answers.integer(OSSL_CIPHER_PARAM_KEYLEN, facts.key as c_int)
+                && answers.integer(OSSL_CIPHER_PARAM_IVLEN, size as c_int)
+                && answers.integer(OSSL_CIPHER_PARAM_PADDING, c_int::from(*pads))
+                && answers.integer(OSSL_CIPHER_PARAM_NUM, used as c_int)
+                && answers.octets(OSSL_CIPHER_PARAM_IV, iv)
+                && answers.octets(OSSL_CIPHER_PARAM_UPDATED_IV, updated.get(..size).unwrap_or_default()),
+        )
+    }
+
+    /// The vector after the data up to now; of CFB and OFB only after whole blocks.
+    fn updated_iv(&self) -> [u8; BLOCK] {
+        match self.facts.mode {
+            Mode::Ctr if !self.rest.is_empty() => {
+                u128::from_be_bytes(self.register).wrapping_add(1).to_be_bytes()
+            }
+            _ => self.register,
+        }
+    }
+
+    /// What the token makes of `data`, with which the register goes on.
+    fn crypt(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let key = self.key.as_ref().ok_or_else(|| Error::Unsupported("AES without a key".into()))?;
+        if self.iv.is_none() && self.facts.iv_size() > 0 {
+            return Err(Error::Unsupported("AES without an initialisation vector".into()));
+        }
+        let mut out = Zeroizing::new(vec![0; data.len()]);
+        if data.is_empty() {
+            return Ok(out);
+        }
+        if let Some((before, after)) = self.at_overflow(data) {
+            out.clear();
+            out.extend_from_slice(&self.crypt(before)?);
+            out.extend_from_slice(&self.crypt(after)?);
+            return Ok(out);
+        }
+        let aes = Aes { mode: self.facts.mode, encrypts: self.encrypts, iv: self.register };
+        self.provider.tokens.aes(&aes, key, data, &mut out)?;
+        let blocks = data.len() / BLOCK;
+        let last = |bytes: &[u8]| -> Option<[u8; BLOCK]> {
+            bytes.get((blocks.checked_sub(1)?) * BLOCK..blocks * BLOCK)?.try_into().ok()
+        };
+        if let (Some(before), Some(after)) = (last(data), last(&out)) {
+            self.register = match self.facts.mode {
+                Mode::Ecb => self.register,
+                Mode::Cbc | Mode::Cfb if self.encrypts => after,
+                Mode::Cbc | Mode::Cfb => before,
+                Mode::Ofb => (u128::from_ne_bytes(before) ^ u128::from_ne_bytes(after)).to_ne_bytes(),
+                Mode::Ctr => u128::from_be_bytes(self.register).wrapping_add(blocks as u128).to_be_bytes(),
+            };
+        }
+        Ok(out)
+    }
+
+    /// The data parted where the counter begins again at 0, if it does within: some tokens do not go on there.
+    fn at_overflow<'a>(&self, data: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let blocks = usize::try_from(u128::from_be_bytes(self.register).wrapping_neg()).ok()?;
+        let at = blocks.checked_mul(BLOCK).filter(|at| *at > 0 && *at < data.len())?;
+        if self.facts.mode == Mode::Ctr { data.split_at_checked(at) } else { None }
+    }
+
+    /// What comes out when `data` goes in.
+    pub fn update(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let given = if self.facts.is_blocks() { 0 } else { self.rest.len() };
+        let mut all = Zeroizing::new(Vec::with_capacity(self.rest.len() + data.len()));
+        all.extend_from_slice(&self.rest);
+        all.extend_from_slice(data);
+        let mut whole = all.len() / BLOCK * BLOCK;
+        if self.facts.is_blocks() && self.pads && !self.encrypts && whole == all.len() {
+            // The last block is that with the padding, if nothing follows.
+            whole = whole.saturating_sub(BLOCK);
+        }
+        let now = if self.facts.is_blocks() { whole } else { all.len() };
+        let mut out = self.crypt(all.get(..now).unwrap_or_default())?;
+        self.rest = Zeroizing::new(all.get(whole..).unwrap_or_default().to_vec());
+        out.drain(..given);
+        Ok(out)
+    }
+
+    /// All at once, without padding.
+    pub fn at_once(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        match self.facts.is_blocks() {
+            false => self.update(data),
+            true if data.len().is_multiple_of(BLOCK) => self.crypt(data),
+            true => Err(partial()),
+        }
+    }
+
+    /// What is left at the end.
+    pub fn finish(&mut self) -> Result<Zeroizing<Vec<u8>>> {
+        if !self.facts.is_blocks() {
+            return Ok(Zeroizing::default());
+        }
+        let rest = std::mem::take(&mut self.rest);
+        match (self.pads, self.encrypts) {
+            (false, _) if rest.is_empty() => Ok(Zeroizing::default()),
+            (true, true) => {
+                let missing = BLOCK - rest.len() % BLOCK;
+                let mut padded = Zeroizing::new(Vec::with_capacity(BLOCK));
+                padded.extend_from_slice(&rest);
+                padded.resize(rest.len() + missing, missing as u8);
+                self.crypt(&padded)
+            }
+            (true, false) if rest.len() == BLOCK => {
+                let mut out = self.crypt(&rest)?;
+                let count = out.last().copied().unwrap_or(0);
+                let mut fits = !count.ct_eq(&0) & count.ct_lt(&(BLOCK as u8 + 1));
+                for (at, byte) in (0u8..).zip(out.iter().rev()) {
+                    fits &= !at.ct_lt(&count) | byte.ct_eq(&count);
+                }
+                if !bool::from(fits) {
+                    return Err(Error::Undecryptable);
+                }
+                out.truncate(BLOCK - usize::from(count));
+                Ok(out)
+            }
+            _ => Err(partial()),
+        }
+    }
+}
+
+fn partial() -> Error {
+    Error::Unsupported("AES of data that is not whole blocks, without padding".into())
+}
