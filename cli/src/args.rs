@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{cert, init, key, partition, shell, user};
+use crate::commands::{cert, init, key, partition, roles, shell, user};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -102,6 +102,9 @@ pub enum Command {
     /// List or delete partitions
     #[command(subcommand)]
     Partition(partition::Partition),
+    /// Show who may do what: each request with the roles that may send it
+    #[command(long_about = roles::ABOUT)]
+    Roles,
     /// Manage the partition's users (as its crypto officer)
     #[command(subcommand)]
     User(user::User),

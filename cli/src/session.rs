@@ -30,6 +30,7 @@ pub fn role_name(role: Role) -> &'static str {
     match role {
         Role::CryptoOfficer => "crypto officer",
         Role::CryptoUser => "crypto user",
+        Role::ApplianceUser => "appliance user",
         Role::Unspecified => "nobody",
     }
 }
@@ -109,6 +110,17 @@ impl Session {
             session.log_in(role, user, &password)?;
         }
         Ok(session)
+    }
+
+    /// As [`Session::open`], for what users of several roles may do: a user who is named logs in in the own role,
+    /// `role` is that of the only user who is meant otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::open`].
+    pub fn open_in_own_role(global: &Global, output: Output, role: Role) -> Result<Self, Failure> {
+        let role = if global.login.is_some() { Role::Unspecified } else { role };
+        Session::open(global, output, role)
     }
 
     /// Connects and chooses the partition, and leaves `--login` and `--password-file` to the caller.

@@ -224,6 +224,47 @@ fn users() {
 }
 
 #[test]
+fn an_appliance_user_lists_users_and_no_private_keys() {
+    let daemon = Daemon::start();
+    daemon.init("tls", &[]).succeeds();
+    let password = daemon.secret("backup.txt", "a password for backups");
+    let json = daemon
+        .as_officer(&["user", "create", "backup", "--role", "au", "--new-password-file", &password, "--json"])
+        .json();
+    assert_eq!(json["user"]["role"], "appliance_user");
+    let login = ["-l", "backup", "--password-file", &password];
+    let text = daemon.run(&[&["user", "list"][..], &login].concat()).succeeds();
+    assert!(text.contains("backup  appliance user  password"), "{text}");
+    daemon.run(&[&["key", "list"][..], &login].concat()).fails(4);
+    let create = ["user", "create", "mine", "--admit", "1"];
+    daemon.run(&[&create[..], &login].concat()).fails(4);
+}
+
+#[test]
+fn roles() {
+    let daemon = Daemon::start();
+    let text = daemon.run(&["roles"]).succeeds();
+    assert!(text.lines().any(|line| line.starts_with("Sign ") && line.contains("sign with a private key")));
+    let json = daemon.run(&["roles", "--json"]).json();
+    let rows = json["roles"].as_array().unwrap();
+    let sign = rows.iter().find(|row| row["request"] == "Sign").unwrap();
+    assert_eq!(
+        fields(sign),
+        [
+            "anyone",
+            "appliance_user",
+            "crypto_officer",
+            "crypto_user",
+            "partition_owner",
+            "request",
+            "root",
+            "what"
+        ]
+    );
+    assert!(sign["crypto_user"] == "yes" && sign["root"] == "no", "{sign}");
+}
+
+#[test]
 fn passwords_change() {
     let daemon = Daemon::start();
     daemon.init("tls", &[]).succeeds();

@@ -1,4 +1,8 @@
 //! Who may do what: one table, asked in one place before a request is carried out.
+//!
+//! [`matrix`] reads the same table by role: for `strongroom roles` and for docs/roles.md.
+
+pub mod matrix;
 
 use strongroom_protocol::v1::{Role, request::Op};
 
@@ -10,10 +14,12 @@ use crate::session::Acting;
 pub enum Needs {
     /// Anybody who can connect. What they see may still depend on who they are.
     Anyone,
-    /// Root, or the user as whom the daemon runs: they own the machine's partitions.
+    /// Root, or the user as whom the daemon runs: they own the machine, and make its partitions.
     Owner,
     /// A crypto officer of the partition.
     Officer,
+    /// A crypto officer of the partition, or an appliance user: what backup, synchronisation and audit look at.
+    OfficerOrAppliance,
     /// A crypto officer of the partition, or the owner: so that wrong passwords, which anybody can send,
     /// never lock the last officer out for good.
     OfficerOrOwner,
@@ -23,24 +29,64 @@ pub enum Needs {
     CryptoUser,
 }
 
-/// The table. A request that is not here does not compile.
-pub fn needs(op: &Op) -> Needs {
-    match op {
-        Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::OpenChannel(_) => Needs::Anyone,
-        Op::Login(_) | Op::Logout(_) | Op::GenerateRandom(_) => Needs::Anyone,
-        // Private objects are shown to, and used by, crypto users only: see request::objects.
-        Op::FindObjects(_) | Op::Verify(_) | Op::Encapsulate(_) => Needs::Anyone,
-        Op::CreatePartition(_) => Needs::Owner,
-        Op::DeletePartition(_) => Needs::Officer,
-        Op::ListUsers(_) | Op::CreateUser(_) | Op::DeleteUser(_) | Op::AdmitUid(_) => Needs::Officer,
-        Op::UnlockUser(_) => Needs::OfficerOrOwner,
-        Op::ChangePassword(_) => Needs::OfficerOrOldPassword,
-        Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => Needs::CryptoUser,
-        Op::SetAttributes(_) | Op::DestroyObject(_) => Needs::CryptoUser,
-        Op::GenerateKey(_) | Op::ImportKey(_) => Needs::CryptoUser,
-        Op::Sign(_) | Op::Encrypt(_) | Op::Decrypt(_) => Needs::CryptoUser,
-        Op::Derive(_) | Op::Decapsulate(_) => Needs::CryptoUser,
-    }
+/// A request in the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The request's name in the protocol.
+    pub request: &'static str,
+    /// Whom it needs.
+    pub needs: Needs,
+    /// What it does, for people.
+    pub what: &'static str,
+}
+
+/// Makes [`needs`] and [`TABLE`] of one list, so that they cannot differ.
+macro_rules! table {
+    ($($op:ident: $needs:ident, $what:literal;)*) => {
+        /// Whom a request needs. A request that is not in the table does not compile.
+        pub fn needs(op: &Op) -> Needs {
+            match op { $(Op::$op(_) => Needs::$needs,)* }
+        }
+
+        /// All requests, in the order in which people are shown them.
+        pub const TABLE: &[Row] =
+            &[$(Row { request: stringify!($op), needs: Needs::$needs, what: $what },)*];
+    };
+}
+
+table! {
+    Hello: Anyone, "begin a connection";
+    Status: Anyone, "see that the daemon runs, and what it has done";
+    ListPartitions: Anyone, "list the partitions, with labels and how many objects they hold";
+    ListRoles: Anyone, "see this table";
+    OpenChannel: Anyone, "share memory with the daemon, with the rights that the connection has";
+    Login: Anyone, "log in, with the own password";
+    Logout: Anyone, "log out";
+    GenerateRandom: Anyone, "get random bytes";
+    // Private objects are shown to, and used by, crypto users only: see request::objects.
+    FindObjects: Anyone, "list public keys, certificates and data (private and secret keys: crypto users only)";
+    Verify: Anyone, "verify with a public key";
+    Encapsulate: Anyone, "make a shared secret for the owner of a public key";
+    CreatePartition: Owner, "make a partition with its first crypto officer";
+    DeletePartition: Officer, "delete the partition with all that is in it";
+    ListUsers: OfficerOrAppliance, "list the users";
+    CreateUser: Officer, "create a user";
+    DeleteUser: Officer, "delete a user";
+    AdmitUid: Officer, "let a local user id act as a user, or no longer";
+    UnlockUser: OfficerOrOwner, "unlock a user who gave too many wrong passwords";
+    ChangePassword: OfficerOrOldPassword, "change a password";
+    GenerateKeyPair: CryptoUser, "make a key pair";
+    ImportKeyPair: CryptoUser, "bring a private key in";
+    GenerateKey: CryptoUser, "make a secret key";
+    ImportKey: CryptoUser, "bring a secret key in";
+    CreateObject: CryptoUser, "store a certificate, a public key or data";
+    SetAttributes: CryptoUser, "rename an object, or change its attributes";
+    DestroyObject: CryptoUser, "destroy a key or another object";
+    Sign: CryptoUser, "sign with a private key";
+    Encrypt: CryptoUser, "encrypt with a secret key";
+    Decrypt: CryptoUser, "decrypt with a private or secret key";
+    Derive: CryptoUser, "agree on a secret with a private key";
+    Decapsulate: CryptoUser, "get the shared secret that was made for a private key";
 }
 
 /// Checks the table for one request.
@@ -65,6 +111,9 @@ pub fn permit(needs: Needs, acting: &Acting) -> Result<(), Failure> {
             return refuse!(NotPermitted, "only root and the user as whom strongroomd runs may do this");
         }
         Needs::Officer => (acting.officer.is_some(), Role::CryptoOfficer),
+        Needs::OfficerOrAppliance => {
+            (acting.officer.is_some() || acting.appliance_user.is_some(), Role::CryptoOfficer)
+        }
         Needs::OfficerOrOwner => (acting.officer.is_some() || acting.owner, Role::CryptoOfficer),
         Needs::CryptoUser => (acting.crypto_user.is_some(), Role::CryptoUser),
     };
@@ -83,6 +132,7 @@ pub fn permit(needs: Needs, acting: &Acting) -> Result<(), Failure> {
 pub fn responsible(needs: Needs, acting: &Acting) -> String {
     let user = match needs {
         Needs::Officer | Needs::OfficerOrOwner | Needs::OfficerOrOldPassword => acting.officer.as_ref(),
+        Needs::OfficerOrAppliance => acting.officer.as_ref().or(acting.appliance_user.as_ref()),
         Needs::CryptoUser => acting.crypto_user.as_ref(),
         Needs::Owner => None,
         Needs::Anyone => acting.shown(),
@@ -109,6 +159,7 @@ mod tests {
             owner,
             officer: officer.then(|| user("admin", Role::CryptoOfficer)),
             crypto_user: crypto_user.then(|| user("web", Role::CryptoUser)),
+            ..Acting::default()
         }
     }
 

@@ -8,7 +8,7 @@ use strongroom_protocol::v1::Role;
 use crate::changes;
 use crate::partition::Partition;
 use crate::tickets::LoginSession;
-use crate::users::{User, Users};
+use crate::users::{ROLES, User, Users};
 
 /// One connection's identity: the kernel's peer credentials, and its log-ins.
 #[derive(Debug)]
@@ -30,12 +30,32 @@ pub struct Acting {
     pub officer: Option<Arc<User>>,
     /// The crypto user.
     pub crypto_user: Option<Arc<User>>,
+    /// The appliance user.
+    pub appliance_user: Option<Arc<User>>,
 }
 
 impl Acting {
-    /// Whom to show: the crypto user before the officer.
+    /// Whom to show: the crypto user before the officer, and the officer before the appliance user.
     pub fn shown(&self) -> Option<&Arc<User>> {
-        self.crypto_user.as_ref().or(self.officer.as_ref())
+        self.crypto_user.as_ref().or(self.officer.as_ref()).or(self.appliance_user.as_ref())
+    }
+
+    /// The place of those who act in this role.
+    fn place(&mut self, role: Role) -> Option<&mut Option<Arc<User>>> {
+        match role {
+            Role::CryptoOfficer => Some(&mut self.officer),
+            Role::CryptoUser => Some(&mut self.crypto_user),
+            Role::ApplianceUser => Some(&mut self.appliance_user),
+            Role::Unspecified => None,
+        }
+    }
+
+    fn put(&mut self, user: Option<&Arc<User>>) {
+        if let Some(user) = user
+            && let Some(place) = self.place(user.role)
+        {
+            *place = Some(Arc::clone(user));
+        }
     }
 
     /// For messages: `crypto user "web"`.
@@ -59,15 +79,10 @@ impl Session {
     pub fn acting_among(&self, partition: u32, users: &Users) -> Acting {
         let login = self.logins().get(&partition).map(Arc::clone);
         let mut acting = Acting { owner: self.owner, ..Acting::default() };
-        let valid = login
-            .and_then(|login| users.get(&login.user).filter(|user| login.is_valid_for(user)).map(Arc::clone));
+        let valid = login.and_then(|login| users.get(&login.user).filter(|user| login.is_valid_for(user)));
         match valid {
-            Some(user) if user.role == Role::CryptoOfficer => acting.officer = Some(user),
-            Some(user) => acting.crypto_user = Some(user),
-            None => {
-                acting.officer = users.admitted(self.uid, Role::CryptoOfficer).map(Arc::clone);
-                acting.crypto_user = users.admitted(self.uid, Role::CryptoUser).map(Arc::clone);
-            }
+            Some(user) => acting.put(Some(user)),
+            None => ROLES.iter().for_each(|role| acting.put(users.admitted(self.uid, *role))),
         }
         acting
     }

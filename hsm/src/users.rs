@@ -22,6 +22,9 @@ pub const MAX_UIDS: usize = 64;
 /// The longest user name, in bytes.
 const MAX_NAME: usize = 32;
 
+/// All roles of users.
+pub const ROLES: [Role; 3] = [Role::CryptoOfficer, Role::CryptoUser, Role::ApplianceUser];
+
 /// Argon2id's memory, passes and lanes: OWASP's first choice (19 MiB, 2, 1), about 20 ms.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
@@ -138,6 +141,7 @@ pub fn role_name(role: Role) -> &'static str {
     match role {
         Role::CryptoOfficer => "crypto officer",
         Role::CryptoUser => "crypto user",
+        Role::ApplianceUser => "appliance user",
         Role::Unspecified => "user",
     }
 }
@@ -283,7 +287,7 @@ impl Users {
 
     /// Whether a local user id acts as any of the users.
     pub fn admits(&self, uid: u32) -> bool {
-        [Role::CryptoOfficer, Role::CryptoUser].iter().any(|role| self.by_uid.contains_key(&(uid, *role)))
+        ROLES.iter().any(|role| self.by_uid.contains_key(&(uid, *role)))
     }
 
     /// The user of this role as whom a local user id acts: there is at most one.

@@ -11,9 +11,37 @@ use strongroom_protocol::v1::*;
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Who {
+    /// A local user who is no user of the partition.
     Nobody,
+    /// Root, and the user who runs the daemon.
+    Root,
     Officer,
     User,
+    Appliance,
+}
+
+const APPLIANCE: &str = "backup";
+/// A local user whom the daemon does not know.
+const STRANGER: u32 = 61_234;
+
+/// Connects as another local user. The kernel reports the thread that connects.
+fn as_stranger(running: &Running) -> Client {
+    let socket = running.socket();
+    let connecting = std::thread::spawn(move || {
+        let stranger = rustix::process::Uid::from_raw(STRANGER);
+        rustix::thread::set_thread_res_uid(stranger, stranger, stranger).unwrap();
+        Client::open(&socket).unwrap()
+    });
+    connecting.join().unwrap()
+}
+
+/// A daemon to whose socket everybody may connect.
+fn public() -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let running = Running::try_start_in(directory, |config| config.socket_mode = 0o666).unwrap();
+    running.client().make_partition("tls");
+    running
 }
 
 /// One of each request, valid enough that only the policy can refuse it as not permitted.
@@ -23,6 +51,8 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::Hello(Hello { versions: vec![1], client: String::new() }),
         Op::Status(Status {}),
         Op::ListPartitions(ListPartitions {}),
+        Op::ListRoles(ListRoles {}),
+        Op::CreatePartition(CreatePartition::default()),
         Op::FindObjects(FindObjects::default()),
         Op::GenerateRandom(GenerateRandom { length: 1 }),
         Op::Verify(Verify { key: public.object.clone(), ..Verify::default() }),
@@ -57,11 +87,12 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
 fn may(who: Who, op: &Op) -> bool {
     match op {
         Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::FindObjects(_) => true,
-        Op::OpenChannel(_) | Op::Encapsulate(_) => true,
+        Op::OpenChannel(_) | Op::Encapsulate(_) | Op::ListRoles(_) => true,
         Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
-        // The test runs as the user who owns the daemon.
-        Op::UnlockUser(_) | Op::CreatePartition(_) => true,
-        Op::ListUsers(_) | Op::CreateUser(_) | Op::DeleteUser(_) | Op::AdmitUid(_) => who == Who::Officer,
+        Op::CreatePartition(_) => who == Who::Root,
+        Op::UnlockUser(_) => matches!(who, Who::Root | Who::Officer),
+        Op::ListUsers(_) => matches!(who, Who::Officer | Who::Appliance),
+        Op::CreateUser(_) | Op::DeleteUser(_) | Op::AdmitUid(_) => who == Who::Officer,
         Op::DeletePartition(_) => who == Who::Officer,
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => who == Who::User,
         Op::GenerateKey(_) | Op::ImportKey(_) | Op::Encrypt(_) | Op::Decrypt(_) => who == Who::User,
@@ -72,21 +103,35 @@ fn may(who: Who, op: &Op) -> bool {
 
 #[test]
 fn every_request_as_every_role() {
-    let running = Running::with_partition();
-    for who in [Who::Nobody, Who::Officer, Who::User] {
+    let running = public();
+    running.officer().create_user(APPLIANCE, Role::ApplianceUser, PASSWORD).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    let mut asked = std::collections::BTreeSet::new();
+    for who in [Who::Nobody, Who::Root, Who::Officer, Who::User, Who::Appliance] {
+        if !is_root && who == Who::Nobody {
+            continue;
+        }
         let pair = running.user().generate(KeyType::P256, "key").unwrap();
         for op in every_request(&pair[0], &pair[1]) {
-            let mut client = match who {
-                Who::Nobody => running.client(),
-                Who::Officer => running.officer(),
-                Who::User => running.user(),
+            // Root's rights come with root's user id, whoever logs in.
+            let mut client =
+                if is_root && who != Who::Root { as_stranger(&running) } else { running.client() };
+            let login = match who {
+                Who::Nobody | Who::Root => None,
+                Who::Officer => Some((Role::CryptoOfficer, OFFICER)),
+                Who::User => Some((Role::CryptoUser, USER)),
+                Who::Appliance => Some((Role::ApplianceUser, APPLIANCE)),
             };
-            let permitted = may(who, &op);
+            if let Some((role, name)) = login {
+                client.login(role, name, PASSWORD).unwrap();
+            }
+            let permitted = may(who, &op) || (!is_root && may(Who::Root, &op));
             let text = format!("{who:?}: {op:?}");
+            asked.insert(text.split([' ', '(']).nth(1).unwrap().to_owned());
             let refused = match client.call(op) {
                 Ok(_) => false,
-                Err(error) => match (error.code().unwrap(), who) {
-                    (ErrorCode::NotLoggedIn, Who::Nobody) | (ErrorCode::NotPermitted, _) => true,
+                Err(error) => match (error.code().unwrap(), login) {
+                    (ErrorCode::NotLoggedIn, None) | (ErrorCode::NotPermitted, _) => true,
                     (ErrorCode::NotLoggedIn, _) => panic!("{text}: {error}"),
                     _ => false,
                 },
@@ -94,6 +139,54 @@ fn every_request_as_every_role() {
             assert_eq!(refused, !permitted, "{text}");
         }
     }
+    let all: std::collections::BTreeSet<_> =
+        strongroom_hsm::policy::TABLE.iter().map(|row| row.request.to_owned()).collect();
+    assert_eq!(asked, all, "requests of the table that this test sends");
+}
+
+/// The daemon's table of roles is what it does.
+#[test]
+fn the_table_is_printed_as_it_is() {
+    let running = Running::with_partition();
+    let response::Result::Roles(table) = running.client().call(Op::ListRoles(ListRoles {})).unwrap() else {
+        panic!()
+    };
+    assert_eq!(table.rows.len(), strongroom_hsm::policy::TABLE.len());
+    let sign = table.rows.iter().find(|row| row.request == "Sign").unwrap();
+    let roles = [&sign.anyone, &sign.root, &sign.partition_owner, &sign.crypto_officer, &sign.appliance_user];
+    assert!(roles.iter().all(|answer| *answer == "no") && sign.crypto_user == "yes", "{sign:?}");
+}
+
+#[test]
+fn an_appliance_user_looks_and_does_not_touch() {
+    let running = Running::with_partition();
+    let pair = running.user().generate(KeyType::P256, "key").unwrap();
+    running.officer().create_user(APPLIANCE, Role::ApplianceUser, PASSWORD).unwrap();
+    let mut client = running.client();
+    // The role need not be said when the user is named.
+    let reply = client.login(Role::Unspecified, APPLIANCE, PASSWORD).unwrap();
+    assert_eq!(reply.role(), Role::ApplianceUser);
+    let info = partition_info(&mut client);
+    assert_eq!((info.acting_as.as_str(), info.acting_role()), (APPLIANCE, Role::ApplianceUser));
+    client.call(Op::ListUsers(ListUsers {})).unwrap();
+    assert_eq!(client.find(FindObjects::default()).unwrap().len(), 1, "the public key only");
+    assert_eq!(code(client.sign(&pair[0], Mechanism::Ecdsa, None, &[0; 32])), ErrorCode::NotPermitted);
+    // The ticket is the role's too, a user id of its own may be admitted, and an officer sets a new password.
+    let login =
+        |role: Role| Op::Login(Login { role: role.into(), ticket: reply.ticket.clone(), ..Login::default() });
+    assert_eq!(code(running.client().call(login(Role::CryptoUser))), ErrorCode::TicketInvalid);
+    running.client().call(login(Role::ApplianceUser)).unwrap();
+    let uid = rustix::process::geteuid().as_raw();
+    let mut officer = running.officer();
+    officer.call(Op::AdmitUid(AdmitUid { name: APPLIANCE.into(), uid, withdraw: false })).unwrap();
+    running.client().call(Op::ListUsers(ListUsers {})).unwrap();
+    let reset = ChangePassword {
+        name: APPLIANCE.into(),
+        old_password: String::new(),
+        new_password: "a new password".into(),
+    };
+    officer.call(Op::ChangePassword(reset)).unwrap();
+    assert_eq!(code(client.login(Role::ApplianceUser, APPLIANCE, PASSWORD)), ErrorCode::PasswordWrong);
 }
 
 #[test]
@@ -159,7 +252,7 @@ fn unknown_names_and_wrong_roles_look_like_wrong_passwords() {
     let mut client = running.client();
     assert_eq!(code(client.login(Role::CryptoUser, "nobody", PASSWORD)), ErrorCode::PasswordWrong);
     assert_eq!(code(client.login(Role::CryptoOfficer, USER, PASSWORD)), ErrorCode::PasswordWrong);
-    assert_eq!(code(client.login(Role::Unspecified, USER, PASSWORD)), ErrorCode::Malformed);
+    assert_eq!(code(client.login(Role::Unspecified, "", PASSWORD)), ErrorCode::Malformed);
 }
 
 #[test]

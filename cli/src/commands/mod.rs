@@ -4,6 +4,7 @@ pub mod cert;
 pub mod init;
 pub mod key;
 pub mod partition;
+pub mod roles;
 pub mod shell;
 pub mod status;
 pub mod user;
@@ -27,6 +28,7 @@ pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Fail
         Command::Init(init) => init.run(global, output),
         Command::Status => status::run(global, output),
         Command::Partition(partition) => partition.run(global, output),
+        Command::Roles => roles::run(global, output),
         Command::User(user) => user.run(global, output),
         Command::Key(key) => key.run(global, output),
         Command::Cert(cert) => cert.run(global, output),

@@ -48,8 +48,15 @@ pub fn role_code(role: Role) -> Option<&'static str> {
     match role {
         Role::CryptoOfficer => Some("crypto_officer"),
         Role::CryptoUser => Some("crypto_user"),
+        Role::ApplianceUser => Some("appliance_user"),
         Role::Unspecified => None,
     }
+}
+
+/// The role that [`role_code`] named.
+pub fn role_of_code(code: Option<&str>) -> Role {
+    let named = |role: &Role| role_code(*role) == code;
+    [Role::CryptoOfficer, Role::CryptoUser, Role::ApplianceUser].into_iter().find(named).unwrap_or_default()
 }
 
 impl From<PartitionInfo> for PartitionView {
@@ -79,11 +86,7 @@ impl PartitionView {
     }
 
     fn row(&self) -> Vec<Cell> {
-        let role = match self.acting_role {
-            Some("crypto_officer") => Role::CryptoOfficer,
-            Some(_) => Role::CryptoUser,
-            None => Role::Unspecified,
-        };
+        let role = role_of_code(self.acting_role);
         let acting = match &self.acting_as {
             Some(user) => format!("{user} ({})", role_name(role)),
             None => "nobody".to_owned(),

@@ -24,8 +24,8 @@ pub(super) async fn login(
     request: &mut Login,
 ) -> Result<response::Result, Failure> {
     let role = request.role();
-    if role == Role::Unspecified {
-        return refuse!(Malformed, "a log-in without a role");
+    if role == Role::Unspecified && (request.user.is_empty() || request.role != role.into()) {
+        return refuse!(Malformed, "a log-in without a role needs the name of a user");
     }
     if !request.ticket.is_empty() {
         return login_by_ticket(context, partition, role, &request.ticket);
@@ -35,7 +35,8 @@ pub(super) async fn login(
         false => request.user.clone(),
         true => only_user(&partition.contents().users, role, partition.label())?,
     };
-    let user = check_password(context, partition, &name, Some(role), password).await?;
+    let wanted = (role != Role::Unspecified).then_some(role);
+    let user = check_password(context, partition, &name, wanted, password).await?;
     let (ticket, login) = partition.tickets().issue(&user);
     context.session.log_in(partition.number(), login);
     tracing::info!(uid = context.session.uid, partition = partition.label(), user = name, "logged in");
@@ -55,7 +56,8 @@ fn login_by_ticket(
     let login = partition.tickets().redeem(ticket);
     let contents = partition.contents();
     let valid = login.filter(|login| {
-        login.role == role && contents.users.get(&login.user).is_some_and(|user| login.is_valid_for(user))
+        [login.role, Role::Unspecified].contains(&role)
+            && contents.users.get(&login.user).is_some_and(|user| login.is_valid_for(user))
     });
     let Some(login) = valid else {
         return refuse!(
@@ -63,7 +65,7 @@ fn login_by_ticket(
             "the log-in is over (log-out, new password, or a restart): log in again"
         );
     };
-    let reply = LoginReply { user: login.user.clone(), role: role.into(), ticket: ticket.to_vec() };
+    let reply = LoginReply { user: login.user.clone(), role: login.role.into(), ticket: ticket.to_vec() };
     context.session.log_in(partition.number(), login);
     Ok(response::Result::Login(reply))
 }
@@ -228,7 +230,7 @@ pub(super) async fn create(
     let password = Zeroizing::new(password);
     users::check_name(&name)?;
     if role == Role::Unspecified {
-        return refuse!(AttributeWrong, "a user needs a role: crypto officer or crypto user");
+        return refuse!(AttributeWrong, "a user needs a role: crypto officer, crypto user or appliance user");
     }
     if uids.len() > MAX_UIDS {
         return refuse!(Limit, "a user may have {MAX_UIDS} admitted user ids");
@@ -293,7 +295,7 @@ pub(super) async fn change_password(
     let (old_password, new_password) = (Zeroizing::new(old_password), Zeroizing::new(new_password));
     users::check_new_password(&new_password)?;
     let role = partition.contents().users.get(&name).map(|user| user.role);
-    let by_officer = context.acting.officer.is_some() && role == Some(Role::CryptoUser);
+    let by_officer = context.acting.officer.is_some() && role.is_some_and(is_set_by_officers);
     let mut asker = context.asker();
     let checked = match by_officer && old_password.is_empty() {
         true => None,
@@ -311,11 +313,12 @@ pub(super) async fn change_password(
                 Some(_) => {
                     return refuse!(PasswordWrong, "the password of \"{}\" was changed meanwhile", user.name);
                 }
-                None if acting.officer.is_some() && user.role == Role::CryptoUser => {}
+                None if acting.officer.is_some() && is_set_by_officers(user.role) => {}
                 None => {
                     return refuse!(
                         NotPermitted,
-                        "this takes the old password of \"{}\", or a crypto officer if it is a crypto user",
+                        "this takes the old password of \"{}\": crypto officers set those of crypto users and \
+                         appliance users only",
                         user.name
                     );
                 }
@@ -334,6 +337,11 @@ pub(super) async fn change_password(
         context.session.log_in(partition.number(), login);
     }
     Ok(done())
+}
+
+/// Whether a crypto officer sets passwords of this role without knowing the old one. Officers' own are theirs.
+fn is_set_by_officers(role: Role) -> bool {
+    matches!(role, Role::CryptoUser | Role::ApplianceUser)
 }
 
 pub(super) async fn admit_uid(

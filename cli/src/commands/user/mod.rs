@@ -42,7 +42,7 @@ pub enum User {
     /// Delete a user; keys stay
     #[command(visible_alias = "remove")]
     Delete(Delete),
-    /// Change a password: your own, or as the crypto officer a crypto user's
+    /// Change a password: your own, or as the crypto officer a crypto user's or appliance user's
     Password(SetPassword),
     /// Let a local user id act as a user without a password
     #[command(long_about = ADMIT)]
@@ -58,7 +58,8 @@ pub enum User {
 pub struct Create {
     /// The new user's name: letters, digits, '.', '_' and '-'
     name: String,
-    /// Crypto users own and use keys; crypto officers manage users and cannot use keys
+    /// Crypto users own and use keys; crypto officers manage users, appliance users do backups and audits, and
+    /// neither can use keys
     #[arg(long, value_enum, default_value = "crypto-user")]
     role: RoleArgument,
     /// A local user (id or name) that acts as this user without a password; may be repeated
@@ -104,6 +105,8 @@ enum RoleArgument {
     CryptoUser,
     #[value(alias = "co", alias = "so", alias = "officer")]
     CryptoOfficer,
+    #[value(alias = "au", alias = "appliance")]
+    ApplianceUser,
 }
 
 impl From<RoleArgument> for Role {
@@ -111,6 +114,7 @@ impl From<RoleArgument> for Role {
         match role {
             RoleArgument::CryptoUser => Role::CryptoUser,
             RoleArgument::CryptoOfficer => Role::CryptoOfficer,
+            RoleArgument::ApplianceUser => Role::ApplianceUser,
         }
     }
 }
@@ -155,6 +159,7 @@ impl User {
         let mut session = match &self {
             // Who knows the present password needs no log-in.
             User::Password(change) if change.is_own(global) => Session::open_without_log_in(global)?,
+            User::List => Session::open_in_own_role(global, output, Role::CryptoOfficer)?,
             _ => Session::open(global, output, Role::CryptoOfficer)?,
         };
         let (done, name) = match self {

@@ -63,7 +63,7 @@ impl SetPassword {
         Ok(self.name)
     }
 
-    /// Whether an officer is setting a crypto user's password. Asked before sending anything: the daemon
+    /// Whether an officer is setting the password of a crypto user or appliance user. Asked before sending anything: the daemon
     /// would count a missing old password as a wrong one.
     fn set_by_officer(&self, session: &mut Session, global: &Global) -> Result<bool, Failure> {
         if global.login.as_ref().is_some_and(|login| *login == self.name) {
@@ -72,7 +72,7 @@ impl SetPassword {
         // Only officers may list users.
         let Ok(users) = session.users_seen() else { return Ok(false) };
         match users.iter().find(|user| user.name == self.name) {
-            Some(user) => Ok(user.role() == Role::CryptoUser),
+            Some(user) => Ok(matches!(user.role(), Role::CryptoUser | Role::ApplianceUser)),
             None => {
                 let message =
                     format!("there is no user {:?}; list them with 'strongroom user list'", self.name);

@@ -1,9 +1,9 @@
 //! Users in reports.
 
 use serde::Serialize;
-use strongroom_protocol::v1::{Role, UserInfo};
+use strongroom_protocol::v1::UserInfo;
 
-use crate::commands::partition::role_code;
+use crate::commands::partition::{role_code, role_of_code};
 use crate::commands::user::Uid;
 use crate::output::{Cell, Page, Report, Tone};
 use crate::session::role_name;
@@ -51,8 +51,8 @@ impl UserView {
             (false, 0) => Cell::toned("ok", Tone::Good),
             (false, n) => Cell::toned(format!("{n} wrong passwords"), Tone::Doubtful),
         };
-        let role = if self.role == Some("crypto_officer") { Role::CryptoOfficer } else { Role::CryptoUser };
-        vec![self.name.as_str().into(), role_name(role).into(), self.ways().into(), state]
+        let role = role_name(role_of_code(self.role));
+        vec![self.name.as_str().into(), role.into(), self.ways().into(), state]
     }
 }
 

@@ -1,0 +1,166 @@
+//! The table of requests, read by role.
+
+use strongroom_protocol::v1::{RoleRow, RoleTable, response};
+
+use super::{Needs, Row, TABLE};
+
+/// Those who may be permitted something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Party {
+    /// Whoever can connect.
+    Anyone,
+    /// Root, or the user as whom the daemon runs.
+    Root,
+    /// Who holds the private key of the owner's certificate: PO.
+    PartitionOwner,
+    /// CO.
+    CryptoOfficer,
+    /// CU.
+    CryptoUser,
+    /// AU.
+    ApplianceUser,
+}
+
+/// What the table says of somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Permitted.
+    Yes,
+    /// Not permitted.
+    No,
+    /// Permitted for the own account, with its password.
+    Own,
+}
+
+impl Answer {
+    /// As it stands in the table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Answer::Yes => "yes",
+            Answer::No => "no",
+            Answer::Own => "own",
+        }
+    }
+}
+
+impl Needs {
+    /// What somebody in this one role may do. A connection that acts as several has all their rights.
+    pub fn answer(self, party: Party) -> Answer {
+        use Party::{ApplianceUser, CryptoOfficer, CryptoUser, Root};
+        let permitted = match self {
+            Needs::Anyone => return Answer::Yes,
+            Needs::Owner => party == Root,
+            Needs::Officer => party == CryptoOfficer,
+            Needs::OfficerOrAppliance => matches!(party, CryptoOfficer | ApplianceUser),
+            Needs::OfficerOrOwner => matches!(party, CryptoOfficer | Root),
+            Needs::OfficerOrOldPassword => match party {
+                CryptoOfficer => true,
+                CryptoUser | ApplianceUser => return Answer::Own,
+                _ => false,
+            },
+            Needs::CryptoUser => party == CryptoUser,
+        };
+        if permitted { Answer::Yes } else { Answer::No }
+    }
+}
+
+/// The answer to ListRoles.
+pub fn reply() -> response::Result {
+    response::Result::Roles(RoleTable { rows: TABLE.iter().map(row).collect() })
+}
+
+fn row(row: &Row) -> RoleRow {
+    let word = |party| row.needs.answer(party).word().to_owned();
+    RoleRow {
+        request: row.request.to_owned(),
+        what: row.what.to_owned(),
+        anyone: word(Party::Anyone),
+        root: word(Party::Root),
+        partition_owner: word(Party::PartitionOwner),
+        crypto_officer: word(Party::CryptoOfficer),
+        crypto_user: word(Party::CryptoUser),
+        appliance_user: word(Party::ApplianceUser),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::{env, fs};
+
+    use super::*;
+
+    const BEGIN: &str = "<!-- The table of hsm/src/policy.rs; a test compares. -->\n";
+    const END: &str = "<!-- End of the table. -->\n";
+
+    fn markdown() -> String {
+        let mut text = String::from(
+            "\n| request | what | anyone | root | PO | CO | CU | AU |\n|---|---|---|---|---|---|---|---|\n",
+        );
+        for entry in TABLE {
+            let RoleRow {
+                request,
+                what,
+                anyone,
+                root,
+                partition_owner,
+                crypto_officer,
+                crypto_user,
+                appliance_user,
+            } = row(entry);
+            let cells = [anyone, root, partition_owner, crypto_officer, crypto_user, appliance_user];
+            let cells = cells.map(|cell| if cell == "no" { "–".to_owned() } else { cell });
+            writeln!(text, "| {request} | {what} | {} |", cells.join(" | ")).unwrap();
+        }
+        text + "\n"
+    }
+
+    /// docs/roles.md has the same table. UPDATE_GUIDE=1 writes it there.
+    #[test]
+    fn the_document_shows_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/roles.md");
+        let page = fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
+        let (shown, after) = rest.split_once(END).unwrap();
+        if env::var_os("UPDATE_GUIDE").is_some() {
+            fs::write(path, [before, BEGIN, &markdown(), END, after].concat()).unwrap();
+        } else {
+            let how = "UPDATE_GUIDE=1 cargo test -p strongroom-hsm --lib policy";
+            assert_eq!(shown, markdown(), "docs/roles.md has another table than policy.rs: {how}");
+        }
+    }
+
+    /// The table says the same of each role as what decides.
+    #[test]
+    fn the_table_is_what_is_decided() {
+        use std::sync::Arc;
+
+        use strongroom_protocol::v1::Role;
+
+        use crate::session::Acting;
+        use crate::users::User;
+
+        let user = |role| Some(Arc::new(User::new("one", role, None, Vec::new(), 1)));
+        let anyone = Acting::default;
+        let parties = [
+            (Party::Anyone, anyone()),
+            (Party::Root, Acting { owner: true, ..anyone() }),
+            // By the challenge alone: the daemon does not know this person.
+            (Party::PartitionOwner, anyone()),
+            (Party::CryptoOfficer, Acting { officer: user(Role::CryptoOfficer), ..anyone() }),
+            (Party::CryptoUser, Acting { crypto_user: user(Role::CryptoUser), ..anyone() }),
+            (Party::ApplianceUser, Acting { appliance_user: user(Role::ApplianceUser), ..anyone() }),
+        ];
+        for row in TABLE {
+            for (party, acting) in &parties {
+                let permitted = super::super::permit(row.needs, acting).is_ok();
+                match row.needs.answer(*party) {
+                    Answer::Yes => assert!(permitted, "{row:?} {party:?}"),
+                    Answer::No if row.needs == Needs::OfficerOrOldPassword => {}
+                    Answer::No => assert!(!permitted, "{row:?} {party:?}"),
+                    Answer::Own => assert!(permitted, "{row:?} {party:?}"),
+                }
+            }
+        }
+    }
+}
