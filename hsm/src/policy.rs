@@ -58,7 +58,7 @@ table! {
     Hello: Anyone, "begin a connection";
     Status: Anyone, "see that the daemon runs, and what it has done";
     ListPartitions: Anyone, "list the partitions, with labels and how many objects they hold";
-    ListRoles: Anyone, "see this table";
+    ListRights: Anyone, "see this table";
     OpenChannel: Anyone, "share memory with the daemon, with the rights that the connection has";
     Login: Anyone, "log in, with the own password";
     Logout: Anyone, "log out";

@@ -51,7 +51,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::Hello(Hello { versions: vec![1], client: String::new() }),
         Op::Status(Status {}),
         Op::ListPartitions(ListPartitions {}),
-        Op::ListRoles(ListRoles {}),
+        Op::ListRights(ListRights {}),
         Op::CreatePartition(CreatePartition::default()),
         Op::FindObjects(FindObjects::default()),
         Op::GenerateRandom(GenerateRandom { length: 1 }),
@@ -87,7 +87,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
 fn may(who: Who, op: &Op) -> bool {
     match op {
         Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::FindObjects(_) => true,
-        Op::OpenChannel(_) | Op::Encapsulate(_) | Op::ListRoles(_) => true,
+        Op::OpenChannel(_) | Op::Encapsulate(_) | Op::ListRights(_) => true,
         Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
         Op::CreatePartition(_) => who == Who::Root,
         Op::UnlockUser(_) => matches!(who, Who::Root | Who::Officer),
@@ -148,7 +148,8 @@ fn every_request_as_every_role() {
 #[test]
 fn the_table_is_printed_as_it_is() {
     let running = Running::with_partition();
-    let response::Result::Roles(table) = running.client().call(Op::ListRoles(ListRoles {})).unwrap() else {
+    let response::Result::Rights(table) = running.client().call(Op::ListRights(ListRights {})).unwrap()
+    else {
         panic!()
     };
     assert_eq!(table.rows.len(), strongroom_hsm::policy::TABLE.len());

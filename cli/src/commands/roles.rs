@@ -1,7 +1,7 @@
 //! `strongroom roles`: who may do what.
 
 use serde::Serialize;
-use strongroom_protocol::v1::{ListRoles, RoleRow, request::Op};
+use strongroom_protocol::v1::{ListRights, RightsRow, request::Op};
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -34,8 +34,8 @@ struct Row {
     appliance_user: String,
 }
 
-impl From<RoleRow> for Row {
-    fn from(row: RoleRow) -> Self {
+impl From<RightsRow> for Row {
+    fn from(row: RightsRow) -> Self {
         Row {
             request: row.request,
             what: row.what,
@@ -90,6 +90,6 @@ impl Report for Table {
 /// If the daemon does not answer.
 pub fn run(global: &Global, output: Output) -> Result<(), Failure> {
     let mut connection = session::connect(global)?;
-    let table = answer!(connection.call(0, Op::ListRoles(ListRoles {})), Roles)?;
+    let table = answer!(connection.call(0, Op::ListRights(ListRights {})), Rights)?;
     output.print(&Table { roles: table.rows.into_iter().map(Row::from).collect() })
 }

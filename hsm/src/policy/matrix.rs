@@ -1,6 +1,6 @@
 //! The table of requests, read by role.
 
-use strongroom_protocol::v1::{RoleRow, RoleTable, response};
+use strongroom_protocol::v1::{RightsRow, RightsTable, response};
 
 use super::{Needs, Row, TABLE};
 
@@ -64,14 +64,14 @@ impl Needs {
     }
 }
 
-/// The answer to ListRoles.
+/// The answer to ListRights.
 pub fn reply() -> response::Result {
-    response::Result::Roles(RoleTable { rows: TABLE.iter().map(row).collect() })
+    response::Result::Rights(RightsTable { rows: TABLE.iter().map(row).collect() })
 }
 
-fn row(row: &Row) -> RoleRow {
+fn row(row: &Row) -> RightsRow {
     let word = |party| row.needs.answer(party).word().to_owned();
-    RoleRow {
+    RightsRow {
         request: row.request.to_owned(),
         what: row.what.to_owned(),
         anyone: word(Party::Anyone),
@@ -98,7 +98,7 @@ mod tests {
             "\n| request | what | anyone | root | PO | CO | CU | AU |\n|---|---|---|---|---|---|---|---|\n",
         );
         for entry in TABLE {
-            let RoleRow {
+            let RightsRow {
                 request,
                 what,
                 anyone,

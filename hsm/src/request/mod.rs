@@ -90,7 +90,7 @@ async fn dispatch(
         Op::Hello(m) => return status::hello(&whole.service, m),
         Op::Status(_) => return status::status(&whole.service).await,
         Op::ListPartitions(_) => return Ok(partitions::list(&whole)),
-        Op::ListRoles(_) => return Ok(policy::matrix::reply()),
+        Op::ListRights(_) => return Ok(policy::matrix::reply()),
         // The connection answers it itself; here it comes from where there is no connection.
         Op::OpenChannel(_) => return refuse!(Unsupported, "there are no channels here"),
         Op::CreatePartition(m) => {
@@ -149,7 +149,7 @@ async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<respon
         Op::Hello(_)
         | Op::Status(_)
         | Op::ListPartitions(_)
-        | Op::ListRoles(_)
+        | Op::ListRights(_)
         | Op::CreatePartition(_)
         | Op::OpenChannel(_) => {
             refuse!(Malformed, "a request about the whole daemon was sent to a partition")
