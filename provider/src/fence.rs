@@ -45,19 +45,24 @@ pub fn fence_as<Named, T: Outcome>(failure: T, body: impl FnOnce() -> T) -> T {
 const OPERATION: &str = "::dispatch::operation::";
 
 /// The function that a closure is in, of the closure's type name: for `a::dispatch::b::sign::{{closure}}`, `b::sign`, and for
-/// `a::dispatch::b::with<a::dispatch::b::sign::{{closure}}>::{{closure}}` too. What [`operation`](crate::dispatch::operation) does for a
-/// context is that context's: `a::dispatch::operation::free<a::dispatch::b::Context>::{{closure}}` is `b::free`.
+/// `a::dispatch::b::c::with<a::dispatch::b::c::sign::{{closure}}>::{{closure}}` too: what `b` is made of is nobody else's concern.
+/// What [`operation`](crate::dispatch::operation) does for a context is that context's:
+/// `a::dispatch::operation::free<a::dispatch::b::Context>::{{closure}}` is `b::free`.
 fn function(closure: &str) -> Cow<'_, str> {
     let path = closure.split("::{{closure}}").next().unwrap_or(closure);
     if let Some((function, context)) = path.split_once(OPERATION).and_then(|(_, path)| path.split_once('<')) {
         let context = context.split_once("::dispatch::").map_or(context, |(_, context)| context);
-        let module = context.rsplit_once("::").map_or(context, |(module, _)| module);
+        let module = context.split_once("::").map_or(context, |(module, _)| module);
         return format!("{module}::{function}").into();
     }
     // Its own type parameters: `new<a::Rsa>`.
     let path = if path.ends_with('>') { path.rsplit_once('<').map_or(path, |(path, _)| path) } else { path };
     let path = path.rsplit('<').next().unwrap_or(path);
-    path.split_once("::dispatch::").map_or(path, |(_, path)| path).into()
+    let path = path.split_once("::dispatch::").map_or(path, |(_, path)| path);
+    match (path.split_once("::"), path.rsplit_once("::")) {
+        (Some((module, rest)), Some((_, name))) if rest != name => format!("{module}::{name}").into(),
+        _ => path.into(),
+    }
 }
 
 /// Puts a panic on the calling thread's error queue. It goes there directly: what panicked may be the way to the provider.
@@ -109,7 +114,7 @@ macro_rules! pointers {
     };
 }
 
-pointers!(*mut c_void, *const c_char);
+pointers!(*mut c_void, *const c_char, *mut *const c_char);
 
 impl<T: Listed> Outcome for *const T {
     fn words(&self) -> &'static str {
@@ -132,12 +137,14 @@ mod tests {
         fn named<F: FnOnce()>(_: F) -> Cow<'static, str> {
             function(type_name::<F>())
         }
-        assert!(named(|| ()).ends_with("fence::tests::functions_are_named"));
+        assert_eq!(named(|| ()), "strongroom_provider::functions_are_named");
         for (closure, name) in [
             ("a::dispatch::b::sign::{{closure}}", "b::sign"),
             ("a::dispatch::b::new<a::dispatch::Rsa>::{{closure}}", "b::new"),
             ("a::dispatch::b::with<a::dispatch::b::sign::{{closure}}>::{{closure}}", "b::sign"),
             ("a::dispatch::operation::free<a::dispatch::b::Context>::{{closure}}", "b::free"),
+            ("a::dispatch::operation::free<a::dispatch::b::c::Context>::{{closure}}", "b::free"),
+            ("a::dispatch::b::c::with<a::dispatch::b::d::sign::{{closure}}>::{{closure}}", "b::sign"),
         ] {
             assert_eq!(function(closure), name);
         }

@@ -28,6 +28,8 @@ pub struct Kryoptic {
     folder: PathBuf,
     module: PathBuf,
     label: String,
+    /// The folder of the libcrypto that it needs, where that is not the system's.
+    libraries: Option<PathBuf>,
 }
 
 impl Kryoptic {
@@ -37,7 +39,21 @@ impl Kryoptic {
     ///
     /// When kryoptic is not built, or refuses.
     pub fn create(folder: &Path, label: &str) -> Result<Self> {
-        let token = Kryoptic { folder: folder.into(), module: module()?, label: label.into() };
+        Kryoptic::of_module(folder, label, module()?, None)
+    }
+
+    /// Makes a token of `module`, which needs the libcrypto in the folder `libraries`.
+    ///
+    /// # Errors
+    ///
+    /// When it refuses.
+    pub fn of_module(
+        folder: &Path,
+        label: &str,
+        module: PathBuf,
+        libraries: Option<PathBuf>,
+    ) -> Result<Self> {
+        let token = Kryoptic { folder: folder.into(), module, label: label.into(), libraries };
         let database = folder.join("token.sql");
         fs::write(
             token.configuration(),
@@ -91,7 +107,11 @@ impl Kryoptic {
 
     fn tool(&self, arguments: &[&str]) -> Result<String> {
         let mut tool: Command = command::new(system("pkcs11-tool")?);
-        Environment::plain().with("KRYOPTIC_CONF", self.configuration()).apply(&mut tool);
+        let mut environment = Environment::plain().with("KRYOPTIC_CONF", self.configuration());
+        if let Some(folder) = &self.libraries {
+            environment = environment.with("LD_LIBRARY_PATH", folder);
+        }
+        environment.apply(&mut tool);
         tool.arg("--module").arg(&self.module).args(arguments);
         command::succeed(tool, LIMIT)
     }

@@ -13,6 +13,8 @@ use strongroom_demo::environment::Environment;
 use strongroom_demo::programs::repository;
 
 use crate::Bench;
+use crate::kryoptic::Kryoptic;
+use crate::place::TOKEN;
 
 /// Building an OpenSSL on a slow machine.
 const BUILD: Duration = Duration::from_secs(3600);
@@ -20,7 +22,7 @@ const BUILD: Duration = Duration::from_secs(3600);
 /// One call of the openssl program.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The folder of `name`: openssl-3.5, openssl-4.0, nginx-1.28 or nginx-1.28-openssl-4.0. It is built if it is not there.
+/// The folder of `name`: openssl-3.5, openssl-4.0, nginx-1.28, nginx-1.28-openssl-4.0 or kryoptic-openssl-3.5. It is built if it is not there.
 ///
 /// # Errors
 ///
@@ -46,6 +48,17 @@ impl OpenSsl {
     /// When it cannot be built, or the daemon does not start.
     pub fn new(name: &str) -> Result<Self> {
         Ok(OpenSsl { folder: built(name)?, bench: Bench::new()? })
+    }
+
+    /// A token of kryoptic with post-quantum signatures, for the program of 3.5.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be built, or refuses.
+    pub fn kryoptic(&self) -> Result<Kryoptic> {
+        let module = built("kryoptic-openssl-3.5")?.join("libkryoptic_pkcs11.so");
+        let folder = self.bench.run.folder("kryoptic")?;
+        Kryoptic::of_module(&folder, TOKEN, module, Some(self.folder.join("lib")))
     }
 
     /// The program with these arguments.

@@ -216,7 +216,9 @@ unsafe extern "C" fn types<K: Kind>(selection: c_int) -> *const OSSL_PARAM {
         }
         match K::KIND {
             kind if kind.is_rsa() => RSA.as_ptr(),
-            kind if kind.facts().curve.is_some() || kind.parameter_set().is_some() => ONLY_A_KEY.as_ptr(),
+            kind if kind.facts().curve.is_some() || kind.facts().parameter_set.is_some() => {
+                ONLY_A_KEY.as_ptr()
+            }
             _ => EC.as_ptr(),
         }
     })
@@ -300,7 +302,7 @@ unsafe extern "C" fn gettable_params<K: Kind>(_context: *mut c_void) -> *const O
     ]);
     fence(ptr::null(), || match K::KIND {
         kind if kind.is_rsa() => RSA.as_ptr(),
-        kind if kind.facts().curve.is_some() || kind.parameter_set().is_some() => ONLY_A_KEY.as_ptr(),
+        kind if kind.facts().curve.is_some() || kind.facts().parameter_set.is_some() => ONLY_A_KEY.as_ptr(),
         _ => EC.as_ptr(),
     })
 }

@@ -16,7 +16,7 @@ use crate::params::{self, Params, Value};
 use crate::rsa_padding;
 use crate::token::{KeyKind, Mechanism, MessageOptions, Operation, is_not_offered};
 
-/// The largest signature but of ML-DSA, in bytes: RSA with 8,192 bits.
+/// The largest signature but of ML-DSA and SLH-DSA, in bytes: RSA with 8,192 bits.
 pub const MAX_SIGNATURE: usize = 1024;
 
 /// The largest ECDSA signature as r || s, in bytes: a curve of 571 bits.
@@ -81,7 +81,7 @@ pub struct Scheme {
     pub salt: Salt,
     /// What the key allows, if not everything.
     pub restriction: Option<Restriction>,
-    /// What goes into an ML-DSA signature beside the message.
+    /// What goes into a signature of ML-DSA or SLH-DSA beside the message.
     pub message: MessageOptions,
 }
 
@@ -207,7 +207,7 @@ impl Scheme {
             }
         }
         match params.value(c"context-string")? {
-            Some(Value::Octets(context)) if kind.is_ml_dsa() => {
+            Some(Value::Octets(context)) if kind.takes_context() => {
                 if !self.message.set_context(context) {
                     return Err(Error::Unsupported("a context string of more than 255 bytes".into()));
                 }
@@ -215,8 +215,8 @@ impl Scheme {
             None | Some(Value::Octets([])) => {}
             Some(_) => return Err(Error::Unsupported("a context string".into())),
         }
-        if kind.is_ml_dsa() {
-            self.set_ml_dsa(params)?;
+        if kind.takes_context() {
+            self.set_options(params)?;
         }
         match params.value(c"nonce-type")? {
             None | Some(Value::Integer(0)) => {}
@@ -227,14 +227,14 @@ impl Scheme {
         self.check()
     }
 
-    /// What only ML-DSA has. Their names are not in 3.0's headers.
-    fn set_ml_dsa(&mut self, params: Params) -> Result<()> {
+    /// What only ML-DSA and SLH-DSA have. Their names are not in 3.0's headers.
+    fn set_options(&mut self, params: Params) -> Result<()> {
         match params.value(c"deterministic")? {
             None => {}
             Some(Value::Integer(number)) => self.message.deterministic = number != 0,
             Some(_) => return Err(Error::Unsupported("parameter deterministic is not a number".into())),
         }
-        // That the message comes as it is, and not as FIPS 204 encodes it.
+        // That the message comes as it is, and not as FIPS 204 and 205 encode it.
         match params.value(c"message-encoding")? {
             None | Some(Value::Integer(1)) => {}
             Some(_) => return Err(Error::Unsupported("a message that is encoded already".into())),
@@ -338,7 +338,12 @@ impl Scheme {
             }
             (KeyKind::Ed25519, _) => sign(Mechanism::Ed25519, data, signature),
             (KeyKind::Ed448, _) => sign(Mechanism::Ed448, data, signature),
-            (kind, _) if kind.is_ml_dsa() => sign(Mechanism::MlDsa(self.message.clone()), data, signature),
+            (KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87, _) => {
+                sign(Mechanism::MlDsa(self.message.clone()), data, signature)
+            }
+            (kind, _) if kind.takes_context() => {
+                sign(Mechanism::SlhDsa(self.message.clone()), data, signature)
+            }
             (kind, _) => Err(Error::Unsupported(format!("{:?} keys do not sign like this", kind.name()))),
         }
     }

@@ -204,7 +204,7 @@ impl NewPair {
             .and_flag(CKA_EXTRACTABLE, false);
         if self.kind.is_rsa() {
             public = public.and_number(CKA_MODULUS_BITS, self.bits).and(CKA_PUBLIC_EXPONENT, &self.exponent);
-        } else if let Some(set) = self.kind.parameter_set() {
+        } else if let Some(set) = self.kind.facts().parameter_set {
             public = public.and_number(CKA_PARAMETER_SET, set);
         } else {
             public = public.and(CKA_EC_PARAMS, &way.curve);

@@ -1,11 +1,12 @@
 //! The key types: what libcrypto and PKCS#11 call each. One row here makes a key type known to the key management, the
 //! decoders, the encoders and the lists of operations.
 
+mod of_object;
+
 use std::ffi::CStr;
 
 use cryptoki_sys::*;
-use der::asn1::{AnyRef, ObjectIdentifier};
-use der::{Decode, Tag, Tagged};
+use der::asn1::ObjectIdentifier;
 
 use crate::bindings::{
     OSSL_OP_ASYM_CIPHER, OSSL_OP_DECODER, OSSL_OP_ENCODER, OSSL_OP_KEM, OSSL_OP_KEYEXCH, OSSL_OP_KEYMGMT,
@@ -36,6 +37,8 @@ pub struct Facts {
     pub uses: &'static [Use],
     /// The one curve of the type, if it is one of a fixed curve.
     pub curve: Option<FixedCurve>,
+    /// CKA_PARAMETER_SET, by which PKCS#11 3.2 tells types of one CKA_KEY_TYPE apart. The same number is another set in each.
+    pub parameter_set: Option<CK_ULONG>,
 }
 
 /// What a key may be used for: a bit of a certificate's key usage (RFC 5280, 4.2.1.3), and the attributes that PKCS#11 has for it
@@ -150,6 +153,43 @@ pub trait Table<K> {
     const TABLE: Functions;
 }
 
+/// What the types of CKK_ML_DSA have in common (FIPS 204). Names, algorithm and parameter set come from [`of_set`].
+const ML_DSA: Facts = Facts {
+    names: names!(""),
+    description: c"",
+    signature: None,
+    exchange: None,
+    cipher: None,
+    kem: None,
+    algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3"),
+    key_type: CKK_ML_DSA,
+    generation: CKM_ML_DSA_KEY_PAIR_GEN,
+    uses: &[Use::Sign],
+    curve: None,
+    parameter_set: None,
+};
+
+/// As [`ML_DSA`], of CKK_SLH_DSA (FIPS 205).
+const SLH_DSA: Facts = Facts { key_type: CKK_SLH_DSA, generation: CKM_SLH_DSA_KEY_PAIR_GEN, ..ML_DSA };
+
+/// As [`ML_DSA`], of CKK_ML_KEM (FIPS 203).
+const ML_KEM: Facts =
+    Facts { key_type: CKK_ML_KEM, generation: CKM_ML_KEM_KEY_PAIR_GEN, uses: &[Use::Decapsulate], ..ML_DSA };
+
+/// One parameter set of a family: its number, the operation that it has, its object identifier, and its other names, OpenSSL's first.
+macro_rules! of_set {
+    ($family:ident, $set:ident, $operation:ident, $oid:literal, $name:literal $($more:literal)*) => {
+        Facts {
+            names: names!($name $($more)* $oid),
+            description: terminated(concat!($name, " in a PKCS#11 token\0")),
+            $operation: Some(names!($name $($more)* $oid)),
+            algorithm: ObjectIdentifier::new_unwrap($oid),
+            parameter_set: Some($set),
+            ..$family
+        }
+    };
+}
+
 key_kinds! {
     /// CKK_RSA
     Rsa {
@@ -164,6 +204,7 @@ key_kinds! {
         generation: CKM_RSA_PKCS_KEY_PAIR_GEN,
         uses: &[Use::Sign, Use::Decrypt],
         curve: None,
+        parameter_set: None,
     }
     /// CKK_RSA, for PSS signatures only (RFC 4055). PKCS#11 has no such type: the certificate beside the key, or
     /// CKA_ALLOWED_MECHANISMS, says that it is one.
@@ -179,6 +220,7 @@ key_kinds! {
         generation: CKM_RSA_PKCS_KEY_PAIR_GEN,
         uses: &[Use::Sign],
         curve: None,
+        parameter_set: None,
     }
     /// CKK_EC, on whichever named curve token and libcrypto have
     Ec {
@@ -193,6 +235,7 @@ key_kinds! {
         generation: CKM_EC_KEY_PAIR_GEN,
         uses: &[Use::Sign, Use::Derive],
         curve: None,
+        parameter_set: None,
     }
     /// CKK_EC_EDWARDS with edwards25519
     Ed25519 {
@@ -211,6 +254,7 @@ key_kinds! {
             old: Some(ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591.15.1")),
             point: 32,
         }),
+        parameter_set: None,
     }
     /// CKK_EC_EDWARDS with edwards448
     Ed448 {
@@ -225,6 +269,7 @@ key_kinds! {
         generation: CKM_EC_EDWARDS_KEY_PAIR_GEN,
         uses: &[Use::Sign],
         curve: Some(FixedCurve { name: "edwards448", old: None, point: 57 }),
+        parameter_set: None,
     }
     /// CKK_EC_MONTGOMERY with curve25519
     X25519 {
@@ -243,6 +288,7 @@ key_kinds! {
             old: Some(ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3029.1.5.1")),
             point: 32,
         }),
+        parameter_set: None,
     }
     /// CKK_EC_MONTGOMERY with curve448
     X448 {
@@ -257,90 +303,79 @@ key_kinds! {
         generation: CKM_EC_MONTGOMERY_KEY_PAIR_GEN,
         uses: &[Use::Derive],
         curve: Some(FixedCurve { name: "curve448", old: None, point: 56 }),
+        parameter_set: None,
     }
     /// CKK_ML_DSA with CKP_ML_DSA_44. Only OpenSSL from 3.5 on knows such keys; with an older one they cannot be loaded.
     MlDsa44 {
-        names: names!("ML-DSA-44" "MLDSA44" "2.16.840.1.101.3.4.3.17" "id-ml-dsa-44"),
-        description: c"ML-DSA-44 in a PKCS#11 token",
-        signature: Some(names!("ML-DSA-44" "MLDSA44" "2.16.840.1.101.3.4.3.17" "id-ml-dsa-44")),
-        exchange: None,
-        cipher: None,
-        kem: None,
-        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.17"),
-        key_type: CKK_ML_DSA,
-        generation: CKM_ML_DSA_KEY_PAIR_GEN,
-        uses: &[Use::Sign],
-        curve: None,
+        ..of_set!(ML_DSA, CKP_ML_DSA_44, signature, "2.16.840.1.101.3.4.3.17", "ML-DSA-44" "MLDSA44" "id-ml-dsa-44")
     }
     /// CKK_ML_DSA with CKP_ML_DSA_65. Only OpenSSL from 3.5 on knows such keys; with an older one they cannot be loaded.
     MlDsa65 {
-        names: names!("ML-DSA-65" "MLDSA65" "2.16.840.1.101.3.4.3.18" "id-ml-dsa-65"),
-        description: c"ML-DSA-65 in a PKCS#11 token",
-        signature: Some(names!("ML-DSA-65" "MLDSA65" "2.16.840.1.101.3.4.3.18" "id-ml-dsa-65")),
-        exchange: None,
-        cipher: None,
-        kem: None,
-        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18"),
-        key_type: CKK_ML_DSA,
-        generation: CKM_ML_DSA_KEY_PAIR_GEN,
-        uses: &[Use::Sign],
-        curve: None,
+        ..of_set!(ML_DSA, CKP_ML_DSA_65, signature, "2.16.840.1.101.3.4.3.18", "ML-DSA-65" "MLDSA65" "id-ml-dsa-65")
     }
     /// CKK_ML_DSA with CKP_ML_DSA_87. Only OpenSSL from 3.5 on knows such keys; with an older one they cannot be loaded.
     MlDsa87 {
-        names: names!("ML-DSA-87" "MLDSA87" "2.16.840.1.101.3.4.3.19" "id-ml-dsa-87"),
-        description: c"ML-DSA-87 in a PKCS#11 token",
-        signature: Some(names!("ML-DSA-87" "MLDSA87" "2.16.840.1.101.3.4.3.19" "id-ml-dsa-87")),
-        exchange: None,
-        cipher: None,
-        kem: None,
-        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.19"),
-        key_type: CKK_ML_DSA,
-        generation: CKM_ML_DSA_KEY_PAIR_GEN,
-        uses: &[Use::Sign],
-        curve: None,
+        ..of_set!(ML_DSA, CKP_ML_DSA_87, signature, "2.16.840.1.101.3.4.3.19", "ML-DSA-87" "MLDSA87" "id-ml-dsa-87")
     }
     /// CKK_ML_KEM with CKP_ML_KEM_512. As with ML-DSA, from OpenSSL 3.5 on.
     MlKem512 {
-        names: names!("ML-KEM-512" "MLKEM512" "id-alg-ml-kem-512" "2.16.840.1.101.3.4.4.1"),
-        description: c"ML-KEM-512 in a PKCS#11 token",
-        signature: None,
-        exchange: None,
-        cipher: None,
-        kem: Some(names!("ML-KEM-512" "MLKEM512" "id-alg-ml-kem-512" "2.16.840.1.101.3.4.4.1")),
-        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.4.1"),
-        key_type: CKK_ML_KEM,
-        generation: CKM_ML_KEM_KEY_PAIR_GEN,
-        uses: &[Use::Decapsulate],
-        curve: None,
+        ..of_set!(ML_KEM, CKP_ML_KEM_512, kem, "2.16.840.1.101.3.4.4.1", "ML-KEM-512" "MLKEM512" "id-alg-ml-kem-512")
     }
     /// CKK_ML_KEM with CKP_ML_KEM_768. As with ML-DSA, from OpenSSL 3.5 on.
     MlKem768 {
-        names: names!("ML-KEM-768" "MLKEM768" "id-alg-ml-kem-768" "2.16.840.1.101.3.4.4.2"),
-        description: c"ML-KEM-768 in a PKCS#11 token",
-        signature: None,
-        exchange: None,
-        cipher: None,
-        kem: Some(names!("ML-KEM-768" "MLKEM768" "id-alg-ml-kem-768" "2.16.840.1.101.3.4.4.2")),
-        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.4.2"),
-        key_type: CKK_ML_KEM,
-        generation: CKM_ML_KEM_KEY_PAIR_GEN,
-        uses: &[Use::Decapsulate],
-        curve: None,
+        ..of_set!(ML_KEM, CKP_ML_KEM_768, kem, "2.16.840.1.101.3.4.4.2", "ML-KEM-768" "MLKEM768" "id-alg-ml-kem-768")
     }
     /// CKK_ML_KEM with CKP_ML_KEM_1024. As with ML-DSA, from OpenSSL 3.5 on.
     MlKem1024 {
-        names: names!("ML-KEM-1024" "MLKEM1024" "id-alg-ml-kem-1024" "2.16.840.1.101.3.4.4.3"),
-        description: c"ML-KEM-1024 in a PKCS#11 token",
-        signature: None,
-        exchange: None,
-        cipher: None,
-        kem: Some(names!("ML-KEM-1024" "MLKEM1024" "id-alg-ml-kem-1024" "2.16.840.1.101.3.4.4.3")),
-        algorithm: ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.4.3"),
-        key_type: CKK_ML_KEM,
-        generation: CKM_ML_KEM_KEY_PAIR_GEN,
-        uses: &[Use::Decapsulate],
-        curve: None,
+        ..of_set!(ML_KEM, CKP_ML_KEM_1024, kem, "2.16.840.1.101.3.4.4.3", "ML-KEM-1024" "MLKEM1024" "id-alg-ml-kem-1024")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHA2_128S. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaSha2_128s {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHA2_128S, signature, "2.16.840.1.101.3.4.3.20", "SLH-DSA-SHA2-128s" "id-slh-dsa-sha2-128s")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHA2_128F. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaSha2_128f {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHA2_128F, signature, "2.16.840.1.101.3.4.3.21", "SLH-DSA-SHA2-128f" "id-slh-dsa-sha2-128f")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHA2_192S. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaSha2_192s {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHA2_192S, signature, "2.16.840.1.101.3.4.3.22", "SLH-DSA-SHA2-192s" "id-slh-dsa-sha2-192s")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHA2_192F. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaSha2_192f {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHA2_192F, signature, "2.16.840.1.101.3.4.3.23", "SLH-DSA-SHA2-192f" "id-slh-dsa-sha2-192f")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHA2_256S. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaSha2_256s {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHA2_256S, signature, "2.16.840.1.101.3.4.3.24", "SLH-DSA-SHA2-256s" "id-slh-dsa-sha2-256s")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHA2_256F. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaSha2_256f {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHA2_256F, signature, "2.16.840.1.101.3.4.3.25", "SLH-DSA-SHA2-256f" "id-slh-dsa-sha2-256f")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHAKE_128S. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaShake128s {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHAKE_128S, signature, "2.16.840.1.101.3.4.3.26", "SLH-DSA-SHAKE-128s" "id-slh-dsa-shake-128s")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHAKE_128F. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaShake128f {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHAKE_128F, signature, "2.16.840.1.101.3.4.3.27", "SLH-DSA-SHAKE-128f" "id-slh-dsa-shake-128f")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHAKE_192S. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaShake192s {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHAKE_192S, signature, "2.16.840.1.101.3.4.3.28", "SLH-DSA-SHAKE-192s" "id-slh-dsa-shake-192s")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHAKE_192F. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaShake192f {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHAKE_192F, signature, "2.16.840.1.101.3.4.3.29", "SLH-DSA-SHAKE-192f" "id-slh-dsa-shake-192f")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHAKE_256S. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaShake256s {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHAKE_256S, signature, "2.16.840.1.101.3.4.3.30", "SLH-DSA-SHAKE-256s" "id-slh-dsa-shake-256s")
+    }
+    /// CKK_SLH_DSA with CKP_SLH_DSA_SHAKE_256F. As with ML-DSA, from OpenSSL 3.5 on.
+    SlhDsaShake256f {
+        ..of_set!(SLH_DSA, CKP_SLH_DSA_SHAKE_256F, signature, "2.16.840.1.101.3.4.3.31", "SLH-DSA-SHAKE-256f" "id-slh-dsa-shake-256f")
     }
 }
 
@@ -355,35 +390,15 @@ impl KeyKind {
         self.facts().key_type == CKK_RSA
     }
 
-    /// Whether its signatures are made over the message and not over its digest: EdDSA and ML-DSA.
+    /// Whether its signatures are made over the message and not over its digest: EdDSA, ML-DSA and SLH-DSA.
     pub fn signs_messages(self) -> bool {
-        matches!(self, KeyKind::Ed25519 | KeyKind::Ed448) || self.is_ml_dsa()
+        matches!(self, KeyKind::Ed25519 | KeyKind::Ed448) || self.takes_context()
     }
 
-    /// Whether it is ML-DSA, of any size.
-    pub fn is_ml_dsa(self) -> bool {
-        self.facts().key_type == CKK_ML_DSA
-    }
-
-    /// CKA_PARAMETER_SET of keys of this type, if it is one of ML-DSA or ML-KEM. The same number is another set in each.
-    pub fn parameter_set(self) -> Option<CK_ULONG> {
-        match self {
-            KeyKind::MlDsa44 => Some(CKP_ML_DSA_44),
-            KeyKind::MlDsa65 => Some(CKP_ML_DSA_65),
-            KeyKind::MlDsa87 => Some(CKP_ML_DSA_87),
-            KeyKind::MlKem512 => Some(CKP_ML_KEM_512),
-            KeyKind::MlKem768 => Some(CKP_ML_KEM_768),
-            KeyKind::MlKem1024 => Some(CKP_ML_KEM_1024),
-            _ => None,
-        }
-    }
-
-    /// The type of a key object with this CKA_KEY_TYPE and CKA_PARAMETER_SET.
-    pub fn of_parameter_set(key_type: CK_KEY_TYPE, parameter_set: CK_ULONG) -> Option<Self> {
-        KeyKind::ALL
-            .iter()
-            .copied()
-            .find(|kind| kind.facts().key_type == key_type && kind.parameter_set() == Some(parameter_set))
+    /// Whether a context string may go into its signatures, and they may be made without random bytes: ML-DSA and SLH-DSA
+    /// (FIPS 204, 5.2; FIPS 205, 10.2).
+    pub fn takes_context(self) -> bool {
+        matches!(self.facts().key_type, CKK_ML_DSA | CKK_SLH_DSA)
     }
 
     /// The size of an encapsulated secret in bytes (FIPS 203, table 3); 0 of types that have none.
@@ -395,64 +410,11 @@ impl KeyKind {
             _ => 0,
         }
     }
-
-    /// The type of a key object with this CKA_KEY_TYPE and CKA_EC_PARAMS, if it is one of ours. An RSA key is
-    /// [`Rsa`](KeyKind::Rsa) as far as these tell.
-    pub fn of_object(key_type: CK_KEY_TYPE, ec_params: Option<&[u8]>) -> Option<Self> {
-        match key_type {
-            CKK_RSA => return Some(KeyKind::Rsa),
-            CKK_EC | CKK_EC_EDWARDS | CKK_EC_MONTGOMERY => {}
-            _ => return None,
-        }
-        // The curve decides and not the key type: SoftHSM2 has X25519 keys as CKK_EC_EDWARDS, other tokens all as CKK_EC.
-        match ec_params {
-            Some(params) => KeyKind::ALL.iter().copied().find(|kind| kind.has_curve(params)).or(
-                // Any other named curve.
-                (key_type == CKK_EC).then_some(KeyKind::Ec),
-            ),
-            None => match key_type {
-                CKK_EC => Some(KeyKind::Ec),
-                CKK_EC_EDWARDS => Some(KeyKind::Ed25519),
-                _ => Some(KeyKind::X25519),
-            },
-        }
-    }
-
-    /// Whether CKA_EC_PARAMS names this type's fixed curve: by object identifier or by name (PKCS#11 3.1, 6.3.4).
-    fn has_curve(self, ec_params: &[u8]) -> bool {
-        let facts = self.facts();
-        let (Some(curve), Ok(params)) = (&facts.curve, AnyRef::from_der(ec_params)) else { return false };
-        match params.tag() {
-            Tag::ObjectIdentifier => params
-                .decode_as::<ObjectIdentifier>()
-                .is_ok_and(|oid| oid == facts.algorithm || Some(oid) == curve.old),
-            Tag::PrintableString | Tag::Utf8String => params.value() == curve.name.as_bytes(),
-            _ => false,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_curve_tells_the_type() {
-        let named = |name: &str| [&[0x13, name.len() as u8], name.as_bytes()].concat();
-        let edwards = |params: &[u8]| KeyKind::of_object(CKK_EC_EDWARDS, Some(params));
-        assert_eq!(edwards(&named("edwards25519")), Some(KeyKind::Ed25519));
-        assert_eq!(edwards(&named("edwards448")), Some(KeyKind::Ed448));
-        assert_eq!(edwards(&[6, 3, 0x2b, 0x65, 0x71]), Some(KeyKind::Ed448));
-        // GnuPG's object identifier, which OpenSC still uses.
-        assert_eq!(edwards(&[6, 9, 0x2b, 6, 1, 4, 1, 0xda, 0x47, 15, 1]), Some(KeyKind::Ed25519));
-        // SoftHSM2's X25519.
-        assert_eq!(edwards(&[6, 3, 0x2b, 0x65, 0x6e]), Some(KeyKind::X25519));
-        assert_eq!(KeyKind::of_object(CKK_EC_MONTGOMERY, Some(&named("curve448"))), Some(KeyKind::X448));
-        assert_eq!(KeyKind::of_object(CKK_EC, Some(&[6, 5, 0x2b, 0x81, 4, 0, 0x22])), Some(KeyKind::Ec));
-        assert_eq!(edwards(&[6, 5, 0x2b, 0x81, 4, 0, 0x22]), None);
-        assert_eq!(edwards(&[1]), None);
-        assert_eq!(KeyKind::of_object(CKK_DSA, None), None);
-    }
 
     #[test]
     fn x509_code_finds_a_type_by_its_object_identifier() {

@@ -1,4 +1,4 @@
-//! How ML-DSA signs a message (FIPS 204, section 5.2).
+//! How ML-DSA and SLH-DSA sign a message (FIPS 204, section 5.2; FIPS 205, section 10.2).
 
 use std::fmt;
 use std::sync::Arc;

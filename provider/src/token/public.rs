@@ -230,7 +230,7 @@ impl Attributes {
 
     fn kind(&self) -> Result<KeyKind> {
         let kind = match (self.key_type, self.parameter_set) {
-            (Some(key_type @ (CKK_ML_DSA | CKK_ML_KEM)), Some(parameter_set)) => {
+            (Some(key_type @ (CKK_ML_DSA | CKK_ML_KEM | CKK_SLH_DSA)), Some(parameter_set)) => {
                 KeyKind::of_parameter_set(key_type, parameter_set)
             }
             (Some(key_type), _) => KeyKind::of_object(key_type, self.ec_params.as_deref()),
@@ -298,7 +298,7 @@ impl Attributes {
             let parameters = (kind == KeyKind::Rsa).then_some(AnyRef::NULL);
             return info(facts.algorithm, parameters, &key.to_der().ok()?);
         }
-        if kind.parameter_set().is_some() {
+        if facts.parameter_set.is_some() {
             return info(facts.algorithm, None, self.value.as_deref()?);
         }
         let point = point(self.ec_point.as_deref()?);

@@ -2,6 +2,8 @@
 
 use cryptoki_sys::*;
 
+use super::key_use::KeyUse;
+use super::module::Rv;
 use super::public::PSS;
 use super::{MessageOptions, PrivateKey, Tokens};
 use crate::error::{Error, Result};
@@ -40,6 +42,8 @@ pub enum Mechanism {
     Ed448,
     /// CKM_ML_DSA over a message.
     MlDsa(MessageOptions),
+    /// CKM_SLH_DSA over a message.
+    SlhDsa(MessageOptions),
 }
 
 impl Tokens {
@@ -71,23 +75,8 @@ impl Tokens {
                     };
                     Ok(module.sign_init(session, CKM_EDDSA, &mut parameter, handle))
                 }
-                Mechanism::MlDsa(options) => {
-                    // Without a parameter, which says the same as this one, for tokens that do not know it.
-                    if *options == MessageOptions::default() {
-                        return Ok(module.sign_init(session, CKM_ML_DSA, &mut (), handle));
-                    }
-                    let context = options.context();
-                    let mut parameter = CK_SIGN_ADDITIONAL_CONTEXT {
-                        hedgeVariant: if options.deterministic {
-                            CKH_DETERMINISTIC_REQUIRED
-                        } else {
-                            CKH_HEDGE_PREFERRED
-                        },
-                        pContext: context.as_ptr().cast_mut(),
-                        ulContextLen: context.len() as CK_ULONG,
-                    };
-                    Ok(module.sign_init(session, CKM_ML_DSA, &mut parameter, handle))
-                }
+                Mechanism::MlDsa(options) => Ok(using.sign_init_with(CKM_ML_DSA, options)),
+                Mechanism::SlhDsa(options) => Ok(using.sign_init_with(CKM_SLH_DSA, options)),
                 Mechanism::RsaPss { hash, mgf1, salt } => {
                     let mut parameter = pss_parameter(*hash, *mgf1, *salt)?;
                     Ok(module.sign_init(session, CKM_RSA_PKCS_PSS, &mut parameter, handle))
@@ -103,6 +92,27 @@ impl Tokens {
             })?;
             module.sign(session, data, signature).map_err(|rv| using.failed("C_Sign", rv))
         })
+    }
+}
+
+impl KeyUse<'_> {
+    /// C_SignInit by a mechanism that takes options.
+    fn sign_init_with(&self, mechanism: CK_MECHANISM_TYPE, options: &MessageOptions) -> Rv<()> {
+        // Without a parameter, which says the same as this one, for tokens that do not know it.
+        if *options == MessageOptions::default() {
+            return self.module.sign_init(self.session, mechanism, &mut (), self.handle);
+        }
+        let context = options.context();
+        let mut parameter = CK_SIGN_ADDITIONAL_CONTEXT {
+            hedgeVariant: if options.deterministic {
+                CKH_DETERMINISTIC_REQUIRED
+            } else {
+                CKH_HEDGE_PREFERRED
+            },
+            pContext: context.as_ptr().cast_mut(),
+            ulContextLen: context.len() as CK_ULONG,
+        };
+        self.module.sign_init(self.session, mechanism, &mut parameter, self.handle)
     }
 }
 
