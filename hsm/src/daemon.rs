@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt,
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
@@ -21,6 +22,7 @@ use crate::places::Who;
 use crate::service::Service;
 use crate::session::Session;
 use crate::vault::{Slot, Vault, VaultError};
+use crate::web::{self, Door};
 
 /// How long requests in flight may take when the daemon stops.
 const STOP: Duration = Duration::from_secs(10);
@@ -98,6 +100,8 @@ pub struct Daemon {
     own_uid: u32,
     /// The socket that the daemon made and has to remove: its device and inode.
     made_socket: Option<(u64, u64)>,
+    /// Where metrics and the page are to be had.
+    doors: Vec<Door>,
     /// Locked as long as the daemon runs.
     _lock: File,
 }
@@ -141,12 +145,22 @@ impl Daemon {
             "strongroomd {} is ready",
             env!("CARGO_PKG_VERSION")
         );
-        Ok(Self { config, service, listener, own_uid, made_socket, _lock: lock })
+        Ok(Self { config, service, listener, own_uid, made_socket, doors: Vec::new(), _lock: lock })
+    }
+
+    /// Has metrics and the page answered here, too.
+    #[must_use]
+    pub fn with_doors(mut self, doors: impl IntoIterator<Item = Door>) -> Self {
+        self.doors.extend(doors);
+        self
     }
 
     /// Serves connections until `shutdown` is ready, then answers what is in flight and removes the socket.
-    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(mut self, shutdown: impl Future<Output = ()>) {
         let (stop, stopped) = watch::channel(false);
+        for door in self.doors.drain(..) {
+            tokio::spawn(web::serve(door, Arc::clone(&self.service), stopped.clone()));
+        }
         let turning_away = Arc::new(Semaphore::new(TURNING_AWAY));
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);
@@ -201,6 +215,7 @@ impl Daemon {
         let place = match self.service.counters.connections.take(uid, who, self.config.connections) {
             Ok(place) => place,
             Err(failure) => {
+                self.service.counters.turned_away.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(uid, "a connection was turned away: {failure}");
                 if let Ok(permit) = Arc::clone(turning_away).try_acquire_owned() {
                     tokio::spawn(async move {
@@ -302,7 +317,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-fn listen(path: &Path, mode: u32) -> Result<std::os::unix::net::UnixListener, StartError> {
+/// Listens on a Unix socket, in the place of one that a daemon has left behind.
+pub(crate) fn listen(path: &Path, mode: u32) -> Result<std::os::unix::net::UnixListener, StartError> {
     let failed = || io_error(format!("listening on {}", path.display()));
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {

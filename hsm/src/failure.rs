@@ -3,6 +3,7 @@
 use strongroom_protocol::v1::{Error, ErrorCode};
 
 use crate::crypto::CryptoError;
+use crate::metrics::Outcome;
 use crate::seal::SealError;
 use crate::store::StoreError;
 
@@ -20,6 +21,14 @@ impl Failure {
     /// A refusal with this code and sentence.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+
+    /// How an operation that ends so is counted.
+    pub fn outcome(&self) -> Outcome {
+        match self.code {
+            ErrorCode::Internal | ErrorCode::Store => Outcome::Failed,
+            _ => Outcome::Refused,
+        }
     }
 }
 

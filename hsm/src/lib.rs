@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod engine;
 pub mod failure;
 pub mod memory;
+pub mod metrics;
 pub mod node_key;
 pub mod object;
 pub mod partition;
@@ -28,6 +29,7 @@ pub mod store;
 pub mod tickets;
 pub mod users;
 pub mod vault;
+pub mod web;
 
 pub use config::Config;
 pub use daemon::{Daemon, StartError, run};

@@ -1,11 +1,13 @@
 //! strongroomd: keeps keys in partitions and signs with them, for programs on this machine.
 
-use std::os::fd::FromRawFd;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use strongroom_hsm::web::{Address, Door};
 use strongroom_hsm::{Config, Daemon};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -32,6 +34,15 @@ struct Arguments {
     /// to log in, or be admitted by user id.
     #[arg(long, value_name = "MODE", value_parser = octal)]
     socket_mode: Option<u32>,
+    /// Where to show metrics (/metrics, for Prometheus), health (/healthz, /readyz) and a page for people (/): an
+    /// address like 127.0.0.1:9823, or the path of a socket, with the permissions of --socket-mode. May be given
+    /// several times. Off by default: every user of the machine could look.
+    #[arg(long, value_name = "ADDRESS", env = "STRONGROOM_METRICS", value_delimiter = ',')]
+    metrics: Vec<Address>,
+    /// Let --metrics be an address that other machines reach. They get metrics and health, not the page, without
+    /// encryption and without a log-in: a firewall has to say who.
+    #[arg(long)]
+    metrics_from_anywhere: bool,
     /// How to write the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -76,6 +87,17 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     config.state_dir = arguments.state_dir.unwrap_or(config.state_dir);
     config.socket = arguments.socket.unwrap_or(config.socket);
     config.socket_mode = arguments.socket_mode.unwrap_or(config.socket_mode);
+    for address in &arguments.metrics {
+        anyhow::ensure!(
+            arguments.metrics_from_anywhere || !address.is_exposed(),
+            "--metrics {address} can be reached from other machines: take 127.0.0.1, or say --metrics-from-anywhere"
+        );
+    }
+    let inherited = Inherited::take()?;
+    let mut doors = inherited.doors;
+    for address in &arguments.metrics {
+        doors.push(Door::open(address, config.socket_mode).context("--metrics")?);
+    }
     // Before the first thread: what is given up is given up by those that come after.
     strongroom_hsm::daemon::make_directories(&config)?;
     strongroom_hsm::confinement::confine(&config);
@@ -83,7 +105,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-        let daemon = Daemon::start(config, inherited_socket()?)?;
+        let daemon = Daemon::start(config, inherited.socket)?.with_doors(doors);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         daemon
             .serve(async {
@@ -98,11 +120,33 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     })
 }
 
-/// The listening socket that systemd hands over (socket activation), if it does.
-fn inherited_socket() -> anyhow::Result<Option<std::os::unix::net::UnixListener>> {
-    let mut sockets = sd_notify::listen_fds().context("socket activation")?;
-    let Some(socket) = sockets.next() else { return Ok(None) };
-    anyhow::ensure!(sockets.next().is_none(), "socket activation with more than one socket");
-    // SAFETY: by systemd's protocol this descriptor was opened for this process, which has not used it yet.
-    Ok(Some(unsafe { std::os::unix::net::UnixListener::from_raw_fd(socket) }))
+/// The listening sockets that systemd hands over (socket activation).
+#[derive(Default)]
+struct Inherited {
+    /// For clients.
+    socket: Option<UnixListener>,
+    /// For metrics: those that systemd calls "metrics" (FileDescriptorName).
+    doors: Vec<Door>,
+}
+
+impl Inherited {
+    fn take() -> anyhow::Result<Self> {
+        let mut inherited = Self::default();
+        for (socket, name) in sd_notify::listen_fds_with_names().context("socket activation")? {
+            // SAFETY: by systemd's protocol this descriptor was opened for this process, which has not used it yet.
+            let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+            match name.as_str() {
+                "metrics" => inherited.doors.push(Door::inherited(socket).context("socket activation")?),
+                _ => {
+                    let before = inherited.socket.replace(UnixListener::from(socket));
+                    anyhow::ensure!(
+                        before.is_none(),
+                        "socket activation with more than one socket for clients: those for metrics are called \
+                         FileDescriptorName=metrics"
+                    );
+                }
+            }
+        }
+        Ok(inherited)
+    }
 }

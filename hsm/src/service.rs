@@ -91,6 +91,8 @@ pub struct Counters {
     pub connections: Arc<Places>,
     /// Passwords that are being checked now, or wait for it.
     pub passwords: PerUid,
+    /// Connections that were turned away because there were too many.
+    pub turned_away: AtomicU64,
     /// Requests that arrived.
     pub requests: AtomicU64,
     /// Requests that were refused.

@@ -11,6 +11,7 @@ use crate::changes;
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
+use crate::metrics::{Commits, Metered};
 use crate::node_key::{Files, Found, NodeKeyError};
 use crate::partition::Partition;
 use crate::records::{self, LEDGER, Names, PartitionRecord, ROOT, RootRecord};
@@ -64,6 +65,7 @@ pub enum Slot {
 /// All partitions.
 pub struct Vault {
     store: Arc<dyn Store>,
+    commits: Arc<Commits>,
     node_key: Arc<SealingKey>,
     /// Held while partitions are made and deleted.
     root: Mutex<RootRecord>,
@@ -113,6 +115,8 @@ impl Vault {
     ///
     /// As for [`Vault::open`].
     pub fn load(node_key: SealingKey, store: Arc<dyn Store>) -> Result<Self, VaultError> {
+        let commits: Arc<Commits> = Arc::default();
+        let store: Arc<dyn Store> = Arc::new(Metered::new(store, Arc::clone(&commits)));
         let location = store.location();
         let damaged = |what: String| VaultError::Damaged { location: location.clone(), what };
         let mut groups: HashMap<String, Vec<(String, Vec<u8>)>> = HashMap::new();
@@ -154,12 +158,17 @@ impl Vault {
         if let Some(stray) = groups.into_keys().next() {
             return Err(damaged(format!("it has records of {stray}, which its root record does not name")));
         }
-        Ok(Self { store, node_key, root: Mutex::new(root), slots: RwLock::new(slots) })
+        Ok(Self { store, commits, node_key, root: Mutex::new(root), slots: RwLock::new(slots) })
     }
 
     /// Where the store is.
     pub fn location(&self) -> String {
         self.store.location()
+    }
+
+    /// How the store's commits went.
+    pub fn commits(&self) -> &Commits {
+        &self.commits
     }
 
     /// All partitions, in the order of their numbers.

@@ -6,9 +6,12 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use strongroom_hsm::crypto::aws_lc::PrivateKey;
 use strongroom_hsm::crypto::{Choices, Hash, KeyKind, LANES, Mechanism, Order, Signature, Signer};
+use strongroom_hsm::metrics::{Meter, Operation, Outcome};
+use strongroom_protocol::v1::{self, KeyType};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -71,4 +74,20 @@ fn a_signature_allocates_nothing() {
     let before = ALLOCATIONS.get();
     std::hint::black_box(Box::new(before));
     assert_eq!(ALLOCATIONS.get() - before, 1, "the allocator counts");
+}
+
+#[test]
+fn counting_an_operation_allocates_nothing_but_for_the_first_of_its_sort() {
+    let meter = Meter::default();
+    let count = || {
+        let time = Duration::from_micros(17);
+        meter.count(Operation::Sign, KeyType::P256, v1::Mechanism::Ecdsa, Outcome::Success, time);
+        meter.count(Operation::Decrypt, KeyType::Aes256, v1::Mechanism::AesGcm, Outcome::Refused, time);
+    };
+    let before = ALLOCATIONS.get();
+    count();
+    assert!(ALLOCATIONS.get() > before);
+    let before = ALLOCATIONS.get();
+    (0..1_000).for_each(|_| count());
+    assert_eq!(ALLOCATIONS.get() - before, 0);
 }

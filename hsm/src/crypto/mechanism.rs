@@ -1,5 +1,7 @@
 //! How a key is used: the mechanism, its parameters, and what it accepts.
 
+use strongroom_protocol::v1;
+
 use super::{CryptoError, KeyKind};
 
 /// Hash functions that PSS parameters may name.
@@ -62,6 +64,17 @@ const MAX_DIGEST: usize = 64;
 pub const REPRESENTATIVE: usize = 64;
 
 impl Mechanism {
+    /// The mechanism as messages name it.
+    pub fn to_wire(self) -> v1::Mechanism {
+        match self {
+            Mechanism::RsaPkcs => v1::Mechanism::RsaPkcs,
+            Mechanism::RsaPss { .. } => v1::Mechanism::RsaPkcsPss,
+            Mechanism::Ecdsa => v1::Mechanism::Ecdsa,
+            Mechanism::EdDsa => v1::Mechanism::Eddsa,
+            Mechanism::MlDsa => v1::Mechanism::MlDsa,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Mechanism::RsaPkcs => "RSA PKCS#1 v1.5",

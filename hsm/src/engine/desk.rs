@@ -13,10 +13,12 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use strongroom_channel::State;
 
 use super::job::{Answer, Job};
-use super::queue::{MOST_WAITING, Next, Queue};
+use super::queue::{Lengths, MOST_WAITING, Next, Queue};
 use super::seat::Seat;
 use super::watch::{Cipher, Watch};
 use crate::crypto::{Choices, CryptoError, KeyKind, LANES, Order, Signature, Signer};
+use crate::failure::Failure;
+use crate::metrics::{Operation, Outcome};
 
 /// Who was silent for this long is no longer looked after unasked: it has to ring.
 const SILENT: Duration = Duration::from_millis(200);
@@ -71,8 +73,10 @@ pub(super) struct Shared {
     state: State,
     stopping: AtomicBool,
     made: AtomicU64,
-    /// Batches and the signatures in them, by kind.
-    batches: [(AtomicU64, AtomicU64); KeyKind::BATCHED.len()],
+    /// Batches by kind, and by how many signatures were in them, from one on.
+    batches: [[AtomicU64; LANES]; KeyKind::BATCHED.len()],
+    /// How many wait, by kind.
+    lengths: Arc<Lengths>,
     requests: AtomicU64,
     errors: AtomicU64,
 }
@@ -121,8 +125,10 @@ impl Shared {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &bell, epoll::EventData::new_u64(OWN_BELL), edge_triggered())?;
+        let queue = Queue::new(&choices, cores);
+        let lengths = queue.lengths();
         let desk = Desk {
-            queue: Queue::new(&choices, cores),
+            queue,
             watches: Vec::new(),
             by_seat: HashMap::new(),
             free: Vec::new(),
@@ -145,6 +151,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             made: AtomicU64::new(0),
             batches: Default::default(),
+            lengths,
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
         })
@@ -157,14 +164,24 @@ impl Shared {
     pub(super) fn describe(&self) -> Vec<String> {
         // The first lines are those of the kinds, in their order.
         let mut lines = self.choices.describe();
-        for (line, (batches, signatures)) in lines.iter_mut().zip(&self.batches) {
-            let (batches, signatures) = (batches.load(Ordering::Relaxed), signatures.load(Ordering::Relaxed));
+        for (line, sizes) in lines.iter_mut().zip(self.batches()) {
+            let batches: u64 = sizes.iter().sum();
+            let signatures: u64 = sizes.iter().zip(1..).map(|(batches, size)| batches * size).sum();
             if batches > 0 {
                 let each = signatures as f64 / batches as f64;
                 line.push_str(&format!("; {each:.1} requests in a batch so far"));
             }
         }
         lines
+    }
+
+    pub(super) fn batches(&self) -> [[u64; LANES]; KeyKind::BATCHED.len()] {
+        self.batches.each_ref().map(|sizes| sizes.each_ref().map(|batches| batches.load(Ordering::Relaxed)))
+    }
+
+    /// How many wait, by kind.
+    pub(super) fn waiting(&self) -> [u64; KeyKind::BATCHED.len()] {
+        self.lengths.each_ref().map(|length| length.load(Ordering::Relaxed))
     }
 
     pub(super) fn made(&self) -> u64 {
@@ -260,18 +277,17 @@ impl Shared {
             })
             .collect();
         let Some(first) = orders.first() else { return };
-        if let Some((batches, signatures)) = self.batches.get(first.key.kind() as usize) {
+        let sizes = self.batches.get(first.key.kind() as usize);
+        if let Some(batches) = sizes.and_then(|sizes| sizes.get(orders.len() - 1)) {
             batches.fetch_add(1, Ordering::Relaxed);
-            signatures.fetch_add(orders.len() as u64, Ordering::Relaxed);
         }
         signer.sign(&mut orders);
         let outcomes: ArrayVec<Result<(), CryptoError>, LANES> =
             orders.into_iter().map(|order| order.outcome).collect();
+        let now = Instant::now();
         for ((job, signature), outcome) in batch.drain(..).zip(&signatures).zip(outcomes) {
-            match outcome {
-                Ok(()) => self.count(true),
-                Err(_) => self.refused(&job.answer),
-            }
+            self.count(outcome.is_ok());
+            self.account(&job, &outcome, now);
             job.answer.send(outcome.map(|()| signature.bytes()));
         }
     }
@@ -281,16 +297,26 @@ impl Shared {
         match queue.admit(job.uid) {
             Ok(()) => queue.push(job),
             Err(error) => {
-                self.refused(&job.answer);
-                job.answer.send(Err(error));
+                let outcome = Err(error);
+                self.account(&job, &outcome, Instant::now());
+                job.answer.send(outcome.map(|()| [].as_slice()));
             }
         }
     }
 
-    /// What came over a socket is counted there.
-    fn refused(&self, answer: &Answer) {
-        if let Answer::Slot { .. } = answer {
-            self.errors.fetch_add(1, Ordering::Relaxed);
+    /// Counts what has become of a request that came through a channel. What came over a socket is counted there.
+    fn account(&self, job: &Job, outcome: &Result<(), CryptoError>, now: Instant) {
+        let Answer::Slot { meter, .. } = &job.answer else { return };
+        let (key_type, mechanism) = (job.kind().to_wire(), job.mechanism.to_wire());
+        let time = now.saturating_duration_since(job.arrived);
+        match outcome {
+            Ok(()) => meter.count(Operation::Sign, key_type, mechanism, Outcome::Success, time),
+            Err(error) => {
+                self.errors.fetch_add(1, Ordering::Relaxed);
+                let failure = Failure::from(error.clone());
+                meter.count(Operation::Sign, key_type, mechanism, failure.outcome(), time);
+                meter.refuse(&failure);
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use super::seat::Seat;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::{CryptoError, KeyKind, Mechanism};
 use crate::failure::Failure;
+use crate::metrics::Meter;
 
 /// What is signed, up to this many bytes, lies in the job itself: digests, DigestInfos, TLS's messages.
 pub(super) const INLINE: usize = 256;
@@ -35,8 +36,8 @@ pub(super) enum Data {
 pub(super) enum Answer {
     /// To a task of the runtime: the request came over a socket.
     Task(oneshot::Sender<Result<Vec<u8>, CryptoError>>),
-    /// Into a slot of shared memory.
-    Slot { seat: Arc<Seat>, number: usize },
+    /// Into a slot of shared memory. It is counted by the engine, where what comes over a socket is counted with its request.
+    Slot { seat: Arc<Seat>, number: usize, meter: Arc<Meter> },
 }
 
 impl Job {
@@ -67,7 +68,7 @@ impl Answer {
         match self {
             // Whoever asked may have gone.
             Answer::Task(reply) => drop(reply.send(outcome.map(<[u8]>::to_vec))),
-            Answer::Slot { seat, number } => match outcome {
+            Answer::Slot { seat, number, .. } => match outcome {
                 Ok(signature) => seat.region.reply(number, signature),
                 Err(error) => seat.refuse(number, &Failure::from(error)),
             },

@@ -30,7 +30,7 @@ use self::desk::Shared;
 use self::job::{Answer, Data, Job};
 use self::seat::Seat;
 use crate::crypto::aws_lc::PrivateKey;
-use crate::crypto::{Choices, CryptoError, KeyKind, Mechanism};
+use crate::crypto::{Choices, CryptoError, KeyKind, LANES, Mechanism};
 use crate::failure::{Failure, refuse};
 use crate::service::PerUid;
 use crate::session::Session;
@@ -163,6 +163,22 @@ impl Engine {
     /// Requests that came through channels, and how many of them were refused.
     pub fn channel_requests(&self) -> (u64, u64) {
         self.shared.requests()
+    }
+
+    /// Batches that were computed, by key type as in [`KeyKind::BATCHED`], and by how many signatures were in them, from one
+    /// on.
+    pub fn batches(&self) -> [[u64; LANES]; KeyKind::BATCHED.len()] {
+        self.shared.batches()
+    }
+
+    /// Signatures that wait for a signing thread, by key type as in [`KeyKind::BATCHED`].
+    pub fn waiting(&self) -> [u64; KeyKind::BATCHED.len()] {
+        self.shared.waiting()
+    }
+
+    /// Channels that are open.
+    pub fn channels(&self) -> usize {
+        self.channels.count()
     }
 
     /// What computes signatures, one line per key type, for people.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::job::Job;
@@ -67,8 +68,12 @@ struct Cost {
     pause: Duration,
 }
 
+/// How many wait, by kind, for those who only look.
+pub(super) type Lengths = [AtomicU64; KINDS];
+
 /// The jobs that wait.
 pub(super) struct Queue {
+    lengths: Arc<Lengths>,
     lines: [Line; KINDS],
     costs: [Cost; KINDS],
     length: usize,
@@ -102,7 +107,14 @@ impl Queue {
             }
         });
         let lines = std::array::from_fn(|_| Line { waiting: VecDeque::with_capacity(64), ..Line::default() });
-        Queue { lines, costs, length: 0, by_uid: HashMap::new(), most_batches: most_batches.max(1) }
+        Queue {
+            lengths: Arc::default(),
+            lines,
+            costs,
+            length: 0,
+            by_uid: HashMap::new(),
+            most_batches: most_batches.max(1),
+        }
     }
 
     /// How many of a kind are computed together.
@@ -122,6 +134,17 @@ impl Queue {
         self.length == 0
     }
 
+    /// Where the numbers of those that wait are written.
+    pub(super) fn lengths(&self) -> Arc<Lengths> {
+        Arc::clone(&self.lengths)
+    }
+
+    fn note_length(lengths: &Lengths, kind: KeyKind, line: &Line) {
+        if let Some(length) = lengths.get(kind as usize) {
+            length.store(line.waiting.len() as u64, Ordering::Relaxed);
+        }
+    }
+
     /// Whether a job of this user id may come in.
     pub(super) fn admit(&self, uid: u32) -> Result<(), CryptoError> {
         let own = self.by_uid.get(&uid).copied().unwrap_or_default();
@@ -133,10 +156,12 @@ impl Queue {
 
     /// Takes a job in.
     pub(super) fn push(&mut self, job: Job) {
-        if let Some(line) = self.lines.get_mut(job.kind() as usize) {
+        let kind = job.kind();
+        if let Some(line) = self.lines.get_mut(kind as usize) {
             *self.by_uid.entry(job.uid).or_default() += 1;
             line.waiting.push_back(job);
             self.length += 1;
+            Self::note_length(&self.lengths, kind, line);
         }
     }
 
@@ -195,6 +220,7 @@ impl Queue {
             }
             into(job);
         }
+        Self::note_length(&self.lengths, kind, line);
         if self.length == 0 && self.by_uid.len() > 64 {
             self.by_uid.clear();
         }

@@ -1,15 +1,17 @@
 //! A client with a channel: its shared memory, and as whom it asks.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use strongroom_channel::{Incoming, Region};
-use strongroom_protocol::v1::{Mechanism as WireMechanism, PssParameters};
+use strongroom_protocol::v1::{KeyType, Mechanism as WireMechanism, PssParameters};
 
 use crate::changes;
 use crate::crypto::Mechanism;
 use crate::crypto::aes::AesKey;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::failure::{Failure, refuse};
+use crate::metrics::{Meter, Operation};
 use crate::partition::Partition;
 use crate::policy::{self, Needs};
 use crate::request::encrypt::{self, Use};
@@ -41,6 +43,7 @@ struct KnownKey {
     partition: u32,
     identity: [u8; 16],
     key: Permitted,
+    meter: Arc<Meter>,
 }
 
 /// Not held here: a key that is destroyed is wiped, whoever has used it.
@@ -59,13 +62,28 @@ impl Seat {
         self.region.refuse(number, failure.code as u32, &failure.message);
     }
 
+    /// Counts a request that came to no operation.
+    pub(super) fn count_refusal(
+        &self,
+        partition: u32,
+        operation: Operation,
+        failure: &Failure,
+        time: Duration,
+    ) {
+        if let Ok(place) = self.vault.partition(partition) {
+            let none = (KeyType::Unspecified, WireMechanism::Unspecified);
+            place.meter().count(operation, none.0, none.1, failure.outcome(), time);
+            place.meter().refuse(failure);
+        }
+    }
+
     /// The private key that a request names, if it may sign for this client.
     pub(super) fn signing_key(
         &self,
         known: &mut Known,
         partition: u32,
         identity: [u8; 16],
-    ) -> Result<Arc<PrivateKey>, Failure> {
+    ) -> Result<(Arc<PrivateKey>, Arc<Meter>), Failure> {
         let usable = |permitted: &Permitted| match permitted {
             Permitted::Sign(key) => key.upgrade(),
             Permitted::Cipher(..) => None,
@@ -84,7 +102,7 @@ impl Seat {
         what: Use,
         partition: u32,
         identity: [u8; 16],
-    ) -> Result<Arc<AesKey>, Failure> {
+    ) -> Result<(Arc<AesKey>, Arc<Meter>), Failure> {
         let usable = |permitted: &Permitted| match permitted {
             Permitted::Cipher(use_, key) if *use_ == what => key.upgrade(),
             _ => None,
@@ -95,7 +113,7 @@ impl Seat {
         })
     }
 
-    /// A key that is known to be permitted, or is looked up and remembered.
+    /// A key that is known to be permitted, or is looked up and remembered; and where its use is counted.
     fn permitted<K>(
         &self,
         known: &mut Known,
@@ -103,9 +121,9 @@ impl Seat {
         identity: [u8; 16],
         usable: impl Fn(&Permitted) -> Option<Arc<K>>,
         look_up: impl FnOnce(&Acting, &Partition) -> Result<(Permitted, Arc<K>), Failure>,
-    ) -> Result<Arc<K>, Failure> {
-        if let Some(key) = known.find(partition, identity, usable) {
-            return Ok(key);
+    ) -> Result<(Arc<K>, Arc<Meter>), Failure> {
+        if let Some(found) = known.find(partition, identity, usable) {
+            return Ok(found);
         }
         // Before anything is looked up: see `changes`.
         let changes = changes::number();
@@ -113,8 +131,9 @@ impl Seat {
         let acting = self.session.acting(&place);
         policy::permit(Needs::CryptoUser, &acting)?;
         let (permitted, key) = look_up(&acting, &place)?;
-        known.remember(KnownKey { changes, partition, identity, key: permitted });
-        Ok(key)
+        let meter = Arc::clone(place.meter());
+        known.remember(KnownKey { changes, partition, identity, key: permitted, meter: Arc::clone(&meter) });
+        Ok((key, meter))
     }
 }
 
@@ -124,13 +143,13 @@ impl Known {
         partition: u32,
         identity: [u8; 16],
         usable: impl Fn(&Permitted) -> Option<T>,
-    ) -> Option<T> {
+    ) -> Option<(T, Arc<Meter>)> {
         let now = changes::number();
         self.keys
             .iter()
             .flatten()
             .filter(|key| key.changes == now && key.partition == partition && key.identity == identity)
-            .find_map(|key| usable(&key.key))
+            .find_map(|key| Some((usable(&key.key)?, Arc::clone(&key.meter))))
     }
 
     fn remember(&mut self, key: KnownKey) {

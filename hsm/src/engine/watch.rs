@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use strongroom_channel::Incoming;
 use strongroom_channel::layout::{self, MAX_PAYLOAD};
+use strongroom_protocol::v1::Mechanism;
 use zeroize::Zeroize;
 
 use super::job::{Answer, Data, INLINE, Job};
 use super::seat::{self, Known, Seat};
 use crate::crypto::aes::{self, GcmParameters};
 use crate::failure::{Failure, refuse};
+use crate::metrics::{Operation, Outcome};
 use crate::request::encrypt::Use;
 
 /// A seat, and what only the desk knows of it.
@@ -70,17 +72,27 @@ impl Watch {
         let Some(incoming) = self.seat.region.read(number) else {
             return refuse!(Malformed, "a request whose length is not one");
         };
-        match incoming.operation {
-            layout::SIGN => self.sign(number, &incoming, now).map(Some),
-            layout::ENCRYPT => self.cipher(number, &incoming, Use::Encrypt, cipher).map(|()| None),
-            layout::DECRYPT => self.cipher(number, &incoming, Use::Decrypt, cipher).map(|()| None),
-            other => refuse!(Unsupported, "this strongroomd does not know the operation {other}"),
+        let (operation, begun) = match incoming.operation {
+            layout::SIGN => (Operation::Sign, self.sign(number, &incoming, now).map(Some)),
+            layout::ENCRYPT => {
+                let done = self.cipher(number, &incoming, Use::Encrypt, cipher, now);
+                (Operation::Encrypt, done.map(|()| None))
+            }
+            layout::DECRYPT => {
+                let done = self.cipher(number, &incoming, Use::Decrypt, cipher, now);
+                (Operation::Decrypt, done.map(|()| None))
+            }
+            other => return refuse!(Unsupported, "this strongroomd does not know the operation {other}"),
+        };
+        if let Err(failure) = &begun {
+            self.seat.count_refusal(incoming.partition, operation, failure, now.elapsed());
         }
+        begun
     }
 
     fn sign(&mut self, number: usize, incoming: &Incoming, now: Instant) -> Result<Job, Failure> {
         let mechanism = seat::mechanism(incoming)?;
-        let key = self.seat.signing_key(&mut self.known, incoming.partition, incoming.key)?;
+        let (key, meter) = self.seat.signing_key(&mut self.known, incoming.partition, incoming.key)?;
         mechanism.check(key.kind(), incoming.length)?;
         if !key.kind().is_batched() {
             return refuse!(Unsupported, "signatures of {} keys are made over the connection", key.kind());
@@ -96,7 +108,7 @@ impl Watch {
         if !self.seat.region.read_payload(number, place) {
             return refuse!(Malformed, "a request whose length is not one");
         }
-        let answer = Answer::Slot { seat: Arc::clone(&self.seat), number };
+        let answer = Answer::Slot { seat: Arc::clone(&self.seat), number, meter };
         Ok(Job { uid: self.seat.session.uid, key, mechanism, data, arrived: now, answer })
     }
 
@@ -106,8 +118,9 @@ impl Watch {
         incoming: &Incoming,
         what: Use,
         cipher: &mut Cipher,
+        now: Instant,
     ) -> Result<(), Failure> {
-        let key = self.seat.secret_key(&mut self.known, what, incoming.partition, incoming.key)?;
+        let (key, meter) = self.seat.secret_key(&mut self.known, what, incoming.partition, incoming.key)?;
         let Cipher { input, output } = cipher;
         let [iv_length, aad_length, tag_bits] = incoming.numbers;
         let parts = input
@@ -123,6 +136,8 @@ impl Watch {
             Use::Decrypt => aes::decrypt(&key, parameters, data, output),
         });
         if let Ok(length) = done {
+            let (operation, key_type) = (what.operation(), key.kind().to_wire());
+            meter.count(operation, key_type, Mechanism::AesGcm, Outcome::Success, now.elapsed());
             self.seat.region.reply(number, output.get(..length).unwrap_or_default());
         }
         // What was secret of it is not kept: the plaintext, on whichever side it was.

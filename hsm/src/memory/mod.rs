@@ -10,6 +10,6 @@ pub mod process;
 mod secret;
 mod stack;
 
-pub use pages::Protection;
+pub use pages::{Protection, taken};
 pub use secret::{SecretBytes, SecretWords};
 pub use stack::ProtectedStack;

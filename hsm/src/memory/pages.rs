@@ -3,8 +3,16 @@
 use std::ffi::c_void;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// How many bytes of pages for secrets the process has.
+pub fn taken() -> usize {
+    TAKEN.load(Ordering::Relaxed)
+}
 
 /// How pages are protected, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +27,9 @@ pub enum Protection {
 }
 
 impl Protection {
+    /// Every protection, the best first.
+    pub const ALL: [Protection; 3] = [Protection::MemfdSecret, Protection::Locked, Protection::Unlocked];
+
     /// As the protocol's Status names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -32,6 +43,12 @@ impl Protection {
 /// Maps `length` bytes of zero pages for this process, protected as well as the system allows; `None` if
 /// there is no memory at all.
 pub(super) fn map(length: usize) -> Option<(NonNull<u8>, Protection)> {
+    let mapped = map_protected(length)?;
+    TAKEN.fetch_add(length, Ordering::Relaxed);
+    Some(mapped)
+}
+
+fn map_protected(length: usize) -> Option<(NonNull<u8>, Protection)> {
     if let Some(pages) = map_secret(length) {
         return Some((pages, Protection::MemfdSecret));
     }
@@ -90,4 +107,5 @@ fn memfd_secret() -> Option<OwnedFd> {
 pub(super) unsafe fn unmap(pages: NonNull<u8>, length: usize) {
     // SAFETY: by the caller's promise. Failing leaves the pages mapped, and they were wiped.
     let _ = unsafe { rustix::mm::munmap(pages.as_ptr().cast::<c_void>(), length) };
+    TAKEN.fetch_sub(length, Ordering::Relaxed);
 }

@@ -65,6 +65,7 @@ impl Partition {
             contents: RwLock::new(contents),
             tickets: Mutex::default(),
             login_turns: Default::default(),
+            meter: Arc::default(),
         })
     }
 

@@ -16,6 +16,7 @@ use crate::crypto::aes::{AesKey, AesKind};
 use crate::crypto::aws_lc::PrivateKey;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
+use crate::metrics::Meter;
 use crate::object::{Key, Object, Objects};
 use crate::records::{self, Names};
 use crate::seal::{SealingKey, SetHash, SetKey};
@@ -48,6 +49,7 @@ pub struct Partition {
     /// Log-in tickets, see [`crate::tickets`].
     tickets: Mutex<Tickets>,
     login_turns: [tokio::sync::Mutex<()>; LOGIN_TURNS],
+    meter: Arc<Meter>,
 }
 
 impl fmt::Debug for Partition {
@@ -91,6 +93,11 @@ impl Partition {
     /// 16 hexadecimal digits.
     pub fn serial(&self) -> &str {
         &self.serial
+    }
+
+    /// Where its operations are counted.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// What the partition holds now. Held only for a look: a change waits for it.

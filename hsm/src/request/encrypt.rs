@@ -9,6 +9,7 @@ use strongroom_protocol::v1::{
 use super::{Context, objects};
 use crate::crypto::aes::{self, AesKey};
 use crate::failure::{Failure, refuse};
+use crate::metrics::Operation;
 use crate::object::Object;
 use crate::partition::Partition;
 use crate::session::Acting;
@@ -22,6 +23,16 @@ pub enum Use {
     Decrypt,
 }
 
+impl Use {
+    /// As it is counted.
+    pub fn operation(self) -> Operation {
+        match self {
+            Use::Encrypt => Operation::Encrypt,
+            Use::Decrypt => Operation::Decrypt,
+        }
+    }
+}
+
 /// Computed at once: it takes less than waking another thread would.
 pub(super) fn encrypt(
     context: &Context,
@@ -29,6 +40,7 @@ pub(super) fn encrypt(
     request: &Encrypt,
 ) -> Result<response::Result, Failure> {
     let (object, key) = key_to(Use::Encrypt, &context.acting, partition, &request.key)?;
+    context.uses(object.info.key_type(), request.mechanism());
     let parameters = parameters(request.mechanism(), request.gcm.as_ref())?;
     let mut ciphertext = vec![0; request.data.len() + parameters.tag_length()];
     let length = aes::encrypt(&key, parameters, &request.data, &mut ciphertext)
@@ -43,6 +55,7 @@ pub(super) fn decrypt(
     request: &Decrypt,
 ) -> Result<response::Result, Failure> {
     let (object, key) = key_to(Use::Decrypt, &context.acting, partition, &request.key)?;
+    context.uses(object.info.key_type(), request.mechanism());
     let parameters = parameters(request.mechanism(), request.gcm.as_ref())?;
     let mut plaintext = vec![0; request.ciphertext.len()];
     let length = aes::decrypt(&key, parameters, &request.ciphertext, &mut plaintext)

@@ -11,13 +11,15 @@ mod status;
 mod templates;
 mod users;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
-use strongroom_protocol::v1::{Done, Request, Response, request::Op, response};
+use strongroom_protocol::v1::{Done, KeyType, Mechanism, Request, Response, request::Op, response};
 use strongroom_protocol::{VERSION, secret};
 
 use crate::failure::{Failure, refuse};
+use crate::metrics::Operation;
 use crate::partition::Partition;
 use crate::policy::{self, Needs};
 use crate::service::{Service, blocking};
@@ -30,9 +32,16 @@ struct Context {
     session: Arc<Session>,
     acting: Acting,
     needs: Needs,
+    /// The key type and the mechanism, as soon as they are known, for whoever counts.
+    used: OnceLock<(KeyType, Mechanism)>,
 }
 
 impl Context {
+    /// Says what the request works with. The first call counts.
+    fn uses(&self, key_type: KeyType, mechanism: Mechanism) {
+        let _ = self.used.set((key_type, mechanism));
+    }
+
     fn asker(&self) -> Asker {
         Asker {
             session: Arc::clone(&self.session),
@@ -85,7 +94,7 @@ async fn dispatch(
 ) -> Result<response::Result, Failure> {
     // Requests about the whole daemon.
     let acting = Acting { owner: session.owner, ..Acting::default() };
-    let whole = Context { service, session, acting, needs: policy::needs(&op) };
+    let whole = Context { service, session, acting, needs: policy::needs(&op), used: OnceLock::new() };
     let result = match &mut op {
         Op::Hello(m) => return status::hello(&whole.service, m),
         Op::Status(_) => return status::status(&whole.service).await,
@@ -114,37 +123,46 @@ async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<respon
     let partition: Arc<Partition> = whole.service.vault.partition(number)?;
     let acting = whole.session.acting(&partition);
     let context = Context { acting, ..whole };
-    policy::authorize(op, &context.acting)?;
-    let p = &partition;
+    let (started, operation) = (Instant::now(), Operation::of(op));
+    let result = match policy::authorize(op, &context.acting) {
+        Ok(()) => carry_out(&context, &partition, op).await,
+        Err(failure) => Err(failure),
+    };
+    let (key_type, mechanism) = context.used.get().copied().unwrap_or_default();
+    partition.meter().answered(operation, key_type, mechanism, &result, started.elapsed());
+    result
+}
+
+async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result<response::Result, Failure> {
     match op {
-        Op::Sign(m) => sign::sign(&context, p, std::mem::take(m)).await,
-        Op::Verify(m) => sign::verify(&context, p, std::mem::take(m)).await,
-        Op::Encrypt(m) => encrypt::encrypt(&context, p, m),
+        Op::Sign(m) => sign::sign(context, p, std::mem::take(m)).await,
+        Op::Verify(m) => sign::verify(context, p, std::mem::take(m)).await,
+        Op::Encrypt(m) => encrypt::encrypt(context, p, m),
         Op::Decrypt(m) if private_keys::decrypts(m) => {
-            private_keys::decrypt(&context, p, std::mem::take(m)).await
+            private_keys::decrypt(context, p, std::mem::take(m)).await
         }
-        Op::Decrypt(m) => encrypt::decrypt(&context, p, m),
-        Op::Derive(m) => private_keys::derive(&context, p, std::mem::take(m)).await,
-        Op::Decapsulate(m) => private_keys::decapsulate(&context, p, std::mem::take(m)).await,
-        Op::Encapsulate(m) => public_keys::encapsulate(&context, p, std::mem::take(m)).await,
+        Op::Decrypt(m) => encrypt::decrypt(context, p, m),
+        Op::Derive(m) => private_keys::derive(context, p, std::mem::take(m)).await,
+        Op::Decapsulate(m) => private_keys::decapsulate(context, p, std::mem::take(m)).await,
+        Op::Encapsulate(m) => public_keys::encapsulate(context, p, std::mem::take(m)).await,
         Op::GenerateRandom(m) => sign::random(m),
-        Op::FindObjects(m) => objects::find(&context, p, m),
-        Op::GenerateKeyPair(m) => objects::generate(&context, p, std::mem::take(m)).await,
-        Op::ImportKeyPair(m) => objects::import(&context, p, std::mem::take(m)).await,
-        Op::GenerateKey(m) => secret_keys::generate(&context, p, std::mem::take(m)).await,
-        Op::ImportKey(m) => secret_keys::import(&context, p, std::mem::take(m)).await,
-        Op::CreateObject(m) => objects::create(&context, p, std::mem::take(m)).await,
-        Op::SetAttributes(m) => objects::set_attributes(&context, p, std::mem::take(m)).await,
-        Op::DestroyObject(m) => objects::destroy(&context, p, std::mem::take(m)).await,
-        Op::Login(m) => users::login(&context, p, m).await,
-        Op::Logout(_) => Ok(users::logout(&context, p)),
+        Op::FindObjects(m) => objects::find(context, p, m),
+        Op::GenerateKeyPair(m) => objects::generate(context, p, std::mem::take(m)).await,
+        Op::ImportKeyPair(m) => objects::import(context, p, std::mem::take(m)).await,
+        Op::GenerateKey(m) => secret_keys::generate(context, p, std::mem::take(m)).await,
+        Op::ImportKey(m) => secret_keys::import(context, p, std::mem::take(m)).await,
+        Op::CreateObject(m) => objects::create(context, p, std::mem::take(m)).await,
+        Op::SetAttributes(m) => objects::set_attributes(context, p, std::mem::take(m)).await,
+        Op::DestroyObject(m) => objects::destroy(context, p, std::mem::take(m)).await,
+        Op::Login(m) => users::login(context, p, m).await,
+        Op::Logout(_) => Ok(users::logout(context, p)),
         Op::ListUsers(_) => Ok(users::list(p)),
-        Op::CreateUser(m) => users::create(&context, p, std::mem::take(m)).await,
-        Op::DeleteUser(m) => users::delete(&context, p, std::mem::take(m)).await,
-        Op::ChangePassword(m) => users::change_password(&context, p, std::mem::take(m)).await,
-        Op::AdmitUid(m) => users::admit_uid(&context, p, std::mem::take(m)).await,
-        Op::UnlockUser(m) => users::unlock(&context, p, std::mem::take(m)).await,
-        Op::DeletePartition(m) => partitions::delete(&context, p, m).await,
+        Op::CreateUser(m) => users::create(context, p, std::mem::take(m)).await,
+        Op::DeleteUser(m) => users::delete(context, p, std::mem::take(m)).await,
+        Op::ChangePassword(m) => users::change_password(context, p, std::mem::take(m)).await,
+        Op::AdmitUid(m) => users::admit_uid(context, p, std::mem::take(m)).await,
+        Op::UnlockUser(m) => users::unlock(context, p, std::mem::take(m)).await,
+        Op::DeletePartition(m) => partitions::delete(context, p, m).await,
         // Answered above.
         Op::Hello(_)
         | Op::Status(_)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
 use strongroom_protocol::v1::{
-    CreateObject, DestroyObject, FindObjects, GenerateKeyPair, ImportKeyPair, KeyTemplate, ObjectClass,
-    ObjectInfo, ObjectList, SetAttributes, response,
+    CreateObject, DestroyObject, FindObjects, GenerateKeyPair, ImportKeyPair, KeyTemplate, Mechanism,
+    ObjectClass, ObjectInfo, ObjectList, SetAttributes, response,
 };
 use zeroize::Zeroizing;
 
@@ -110,6 +110,7 @@ pub(super) async fn generate(
     // Refuse what is wrong before spending seconds on a key.
     templates::key_info(context, private.clone(), Half::Private { generated: true }, kind, &[])?;
     templates::key_info(context, public.clone(), Half::Public { generated: true }, kind, &[])?;
+    context.uses(kind.to_wire(), Mechanism::Unspecified);
     let key = context.service.generate(kind).await?;
     store_pair(context, partition, key, private, Some(public), true).await
 }

@@ -32,6 +32,7 @@ pub(super) async fn decrypt(
     request: Decrypt,
 ) -> Result<response::Result, Failure> {
     let object = private_key(context, partition, &request.key, |policy| policy.decrypt, "decrypt")?;
+    context.uses(object.info.key_type(), request.mechanism());
     // What is wrong with the parameters is said before the key is used.
     padding(request.mechanism(), request.oaep.as_ref())?;
     let key = sign::opened(partition, &object).await?;
@@ -73,6 +74,7 @@ pub(super) async fn derive(
         return refuse!(MechanismDoesNotFit, "the mechanism derives nothing");
     }
     let object = private_key(context, partition, &request.key, |policy| policy.derive, "derive")?;
+    context.uses(object.info.key_type(), request.mechanism());
     let key = sign::opened(partition, &object).await?;
     let work = move || Ok(secret(&key.derive(&request.public_key)?));
     let mut derived =
@@ -89,6 +91,7 @@ pub(super) async fn decapsulate(
         return refuse!(MechanismDoesNotFit, "the mechanism decapsulates nothing");
     }
     let object = private_key(context, partition, &request.key, |policy| policy.decapsulate, "decapsulate")?;
+    context.uses(object.info.key_type(), request.mechanism());
     let key = sign::opened(partition, &object).await?;
     let work = move || Ok(secret(&key.decapsulate(&request.ciphertext)?));
     let mut shared =

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use strongroom_protocol::v1::{GenerateKey, ImportKey, KeyTemplate, KeyType, response};
+use strongroom_protocol::v1::{GenerateKey, ImportKey, KeyTemplate, KeyType, Mechanism, response};
 use zeroize::Zeroizing;
 
 use super::{Context, blocking, objects, templates};
@@ -18,6 +18,7 @@ pub(super) async fn generate(
     request: GenerateKey,
 ) -> Result<response::Result, Failure> {
     let kind = kind(request.key_type())?;
+    context.uses(kind.to_wire(), Mechanism::Unspecified);
     store(context, partition, AesKey::generate(kind), request.key.unwrap_or_default(), true).await
 }
 

@@ -1,0 +1,61 @@
+//! The store's commits, counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::operation::Outcome;
+use super::series::{Series, Totals};
+use crate::store::{Batch, Store, StoreError};
+
+/// How a store's commits went.
+#[derive(Debug, Default)]
+pub struct Commits {
+    series: Series,
+    /// Whether the last one failed.
+    failing: AtomicBool,
+}
+
+impl Commits {
+    /// What was counted.
+    pub fn totals(&self) -> Totals {
+        self.series.totals()
+    }
+
+    /// Whether the last commit failed: changes are refused until one succeeds.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+}
+
+/// A store whose commits are counted.
+pub struct Metered {
+    store: Arc<dyn Store>,
+    commits: Arc<Commits>,
+}
+
+impl Metered {
+    /// Counts the commits of `store` in `commits`.
+    pub fn new(store: Arc<dyn Store>, commits: Arc<Commits>) -> Self {
+        Self { store, commits }
+    }
+}
+
+impl Store for Metered {
+    fn scan(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<(), StoreError> {
+        self.store.scan(visit)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let result = self.store.commit(batch);
+        let outcome = if result.is_ok() { Outcome::Success } else { Outcome::Failed };
+        self.commits.series.count(outcome, started.elapsed());
+        self.commits.failing.store(result.is_err(), Ordering::Relaxed);
+        result
+    }
+
+    fn location(&self) -> String {
+        self.store.location()
+    }
+}
