@@ -273,7 +273,7 @@ fn sigterm_ends_it_with_success_and_removes_the_socket() {
 fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
     let directory = tempfile::tempdir().unwrap();
     let manager = std::os::unix::net::UnixDatagram::bind(directory.path().join("notify")).unwrap();
-    manager.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut command = Process::command(directory.path());
     command.env("NOTIFY_SOCKET", directory.path().join("notify"));
     let mut process = Process::spawn(command, directory.path());

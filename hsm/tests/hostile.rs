@@ -18,7 +18,7 @@ use strongroom_protocol::v1::*;
 
 fn raw(running: &Running) -> UnixStream {
     let stream = UnixStream::connect(running.socket()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream
 }
 
@@ -234,7 +234,7 @@ fn connections_above_the_limit_are_told_so() {
     let refused = Connection::open(&running.socket(), "test", Default::default());
     assert_eq!(code(refused), ErrorCode::Limit);
     drop(clients);
-    let until = std::time::Instant::now() + Duration::from_secs(5);
+    let until = std::time::Instant::now() + Duration::from_secs(60);
     while Connection::open(&running.socket(), "test", Default::default()).is_err() {
         assert!(std::time::Instant::now() < until);
     }
@@ -312,7 +312,7 @@ fn a_client_that_does_not_read_holds_up_no_log_in() {
     };
     let _stalled = [stalled(&running, &wrong(USER)), stalled(&running, &wrong("nobody").repeat(8))];
     std::thread::sleep(Duration::from_millis(200));
-    // The client waits for 10 s, the daemon for a slow reader for 30 s.
+    // The client waits for 25 s, the daemon for a slow reader for 30 s.
     running.user();
 }
 
@@ -328,6 +328,12 @@ fn resumed(mut stream: UnixStream) -> Option<Response> {
 
 #[test]
 fn what_waited_is_not_done_for_one_who_may_no_longer() {
+    // How long a password takes depends on what else the machine does. What matters happens if it was checked in time.
+    assert!((1..=8).any(|tries| waits_while_rights_are_taken(Duration::from_millis(700 * tries))));
+}
+
+/// Whether the passwords were found right within this time, before those who gave them lost their rights.
+fn waits_while_rights_are_taken(time: Duration) -> bool {
     let running = Running::with_partition();
     let mut officer = running.officer();
     officer.create_user("leaving", Role::CryptoOfficer, PASSWORD).unwrap();
@@ -353,7 +359,7 @@ fn what_waited_is_not_done_for_one_who_may_no_longer() {
     };
     let thief = stalled(&running, &frame_of(2, 1, Op::ChangePassword(change)));
     let old = stalled(&running, &frame_of(2, 1, Op::Login(login(Role::CryptoUser, USER))));
-    std::thread::sleep(Duration::from_millis(700));
+    std::thread::sleep(time);
     officer.call(Op::DeleteUser(DeleteUser { name: "leaving".into() })).unwrap();
     let reset = "chosen by the officer";
     officer
@@ -368,6 +374,7 @@ fn what_waited_is_not_done_for_one_who_may_no_longer() {
     // The log-in was right when it was checked; its ticket is of that time.
     let ticket = match resumed(old).unwrap().result {
         Some(response::Result::Login(reply)) => reply.ticket,
+        Some(response::Result::Error(error)) if error.code() == ErrorCode::PasswordWrong => return false,
         other => panic!("{other:?}"),
     };
     let mut client = running.client();
@@ -375,4 +382,5 @@ fn what_waited_is_not_done_for_one_who_may_no_longer() {
     assert_eq!(code(client.call(Op::Login(redeem))), ErrorCode::TicketInvalid);
     client.login(Role::CryptoUser, USER, reset).unwrap();
     assert_eq!(code(client.login(Role::CryptoOfficer, "back-door", PASSWORD)), ErrorCode::PasswordWrong);
+    true
 }

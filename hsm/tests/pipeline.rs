@@ -160,7 +160,7 @@ fn a_client_that_never_reads_is_made_to_wait() {
     // Nobody else waits.
     let start = Instant::now();
     client.sign(&keys[0].0, Mechanism::Ecdsa, None, &[1; 32]).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(20));
     // What was taken is answered when it is read: all but a request that was cut off in the middle.
     pipelines[0].expect(10, written[0]);
 }

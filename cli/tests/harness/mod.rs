@@ -97,7 +97,7 @@ impl Daemon {
             .spawn()
             .unwrap();
         self.child = Some(child);
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(60);
         while self.run(&["status"]).code != 0 {
             assert!(Instant::now() < until, "strongroomd does not answer:\n{}", self.log());
             thread::sleep(Duration::from_millis(20));
@@ -107,7 +107,7 @@ impl Daemon {
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = kill_process(Pid::from_child(&child), Signal::TERM);
-            let until = Instant::now() + Duration::from_secs(10);
+            let until = Instant::now() + Duration::from_secs(60);
             while child.try_wait().unwrap().is_none() {
                 if Instant::now() > until {
                     child.kill().unwrap();

@@ -144,7 +144,7 @@ impl Process {
     pub fn spawn(mut command: Command, directory: &Path) -> Self {
         let socket = directory.join("socket");
         let mut child = command.spawn().unwrap();
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(60);
         while Connection::open(&socket, "test", Deadlines::default()).is_err() {
             assert!(child.try_wait().unwrap().is_none(), "strongroomd ended");
             assert!(Instant::now() < until, "strongroomd does not answer");
@@ -184,7 +184,9 @@ pub fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> ErrorCode {
 
 impl Client {
     pub fn open(socket: &Path) -> Result<Self, ClientError> {
-        Ok(Self { connection: Connection::open(socket, "test", Deadlines::default())?, partition: TLS })
+        // Shorter than what the daemon grants one who does not read (30 s), longer than a busy machine needs for an RSA key.
+        let deadlines = Deadlines { connect: Duration::from_secs(25), reply: Duration::from_secs(25) };
+        Ok(Self { connection: Connection::open(socket, "test", deadlines)?, partition: TLS })
     }
 
     pub fn call(&mut self, op: Op) -> Result<response::Result, ClientError> {

@@ -32,7 +32,7 @@ fn meanwhile(application: &Application, slot: u32, end: impl FnOnce()) -> Vec<CK
             codes
         };
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(sign)).collect();
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(60);
         while open_bells() == 0 || ready.load(Ordering::Relaxed) < THREADS {
             assert!(Instant::now() < until, "no channel, or no session");
             thread::sleep(Duration::from_millis(5));

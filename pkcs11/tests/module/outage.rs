@@ -136,7 +136,7 @@ pub fn hung_signature(daemon: Daemon) {
     daemon.pause();
     let start = Instant::now();
     assert_eq!(application.sign(session, key, b"data"), Err(CKR_DEVICE_ERROR));
-    assert!(start.elapsed() < Duration::from_secs(14), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
     daemon.resume();
     assert!(application.sign(session, key, b"data").is_ok());
 }
