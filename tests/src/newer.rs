@@ -10,11 +10,13 @@ use std::time::Duration;
 use anyhow::Result;
 use strongroom_demo::command;
 use strongroom_demo::environment::Environment;
+use strongroom_demo::pki::text;
 use strongroom_demo::programs::repository;
 
 use crate::Bench;
 use crate::kryoptic::Kryoptic;
 use crate::place::TOKEN;
+use crate::program;
 
 /// Building an OpenSSL on a slow machine.
 const BUILD: Duration = Duration::from_secs(3600);
@@ -61,10 +63,26 @@ impl OpenSsl {
         Kryoptic::of_module(&folder, TOKEN, module, Some(self.folder.join("lib")))
     }
 
+    /// An environment in which programs are linked with it.
+    pub fn environment(&self, environment: &Environment) -> Environment {
+        environment.clone().with("LD_LIBRARY_PATH", self.folder.join("lib"))
+    }
+
+    /// Builds a program of tests/programs/ with its headers and libraries.
+    ///
+    /// # Errors
+    ///
+    /// With what the compiler said.
+    pub fn build(&self, name: &str) -> Result<PathBuf> {
+        let folder = |name: &str| text(&self.folder.join(name));
+        let options = [format!("-I{}", folder("include")), format!("-L{}", folder("lib"))];
+        program::build_with(name, self.bench.run.path(), &options)
+    }
+
     /// The program with these arguments.
     pub fn command(&self, environment: &Environment, arguments: &[&str]) -> Command {
         let mut command = command::new(self.folder.join("bin/openssl"));
-        environment.clone().with("LD_LIBRARY_PATH", self.folder.join("lib")).apply(&mut command);
+        self.environment(environment).apply(&mut command);
         command.args(arguments).stdin(Stdio::null());
         command
     }

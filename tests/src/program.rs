@@ -17,9 +17,18 @@ use strongroom_demo::programs::{repository, system};
 ///
 /// With what the compiler said.
 pub fn build(name: &str, folder: &Path) -> Result<PathBuf> {
+    build_with(name, folder, &[])
+}
+
+/// As [`build`], with more of the compiler's options: those of another OpenSSL.
+///
+/// # Errors
+///
+/// With what the compiler said.
+pub fn build_with(name: &str, folder: &Path, options: &[String]) -> Result<PathBuf> {
     let program = folder.join(name);
     let mut compiler = command::new(system("cc")?);
-    compiler.args(["-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]).arg(&program);
+    compiler.args(["-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"]).arg(&program).args(options);
     compiler.arg(repository(&format!("tests/programs/{name}.c"))).arg("-lcrypto");
     command::succeed(compiler, Duration::from_secs(60))?;
     Ok(program)
