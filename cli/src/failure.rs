@@ -114,6 +114,8 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::PasswordWrong
         | ErrorCode::UserLocked
         | ErrorCode::TicketInvalid
+        | ErrorCode::KeyNotExtractable
+        | ErrorCode::WrappingKeyNotTrusted
         | ErrorCode::KeyMayNot => Exit::NotPermitted,
         ErrorCode::NoSuchPartition | ErrorCode::NoSuchObject | ErrorCode::NoSuchUser => Exit::NotFound,
         ErrorCode::Exists => Exit::Exists,
@@ -121,6 +123,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         ErrorCode::Unspecified
         | ErrorCode::Internal
         | ErrorCode::CiphertextWrong
+        | ErrorCode::WrappedKeyWrong
         | ErrorCode::Malformed
         | ErrorCode::Unsupported
         | ErrorCode::PasswordTooShort

@@ -87,6 +87,9 @@ table! {
     Decrypt: CryptoUser, "decrypt with a private or secret key";
     Derive: CryptoUser, "agree on a secret with a private key";
     Decapsulate: CryptoUser, "get the shared secret that was made for a private key";
+    WrapKey: CryptoUser, "take an extractable key out, wrapped with another key";
+    UnwrapKey: CryptoUser, "bring a wrapped key in";
+    TrustKey: Officer, "trust a wrapping key, or no longer";
 }
 
 /// Checks the table for one request.

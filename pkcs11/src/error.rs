@@ -52,6 +52,9 @@ pub fn of_code(code: ErrorCode) -> CK_RV {
         ErrorCode::Limit => CKR_TOKEN_RESOURCE_EXCEEDED,
         ErrorCode::Unavailable => AWAY,
         ErrorCode::CiphertextWrong => CKR_ENCRYPTED_DATA_INVALID,
+        ErrorCode::KeyNotExtractable => CKR_KEY_UNEXTRACTABLE,
+        ErrorCode::WrappingKeyNotTrusted => CKR_KEY_NOT_WRAPPABLE,
+        ErrorCode::WrappedKeyWrong => CKR_WRAPPED_KEY_INVALID,
     }
 }
 

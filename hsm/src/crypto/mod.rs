@@ -1,13 +1,14 @@
 //! Keys and what is computed with them.
 //!
 //! [`aws_lc`] is the only module that calls the crypto library's C functions, [`crate::engine`] the way to signatures that
-//! are computed in batches, [`aes`] what is done with secret keys.
+//! are computed in batches, [`aes`] what is done with secret keys, [`wrapping`] how keys go out and come in.
 
 pub mod aes;
 pub mod aws_lc;
 mod kind;
 mod mechanism;
 pub mod signers;
+pub mod wrapping;
 
 pub use kind::KeyKind;
 pub use mechanism::{Hash, Mechanism, REPRESENTATIVE};

@@ -10,6 +10,7 @@ pub mod sign;
 mod status;
 mod templates;
 mod users;
+mod wrap;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -153,6 +154,9 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::ImportKey(m) => secret_keys::import(context, p, std::mem::take(m)).await,
         Op::CreateObject(m) => objects::create(context, p, std::mem::take(m)).await,
         Op::SetAttributes(m) => objects::set_attributes(context, p, std::mem::take(m)).await,
+        Op::WrapKey(m) => wrap::wrap(context, p, std::mem::take(m)).await,
+        Op::UnwrapKey(m) => wrap::unwrap(context, p, std::mem::take(m)).await,
+        Op::TrustKey(m) => wrap::trust(context, p, std::mem::take(m)).await,
         Op::DestroyObject(m) => objects::destroy(context, p, std::mem::take(m)).await,
         Op::Login(m) => users::login(context, p, m).await,
         Op::Logout(_) => Ok(users::logout(context, p)),

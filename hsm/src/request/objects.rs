@@ -131,7 +131,8 @@ pub(super) async fn import(
     store_pair(context, partition, key, private_key.unwrap_or_default(), public, false).await
 }
 
-async fn store_pair(
+/// Keeps a pair that was made or brought in.
+pub(super) async fn store_pair(
     context: &Context,
     partition: &Arc<Partition>,
     key: PrivateKey,
@@ -253,6 +254,7 @@ pub(super) async fn set_attributes(
                 return gone(&asked_for.info);
             };
             let mut info = object.info.clone();
+            templates::restrict(&mut info, request.not_extractable, request.wrap_with_trusted)?;
             info.label = request.label.unwrap_or(info.label);
             info.id = request.id.unwrap_or(info.id);
             for attribute in request.attributes {

@@ -46,7 +46,8 @@ pub(super) async fn decrypt(
     Ok(response::Result::Plaintext(Plaintext { plaintext: std::mem::take(&mut *plaintext) }))
 }
 
-fn padding(mechanism: Mechanism, oaep: Option<&OaepParameters>) -> Result<Padding<'_>, Failure> {
+/// How the request's RSA ciphertext is padded, its parameters checked.
+pub(super) fn padding(mechanism: Mechanism, oaep: Option<&OaepParameters>) -> Result<Padding<'_>, Failure> {
     match (mechanism, oaep) {
         (Mechanism::RsaX509, _) => Ok(Padding::None),
         (Mechanism::RsaPkcs, _) => Ok(Padding::Pkcs1),

@@ -39,7 +39,8 @@ fn kind(key_type: KeyType) -> Result<AesKind, Failure> {
     }
 }
 
-async fn store(
+/// Keeps a secret key that was made or brought in.
+pub(super) async fn store(
     context: &Context,
     partition: &Arc<Partition>,
     key: AesKey,

@@ -167,7 +167,10 @@ pub fn mechanism(mechanism: v1::Mechanism, pss: Option<&PssParameters>) -> Resul
             | v1::Mechanism::RsaX509
             | v1::Mechanism::RsaPkcsOaep
             | v1::Mechanism::Ecdh
-            | v1::Mechanism::MlKem,
+            | v1::Mechanism::MlKem
+            | v1::Mechanism::AesKeyWrap
+            | v1::Mechanism::AesKeyWrapKwp
+            | v1::Mechanism::RsaAesKeyWrap,
             _,
         ) => return refuse!(MechanismDoesNotFit, "the mechanism does not sign"),
         (v1::Mechanism::Unspecified, _) => {

@@ -42,10 +42,11 @@ pub(super) fn key_info(
                 decapsulate: kind.decapsulates(),
                 ..KeyPolicy::default()
             };
-            let asked = template.policy.unwrap_or(usual);
+            let asked = handled(&template, template.policy.unwrap_or(usual));
             check_private(&asked, kind)?;
             KeyPolicy {
                 local: generated,
+                trusted: false,
                 // Imported: it was outside, whatever its history there.
                 always_sensitive: generated,
                 never_extractable: generated && !asked.extractable,
@@ -55,7 +56,7 @@ pub(super) fn key_info(
         Half::Public { generated } => {
             let asked = template.policy.unwrap_or(public_policy(kind));
             check_public(&asked, kind)?;
-            KeyPolicy { local: generated, always_sensitive: false, never_extractable: false, ..asked }
+            KeyPolicy { local: generated, ..without_history(asked) }
         }
     };
     let private = matches!(half, Half::Private { .. });
@@ -86,9 +87,10 @@ pub(super) fn secret_key_info(
 ) -> Result<ObjectInfo, Failure> {
     check_sizes(&template.label, &template.id, &template.attributes)?;
     let both = KeyPolicy { encrypt: true, decrypt: true, ..KeyPolicy::default() };
-    let asked = template.policy.unwrap_or(both);
+    let asked = handled(&template, template.policy.unwrap_or(both));
     let policy = KeyPolicy {
         local: generated,
+        trusted: false,
         // As of private keys.
         always_sensitive: generated,
         never_extractable: generated && !asked.extractable,
@@ -123,7 +125,7 @@ pub(super) fn object_info(
         Some(kind) => {
             let asked = asked.policy.unwrap_or(public_policy(kind));
             check_public(&asked, kind)?;
-            Some(KeyPolicy { local: false, always_sensitive: false, never_extractable: false, ..asked })
+            Some(without_history(asked))
         }
         None => None,
     };
@@ -135,6 +137,50 @@ pub(super) fn object_info(
         created: now(),
         ..asked
     })
+}
+
+/// A policy with what the template says of how the key is handled.
+fn handled(template: &KeyTemplate, asked: KeyPolicy) -> KeyPolicy {
+    KeyPolicy {
+        extractable: asked.extractable || template.extractable,
+        wrap_with_trusted: asked.wrap_with_trusted || template.wrap_with_trusted,
+        ..asked
+    }
+}
+
+/// A public key's policy without what only the daemon sets, or private keys only have.
+fn without_history(asked: KeyPolicy) -> KeyPolicy {
+    KeyPolicy {
+        local: false,
+        always_sensitive: false,
+        never_extractable: false,
+        trusted: false,
+        wrap_with_trusted: false,
+        ..asked
+    }
+}
+
+/// Takes from a key the right to leave the partition, or to leave it under a key that is not trusted.
+///
+/// # Errors
+///
+/// ATTRIBUTE_WRONG if the object is no private or secret key.
+pub(super) fn restrict(
+    info: &mut ObjectInfo,
+    not_extractable: bool,
+    wrap_with_trusted: bool,
+) -> Result<(), Failure> {
+    if !not_extractable && !wrap_with_trusted {
+        return Ok(());
+    }
+    match (crate::object::holds_key(info.class()), &mut info.policy) {
+        (true, Some(policy)) => {
+            policy.extractable &= !not_extractable;
+            policy.wrap_with_trusted |= wrap_with_trusted;
+            Ok(())
+        }
+        _ => refuse!(AttributeWrong, "{} is not a key that could be extracted", crate::object::title(info)),
+    }
 }
 
 /// Checks the parts of an object whose sizes the client chooses.

@@ -11,7 +11,7 @@ use aws_lc_sys as c;
 use super::owned::PkeyContext;
 use super::sign::digest;
 use super::{PrivateKey, check, library_error};
-use crate::crypto::{CryptoError, Hash};
+use crate::crypto::{CryptoError, Hash, KeyKind};
 use crate::memory::SecretBytes;
 
 /// How a plaintext was padded.
@@ -101,35 +101,47 @@ impl PrivateKey {
             check(c::EVP_PKEY_decrypt_init(context.as_ptr()), "beginning to decrypt")?;
             check(c::EVP_PKEY_CTX_set_rsa_padding(context.as_ptr(), number), "choosing a padding")?;
         }
-        let Padding::Oaep { hash, mgf1_hash, label } = padding else { return Ok(context) };
-        let size = self.kind().signature_length();
-        if 2 * hash.length() + 2 > size {
-            return Err(CryptoError::ParameterWrong("the hash is too long for the key".to_owned()));
-        }
-        // SAFETY: as above; the digests are static. The label is copied, and the copy is the context's from the moment
-        // that setting it succeeds.
-        unsafe {
-            check(c::EVP_PKEY_CTX_set_rsa_oaep_md(context.as_ptr(), digest(hash)), "choosing OAEP's hash")?;
-            check(c::EVP_PKEY_CTX_set_rsa_mgf1_md(context.as_ptr(), digest(mgf1_hash)), "choosing the mask")?;
-            if !label.is_empty() {
-                let copy = c::OPENSSL_memdup(label.as_ptr().cast(), label.len());
-                if copy.is_null() {
-                    return Err(library_error("copying a label"));
-                }
-                if c::EVP_PKEY_CTX_set0_rsa_oaep_label(context.as_ptr(), copy.cast(), label.len()) != 1 {
-                    c::OPENSSL_free(copy);
-                    return Err(library_error("setting OAEP's label"));
-                }
-            }
+        if let Padding::Oaep { hash, mgf1_hash, label } = padding {
+            choose_oaep(&context, self.kind(), hash, mgf1_hash, label)?;
         }
         Ok(context)
     }
 }
 
+/// Gives an operation of an RSA key, for which OAEP is chosen, its parameters.
+pub(super) fn choose_oaep(
+    context: &PkeyContext,
+    kind: KeyKind,
+    hash: Hash,
+    mgf1_hash: Hash,
+    label: &[u8],
+) -> Result<(), CryptoError> {
+    let size = kind.signature_length();
+    if 2 * hash.length() + 2 > size {
+        return Err(CryptoError::ParameterWrong("the hash is too long for the key".to_owned()));
+    }
+    // SAFETY: the context is valid, of an RSA key; the digests are static. The label is copied, and the copy is the
+    // context's from the moment that setting it succeeds.
+    unsafe {
+        check(c::EVP_PKEY_CTX_set_rsa_oaep_md(context.as_ptr(), digest(hash)), "choosing OAEP's hash")?;
+        check(c::EVP_PKEY_CTX_set_rsa_mgf1_md(context.as_ptr(), digest(mgf1_hash)), "choosing the mask")?;
+        if !label.is_empty() {
+            let copy = c::OPENSSL_memdup(label.as_ptr().cast(), label.len());
+            if copy.is_null() {
+                return Err(library_error("copying a label"));
+            }
+            if c::EVP_PKEY_CTX_set0_rsa_oaep_label(context.as_ptr(), copy.cast(), label.len()) != 1 {
+                c::OPENSSL_free(copy);
+                return Err(library_error("setting OAEP's label"));
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::KeyKind;
 
     /// RSA's public operation on a block, by the library's other half.
     fn encrypt(key: &PrivateKey, padding: std::ffi::c_int, data: &[u8]) -> Vec<u8> {

@@ -2,12 +2,13 @@
 //!
 //! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
 //! keys are used through the C functions here: keys.rs makes, parses and writes keys; sign.rs, ml_dsa.rs, decrypt.rs,
-//! derive.rs and ml_kem.rs use them; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
+//! derive.rs and ml_kem.rs use them; key_wrap.rs wraps them; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
 
 mod aead;
 mod allocation;
 mod decrypt;
 mod derive;
+mod key_wrap;
 mod keys;
 mod ml_dsa;
 mod ml_kem;
@@ -18,6 +19,7 @@ mod sign;
 pub use aead::AesGcm;
 pub use allocation::prepare;
 pub use decrypt::Padding;
+pub use key_wrap::{unwrap_with_aes, wrap_with_aes};
 pub use keys::{PrivateKey, PublicKey};
 pub use parts::Parts;
 

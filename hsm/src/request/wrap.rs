@@ -1,0 +1,315 @@
+//! WrapKey, UnwrapKey and TrustKey: keys go out and come in under other keys.
+//!
+//! A key leaves only if it was made or brought in as extractable, never in the clear, and, where it says so, only under a
+//! key that a crypto officer trusts. Whoever may take a key out could do so under a key of their own; what prevents that is
+//! `wrap_with_trusted`. So that it cannot be got round, a trusted key does nothing but wrap and unwrap, is not
+//! extractable itself, and what it unwraps leaves under trusted keys only.
+
+use std::sync::Arc;
+
+use strongroom_protocol::v1::{
+    KeyPolicy, KeyTemplate, KeyType, Mechanism, OaepParameters, ObjectClass, TrustKey, UnwrapKey, WrapKey,
+    WrappedKey, response,
+};
+
+use super::{Context, blocking, objects, private_keys, secret_keys};
+use crate::crypto::CryptoError;
+use crate::crypto::aes::{AesKey, AesKind};
+use crate::crypto::aws_lc::{Padding, PrivateKey, PublicKey};
+use crate::crypto::wrapping::{UnwrappingKey, Wrapping, WrappingKey};
+use crate::failure::{Failure, refuse};
+use crate::object::{self, Object, Search};
+use crate::partition::{Contents, Partition};
+
+/// The longest wrapped key, in bytes. Those that the partition keeps have less than three thousand.
+const MAX_WRAPPED: usize = 16 * 1024;
+
+/// The way that a request names, its parameters checked.
+fn wrapping(
+    mechanism: Mechanism,
+    oaep: Option<&OaepParameters>,
+    aes_bits: u32,
+) -> Result<Wrapping<'_>, Failure> {
+    let padding = || -> Result<Padding<'_>, Failure> {
+        private_keys::padding(Mechanism::RsaPkcsOaep, oaep)
+    };
+    Ok(match (mechanism, aes_bits) {
+        (Mechanism::AesKeyWrap, _) => Wrapping::KeyWrap,
+        (Mechanism::AesKeyWrapKwp, _) => Wrapping::KeyWrapPadded,
+        (Mechanism::RsaPkcsOaep, _) => Wrapping::Oaep(padding()?),
+        (Mechanism::RsaAesKeyWrap, 128 | 192 | 256) => Wrapping::RsaAes(padding()?, aes_bits as usize / 8),
+        (Mechanism::RsaAesKeyWrap, _) => {
+            return refuse!(
+                MechanismParameterWrong,
+                "the AES key between the two has 128, 192 or 256 bits, not {aes_bits}"
+            );
+        }
+        (Mechanism::Unspecified, _) => {
+            return refuse!(Unsupported, "this strongroomd does not know the mechanism");
+        }
+        _ => return refuse!(MechanismDoesNotFit, "the mechanism does not wrap keys"),
+    })
+}
+
+fn policy(object: &Object) -> KeyPolicy {
+    object.info.policy.unwrap_or_default()
+}
+
+/// Refuses a key whose policy lacks the permission.
+fn require(object: &Object, permitted: bool, verb: &str) -> Result<(), Failure> {
+    if permitted {
+        return Ok(());
+    }
+    let (title, attribute) = (object.title(), verb.to_uppercase());
+    refuse!(
+        KeyMayNot,
+        "{title} may not {verb} keys: its policy (CKA_{attribute}) forbids it, as it does unless a key is made or imported \
+         for it ('strongroom key generate --usage {verb}')"
+    )
+}
+
+/// The parameters' fault, or the ciphertext's.
+fn blamed(object: &Object, error: CryptoError) -> Failure {
+    match error {
+        CryptoError::CiphertextWrong => wrong(object),
+        other => object.blame(other.into()),
+    }
+}
+
+fn wrong(object: &Object) -> Failure {
+    Failure::new(
+        strongroom_protocol::v1::ErrorCode::WrappedKeyWrong,
+        format!(
+            "the wrapped key was changed, or was not wrapped for {} in this way (mechanism, hash)",
+            object.title()
+        ),
+    )
+}
+
+pub(super) async fn wrap(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: WrapKey,
+) -> Result<response::Result, Failure> {
+    let with = objects::visible(&context.acting, partition, &request.wrapping_key)?;
+    let object = objects::visible(&context.acting, partition, &request.key)?;
+    may_wrap(&with, &object)?;
+    // What is wrong with the parameters is said before keys are opened.
+    wrapping(request.mechanism(), request.oaep.as_ref(), request.aes_bits)?;
+    let place = Arc::clone(partition);
+    let (key, by) = (Arc::clone(&object), Arc::clone(&with));
+    let work = move || {
+        let way = wrapping(request.mechanism(), request.oaep.as_ref(), request.aes_bits)?;
+        let wrapping_key = match by.info.class() {
+            ObjectClass::SecretKey => WrappingKey::Secret(place.secret_key(&by)?),
+            _ => WrappingKey::Public(PublicKey::from_spki(&by.info.public_key)?),
+        };
+        let wrapped = match key.info.class() {
+            ObjectClass::SecretKey => wrapping_key.wrap(way, place.secret_key(&key)?.value()),
+            _ => wrapping_key.wrap(way, &place.private_key(&key)?.to_pkcs8()?),
+        };
+        wrapped.map_err(|error| key.blame(error.into()))
+    };
+    let wrapped = context.service.compute(context.session.uid, work).await?;
+    let (uid, by) = (context.session.uid, context.asker().by);
+    let (object, with) = (object.title(), with.title());
+    tracing::info!(uid, by, partition = partition.label(), object, with, "key taken out, wrapped");
+    Ok(response::Result::WrappedKey(WrappedKey { wrapped }))
+}
+
+/// Whether one key may be wrapped with the other.
+fn may_wrap(with: &Object, object: &Object) -> Result<(), Failure> {
+    if !matches!(with.info.class(), ObjectClass::SecretKey | ObjectClass::PublicKey) {
+        return refuse!(KeyMayNot, "{} does not wrap: secret and public keys do", with.title());
+    }
+    require(with, policy(with).wrap, "wrap")?;
+    let title = object.title();
+    if !object::holds_key(object.info.class()) {
+        return refuse!(KeyMayNot, "{title} is neither a private nor a secret key: there is nothing to wrap");
+    }
+    if !policy(object).extractable {
+        return refuse!(
+            KeyNotExtractable,
+            "{title} is not extractable (CKA_EXTRACTABLE): it was made to stay in the partition, for good"
+        );
+    }
+    if policy(object).wrap_with_trusted && !policy(with).trusted {
+        return refuse!(
+            WrappingKeyNotTrusted,
+            "{title} leaves the partition under a trusted key only (CKA_WRAP_WITH_TRUSTED), and {} is not: a crypto \
+             officer trusts a key with 'strongroom key trust'",
+            with.title()
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn unwrap(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: UnwrapKey,
+) -> Result<response::Result, Failure> {
+    let with = objects::visible(&context.acting, partition, &request.unwrapping_key)?;
+    if !object::holds_key(with.info.class()) {
+        return refuse!(KeyMayNot, "{} does not unwrap: secret and private keys do", with.title());
+    }
+    require(&with, policy(&with).unwrap, "unwrap")?;
+    if request.wrapped.len() > MAX_WRAPPED {
+        return refuse!(Limit, "a wrapped key has at most {MAX_WRAPPED} bytes, not {}", request.wrapped.len());
+    }
+    // The size of the AES key is the sender's choice.
+    wrapping(request.mechanism(), request.oaep.as_ref(), 256)?;
+    let class = request.class();
+    let trusted = policy(&with).trusted;
+    let template = bound(request.key.clone().unwrap_or_default(), trusted);
+    let public = (!request.private_only).then(|| request.public_key.clone().unwrap_or_default());
+    for template in std::iter::once(&template).chain(&public) {
+        super::templates::check_sizes(&template.label, &template.id, &template.attributes)?;
+    }
+    let place = Arc::clone(partition);
+    let by = Arc::clone(&with);
+    let key = move || unwrapped(&place, &by, &request);
+    let key = context.service.compute(context.session.uid, key).await?;
+    let reply = match key {
+        Unwrapped::Private(key) => {
+            objects::store_pair(context, partition, key, template, public, false).await?
+        }
+        Unwrapped::Secret(key) => secret_keys::store(context, partition, key, template, false).await?,
+    };
+    let (uid, by, with) = (context.session.uid, context.asker().by, with.title());
+    tracing::info!(uid, by, partition = partition.label(), with, class = class.as_str_name(), "key unwrapped");
+    Ok(reply)
+}
+
+/// What a trusted key unwraps leaves under trusted keys only.
+fn bound(template: KeyTemplate, trusted: bool) -> KeyTemplate {
+    KeyTemplate { wrap_with_trusted: template.wrap_with_trusted || trusted, ..template }
+}
+
+/// A key that came out of its wrapping, and is sound.
+enum Unwrapped {
+    Private(PrivateKey),
+    Secret(AesKey),
+}
+
+fn unwrapped(partition: &Partition, with: &Object, request: &UnwrapKey) -> Result<Unwrapped, Failure> {
+    let way = wrapping(request.mechanism(), request.oaep.as_ref(), 256)?;
+    let unwrapping_key = match with.info.class() {
+        ObjectClass::SecretKey => UnwrappingKey::Secret(partition.secret_key(with)?),
+        _ => UnwrappingKey::Private(partition.private_key(with)?),
+    };
+    let plain = unwrapping_key.unwrap(way, &request.wrapped).map_err(|error| blamed(with, error))?;
+    let (key, key_type) = match request.class() {
+        ObjectClass::PrivateKey => {
+            let key = PrivateKey::import(&plain)?;
+            let key_type = key.kind().to_wire();
+            (Unwrapped::Private(key), key_type)
+        }
+        ObjectClass::SecretKey => {
+            let kind = AesKind::ALL.into_iter().find(|kind| kind.length() == plain.len());
+            let Some(kind) = kind else {
+                return refuse!(
+                    KeyMalformed,
+                    "what is wrapped has {} bytes, which is no length of an AES key's: is it a private key?",
+                    plain.len()
+                );
+            };
+            (Unwrapped::Secret(AesKey::new(kind, plain)?), kind.to_wire())
+        }
+        _ => return refuse!(AttributeWrong, "private keys and secret keys are unwrapped"),
+    };
+    let mut wanted = request.key_types.iter().filter_map(|wanted| KeyType::try_from(*wanted).ok());
+    if !request.key_types.is_empty() && !wanted.any(|wanted| wanted == key_type) {
+        return refuse!(
+            KeyMalformed,
+            "what is wrapped is a key of type {}, which is not what was asked for",
+            key_type.as_str_name()
+        );
+    }
+    Ok(key)
+}
+
+pub(super) async fn trust(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: TrustKey,
+) -> Result<response::Result, Failure> {
+    let (partition, asker) = (Arc::clone(partition), context.asker());
+    blocking(move || {
+        let changed = partition.change(|change| {
+            asker.still_may(&partition, &change.before().users)?;
+            let halves = to_trust(change.before(), &request)?;
+            let mut changed = Vec::new();
+            for half in halves {
+                let policy = KeyPolicy { trusted: !request.distrust, ..policy(&half) };
+                let mut info = half.info.clone();
+                info.policy = Some(policy);
+                changed.push(change.replace_object(&half, info)?);
+            }
+            Ok(changed)
+        })?;
+        let (uid, by) = (asker.session.uid, &asker.by);
+        let object = changed.first().map(|object| object.title());
+        let what = if request.distrust { "key no longer trusted" } else { "key trusted" };
+        tracing::info!(uid, by, partition = partition.label(), object, "{what}");
+        Ok(objects::listed(&changed))
+    })
+    .await
+}
+
+/// The objects that are trusted together: the wrapping key, and the private half of a public one.
+fn to_trust(contents: &Contents, request: &TrustKey) -> Result<Vec<Arc<Object>>, Failure> {
+    let named: Vec<_> = match request.object.is_empty() {
+        false => contents.objects.get(&request.object).into_iter().collect(),
+        true => contents
+            .objects
+            .find(Search { label: Some(&request.label), ..Search::default() })
+            .filter(|object| policy(object).wrap)
+            .collect(),
+    };
+    let key = match named.as_slice() {
+        [key] if policy(key).wrap => Arc::clone(key),
+        [key] => {
+            return refuse!(KeyMayNot, "{} wraps no keys (CKA_WRAP): there is nothing to trust", key.title());
+        }
+        [] if request.object.is_empty() => {
+            return refuse!(
+                NoSuchObject,
+                "no key with the label \"{}\" wraps keys; one that does is made with '--usage wrap,unwrap'",
+                request.label
+            );
+        }
+        [] => return refuse!(NoSuchObject, "there is no such key"),
+        several => {
+            return refuse!(
+                AttributeWrong,
+                "{} keys with the label \"{}\" wrap keys: name one by its identity",
+                several.len(),
+                request.label
+            );
+        }
+    };
+    let mut halves = vec![Arc::clone(&key)];
+    if key.info.class() == ObjectClass::PublicKey {
+        let others = contents.objects.find(Search::default());
+        let same = others.filter(|other| other.info.public_key == key.info.public_key && other.id != key.id);
+        halves.extend(same.map(Arc::clone));
+    }
+    if !request.distrust {
+        for half in &halves {
+            let policy = policy(half);
+            let title = half.title();
+            if object::holds_key(half.info.class()) && policy.extractable {
+                return refuse!(KeyMayNot, "{title} is extractable: what it wraps would be as safe as it is");
+            }
+            if policy.sign || policy.decrypt || policy.encrypt || policy.derive {
+                return refuse!(
+                    KeyMayNot,
+                    "{title} may do more than wrap and unwrap: a trusted key does nothing else, so that nobody opens \
+                     with it what it has wrapped"
+                );
+            }
+        }
+    }
+    Ok(halves)
+}
