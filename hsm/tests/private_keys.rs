@@ -88,6 +88,8 @@ const MAY_DECRYPT: Option<KeyPolicy> = Some(KeyPolicy {
     never_extractable: false,
     encapsulate: false,
     decapsulate: false,
+    trusted: false,
+    wrap_with_trusted: false,
 });
 
 #[test]

@@ -13,7 +13,7 @@ use strongroom_ffi::fence;
 
 use crate::api::{
     decrypt, derive, digest, encapsulation, encrypt, find, general, keys, object, pin, random, session, sign,
-    slot, verify,
+    slot, verify, wrap,
 };
 use crate::error::Outcome;
 use crate::lists;
@@ -173,6 +173,13 @@ functions! {
         public_key: *mut Object, private_key: *mut Object
     ) => keys::generate_key_pair;
 
+    C_WrapKey(
+        session: Session, mechanism: Mechanism, wrapping_key: Object, key: Object, wrapped: Bytes, length: Length
+    ) => wrap::wrap_key;
+    C_UnwrapKey(
+        session: Session, mechanism: Mechanism, unwrapping_key: Object, wrapped: Bytes, length: CK_ULONG,
+        template: *mut CK_ATTRIBUTE, count: CK_ULONG, key: *mut Object
+    ) => wrap::unwrap_key;
     C_DeriveKey(
         session: Session, mechanism: Mechanism, base: Object, template: *mut CK_ATTRIBUTE, count: CK_ULONG, key: *mut Object
     ) => derive::derive_key;
@@ -203,8 +210,6 @@ unsupported! {
     C_DecryptDigestUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
     C_SignEncryptUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
     C_DecryptVerifyUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_WrapKey(Session, Mechanism, Object, Object, Bytes, Length);
-    C_UnwrapKey(Session, Mechanism, Object, Bytes, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
     C_MessageEncryptInit(Session, Mechanism, Object);
     C_EncryptMessage(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG, Bytes, Length);
     C_EncryptMessageBegin(Session, Pointer, CK_ULONG, Bytes, CK_ULONG);

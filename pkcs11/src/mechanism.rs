@@ -26,6 +26,8 @@ pub enum Purpose {
     Derive,
     /// Encapsulates and decapsulates secrets with keys of a family.
     Encapsulate(Family),
+    /// Wraps and unwraps keys with keys of a family, and does nothing else. So does OAEP, which also decrypts.
+    Wrap(Family, Mechanism),
     /// Hashes, in the application's process.
     Digest(Hash),
 }
@@ -48,8 +50,10 @@ macro_rules! table {
 
 use Family::{Aes, Ec, Edwards, MlDsa, MlKem, Montgomery, Rsa};
 use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Unspecified};
-use Mechanism::{AesGcm, Ecdsa, Eddsa, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509};
-use Purpose::{Cipher, Decrypt, Derive, Digest, Encapsulate, Generate, Sign};
+use Mechanism::{
+    AesGcm, AesKeyWrap, AesKeyWrapKwp, Ecdsa, Eddsa, RsaAesKeyWrap, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509,
+};
+use Purpose::{Cipher, Decrypt, Derive, Digest, Encapsulate, Generate, Sign, Wrap};
 
 table! {
     CKM_RSA_PKCS_KEY_PAIR_GEN => Generate(Rsa),
@@ -86,6 +90,11 @@ table! {
     CKM_ML_KEM => Encapsulate(MlKem),
     CKM_AES_KEY_GEN => Generate(Aes),
     CKM_AES_GCM => Cipher(Aes, AesGcm),
+    CKM_AES_KEY_WRAP => Wrap(Aes, AesKeyWrap),
+    CKM_AES_KEY_WRAP_KWP => Wrap(Aes, AesKeyWrapKwp),
+    // PKCS#11 2.40's name, which SoftHSM and others have for the same.
+    CKM_AES_KEY_WRAP_PAD => Wrap(Aes, AesKeyWrapKwp),
+    CKM_RSA_AES_KEY_WRAP => Wrap(Rsa, RsaAesKeyWrap),
     CKM_SHA_1 => Digest(Sha1),
     CKM_SHA224 => Digest(Sha224),
     CKM_SHA256 => Digest(Sha256),
@@ -120,7 +129,8 @@ impl Entry {
             Generate(family) if family.is_pair() => (sizes(family), CKF_HW | CKF_GENERATE_KEY_PAIR),
             Generate(family) => (sizes(family), CKF_HW | CKF_GENERATE),
             Cipher(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
-            Decrypt(family, _) => (sizes(family), CKF_HW | CKF_DECRYPT),
+            Decrypt(family, _) => (sizes(family), CKF_HW | CKF_DECRYPT | CKF_WRAP | CKF_UNWRAP),
+            Wrap(family, _) => (sizes(family), CKF_HW | CKF_WRAP | CKF_UNWRAP),
             Sign(Rsa, RsaPkcs | RsaX509, Unspecified) => {
                 (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_VERIFY | CKF_DECRYPT)
             }
@@ -241,6 +251,17 @@ pub unsafe fn oaep_parameters(mechanism: &CK_MECHANISM, wire: Mechanism) -> Outc
     let parameter = mechanism.pParameter.cast_const().cast::<CK_RSA_PKCS_OAEP_PARAMS>();
     // SAFETY: of this type by its length; by the contract.
     let given = unsafe { pointer::reference(parameter) }.ok_or(invalid)?;
+    // SAFETY: by the contract.
+    unsafe { oaep(given) }.map(Some)
+}
+
+/// Copies OAEP's parameters.
+///
+/// # Safety
+///
+/// The label that they point to has the length that stands beside it.
+unsafe fn oaep(given: &CK_RSA_PKCS_OAEP_PARAMS) -> Outcome<OaepParameters> {
+    let invalid = CKR_MECHANISM_PARAM_INVALID;
     let hash = hash_of(given.hashAlg).ok_or(invalid)?;
     let mask = hash_of_mask(given.mgf).ok_or(invalid)?;
     let length = usize::try_from(given.ulSourceDataLen).map_err(|_| invalid)?;
@@ -252,7 +273,76 @@ pub unsafe fn oaep_parameters(mechanism: &CK_MECHANISM, wire: Mechanism) -> Outc
     // SAFETY: by the contract.
     let label = unsafe { pointer::slice(given.pSourceData.cast_const().cast::<u8>(), length) };
     let label = label.ok_or(invalid)?.to_vec();
-    Ok(Some(OaepParameters { hash: hash.into(), mgf1_hash: mask.into(), label }))
+    Ok(OaepParameters { hash: hash.into(), mgf1_hash: mask.into(), label })
+}
+
+/// What a request to wrap or unwrap says of its mechanism.
+#[derive(Debug)]
+pub struct Wrapping {
+    /// Of the mechanisms of RSA.
+    pub oaep: Option<OaepParameters>,
+    /// The size of the AES key between, of `CKM_RSA_AES_KEY_WRAP`.
+    pub aes_bits: u32,
+}
+
+/// Reads and copies the parameter of a mechanism that wraps keys. AES key wrap has an initial value as its parameter, for
+/// which the partition takes the standards' only, given or not.
+///
+/// # Errors
+///
+/// `CKR_MECHANISM_PARAM_INVALID` if it is missing, not wanted, or the partition cannot do it.
+///
+/// # Safety
+///
+/// `mechanism`'s parameter, if not null, has the length that stands beside it; so have the things that it points to.
+pub unsafe fn wrapping_parameters(mechanism: &CK_MECHANISM, wire: Mechanism) -> Outcome<Wrapping> {
+    let invalid = CKR_MECHANISM_PARAM_INVALID;
+    let length = usize::try_from(mechanism.ulParameterLen).map_err(|_| invalid)?;
+    // RFC 3394, 2.2.3.1, and RFC 5649, 3.
+    let initial: &[u8] = match wire {
+        AesKeyWrap => &[0xa6; 8],
+        AesKeyWrapKwp => &[0xa6, 0x59, 0x59, 0xa6],
+        // SAFETY: by the contract.
+        RsaAesKeyWrap => return unsafe { rsa_aes_parameters(mechanism, length) },
+        _ => {
+            // SAFETY: by the contract.
+            let oaep = unsafe { oaep_parameters(mechanism, wire) }?;
+            return Ok(Wrapping { oaep, aes_bits: 0 });
+        }
+    };
+    if length > initial.len() {
+        return Err(invalid);
+    }
+    // SAFETY: by the contract.
+    let given = unsafe { pointer::slice(mechanism.pParameter.cast_const().cast::<u8>(), length) };
+    match given {
+        Some(given) if given.is_empty() || given == initial => Ok(Wrapping { oaep: None, aes_bits: 0 }),
+        _ => Err(invalid),
+    }
+}
+
+/// Reads and copies `CK_RSA_AES_KEY_WRAP_PARAMS` of this length.
+///
+/// # Safety
+///
+/// As [`wrapping_parameters`].
+unsafe fn rsa_aes_parameters(mechanism: &CK_MECHANISM, length: usize) -> Outcome<Wrapping> {
+    let invalid = CKR_MECHANISM_PARAM_INVALID;
+    if length != size_of::<CK_RSA_AES_KEY_WRAP_PARAMS>() {
+        return Err(invalid);
+    }
+    let parameter = mechanism.pParameter.cast_const().cast::<CK_RSA_AES_KEY_WRAP_PARAMS>();
+    // SAFETY: of this type by its length; by the contract.
+    let given = unsafe { pointer::reference(parameter) }.ok_or(invalid)?;
+    if !matches!(given.ulAESKeyBits, 128 | 192 | 256) {
+        return Err(invalid);
+    }
+    // SAFETY: by the contract, if it is not null.
+    let parameters = unsafe { pointer::reference(given.pOAEPParams.cast_const()) }.ok_or(invalid)?;
+    // SAFETY: by the contract.
+    let oaep = unsafe { oaep(parameters) }?;
+    // Checked above: at most 256.
+    Ok(Wrapping { oaep: Some(oaep), aes_bits: given.ulAESKeyBits as u32 })
 }
 
 /// The most bytes that come out when an RSA key whose modulus has `modulus` bytes decrypts.

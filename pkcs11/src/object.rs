@@ -176,7 +176,8 @@ impl Object {
             CKA_DECRYPT => boolean(policy.decrypt),
             CKA_UNWRAP => boolean(policy.unwrap),
             CKA_DECAPSULATE => boolean(policy.decapsulate),
-            CKA_SIGN_RECOVER | CKA_ALWAYS_AUTHENTICATE | CKA_WRAP_WITH_TRUSTED => boolean(false),
+            CKA_WRAP_WITH_TRUSTED => boolean(policy.wrap_with_trusted),
+            CKA_SIGN_RECOVER | CKA_ALWAYS_AUTHENTICATE => boolean(false),
             _ if import::is_secret(attribute) => Value::Sensitive,
             _ => self.key(attribute),
         }
@@ -189,7 +190,8 @@ impl Object {
             CKA_ENCRYPT => boolean(policy.encrypt),
             CKA_WRAP => boolean(policy.wrap),
             CKA_ENCAPSULATE => boolean(policy.encapsulate),
-            CKA_VERIFY_RECOVER | CKA_TRUSTED => boolean(false),
+            CKA_TRUSTED => boolean(policy.trusted),
+            CKA_VERIFY_RECOVER => boolean(false),
             CKA_VALUE => match &self.public {
                 Some(PublicKey::Lattice(value)) => bytes(value),
                 _ => Value::Absent,
@@ -213,7 +215,8 @@ impl Object {
             CKA_VERIFY => boolean(policy.verify),
             CKA_WRAP => boolean(policy.wrap),
             CKA_UNWRAP => boolean(policy.unwrap),
-            CKA_WRAP_WITH_TRUSTED | CKA_TRUSTED => boolean(false),
+            CKA_WRAP_WITH_TRUSTED => boolean(policy.wrap_with_trusted),
+            CKA_TRUSTED => boolean(policy.trusted),
             CKA_VALUE_LEN => match self.key {
                 Some(facts) => number((facts.bits / 8) as CK_ULONG),
                 None => Value::Absent,

@@ -165,7 +165,7 @@ pub fn check(class: ObjectClass, template: &Template<'_>) -> Outcome {
 pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTemplate> {
     template.only(CKA_PRIVATE, &[CK_TRUE])?;
     template.only(CKA_SENSITIVE, &[CK_TRUE])?;
-    for refused in [CKA_SIGN_RECOVER, CKA_ALWAYS_AUTHENTICATE, CKA_WRAP_WITH_TRUSTED] {
+    for refused in [CKA_SIGN_RECOVER, CKA_ALWAYS_AUTHENTICATE] {
         template.only(refused, &[CK_FALSE])?;
     }
     // A key that can nothing else derives unasked.
@@ -179,6 +179,7 @@ pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTempla
         derive: derive && family.derives(),
         decapsulate: decapsulate && family.decapsulates(),
         extractable: template.boolean(CKA_EXTRACTABLE)?.unwrap_or(false),
+        wrap_with_trusted: template.boolean(CKA_WRAP_WITH_TRUSTED)?.unwrap_or(false),
         ..KeyPolicy::default()
     };
     key(ObjectClass::PrivateKey, template, policy)
@@ -192,9 +193,8 @@ pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTempla
 pub fn secret_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
     template.only(CKA_PRIVATE, &[CK_TRUE])?;
     template.only(CKA_SENSITIVE, &[CK_TRUE])?;
-    for refused in [CKA_TRUSTED, CKA_WRAP_WITH_TRUSTED] {
-        template.only(refused, &[CK_FALSE])?;
-    }
+    // A crypto officer says so, afterwards.
+    template.only(CKA_TRUSTED, &[CK_FALSE])?;
     key(ObjectClass::SecretKey, template, secret_policy(template, true)?)
 }
 
@@ -210,6 +210,7 @@ fn secret_policy(template: &Template<'_>, usual: bool) -> Outcome<KeyPolicy> {
         unwrap: may(CKA_UNWRAP, false)?,
         derive: may(CKA_DERIVE, false)?,
         extractable: may(CKA_EXTRACTABLE, false)?,
+        wrap_with_trusted: may(CKA_WRAP_WITH_TRUSTED, false)?,
         ..KeyPolicy::default()
     })
 }
@@ -287,6 +288,7 @@ fn key(class: ObjectClass, template: &Template<'_>, policy: KeyPolicy) -> Outcom
         not_destroyable: template.boolean(CKA_DESTROYABLE)? == Some(false),
         private: template.boolean(CKA_PRIVATE)?.unwrap_or(class != ObjectClass::PublicKey),
         attributes: kept(class, template),
+        ..KeyTemplate::default()
     })
 }
 

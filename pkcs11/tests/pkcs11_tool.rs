@@ -343,6 +343,49 @@ fn secret_keys_are_made_written_and_deleted() {
     assert!(left.matches("Secret Key Object").count() == 1 && left.contains("02"), "{left}");
 }
 
+/// With openssl on the other side. pkcs11-tool 0.23 wraps secret keys only.
+#[test]
+fn keys_are_wrapped_and_unwrapped() {
+    let token = Token::admitted();
+    let mechanisms = token.tool(&["-M"]);
+    for expected in ["AES-KEY-WRAP, keySize={16,32}, hw, wrap, unwrap", "mechtype-0x1054, keySize={2048,4096}, hw, wrap, unwrap"] {
+        assert!(mechanisms.contains(expected), "{mechanisms}");
+    }
+    let [value, key, wrapped, opened] = ["value", "key", "wrapped", "opened"].map(|name| token.file(name));
+    std::fs::write(&value, [0x42; 32]).unwrap();
+    let hidden = ["--sensitive", "--private"];
+    let kek = ["--write-object", &value, "--type", "secrkey", "--key-type", "AES:32", "--usage-wrap"];
+    token.tool(&[&kek[..], &["--id", "01", "--label", "kek"], &hidden].concat());
+    let secret = ["--keygen", "--key-type", "AES:16", "--id", "02", "--extractable"];
+    token.tool(&[&secret[..], &hidden].concat());
+
+    // Out, to openssl.
+    let wrap = ["--wrap", "--id", "01", "-o", &wrapped];
+    let hex = "42".repeat(32);
+    token.tool(&[&wrap[..], &["--application-id", "02", "-m", "AES-KEY-WRAP"]].concat());
+    let decrypt = ["enc", "-d", "-id-aes256-wrap", "-K", &hex, "-iv", "A6A6A6A6A6A6A6A6"];
+    openssl(&[&decrypt[..], &["-in", &wrapped, "-out", &opened]].concat());
+    assert_eq!(std::fs::read(&opened).unwrap().len(), 16);
+
+    // In, from openssl: the same key, which then leaves in the same wrapping.
+    let before = std::fs::read(&wrapped).unwrap();
+    let unwrap = ["--unwrap", "-m", "AES-KEY-WRAP", "--id", "01", "-i", &wrapped, "--key-type", "AES:"];
+    let again = ["--application-id", "03", "--application-label", "again", "--extractable"];
+    token.tool(&[&unwrap[..], &again, &hidden].concat());
+    token.tool(&[&wrap[..], &["--application-id", "03", "-m", "AES-KEY-WRAP"]].concat());
+    assert_eq!(std::fs::read(&wrapped).unwrap(), before);
+    let listed = token.tool(&["-O", "--type", "secrkey"]);
+    assert!(listed.contains("again"), "{listed}");
+
+    // What stays, stays.
+    token.tool(&[&["--keygen", "--key-type", "AES:16", "--id", "04"], &hidden[..]].concat());
+    let stays = [&wrap[..], &["--application-id", "04", "-m", "AES-KEY-WRAP"]].concat();
+    token.refused(&stays, "CKR_KEY_UNEXTRACTABLE");
+    std::fs::write(&key, [7; 40]).unwrap();
+    let wrong = ["--unwrap", "-m", "AES-KEY-WRAP", "--id", "01", "-i", &key, "--key-type", "AES:"];
+    token.refused(&[&wrong[..], &hidden].concat(), "CKR_WRAPPED_KEY_INVALID");
+}
+
 #[test]
 fn pins() {
     let token = Token::new();

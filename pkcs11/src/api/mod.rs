@@ -29,6 +29,7 @@ pub mod sign;
 pub mod signature;
 pub mod slot;
 pub mod verify;
+pub mod wrap;
 
 use cryptoki_sys::*;
 use strongroom_ffi::output::{self, Length, Output};

@@ -5,7 +5,7 @@ use strongroom_ffi::output::Length;
 use strongroom_ffi::pointer;
 use strongroom_protocol::v1::{
     Attribute, CreateObject, DestroyObject, ImportKey, ImportKeyPair, ObjectClass, ObjectInfo, SetAttributes,
-    request::Op, response,
+    TrustKey, request::Op, response,
 };
 
 use super::place;
@@ -246,7 +246,8 @@ unsafe fn answer(attribute: &mut CK_ATTRIBUTE, value: Value<'_>) -> Outcome {
     }
 }
 
-/// `C_SetAttributeValue`: the label, the id, and what is only kept for clients.
+/// `C_SetAttributeValue`: the label, the id, what is only kept for clients; that a key is to stay in the token, or to leave
+/// it under trusted keys only; and, for the crypto officer, that a wrapping key is trusted.
 pub unsafe fn set_attribute_value(
     process: &'static Process,
     session: CK_SESSION_HANDLE,
@@ -265,6 +266,8 @@ pub unsafe fn set_attribute_value(
     if object.info.not_modifiable {
         return Err(CKR_ACTION_PROHIBITED);
     }
+    let holds_key = matches!(object.info.class(), ObjectClass::PrivateKey | ObjectClass::SecretKey);
+    let mut trust = None;
     let mut change = SetAttributes { object: object.id.to_vec(), ..SetAttributes::default() };
     for (attribute, value) in template.iter() {
         match attribute {
@@ -273,6 +276,14 @@ pub unsafe fn set_attribute_value(
             _ if object::is_kept(object.info.class(), attribute) => {
                 change.attributes.push(Attribute { r#type: attribute, value: value.to_vec() });
             }
+            CKA_EXTRACTABLE if value == [CK_FALSE] && holds_key => change.not_extractable = true,
+            CKA_WRAP_WITH_TRUSTED if value == [CK_TRUE] && holds_key => change.wrap_with_trusted = true,
+            CKA_TRUSTED if matches!(value, [_]) && object.policy().wrap => {
+                let distrust = template.boolean(CKA_TRUSTED)? == Some(false);
+                if object.policy().trusted == distrust {
+                    trust = Some(TrustKey { object: object.id.to_vec(), label: String::new(), distrust });
+                }
+            }
             // To set what is there already changes nothing.
             _ => match object.attribute(attribute) {
                 Value::Bytes(current) if current == value => {}
@@ -280,6 +291,15 @@ pub unsafe fn set_attribute_value(
                 _ => return Err(CKR_ATTRIBUTE_READ_ONLY),
             },
         }
+    }
+    if let Some(trust) = trust {
+        // Others' attributes are not the officer's.
+        if template.iter().count() > 1 {
+            return Err(CKR_TEMPLATE_INCONSISTENT);
+        }
+        let reply = process.call(Access::of(&session.token), Repeat::Safe, || Op::TrustKey(trust.clone()))?;
+        remember_all(process, &session, reply)?;
+        return Ok(());
     }
     let set = || Op::SetAttributes(change.clone());
     // Set twice is as set once.

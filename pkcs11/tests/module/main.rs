@@ -21,6 +21,7 @@ mod outage;
 mod private_keys;
 mod sessions;
 mod signatures;
+mod wrapping;
 
 use cryptoki_sys::*;
 use support::application::Application;
@@ -36,6 +37,7 @@ fn scenario() {
         "sessions" => sessions::sessions(&daemon),
         "objects" => objects::objects(&daemon),
         "templates" => objects::templates(&daemon),
+        "wrapping" => wrapping::wrapping(&daemon),
         "signatures" => signatures::signatures(&daemon),
         "vectors" => encryption::vectors(&daemon),
         "encryption" => encryption::encryption(&daemon),
@@ -81,6 +83,7 @@ scenarios! {
     objects_are_found_and_read_attribute_by_attribute: "objects";
     wrong_templates_are_refused: "templates";
     signatures_are_made_in_parts_and_verified: "signatures";
+    keys_leave_and_enter_wrapped: "wrapping";
     nist_vectors_come_out: "vectors";
     messages_are_encrypted_and_decrypted: "encryption";
     rsa_keys_decrypt_if_they_may: "decryption";

@@ -1,0 +1,208 @@
+//! Wrapping and unwrapping keys (PKCS#11 3.0, 5.18.6 and 5.18.7).
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{
+    KeyTemplate, KeyType, Mechanism, OaepParameters, ObjectClass, UnwrapKey, WrapKey, request::Op, response,
+};
+
+use super::{argument, input, object, place, write};
+use crate::call::{Access, Repeat};
+use crate::error::Outcome;
+use crate::key::{self, Family, KEYS};
+use crate::mechanism::{self, Purpose, Wrapping};
+use crate::object::class_from;
+use crate::session::Session;
+use crate::state::Process;
+use crate::template::{self, Template};
+
+/// The longest wrapped key that the partition takes, in bytes.
+const MAX_WRAPPED: usize = 16 * 1024;
+
+/// What a mechanism wraps with, and how.
+fn way(mechanism: CK_MECHANISM_TYPE) -> Outcome<(Family, Mechanism)> {
+    match mechanism::find(mechanism)?.purpose {
+        Purpose::Wrap(family, wire) => Ok((family, wire)),
+        Purpose::Decrypt(family, wire @ Mechanism::RsaPkcsOaep) => Ok((family, wire)),
+        _ => Err(CKR_MECHANISM_INVALID),
+    }
+}
+
+/// `C_WrapKey`. Whether the key may leave, and under this one, the partition decides.
+pub unsafe fn wrap_key(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    wrapping_key: CK_OBJECT_HANDLE,
+    key: CK_OBJECT_HANDLE,
+    wrapped: *mut CK_BYTE,
+    length: *mut CK_ULONG,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let (mechanism, _) = unsafe { (argument(mechanism)?, place(length)?) };
+    let session = process.sessions.get(session)?;
+    let (family, wire) = way(mechanism.mechanism)?;
+    // SAFETY: by the module's contract.
+    let Wrapping { oaep, aes_bits } = unsafe { mechanism::wrapping_parameters(mechanism, wire) }?;
+    let class = if family == Family::Aes { ObjectClass::SecretKey } else { ObjectClass::PublicKey };
+    let with = wrapping(process, &session, wrapping_key, family, class, &WRAPPING)?;
+    let key = process.key(&session.token, key).map_err(super::signature::as_key)?;
+    if !matches!(key.class, ObjectClass::PrivateKey | ObjectClass::SecretKey) {
+        return Err(CKR_KEY_NOT_WRAPPABLE);
+    }
+    if key.facts.is_none() {
+        // A derived secret, which this process has and the partition has not; the application can read it.
+        return Err(CKR_KEY_NOT_WRAPPABLE);
+    }
+    let wrap = || {
+        Op::WrapKey(WrapKey {
+            wrapping_key: with.to_vec(),
+            key: key.id.to_vec(),
+            mechanism: wire.into(),
+            oaep: oaep.clone(),
+            aes_bits,
+        })
+    };
+    let reply = process.call(Access::of(&session.token), Repeat::Safe, wrap).map_err(|code| match code {
+        CKR_OBJECT_HANDLE_INVALID => CKR_KEY_HANDLE_INVALID,
+        // The key is too long, or not of a length that this way takes.
+        CKR_DATA_LEN_RANGE => CKR_KEY_SIZE_RANGE,
+        code => code,
+    })?;
+    let response::Result::WrappedKey(reply) = reply else { return Err(CKR_DEVICE_ERROR) };
+    // SAFETY: by the module's contract.
+    unsafe { write(&reply.wrapped, wrapped, length) }.map(|_| ())
+}
+
+/// `C_UnwrapKey`: a private or a secret key in the token.
+#[allow(clippy::too_many_arguments, reason = "the C function's")]
+pub unsafe fn unwrap_key(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    unwrapping_key: CK_OBJECT_HANDLE,
+    wrapped: *mut CK_BYTE,
+    length: CK_ULONG,
+    template: *mut CK_ATTRIBUTE,
+    count: CK_ULONG,
+    handle: *mut CK_OBJECT_HANDLE,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    let (mechanism, wrapped, template, handle) = unsafe {
+        (argument(mechanism)?, input(wrapped, length)?, Template::read(template, count)?, place(handle)?)
+    };
+    let session = process.sessions.get(session)?;
+    let (family, wire) = way(mechanism.mechanism)?;
+    // SAFETY: by the module's contract.
+    let Wrapping { oaep, .. } = unsafe { mechanism::wrapping_parameters(mechanism, wire) }?;
+    let class = if family == Family::Aes { ObjectClass::SecretKey } else { ObjectClass::PrivateKey };
+    let with = wrapping(process, &session, unwrapping_key, family, class, &UNWRAPPING)?;
+    if wrapped.is_empty() || wrapped.len() > MAX_WRAPPED {
+        return Err(CKR_WRAPPED_KEY_LEN_RANGE);
+    }
+    let Wanted { class, key_types, key } = wanted(&template)?;
+    session.writable()?;
+    let unwrap = || request(&with, wire, oaep.as_ref(), wrapped, class, &key_types, &key);
+    let reply = process.call(Access::of(&session.token), Repeat::Never, unwrap).map_err(|code| match code {
+        CKR_OBJECT_HANDLE_INVALID => CKR_UNWRAPPING_KEY_HANDLE_INVALID,
+        // What came out is no key, or not of the type that was asked for.
+        CKR_ATTRIBUTE_VALUE_INVALID => CKR_WRAPPED_KEY_INVALID,
+        code => code,
+    })?;
+    *handle = object::first_handle(process, &session, reply)?;
+    Ok(())
+}
+
+fn request(
+    with: &[u8; 16],
+    wire: Mechanism,
+    oaep: Option<&OaepParameters>,
+    wrapped: &[u8],
+    class: ObjectClass,
+    key_types: &[KeyType],
+    key: &KeyTemplate,
+) -> Op {
+    Op::UnwrapKey(UnwrapKey {
+        unwrapping_key: with.to_vec(),
+        mechanism: wire.into(),
+        oaep: oaep.cloned(),
+        wrapped: wrapped.to_vec(),
+        class: class.into(),
+        key_types: key_types.iter().map(|key_type| (*key_type).into()).collect(),
+        key: Some(key.clone()),
+        public_key: None,
+        private_only: true,
+    })
+}
+
+/// The codes for a wrapping and for an unwrapping key.
+struct Codes {
+    handle: CK_RV,
+    kind: CK_RV,
+}
+
+const WRAPPING: Codes =
+    Codes { handle: CKR_WRAPPING_KEY_HANDLE_INVALID, kind: CKR_WRAPPING_KEY_TYPE_INCONSISTENT };
+const UNWRAPPING: Codes =
+    Codes { handle: CKR_UNWRAPPING_KEY_HANDLE_INVALID, kind: CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT };
+
+/// The identity of a key that wraps or unwraps in this way.
+fn wrapping(
+    process: &'static Process,
+    session: &Session,
+    handle: CK_OBJECT_HANDLE,
+    family: Family,
+    class: ObjectClass,
+    codes: &Codes,
+) -> Outcome<[u8; 16]> {
+    let key = process.key(&session.token, handle).map_err(|code| match code {
+        CKR_OBJECT_HANDLE_INVALID => codes.handle,
+        code => code,
+    })?;
+    let facts = key.facts.ok_or(codes.handle)?;
+    if facts.family != family || key.class != class {
+        return Err(codes.kind);
+    }
+    Ok(key.id)
+}
+
+/// What an application wants to have unwrapped.
+struct Wanted {
+    class: ObjectClass,
+    /// The types that fit its template.
+    key_types: Vec<KeyType>,
+    key: KeyTemplate,
+}
+
+fn wanted(template: &Template<'_>) -> Outcome<Wanted> {
+    let class = template.number(CKA_CLASS)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
+    let class = class_from(class)?;
+    if !matches!(class, ObjectClass::PrivateKey | ObjectClass::SecretKey) {
+        return Err(CKR_TEMPLATE_INCONSISTENT);
+    }
+    template::check(class, template)?;
+    // They come with the key.
+    for refused in [CKA_VALUE, CKA_PRIVATE_EXPONENT, CKA_SEED] {
+        if template.bytes(refused).is_some() {
+            return Err(CKR_TEMPLATE_INCONSISTENT);
+        }
+    }
+    let family = template.number(CKA_KEY_TYPE)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
+    let family = Family::of_key_type(family).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
+    if family.is_pair() != (class == ObjectClass::PrivateKey) {
+        return Err(CKR_TEMPLATE_INCONSISTENT);
+    }
+    let (key, length) = match class {
+        ObjectClass::PrivateKey => (template::private_key(family, template)?, None),
+        _ => (template::secret_key(template)?, template.number(CKA_VALUE_LEN)?),
+    };
+    let length = match length {
+        Some(length) => {
+            let length = usize::try_from(length).ok().and_then(key::aes);
+            Some(length.ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?.key_type)
+        }
+        None => None,
+    };
+    let fits = |facts: &&key::KeyFacts| facts.family == family && length.is_none_or(|only| only == facts.key_type);
+    let key_types = KEYS.iter().filter(fits).map(|facts| facts.key_type).collect();
+    Ok(Wanted { class, key_types, key })
+}
