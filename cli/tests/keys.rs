@@ -400,7 +400,7 @@ fn keys_that_other_programs_made() {
             object: object.object.clone(),
             label: Some(label.into()),
             id: Some(vec![id]),
-            attributes: Vec::new(),
+            ..SetAttributes::default()
         };
         connection.call(1, Op::SetAttributes(set)).unwrap();
     }

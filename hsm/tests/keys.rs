@@ -320,6 +320,7 @@ fn attributes_change_where_they_may_and_last() {
         label: Some("new".into()),
         id: None,
         attributes: vec![Attribute { r#type: 0x102, value: vec![1, 2] }],
+        ..SetAttributes::default()
     };
     let changed = user.objects(Op::SetAttributes(change)).unwrap();
     drop(user);

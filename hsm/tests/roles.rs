@@ -73,6 +73,9 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::CreateObject(CreateObject::default()),
         Op::SetAttributes(SetAttributes { object: key.clone(), ..SetAttributes::default() }),
         Op::Sign(Sign { key, mechanism: Mechanism::Ecdsa.into(), pss: None, data: vec![0; 32] }),
+        Op::WrapKey(WrapKey { wrapping_key: private.object.clone(), ..WrapKey::default() }),
+        Op::UnwrapKey(UnwrapKey { unwrapping_key: private.object.clone(), ..UnwrapKey::default() }),
+        Op::TrustKey(TrustKey::default()),
         Op::DestroyObject(DestroyObject { object: public.object.clone() }),
         Op::DeletePartition(DeletePartition { label: "another".into() }),
         // A short new password stops it before anything happens.
@@ -97,7 +100,8 @@ fn may(who: Who, op: &Op) -> bool {
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => who == Who::User,
         Op::GenerateKey(_) | Op::ImportKey(_) | Op::Encrypt(_) | Op::Decrypt(_) => who == Who::User,
         Op::SetAttributes(_) | Op::Sign(_) | Op::DestroyObject(_) | Op::Derive(_) => who == Who::User,
-        Op::Decapsulate(_) => who == Who::User,
+        Op::Decapsulate(_) | Op::WrapKey(_) | Op::UnwrapKey(_) => who == Who::User,
+        Op::TrustKey(_) => who == Who::Officer,
     }
 }
 

@@ -348,7 +348,10 @@ fn secret_keys_are_made_written_and_deleted() {
 fn keys_are_wrapped_and_unwrapped() {
     let token = Token::admitted();
     let mechanisms = token.tool(&["-M"]);
-    for expected in ["AES-KEY-WRAP, keySize={16,32}, hw, wrap, unwrap", "mechtype-0x1054, keySize={2048,4096}, hw, wrap, unwrap"] {
+    for expected in [
+        "AES-KEY-WRAP, keySize={16,32}, hw, wrap, unwrap",
+        "mechtype-0x1054, keySize={2048,4096}, hw, wrap, unwrap",
+    ] {
         assert!(mechanisms.contains(expected), "{mechanisms}");
     }
     let [value, key, wrapped, opened] = ["value", "key", "wrapped", "opened"].map(|name| token.file(name));

@@ -30,9 +30,7 @@ fn wrapping(
     oaep: Option<&OaepParameters>,
     aes_bits: u32,
 ) -> Result<Wrapping<'_>, Failure> {
-    let padding = || -> Result<Padding<'_>, Failure> {
-        private_keys::padding(Mechanism::RsaPkcsOaep, oaep)
-    };
+    let padding = || -> Result<Padding<'_>, Failure> { private_keys::padding(Mechanism::RsaPkcsOaep, oaep) };
     Ok(match (mechanism, aes_bits) {
         (Mechanism::AesKeyWrap, _) => Wrapping::KeyWrap,
         (Mechanism::AesKeyWrapKwp, _) => Wrapping::KeyWrapPadded,
@@ -155,7 +153,11 @@ pub(super) async fn unwrap(
     }
     require(&with, policy(&with).unwrap, "unwrap")?;
     if request.wrapped.len() > MAX_WRAPPED {
-        return refuse!(Limit, "a wrapped key has at most {MAX_WRAPPED} bytes, not {}", request.wrapped.len());
+        return refuse!(
+            Limit,
+            "a wrapped key has at most {MAX_WRAPPED} bytes, not {}",
+            request.wrapped.len()
+        );
     }
     // The size of the AES key is the sender's choice.
     wrapping(request.mechanism(), request.oaep.as_ref(), 256)?;
@@ -177,7 +179,14 @@ pub(super) async fn unwrap(
         Unwrapped::Secret(key) => secret_keys::store(context, partition, key, template, false).await?,
     };
     let (uid, by, with) = (context.session.uid, context.asker().by, with.title());
-    tracing::info!(uid, by, partition = partition.label(), with, class = class.as_str_name(), "key unwrapped");
+    tracing::info!(
+        uid,
+        by,
+        partition = partition.label(),
+        with,
+        class = class.as_str_name(),
+        "key unwrapped"
+    );
     Ok(reply)
 }
 

@@ -102,12 +102,13 @@ pub unsafe fn unwrap_key(
     let Wanted { class, key_types, key } = wanted(&template)?;
     session.writable()?;
     let unwrap = || request(&with, wire, oaep.as_ref(), wrapped, class, &key_types, &key);
-    let reply = process.call(Access::of(&session.token), Repeat::Never, unwrap).map_err(|code| match code {
-        CKR_OBJECT_HANDLE_INVALID => CKR_UNWRAPPING_KEY_HANDLE_INVALID,
-        // What came out is no key, or not of the type that was asked for.
-        CKR_ATTRIBUTE_VALUE_INVALID => CKR_WRAPPED_KEY_INVALID,
-        code => code,
-    })?;
+    let reply =
+        process.call(Access::of(&session.token), Repeat::Never, unwrap).map_err(|code| match code {
+            CKR_OBJECT_HANDLE_INVALID => CKR_UNWRAPPING_KEY_HANDLE_INVALID,
+            // What came out is no key, or not of the type that was asked for.
+            CKR_ATTRIBUTE_VALUE_INVALID => CKR_WRAPPED_KEY_INVALID,
+            code => code,
+        })?;
     *handle = object::first_handle(process, &session, reply)?;
     Ok(())
 }
@@ -202,7 +203,8 @@ fn wanted(template: &Template<'_>) -> Outcome<Wanted> {
         }
         None => None,
     };
-    let fits = |facts: &&key::KeyFacts| facts.family == family && length.is_none_or(|only| only == facts.key_type);
+    let fits =
+        |facts: &&key::KeyFacts| facts.family == family && length.is_none_or(|only| only == facts.key_type);
     let key_types = KEYS.iter().filter(fits).map(|facts| facts.key_type).collect();
     Ok(Wanted { class, key_types, key })
 }

@@ -37,7 +37,12 @@ impl Token {
         made
     }
 
-    fn pair(&self, kind: &[CK_ATTRIBUTE], mechanism: CK_MECHANISM_TYPE, usage: &[CK_ATTRIBUTE]) -> (u64, u64) {
+    fn pair(
+        &self,
+        kind: &[CK_ATTRIBUTE],
+        mechanism: CK_MECHANISM_TYPE,
+        usage: &[CK_ATTRIBUTE],
+    ) -> (u64, u64) {
         let public = [&[attribute(CKA_TOKEN, TRUE), attribute(CKA_WRAP, TRUE)], kind].concat();
         let public = if mechanism == CKM_EC_KEY_PAIR_GEN {
             [&[attribute(CKA_TOKEN, TRUE)], kind].concat()
@@ -56,12 +61,28 @@ impl Token {
         }
         let mut wrapped = vec![0xaa; length as usize];
         let mut short = length - 1;
-        let code =
-            call!(self.application, C_WrapKey, session, mechanism, with, key, wrapped.as_mut_ptr(), &mut short);
+        let code = call!(
+            self.application,
+            C_WrapKey,
+            session,
+            mechanism,
+            with,
+            key,
+            wrapped.as_mut_ptr(),
+            &mut short
+        );
         assert_eq!((code, short), (CKR_BUFFER_TOO_SMALL, length));
         assert!(wrapped.iter().all(|byte| *byte == 0xaa), "nothing is written");
-        let code =
-            call!(self.application, C_WrapKey, session, mechanism, with, key, wrapped.as_mut_ptr(), &mut length);
+        let code = call!(
+            self.application,
+            C_WrapKey,
+            session,
+            mechanism,
+            with,
+            key,
+            wrapped.as_mut_ptr(),
+            &mut length
+        );
         assert_eq!((code, length as usize), (CKR_OK, wrapped.len()));
         Ok(wrapped)
     }
@@ -85,8 +106,18 @@ impl Token {
         let (bytes, length) = (wrapped.as_ptr().cast_mut(), wrapped.len() as CK_ULONG);
         let (session, template) = (self.session, template.as_mut_ptr());
         let application = &self.application;
-        match call!(application, C_UnwrapKey, session, mechanism, with, bytes, length, template, count, &mut made)
-        {
+        match call!(
+            application,
+            C_UnwrapKey,
+            session,
+            mechanism,
+            with,
+            bytes,
+            length,
+            template,
+            count,
+            &mut made
+        ) {
             CKR_OK => Ok(made),
             code => Err(code),
         }
@@ -124,7 +155,8 @@ pub fn wrapping(daemon: &Daemon) {
     // Out and in again: the key that comes in signs what the first one's public half verifies.
     let wrapped = token.wrap(&mut kwp(), kek, key).unwrap();
     assert_eq!(wrapped.len() % 8, 0);
-    let named = [attribute(CKA_LABEL, b"again"), attribute(CKA_SIGN, TRUE), attribute(CKA_EXTRACTABLE, FALSE)];
+    let named =
+        [attribute(CKA_LABEL, b"again"), attribute(CKA_SIGN, TRUE), attribute(CKA_EXTRACTABLE, FALSE)];
     for mechanism in [CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD] {
         let again =
             token.unwrap(&mut plain(mechanism), kek, &wrapped, CKO_PRIVATE_KEY, CKK_EC, &named).unwrap();
@@ -178,7 +210,10 @@ pub fn wrapping(daemon: &Daemon) {
     let mut null = CK_RSA_AES_KEY_WRAP_PARAMS { ulAESKeyBits: 256, pOAEPParams: null_mut() };
     let refused = token.wrap(&mut with(CKM_RSA_AES_KEY_WRAP, &mut null), rsa_public, key);
     assert_eq!(refused, Err(CKR_MECHANISM_PARAM_INVALID));
-    assert_eq!(token.wrap(&mut plain(CKM_RSA_AES_KEY_WRAP), rsa_public, key), Err(CKR_MECHANISM_PARAM_INVALID));
+    assert_eq!(
+        token.wrap(&mut plain(CKM_RSA_AES_KEY_WRAP), rsa_public, key),
+        Err(CKR_MECHANISM_PARAM_INVALID)
+    );
 
     // What does not belong together.
     assert_eq!(token.wrap(&mut kwp(), rsa_public, key), Err(CKR_WRAPPING_KEY_TYPE_INCONSISTENT));
@@ -244,7 +279,8 @@ fn trust(token: &Token, slot: u32, rsa_public: u64) {
     assert_eq!(application.login(officer, CKU_USER, support::USER.1), CKR_OK);
     let token = Token { application: Application::load(), session: officer };
     assert_eq!(application.get(officer, rsa_public, CKA_TRUSTED), Ok(TRUE.to_vec()));
-    let mut by_class = [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY)), attribute(CKA_WRAP_WITH_TRUSTED, TRUE)];
+    let mut by_class =
+        [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY)), attribute(CKA_WRAP_WITH_TRUSTED, TRUE)];
     let key = application.find(officer, &mut by_class)[0];
     token.wrap(&mut mechanism, rsa_public, key).unwrap();
     // The permission to leave is given up for good.
