@@ -21,6 +21,8 @@ pub enum Operation {
     Random,
     Generate,
     Import,
+    Wrap,
+    Unwrap,
     Find,
     Change,
     Destroy,
@@ -30,7 +32,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    const ALL: [(Operation, &str); 15] = [
+    const ALL: [(Operation, &str); 17] = [
         (Operation::Sign, "sign"),
         (Operation::Verify, "verify"),
         (Operation::Encrypt, "encrypt"),
@@ -41,6 +43,8 @@ impl Operation {
         (Operation::Random, "random"),
         (Operation::Generate, "generate"),
         (Operation::Import, "import"),
+        (Operation::Wrap, "wrap"),
+        (Operation::Unwrap, "unwrap"),
         (Operation::Find, "find"),
         (Operation::Change, "change"),
         (Operation::Destroy, "destroy"),
@@ -61,6 +65,8 @@ impl Operation {
             Op::GenerateRandom(_) => Operation::Random,
             Op::GenerateKeyPair(_) | Op::GenerateKey(_) => Operation::Generate,
             Op::ImportKeyPair(_) | Op::ImportKey(_) | Op::CreateObject(_) => Operation::Import,
+            Op::WrapKey(_) => Operation::Wrap,
+            Op::UnwrapKey(_) => Operation::Unwrap,
             Op::FindObjects(_) => Operation::Find,
             Op::SetAttributes(_) => Operation::Change,
             Op::DestroyObject(_) => Operation::Destroy,
