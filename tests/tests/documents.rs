@@ -3,20 +3,25 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The functions in the test files of a folder, as `file::function`.
+/// The functions in the test files of a folder, as `file::function`; those in a folder within it have that folder's name.
 fn tests_in(folder: &Path) -> Vec<String> {
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .flat_map(|path| {
-            let file = path.file_stem().unwrap().to_string_lossy().into_owned();
-            let text = fs::read_to_string(&path).unwrap();
-            let names = text.lines().filter_map(|line| line.strip_prefix("fn ")?.split_once('('));
-            names.map(|(name, _)| format!("{file}::{name}")).collect::<Vec<_>>()
-        })
-        .collect()
+    let named = |path: PathBuf| (path.file_stem().unwrap().to_string_lossy().into_owned(), path);
+    let mut found = Vec::new();
+    for (name, path) in paths(folder).map(named) {
+        let files = if path.is_dir() { paths(&path).collect() } else { vec![path] };
+        for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
+            let text = fs::read_to_string(file).unwrap();
+            let functions = text.lines().filter_map(|line| line.strip_prefix("fn ")?.split_once('('));
+            found.extend(functions.map(|(function, _)| format!("{name}::{function}")));
+        }
+    }
+    found
+}
+
+fn paths(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
 }
 
 #[test]
