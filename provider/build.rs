@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .allowlist_function("X509_new_ex|d2i_X509_NAME|OPENSSL_thread_stop|EC_curve_nist2nid")
         .allowlist_function("OSSL_ENCODER_(CTX_new_for_pkey|CTX_free|to_data)")
         .allowlist_function("ASYNC_(get_current_job|get_wait_ctx|pause_job)|ASYNC_WAIT_CTX_(set_wait_fd|get_fd|get_callback|set_status)")
-        .allowlist_var("ASYNC_STATUS_OK|EVP_RAND_STATE_.*")
+        .allowlist_var("ASYNC_STATUS_OK|EVP_RAND_STATE_.*|EVP_CIPH_(ECB|CBC|CFB|OFB|CTR|GCM)_MODE")
         // Types that both know come from openssl-sys.
         .blocklist_type("(evp_pkey_st|EVP_PKEY|evp_pkey_ctx_st|EVP_PKEY_CTX|evp_md_st|EVP_MD|evp_md_ctx_st|EVP_MD_CTX|ossl_lib_ctx_st|OSSL_LIB_CTX|engine_st|ENGINE|X509_st|X509|X509_name_st|X509_NAME)")
         .generate_cstr(true)

@@ -56,13 +56,29 @@ fn function(closure: &str) -> Cow<'_, str> {
         return format!("{module}::{function}").into();
     }
     // Its own type parameters: `new<a::Rsa>`.
-    let path = if path.ends_with('>') { path.rsplit_once('<').map_or(path, |(path, _)| path) } else { path };
+    let path = without_parameters(path);
     let path = path.rsplit('<').next().unwrap_or(path);
     let path = path.split_once("::dispatch::").map_or(path, |(_, path)| path);
     match (path.split_once("::"), path.rsplit_once("::")) {
         (Some((module, rest)), Some((_, name))) if rest != name => format!("{module}::{name}").into(),
         _ => path.into(),
     }
+}
+
+/// A path without the type parameters at its end, which may have some of their own.
+fn without_parameters(path: &str) -> &str {
+    let mut depth = 0usize;
+    for (at, letter) in path.char_indices().rev() {
+        match letter {
+            '>' => depth += 1,
+            '<' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return if letter == '<' { path.get(..at).unwrap_or(path) } else { path };
+        }
+    }
+    path
 }
 
 /// Puts a panic on the calling thread's error queue. It goes there directly: what panicked may be the way to the provider.
@@ -142,6 +158,8 @@ mod tests {
             ("a::dispatch::b::sign::{{closure}}", "b::sign"),
             ("a::dispatch::b::new<a::dispatch::Rsa>::{{closure}}", "b::new"),
             ("a::dispatch::b::with<a::dispatch::b::sign::{{closure}}>::{{closure}}", "b::sign"),
+            ("a::dispatch::b::derive<a::dispatch::b::Context<false>>::{{closure}}", "b::derive"),
+            ("a::dispatch::operation::free<a::dispatch::b::Context<false>>::{{closure}}", "b::free"),
             ("a::dispatch::operation::free<a::dispatch::b::Context>::{{closure}}", "b::free"),
             ("a::dispatch::operation::free<a::dispatch::b::c::Context>::{{closure}}", "b::free"),
             ("a::dispatch::b::c::with<a::dispatch::b::d::sign::{{closure}}>::{{closure}}", "b::sign"),

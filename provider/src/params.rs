@@ -250,6 +250,11 @@ impl Answers {
         }
     }
 
+    /// The size of the caller's buffer for a parameter, in bytes, if it was asked for.
+    pub fn room(&self, key: &CStr) -> Option<usize> {
+        self.find(key).map(|param| param.data_size)
+    }
+
     /// Answers with bytes, if this was asked for; for who asks for a pointer to them, they must live as long as what was
     /// asked. False if the caller's buffer is too small.
     pub fn octets(&self, key: &CStr, value: &[u8]) -> bool {

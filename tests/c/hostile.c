@@ -48,7 +48,7 @@ static int core_get_params(const OSSL_CORE_HANDLE *handle, OSSL_PARAM params[])
             value = pin;
         /* Everything that is offered if it is asked for. */
         if (strcmp(params->key, "strongroom-operations") == 0)
-            value = "digest kdf";
+            value = "digest mac cipher kdf";
         if (value != NULL && params->data_type == OSSL_PARAM_UTF8_PTR)
             *(const char **)params->data = value;
     }
@@ -181,6 +181,32 @@ static const struct shape shapes[] = {
     {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_GETTABLE_PARAMS, "tv"},
     {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_SETTABLE_CTX_PARAMS, "tcv"},
     {OSSL_OP_DIGEST, OSSL_FUNC_DIGEST_GETTABLE_CTX_PARAMS, "tcv"},
+
+    {OSSL_OP_MAC, OSSL_FUNC_MAC_NEWCTX, "xv"},
+    {OSSL_OP_MAC, OSSL_FUNC_MAC_DUPCTX, "xc"},
+    {OSSL_OP_MAC, OSSL_FUNC_MAC_FREECTX, "fc"},
+    {OSSL_OP_MAC, OSSL_FUNC_MAC_INIT, "ncinp"},
+    {OSSL_OP_MAC, OSSL_FUNC_MAC_UPDATE, "ncin"},
+    {OSSL_OP_MAC, OSSL_FUNC_MAC_FINAL, "ncolz"},
+    {OSSL_OP_MAC, OSSL_FUNC_MAC_GETTABLE_CTX_PARAMS, "tcv"},
+    {OSSL_OP_MAC, OSSL_FUNC_MAC_SETTABLE_CTX_PARAMS, "tcv"},
+    {OSSL_OP_MAC, OSSL_FUNC_MAC_GET_CTX_PARAMS, "ncP"},
+    {OSSL_OP_MAC, OSSL_FUNC_MAC_SET_CTX_PARAMS, "ncp"},
+
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_NEWCTX, "xv"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_DUPCTX, "xc"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_FREECTX, "fc"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_ENCRYPT_INIT, "ncininp"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_DECRYPT_INIT, "ncininp"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_UPDATE, "ncolzin"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_FINAL, "ncolz"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_CIPHER, "ncolzin"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_GETTABLE_PARAMS, "tv"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_GET_PARAMS, "nP"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_GETTABLE_CTX_PARAMS, "tcv"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_SETTABLE_CTX_PARAMS, "tcv"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_GET_CTX_PARAMS, "ncP"},
+    {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_SET_CTX_PARAMS, "ncp"},
 
     {OSSL_OP_KDF, OSSL_FUNC_KDF_NEWCTX, "xv"},
     {OSSL_OP_KDF, OSSL_FUNC_KDF_DUPCTX, "xc"},
@@ -422,7 +448,8 @@ static const char *const keys[] = {
     "tls-client-version", "tls-negotiated-version", "implicit-rejection", "cofactor", "kdf-type", "kdf-digest", "kdf-outlen", "kdf-ukm",
     "pad", "message-encoding", "deterministic", "mu", "test-entropy", "state", "strength", "max_request", "priv", "save-parameters",
     "type", "data-type", "reference", "data", "cipher", "input-type", "verify-message", "sign-check", "distid", "fips-indicator",
-    "key", "info", "salt", "mode", "mac", "size", "blocksize", "xof", "algid-absent", "prefix", "label",
+    "key", "info", "salt", "mode", "mac", "size", "blocksize", "xof", "algid-absent", "prefix", "label", "secret", "seed", "keylen",
+    "ivlen", "iv", "updated-iv", "padding", "num", "tag", "taglen", "cts_mode", "cts", "aead", "custom-iv", "tlsaad", "use-bits",
 };
 #define VARIANTS 16
 static OSSL_PARAM lists[VARIANTS][COUNT(keys) + 1];
@@ -581,6 +608,8 @@ static int freer(int operation)
     switch (operation) {
     case OSSL_OP_KEYMGMT: return OSSL_FUNC_KEYMGMT_GEN_CLEANUP;
     case OSSL_OP_DIGEST: return OSSL_FUNC_DIGEST_FREECTX;
+    case OSSL_OP_MAC: return OSSL_FUNC_MAC_FREECTX;
+    case OSSL_OP_CIPHER: return OSSL_FUNC_CIPHER_FREECTX;
     case OSSL_OP_KDF: return OSSL_FUNC_KDF_FREECTX;
     case OSSL_OP_KEYEXCH: return OSSL_FUNC_KEYEXCH_FREECTX;
     case OSSL_OP_SIGNATURE: return OSSL_FUNC_SIGNATURE_FREECTX;
@@ -855,6 +884,10 @@ int main(int argc, char **argv)
                 /* The store and the decoders once; others for each key, with a key of another type too: with the first. */
                 if (at > 5 && operation != OSSL_OP_KEYMGMT && operation != OSSL_OP_KEYEXCH && operation != OSSL_OP_SIGNATURE
                     && operation != OSSL_OP_ASYM_CIPHER && operation != OSSL_OP_KEM && operation != OSSL_OP_ENCODER)
+                    continue;
+                /* One of each kind of context: CBC, CTS and GCM. */
+                if (operation == OSSL_OP_CIPHER && strncmp(list->algorithm_names, "AES-192-CBC", 11) != 0
+                    && strncmp(list->algorithm_names, "AES-192-GCM", 11) != 0)
                     continue;
                 if (at > 5 && !has_name(list->algorithm_names, loaded.type)
                     && !(operation == OSSL_OP_SIGNATURE && strncmp(list->algorithm_names, "EC", 2) == 0 && loaded.type[1] == 'C'))

@@ -3,6 +3,8 @@
  *     symmetric digest NAME PROPERTIES SIZE    hashes SIZE bytes
  *     symmetric hmac DIGEST PROPERTIES SIZE    makes the HMAC of SIZE bytes
  *     symmetric cipher NAME PROPERTIES SIZE    encrypts SIZE bytes, and decrypts them
+ *     symmetric gcm NAME PROPERTIES SIZE       encrypts and authenticates SIZE bytes, and decrypts them
+ *     symmetric cts NAME PROPERTIES SIZE       encrypts SIZE bytes with stolen ciphertext, and decrypts them
  *
  * Each result is a line: its name, and the bytes in hexadecimal or the last error. With OPENSSL_CONF in the environment, as any
  * program that uses OpenSSL. */
@@ -263,6 +265,141 @@ static int cipher(const char *name, const char *properties, size_t size)
     return 0;
 }
 
+/* The rest of a message that is authenticated, with its tag. */
+static void sealed(const char *name, EVP_CIPHER_CTX *context, unsigned char *out, size_t half, unsigned char *data, size_t size)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE], tag[16] = {0};
+    unsigned int length = 0;
+    long total = crypt_in_place(context, out, (long)half, data, half, size);
+    int done = total == (long)size && EVP_Digest(out, size, digest, &length, EVP_sha256(), NULL)
+        && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, sizeof(tag), tag);
+    print(name, done, digest, length);
+    if (done)
+        print("tag", 1, tag, sizeof(tag));
+}
+
+/* Whether a message with its tag, of `length` bytes, is taken, and what comes out of it. */
+static void opened(const char *name, EVP_CIPHER_CTX *context, const unsigned char *iv, unsigned char *back, unsigned char *out,
+                   size_t size, unsigned char *tag, int length, const unsigned char *data)
+{
+    int left = 0;
+    int done = EVP_CipherInit_ex2(context, NULL, NULL, iv, 0, NULL)
+        && EVP_CipherUpdate(context, NULL, &left, (const unsigned char *)"header", 6)
+        && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, length, tag);
+    long total = done ? crypt_in_place(context, back, 0, out, 0, size) : -2;
+    printf("%s %ld %d\n", name, total, total >= 0 && !memcmp(back, data, size));
+}
+
+static int gcm(const char *name, const char *properties, size_t size)
+{
+    EVP_CIPHER *method = EVP_CIPHER_fetch(NULL, name, properties);
+    unsigned char *data = data_of(size), *out = malloc(size + 32), *back = malloc(size + 32), *again = malloc(size + 32);
+    unsigned char key[32] = "a key", iv[64] = "a vector", tag[16] = {0};
+    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new(), *copy = EVP_CIPHER_CTX_new();
+    size_t half = size / 3 / PIECE * PIECE;
+    int made = 0, sizes[] = {12, 1, 16, 60};
+    if (!method)
+        return 1;
+    printf("sizes %d %d %d %lu\n", EVP_CIPHER_get_key_length(method), EVP_CIPHER_get_iv_length(method),
+           EVP_CIPHER_get_block_size(method), EVP_CIPHER_get_flags(method));
+    for (int i = 0; i < 4; i++) {
+        if (!EVP_CipherInit_ex2(context, method, NULL, NULL, 1, NULL)
+            || !EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, sizes[i], NULL)
+            || !EVP_CipherInit_ex2(context, NULL, key, iv, 1, NULL)
+            || !EVP_CipherUpdate(context, NULL, &made, (const unsigned char *)"head", 4) || made != 4
+            || !EVP_CipherUpdate(context, NULL, &made, (const unsigned char *)"er", 2))
+            return 1;
+        for (size_t at = 0; at < half; at += PIECE)
+            if (!EVP_CipherUpdate(context, out + at, &made, data + at, PIECE) || made != PIECE)
+                return 1;
+        ERR_clear_error();
+        int copied = EVP_CIPHER_CTX_copy(copy, context);
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            sealed("child", context, out, half, data, size);
+            _exit(0);
+        }
+        waitpid(child, NULL, 0);
+        if (copied)
+            sealed("copy", copy, out, half, data, size);
+        else
+            print("copy", 0, NULL, 0);
+        sealed("parts", context, out, half, data, size);
+        if (!EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, sizeof(tag), tag))
+            return 1;
+        /* One vector is not used twice. */
+        printf("twice %d\n", EVP_CipherUpdate(context, again, &made, data, 1));
+        opened("back", context, iv, back, out, size, tag, sizeof(tag), data);
+        opened("short", context, iv, back, out, size, tag, 12, data);
+        tag[11] ^= 1;
+        opened("wrong", context, iv, back, out, size, tag, 12, data);
+        tag[11] ^= 1;
+        if (size > 0) {
+            out[size - 1] ^= 1;
+            opened("changed", context, iv, back, out, size, tag, sizeof(tag), data);
+        }
+    }
+    /* Without a vector there is a random one. */
+    unsigned char random[2][12] = {{0}};
+    for (int i = 0; i < 2; i++)
+        if (!EVP_CipherInit_ex2(context, method, key, NULL, 1, NULL)
+            || !EVP_CipherUpdate(context, out, &made, data, size > 16 ? 16 : (int)size)
+            || !EVP_CipherFinal_ex(context, again, &made)
+            || !EVP_CIPHER_CTX_get_original_iv(context, random[i], sizeof(random[i])))
+            return 1;
+    printf("random %d\n", memcmp(random[0], random[1], sizeof(random[0])) != 0);
+    /* The second case of GCM's specification. */
+    unsigned char zeros[32] = {0};
+    if (!EVP_CipherInit_ex2(context, method, zeros, zeros, 1, NULL)
+        || !EVP_CipherUpdate(context, out, &made, zeros, 16) || !EVP_CipherFinal_ex(context, again, &made)
+        || !EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, sizeof(tag), tag))
+        return 1;
+    print("known", 1, out, 16);
+    print("known tag", 1, tag, sizeof(tag));
+    EVP_CIPHER_CTX_free(context);
+    EVP_CIPHER_CTX_free(copy);
+    EVP_CIPHER_free(method);
+    free(data);
+    free(out);
+    free(back);
+    free(again);
+    return 0;
+}
+
+static int cts(const char *name, const char *properties, size_t size)
+{
+    EVP_CIPHER *method = EVP_CIPHER_fetch(NULL, name, properties);
+    unsigned char *data = data_of(size), *out = malloc(size + 32), *back = malloc(size + 32), key[32] = "a key", iv[16] = "a vector";
+    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+    const char *variants[] = {"CS1", "CS2", "CS3"};
+    if (!method)
+        return 1;
+    printf("sizes %d %d %d %lu\n", EVP_CIPHER_get_key_length(method), EVP_CIPHER_get_iv_length(method),
+           EVP_CIPHER_get_block_size(method), EVP_CIPHER_get_flags(method));
+    for (int i = 0; i < 3; i++) {
+        OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("cts_mode", (char *)variants[i], 0), OSSL_PARAM_construct_end()};
+        int made = 0, left = 0;
+        if (!EVP_CipherInit_ex2(context, method, key, iv, 1, params))
+            return 1;
+        int done = EVP_CipherUpdate(context, out, &made, data, (int)size) && EVP_CipherFinal_ex(context, out + made, &left);
+        printf("%s %d %d ", variants[i], made, left);
+        print("encrypted", done && made == (int)size, out, (size_t)made);
+        if (!done)
+            continue;
+        int second = EVP_CipherUpdate(context, back, &left, data, (int)size);
+        done = EVP_CipherInit_ex2(context, NULL, key, iv, 0, NULL) && EVP_CipherUpdate(context, back, &made, out, (int)size)
+            && EVP_CipherFinal_ex(context, back + made, &left);
+        printf("back %d %d %d\n", second, done, made == (int)size && !memcmp(back, data, size));
+    }
+    EVP_CIPHER_CTX_free(context);
+    EVP_CIPHER_free(method);
+    free(data);
+    free(out);
+    free(back);
+    return 0;
+}
+
 int main(int count, char **arguments)
 {
     if (count == 5 && !strcmp(arguments[1], "digest"))
@@ -271,6 +408,10 @@ int main(int count, char **arguments)
         return hmac(arguments[2], arguments[3], strtoul(arguments[4], NULL, 10));
     if (count == 5 && !strcmp(arguments[1], "cipher"))
         return cipher(arguments[2], arguments[3], strtoul(arguments[4], NULL, 10));
-    fprintf(stderr, "symmetric digest|hmac|cipher NAME PROPERTIES SIZE\n");
+    if (count == 5 && !strcmp(arguments[1], "gcm"))
+        return gcm(arguments[2], arguments[3], strtoul(arguments[4], NULL, 10));
+    if (count == 5 && !strcmp(arguments[1], "cts"))
+        return cts(arguments[2], arguments[3], strtoul(arguments[4], NULL, 10));
+    fprintf(stderr, "symmetric digest|hmac|cipher|gcm|cts NAME PROPERTIES SIZE\n");
     return 2;
 }

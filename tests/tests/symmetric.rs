@@ -218,6 +218,50 @@ fn kryoptic_derives_keys() {
     }
 }
 
+/// TLS 1.2's function as OpenSSL computes it, with the labels of a handshake and others.
+fn tls_functions(token: &Token, hashes: &[&str]) {
+    // The vector for SHA-256 of the IETF's TLS list (2008).
+    let known = "-keylen 100 -kdfopt digest:SHA256 -kdfopt hexsecret:9bbe436ba940f017b17652849a71db35 \
+        -kdfopt hexseed:74657374206c6162656c -kdfopt hexseed:a0ba9f936cda311827a6f796ffd5198c TLS1-PRF";
+    let derived = token.derive(known).unwrap().trim().replace(':', "");
+    assert!(
+        derived.starts_with("E3F229BA727BE17B8D122620557CD453C2AAB21D07C3D495329B52D4E61EDB5A"),
+        "{derived}"
+    );
+    for hash in hashes {
+        for (secret, seed, size) in
+            [("00", "6b", 1), (&*"a1".repeat(48), &*"7365".repeat(39), 48), (&*"0b".repeat(200), "01", 333)]
+        {
+            let options = format!(
+                "-keylen {size} -kdfopt digest:{hash} -kdfopt hexsecret:{secret} -kdfopt hexseed:{seed} TLS1-PRF"
+            );
+            let theirs = run_openssl(&Environment::plain(), &format!("kdf {options}"), &[]).unwrap();
+            assert_eq!(token.derive(&options).unwrap(), theirs, "{options}");
+        }
+    }
+    let long = "00".repeat(1025);
+    for wrong in [
+        "-kdfopt digest:SHA256 -kdfopt seed:a",
+        "-kdfopt digest:SHA256 -kdfopt secret:a",
+        "-kdfopt secret:a -kdfopt seed:a",
+        "-kdfopt digest:MD5-SHA1 -kdfopt secret:a -kdfopt seed:a",
+        &format!("-kdfopt digest:SHA256 -kdfopt secret:a -kdfopt hexseed:{long}"),
+    ] {
+        assert!(token.derive(&format!("-keylen 10 {wrong} TLS1-PRF")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn softhsm_computes_tls_functions() {
+    tls_functions(&Token::softhsm(), &["SHA1", "SHA256", "SHA384"]);
+}
+
+#[test]
+#[ignore = "needs tests/kryoptic, which takes minutes to build"]
+fn kryoptic_computes_tls_functions() {
+    tls_functions(&Token::kryoptic(), &["SHA512", "SHA3-256"]);
+}
+
 #[test]
 fn a_token_without_hkdf_says_so() {
     let token = Token::softhsm();
@@ -318,5 +362,69 @@ fn softhsm_encrypts() {
 #[test]
 #[ignore = "needs tests/kryoptic, which takes minutes to build"]
 fn kryoptic_encrypts() {
-    ciphers(&Token::kryoptic(), &["ECB", "CBC", "CTR", "CFB", "OFB"]);
+    ciphers(&Token::kryoptic(), &["ECB", "CBC", "CTR", "CFB", "CFB8", "CFB1", "OFB"]);
+}
+
+/// GCM as OpenSSL does it, with vectors of several sizes, in pieces, copied and forked; a tag that is wrong is seen.
+fn authenticated(token: &Token) {
+    for (key, sizes) in [("128", &["0", "5000"][..]), ("192", &["1"]), ("256", &["16", "65536"])] {
+        let name = format!("AES-{key}-GCM");
+        for size in sizes {
+            let of = |provider: &str| token.program(&["gcm", &name, &format!("provider={provider}"), size]);
+            let (ours, theirs) = (of("strongroom"), of("default"));
+            assert_eq!(ours, theirs, "{name} {size}");
+            for line in [format!("back {size} 1\n"), format!("short {size} 1\n"), "wrong -1 0\n".into()] {
+                assert_eq!(ours.matches(&line).count(), 4, "{line} {ours}");
+            }
+            // The second case of GCM's specification.
+            assert!(key != "128" || ours.contains("known 0388dace60b6a392f328c2b971b2fe78\n"), "{ours}");
+            assert!(key != "128" || ours.contains("known tag ab6e47d42cec13bdf53a67b21257bddf\n"), "{ours}");
+        }
+    }
+    // What is long has a session, which is the parent's, and is not copied.
+    let name = "AES-256-GCM";
+    let ours = token.program(&["gcm", name, "provider=strongroom", LONG]);
+    let theirs = token.program(&["gcm", name, "provider=default", LONG]);
+    assert!(
+        ours.contains("child C_EncryptUpdate on token \"tls\": CKR_SESSION_CLOSED; the process forked"),
+        "{ours}"
+    );
+    assert!(ours.contains("copy a copy of GCM that has begun in the token"), "{ours}");
+    for line in ["parts ", "back ", "short ", "wrong ", "changed ", "twice "] {
+        let of = |text: &str| {
+            text.lines().filter(|found| found.starts_with(line)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(of(&ours).len() == 4 && of(&ours) == of(&theirs), "{ours}{theirs}");
+    }
+}
+
+#[test]
+fn softhsm_authenticates() {
+    authenticated(&Token::softhsm());
+}
+
+#[test]
+#[ignore = "needs tests/kryoptic, which takes minutes to build"]
+fn kryoptic_authenticates() {
+    authenticated(&Token::kryoptic());
+}
+
+/// Stolen ciphertext is made of CBC, which every token has.
+#[test]
+fn softhsm_steals_ciphertext() {
+    let token = Token::softhsm();
+    for (key, sizes) in
+        [("128", &["15", "16", "17", "31", "32"][..]), ("192", &["33"]), ("256", &["48", "1001"])]
+    {
+        let name = format!("AES-{key}-CBC-CTS");
+        for size in sizes {
+            let of = |provider: &str| token.program(&["cts", &name, &format!("provider={provider}"), size]);
+            let (ours, theirs) = (of("strongroom"), of("default"));
+            // Before OpenSSL 3.0.? what is too short has no text.
+            let without_text =
+                |text: &str| text.replace("less than 16 bytes for ciphertext stealing", "failed");
+            assert_eq!(without_text(&ours), without_text(&theirs), "{name} {size}");
+            assert!(*size == "15" || ours.matches("back 0 1 1\n").count() == 3, "{ours}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::token::Parts;
 
 /// How much data is collected before it goes to the token part by part, in bytes.
-const COLLECTED: usize = 64 << 10;
+pub const COLLECTED: usize = 64 << 10;
 
 /// How far an operation is whose data comes in parts.
 pub enum Collected<P> {
@@ -68,8 +68,8 @@ impl<P: Parts> Collected<P> {
     }
 }
 
-/// What a vector grows out of is not wiped: so it grows here, by copying, to twice its size.
-fn with_added(mut before: Zeroizing<Vec<u8>>, data: &[u8]) -> Zeroizing<Vec<u8>> {
+/// Data with more behind it. What a vector grows out of is not wiped: so it grows here, by copying, to twice its size.
+pub fn with_added(mut before: Zeroizing<Vec<u8>>, data: &[u8]) -> Zeroizing<Vec<u8>> {
     let size = before.len() + data.len();
     if size > before.capacity() {
         let mut larger = Zeroizing::new(Vec::with_capacity(size.max(2 * before.capacity())));

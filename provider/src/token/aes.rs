@@ -17,6 +17,10 @@ pub enum Mode {
     Cbc,
     /// Cipher feedback, of whole blocks.
     Cfb,
+    /// Cipher feedback, of bytes.
+    Cfb8,
+    /// Cipher feedback, of bits.
+    Cfb1,
     /// Output feedback.
     Ofb,
     /// Counter.
@@ -40,6 +44,8 @@ impl Aes {
             Mode::Ecb => CKM_AES_ECB,
             Mode::Cbc => CKM_AES_CBC,
             Mode::Cfb => CKM_AES_CFB128,
+            Mode::Cfb8 => CKM_AES_CFB8,
+            Mode::Cfb1 => CKM_AES_CFB1,
             Mode::Ofb => CKM_AES_OFB,
             Mode::Ctr => CKM_AES_CTR,
         }

@@ -31,7 +31,7 @@ impl Mac {
         }
     }
 
-    fn mechanism(self) -> Result<CK_MECHANISM_TYPE> {
+    pub(super) fn mechanism(self) -> Result<CK_MECHANISM_TYPE> {
         Ok(match self {
             Mac::AesCmac => CKM_AES_CMAC,
             Mac::Hmac(hash) => match hash {
@@ -53,7 +53,7 @@ impl Mac {
         })
     }
 
-    fn key_type(self) -> CK_KEY_TYPE {
+    pub(super) fn key_type(self) -> CK_KEY_TYPE {
         match self {
             Mac::Hmac(_) => CKK_GENERIC_SECRET,
             Mac::AesCmac => CKK_AES,
@@ -62,7 +62,7 @@ impl Mac {
 
     /// The key as tokens take it. HMAC puts zeros after one that is shorter than the hash's block, and some tokens want one as long as the
     /// hash: zeros up to there change nothing.
-    fn padded(self, key: &[u8]) -> Zeroizing<Vec<u8>> {
+    pub(super) fn padded(self, key: &[u8]) -> Zeroizing<Vec<u8>> {
         let length = match self {
             Mac::Hmac(hash) => key.len().max(hash.size()),
             Mac::AesCmac => key.len(),
@@ -73,7 +73,7 @@ impl Mac {
         padded
     }
 
-    fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         match self {
             Mac::Hmac(hash) => format!("HMAC with {} in a token", hash.name().to_string_lossy()),
             Mac::AesCmac => "CMAC with AES in a token".into(),
@@ -81,7 +81,7 @@ impl Mac {
     }
 
     /// C_SignInit.
-    fn init(
+    pub(super) fn init(
         self,
         module: &Module,
         session: CK_SESSION_HANDLE,

@@ -14,7 +14,7 @@
 //! - [`generate`](Tokens::generate): a new key pair;
 //! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
 //!   [`decrypt`](Tokens::decrypt), [`derive`](Tokens::derive) and [`decapsulate`](Tokens::decapsulate);
-//! - [`random`](mod@random): random bytes; [`digest`](Tokens::digest) and [`hkdf`](Tokens::hkdf), [`mac`](Tokens::mac), [`aes`](Tokens::aes): what takes no key pair;
+//! - [`random`](mod@random): random bytes; [`digest`](Tokens::digest) and [`hkdf`](Tokens::hkdf), [`mac`](Tokens::mac), [`aes`](Tokens::aes), [`gcm`](Tokens::gcm), [`tls_prf`](Tokens::tls_prf): what takes no key pair;
 //! - [`in_parts`]: a session that such an operation keeps between its parts; [`secret`]: a secret in the token while one needs it.
 
 mod aes;
@@ -29,6 +29,7 @@ mod find;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod gate;
+mod gcm;
 mod generate;
 mod in_parts;
 mod key_derivation;
@@ -49,12 +50,14 @@ mod session;
 mod shared;
 mod sign;
 mod slot;
+mod tls_prf;
 
 pub use aes::{Aes, BLOCK, Mode};
 pub use decrypt::{RsaCipher, is_not_offered};
 pub use derive::Agreement;
 pub use digest::DigestInParts;
 pub use find::{Object, Wanted, ambiguous};
+pub use gcm::{Gcm, GcmInParts, TAG};
 pub use generate::NewPair;
 pub use in_parts::Parts;
 pub use key_derivation::Hkdf;

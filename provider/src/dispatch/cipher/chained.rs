@@ -9,11 +9,11 @@ use std::sync::Arc;
 use subtle::{ConstantTimeEq, ConstantTimeLess};
 use zeroize::Zeroizing;
 
-use super::Facts;
+use super::{Cipher, Facts, check, key_of};
 use crate::bindings::*;
 use crate::dispatch::operation::Operation;
 use crate::error::{Error, Result};
-use crate::params::{Answers, Params, Value, answered};
+use crate::params::{Answers, Descriptions, END, Params, Value, answered, describe};
 use crate::provider::Provider;
 use crate::token::{Aes, BLOCK, Mode};
 
@@ -43,9 +43,29 @@ impl Operation for Context {
     }
 }
 
-impl Context {
-    /// A cipher without key and vector.
-    pub fn new(provider: Arc<Provider>, facts: &'static Facts) -> Self {
+impl Cipher for Context {
+    const GETTABLE: *const OSSL_PARAM = {
+        static LIST: Descriptions<7> = Descriptions::new([
+            describe(OSSL_CIPHER_PARAM_KEYLEN, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_CIPHER_PARAM_IVLEN, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_CIPHER_PARAM_PADDING, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_CIPHER_PARAM_NUM, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_CIPHER_PARAM_IV, OSSL_PARAM_OCTET_STRING),
+            describe(OSSL_CIPHER_PARAM_UPDATED_IV, OSSL_PARAM_OCTET_STRING),
+            END,
+        ]);
+        LIST.as_ptr()
+    };
+    const SETTABLE: *const OSSL_PARAM = {
+        static LIST: Descriptions<3> = Descriptions::new([
+            describe(OSSL_CIPHER_PARAM_KEYLEN, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_CIPHER_PARAM_PADDING, OSSL_PARAM_UNSIGNED_INTEGER),
+            END,
+        ]);
+        LIST.as_ptr()
+    };
+
+    fn new(provider: Arc<Provider>, facts: &'static Facts) -> Self {
         Context {
             provider,
             facts,
@@ -58,23 +78,13 @@ impl Context {
         }
     }
 
-    /// Begins; without key or vector with those of before.
-    pub fn init(
-        &mut self,
-        key: Option<&[u8]>,
-        iv: Option<&[u8]>,
-        params: Params,
-        encrypts: bool,
-    ) -> Result<()> {
+    fn init(&mut self, key: Option<&[u8]>, iv: Option<&[u8]>, params: Params, encrypts: bool) -> Result<()> {
         self.provider.tokens.are_not_in_use_here("AES")?;
         self.encrypts = encrypts;
         if let Some(key) = key {
-            if key.len() != self.facts.key {
-                return Err(Error::Unsupported(format!("an AES key of {} bytes", key.len())));
-            }
-            self.key = Some(Zeroizing::new(key.to_vec()));
+            self.key = Some(key_of(self.facts, key)?);
         }
-        if let Some(iv) = iv.filter(|_| self.facts.iv_size() > 0) {
+        if let Some(iv) = iv.filter(|_| self.facts.iv > 0) {
             let wrong = |_| Error::Unsupported(format!("an initialisation vector of {} bytes", iv.len()));
             self.iv = Some(iv.try_into().map_err(wrong)?);
         }
@@ -87,95 +97,16 @@ impl Context {
         self.set(params)
     }
 
-    /// Applies what an application sets.
-    pub fn set(&mut self, params: Params) -> Result<()> {
-        match params.value(OSSL_CIPHER_PARAM_PADDING)? {
-            None => {}
-            Some(Value::Integer(number)) => self.pads = number != 0,
-            Some(_) => return Err(Error::Unsupported("a padding that is not a number".into())),
-        }
-        match params.value(OSSL_CIPHER_PARAM_KEYLEN)? {
-            Some(Value::Integer(size)) if usize::try_from(size) == Ok(self.facts.key) => Ok(()),
-            None => Ok(()),
-            Some(_) => Err(Error::Unsupported("an AES key of another size".into())),
-        }
-    }
-
-    /// Answers what an application asks.
-    pub fn answer(&self, answers: &Answers) -> Result<()> {
-        let updated = self.updated_iv();
-        let Context { facts, iv, rest, pads, .. } = self;
-        let used = if facts.is_blocks() { 0 } else { rest.len() };
-        let size = facts.iv_size();
-        let iv = iv.as_ref().and_then(|iv| iv.get(..size)).unwrap_or_default();
-        answered(
-            answers.integer(OSSL_CIPHER_PARAM_KEYLEN, facts.key as c_int)
-                && answers.integer(OSSL_CIPHER_PARAM_IVLEN, size as c_int)
-                && answers.integer(OSSL_CIPHER_PARAM_PADDING, c_int::from(*pads))
-                && answers.integer(OSSL_CIPHER_PARAM_NUM, used as c_int)
-                && answers.octets(OSSL_CIPHER_PARAM_IV, iv)
-                && answers.octets(OSSL_CIPHER_PARAM_UPDATED_IV, updated.get(..size).unwrap_or_default()),
-        )
-    }
-
-    /// The vector after the data up to now; of CFB and OFB only after whole blocks.
-    fn updated_iv(&self) -> [u8; BLOCK] {
-        match self.facts.mode {
-            Mode::Ctr if !self.rest.is_empty() => {
-                u128::from_be_bytes(self.register).wrapping_add(1).to_be_bytes()
-            }
-            _ => self.register,
-        }
-    }
-
-    /// What the token makes of `data`, with which the register goes on.
-    fn crypt(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        let key = self.key.as_ref().ok_or_else(|| Error::Unsupported("AES without a key".into()))?;
-        if self.iv.is_none() && self.facts.iv_size() > 0 {
-            return Err(Error::Unsupported("AES without an initialisation vector".into()));
-        }
-        let mut out = Zeroizing::new(vec![0; data.len()]);
-        if data.is_empty() {
-            return Ok(out);
-        }
-        if let Some((before, after)) = self.at_overflow(data) {
-            out.clear();
-            out.extend_from_slice(&self.crypt(before)?);
-            out.extend_from_slice(&self.crypt(after)?);
-            return Ok(out);
-        }
-        let aes = Aes { mode: self.facts.mode, encrypts: self.encrypts, iv: self.register };
-        self.provider.tokens.aes(&aes, key, data, &mut out)?;
-        let blocks = data.len() / BLOCK;
-        let last = |bytes: &[u8]| -> Option<[u8; BLOCK]> {
-            bytes.get((blocks.checked_sub(1)?) * BLOCK..blocks * BLOCK)?.try_into().ok()
-        };
-        if let (Some(before), Some(after)) = (last(data), last(&out)) {
-            self.register = match self.facts.mode {
-                Mode::Ecb => self.register,
-                Mode::Cbc | Mode::Cfb if self.encrypts => after,
-                Mode::Cbc | Mode::Cfb => before,
-                Mode::Ofb => (u128::from_ne_bytes(before) ^ u128::from_ne_bytes(after)).to_ne_bytes(),
-                Mode::Ctr => u128::from_be_bytes(self.register).wrapping_add(blocks as u128).to_be_bytes(),
-            };
-        }
-        Ok(out)
-    }
-
-    /// The data parted where the counter begins again at 0, if it does within: some tokens do not go on there.
-    fn at_overflow<'a>(&self, data: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-        let blocks = usize::try_from(u128::from_be_bytes(self.register).wrapping_neg()).ok()?;
-        let at = blocks.checked_mul(BLOCK).filter(|at| *at > 0 && *at < data.len())?;
-        if self.facts.mode == Mode::Ctr { data.split_at_checked(at) } else { None }
-    }
-
-    /// What comes out when `data` goes in.
-    pub fn update(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    fn update(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         let given = if self.facts.is_blocks() { 0 } else { self.rest.len() };
         let mut all = Zeroizing::new(Vec::with_capacity(self.rest.len() + data.len()));
         all.extend_from_slice(&self.rest);
         all.extend_from_slice(data);
-        let mut whole = all.len() / BLOCK * BLOCK;
+        let mut whole = match self.facts.mode {
+            // What goes back is shorter than a block.
+            Mode::Cfb8 | Mode::Cfb1 => all.len(),
+            _ => all.len() / BLOCK * BLOCK,
+        };
         if self.facts.is_blocks() && self.pads && !self.encrypts && whole == all.len() {
             // The last block is that with the padding, if nothing follows.
             whole = whole.saturating_sub(BLOCK);
@@ -187,8 +118,7 @@ impl Context {
         Ok(out)
     }
 
-    /// All at once, without padding.
-    pub fn at_once(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    fn at_once(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         match self.facts.is_blocks() {
             false => self.update(data),
             true if data.len().is_multiple_of(BLOCK) => self.crypt(data),
@@ -196,8 +126,7 @@ impl Context {
         }
     }
 
-    /// What is left at the end.
-    pub fn finish(&mut self) -> Result<Zeroizing<Vec<u8>>> {
+    fn finish(&mut self) -> Result<Zeroizing<Vec<u8>>> {
         if !self.facts.is_blocks() {
             return Ok(Zeroizing::default());
         }
@@ -225,6 +154,102 @@ impl Context {
                 Ok(out)
             }
             _ => Err(partial()),
+        }
+    }
+
+    fn set(&mut self, params: Params) -> Result<()> {
+        match params.value(OSSL_CIPHER_PARAM_PADDING)? {
+            None => {}
+            Some(Value::Integer(number)) => self.pads = number != 0,
+            Some(_) => return Err(Error::Unsupported("a padding that is not a number".into())),
+        }
+        check(self.facts, params)
+    }
+
+    fn answer(&self, answers: &Answers) -> Result<()> {
+        let updated = self.updated_iv();
+        let Context { facts, iv, rest, pads, .. } = self;
+        let used = if facts.is_blocks() { 0 } else { rest.len() };
+        let size = facts.iv;
+        let iv = iv.as_ref().and_then(|iv| iv.get(..size)).unwrap_or_default();
+        answered(
+            answers.integer(OSSL_CIPHER_PARAM_KEYLEN, Facts::number_of(facts.key))
+                && answers.integer(OSSL_CIPHER_PARAM_IVLEN, Facts::number_of(size))
+                && answers.integer(OSSL_CIPHER_PARAM_PADDING, c_int::from(*pads))
+                && answers.integer(OSSL_CIPHER_PARAM_NUM, Facts::number_of(used))
+                && answers.octets(OSSL_CIPHER_PARAM_IV, iv)
+                && answers.octets(OSSL_CIPHER_PARAM_UPDATED_IV, updated.get(..size).unwrap_or_default()),
+        )
+    }
+}
+
+impl Context {
+    /// The vector after the data up to now; of CFB and OFB only after whole blocks.
+    fn updated_iv(&self) -> [u8; BLOCK] {
+        match self.facts.mode {
+            Mode::Ctr if !self.rest.is_empty() => {
+                u128::from_be_bytes(self.register).wrapping_add(1).to_be_bytes()
+            }
+            _ => self.register,
+        }
+    }
+
+    /// What the token makes of `data`, with which the register goes on.
+    fn crypt(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let key = self.key.as_ref().ok_or_else(|| Error::Unsupported("AES without a key".into()))?;
+        if self.iv.is_none() && self.facts.iv > 0 {
+            return Err(Error::Unsupported("AES without an initialisation vector".into()));
+        }
+        let mut out = Zeroizing::new(vec![0; data.len()]);
+        if data.is_empty() {
+            return Ok(out);
+        }
+        if let Some((before, after)) = self.at_overflow(data) {
+            out.clear();
+            out.extend_from_slice(&self.crypt(before)?);
+            out.extend_from_slice(&self.crypt(after)?);
+            return Ok(out);
+        }
+        let aes = Aes { mode: self.facts.mode, encrypts: self.encrypts, iv: self.register };
+        self.provider.tokens.aes(&aes, key, data, &mut out)?;
+        self.register = self.after(data, &out);
+        Ok(out)
+    }
+
+    /// The register after `data` went in and `out` came out.
+    fn after(&self, data: &[u8], out: &[u8]) -> [u8; BLOCK] {
+        let blocks = data.len() / BLOCK;
+        let whole = |bytes: &[u8]| shifted(self.register, bytes.get(..blocks * BLOCK).unwrap_or_default());
+        let (before, after) = (whole(data), whole(out));
+        match self.facts.mode {
+            Mode::Ecb => self.register,
+            Mode::Cbc | Mode::Cfb if self.encrypts => after,
+            Mode::Cbc | Mode::Cfb => before,
+            Mode::Cfb8 | Mode::Cfb1 => shifted(self.register, if self.encrypts { out } else { data }),
+            Mode::Ofb if blocks == 0 => self.register,
+            Mode::Ofb => (u128::from_ne_bytes(before) ^ u128::from_ne_bytes(after)).to_ne_bytes(),
+            Mode::Ctr => u128::from_be_bytes(self.register).wrapping_add(blocks as u128).to_be_bytes(),
+        }
+    }
+
+    /// The data parted where the counter begins again at 0, if it does within: some tokens do not go on there.
+    fn at_overflow<'a>(&self, data: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let blocks = usize::try_from(u128::from_be_bytes(self.register).wrapping_neg()).ok()?;
+        let at = blocks.checked_mul(BLOCK).filter(|at| *at > 0 && *at < data.len())?;
+        if self.facts.mode == Mode::Ctr { data.split_at_checked(at) } else { None }
+    }
+}
+
+/// A register into which bytes are moved from the right.
+fn shifted(mut register: [u8; BLOCK], bytes: &[u8]) -> [u8; BLOCK] {
+    match bytes.last_chunk() {
+        Some(last) => *last,
+        None => {
+            register.rotate_left(bytes.len());
+            if let Some(end) = register.get_mut(BLOCK - bytes.len()..) {
+                end.copy_from_slice(bytes);
+            }
+            register
         }
     }
 }

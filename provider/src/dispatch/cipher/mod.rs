@@ -1,116 +1,268 @@
 //! AES (provider-cipher(7)) in a token, where `strongroom-operations` in openssl.cnf says `cipher`. The key comes from the
 //! application, and is in the token during each call.
 
+mod algorithms;
 mod chained;
-mod functions;
+mod gcm;
+mod stealing;
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{c_int, c_uchar, c_void};
+use std::ptr;
+use std::sync::Arc;
 
-use chained::Context;
-use functions::*;
+use zeroize::Zeroizing;
 
-use super::{Algorithms, LAST, algorithm, operation, table};
+pub use self::algorithms::ALGORITHMS;
+use self::algorithms::{Chaining, Facts, Of};
+use super::input;
+use super::operation::{self, Operation, give, place_for_length, with};
 use crate::bindings::*;
-use crate::token::{BLOCK, Functions, Mode};
+use crate::error::{Error, Result};
+use crate::fence::fence;
+use crate::params::{Answers, Descriptions, END, Params, Value, describe};
+use crate::provider::Provider;
 
-/// One cipher as OpenSSL knows it.
-pub struct Facts {
-    names: &'static CStr,
-    mode: Mode,
-    /// The key's size in bytes.
-    key: usize,
-}
+/// An encryption or decryption: what libcrypto's `ctx` points to.
+pub trait Cipher: Operation {
+    /// What can be asked of it.
+    const GETTABLE: *const OSSL_PARAM;
+    /// What can be set.
+    const SETTABLE: *const OSSL_PARAM;
 
-const FACTS: [Facts; 15] = [
-    facts(c"AES-128-ECB:2.16.840.1.101.3.4.1.1", Mode::Ecb, 16),
-    facts(c"AES-128-CBC:AES128:2.16.840.1.101.3.4.1.2", Mode::Cbc, 16),
-    facts(c"AES-128-OFB:2.16.840.1.101.3.4.1.3", Mode::Ofb, 16),
-    facts(c"AES-128-CFB:2.16.840.1.101.3.4.1.4", Mode::Cfb, 16),
-    facts(c"AES-128-CTR", Mode::Ctr, 16),
-    facts(c"AES-192-ECB:2.16.840.1.101.3.4.1.21", Mode::Ecb, 24),
-    facts(c"AES-192-CBC:AES192:2.16.840.1.101.3.4.1.22", Mode::Cbc, 24),
-    facts(c"AES-192-OFB:2.16.840.1.101.3.4.1.23", Mode::Ofb, 24),
-    facts(c"AES-192-CFB:2.16.840.1.101.3.4.1.24", Mode::Cfb, 24),
-    facts(c"AES-192-CTR", Mode::Ctr, 24),
-    facts(c"AES-256-ECB:2.16.840.1.101.3.4.1.41", Mode::Ecb, 32),
-    facts(c"AES-256-CBC:AES256:2.16.840.1.101.3.4.1.42", Mode::Cbc, 32),
-    facts(c"AES-256-OFB:2.16.840.1.101.3.4.1.43", Mode::Ofb, 32),
-    facts(c"AES-256-CFB:2.16.840.1.101.3.4.1.44", Mode::Cfb, 32),
-    facts(c"AES-256-CTR", Mode::Ctr, 32),
-];
+    /// A cipher without key and vector.
+    fn new(provider: Arc<Provider>, facts: &'static Facts) -> Self;
 
-const fn facts(names: &'static CStr, mode: Mode, key: usize) -> Facts {
-    Facts { names, mode, key }
-}
+    /// Begins; without key or vector with those of before.
+    fn init(&mut self, key: Option<&[u8]>, iv: Option<&[u8]>, params: Params, encrypts: bool) -> Result<()>;
 
-impl Facts {
-    /// Data is padded to whole blocks, or must be whole blocks.
-    fn is_blocks(&self) -> bool {
-        matches!(self.mode, Mode::Ecb | Mode::Cbc)
+    /// What comes out when `data` goes in.
+    fn update(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>>;
+
+    /// What is left at the end.
+    fn finish(&mut self) -> Result<Zeroizing<Vec<u8>>>;
+
+    /// All at once, without padding.
+    fn at_once(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        self.update(data)
     }
 
-    fn iv_size(&self) -> usize {
-        if self.mode == Mode::Ecb { 0 } else { BLOCK }
+    /// Takes data for which there is no place where something could come out.
+    fn without_output(&mut self, _data: &[u8]) -> Result<()> {
+        Err(Error::Unsupported("AES without a place for the result".into()))
     }
 
-    /// The number of EVP_CIPH_ECB_MODE, ….
-    fn number(&self) -> c_int {
-        match self.mode {
-            Mode::Ecb => 1,
-            Mode::Cbc => 2,
-            Mode::Cfb => 3,
-            Mode::Ofb => 4,
-            Mode::Ctr => 5,
+    /// Applies what an application sets.
+    fn set(&mut self, params: Params) -> Result<()>;
+
+    /// Answers what an application asks.
+    fn answer(&self, answers: &Answers) -> Result<()>;
+}
+
+/// A key of the size that the cipher has.
+fn key_of(facts: &Facts, key: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    match key.len() == facts.key {
+        true => Ok(Zeroizing::new(key.to_vec())),
+        false => Err(Error::Unsupported(format!("an AES key of {} bytes", key.len()))),
+    }
+}
+
+/// Checks what is set that changes nothing here: it must be what it is already, or nobody must count on it.
+fn check(facts: &Facts, params: Params) -> Result<()> {
+    match params.value(OSSL_CIPHER_PARAM_KEYLEN)? {
+        Some(Value::Integer(size)) if usize::try_from(size) == Ok(facts.key) => {}
+        None => {}
+        Some(_) => return Err(Error::Unsupported("an AES key of another size".into())),
+    }
+    for name in [
+        OSSL_CIPHER_PARAM_TLS_VERSION,
+        OSSL_CIPHER_PARAM_TLS_MAC_SIZE,
+        OSSL_CIPHER_PARAM_AEAD_TLS1_AAD,
+        OSSL_CIPHER_PARAM_AEAD_TLS1_IV_FIXED,
+        OSSL_CIPHER_PARAM_AEAD_TLS1_SET_IV_INV,
+    ] {
+        if params.has(name) {
+            return Err(Error::Unsupported(
+                "the records of TLS 1.2 and before are not encrypted in a token: do not make provider=strongroom a default property"
+                    .into(),
+            ));
         }
     }
+    match params.value(OSSL_CIPHER_PARAM_USE_BITS)? {
+        None | Some(Value::Integer(0)) => Ok(()),
+        Some(_) => Err(Error::Unsupported("AES of single bits; a token takes bytes".into())),
+    }
 }
 
-/// The ciphers.
-pub static ALGORITHMS: Algorithms<16> = Algorithms([
-    entry::<0>(),
-    entry::<1>(),
-    entry::<2>(),
-    entry::<3>(),
-    entry::<4>(),
-    entry::<5>(),
-    entry::<6>(),
-    entry::<7>(),
-    entry::<8>(),
-    entry::<9>(),
-    entry::<10>(),
-    entry::<11>(),
-    entry::<12>(),
-    entry::<13>(),
-    entry::<14>(),
-    LAST,
-]);
-
-const fn entry<const N: usize>() -> OSSL_ALGORITHM {
-    algorithm(Of::<N>::FACTS.names, c"provider=strongroom", Of::<N>::TABLE, c"AES in a PKCS#11 token")
+pub unsafe extern "C" fn newctx<M: Chaining, const KEY: usize>(provider: *mut c_void) -> *mut c_void {
+    // SAFETY: libcrypto's argument, as provider-cipher(7) describes it.
+    unsafe { operation::new(provider, |provider| M::Context::new(provider, Of::<M, KEY>::FACTS)) }
 }
 
-/// The functions of the cipher in line `N` of [`FACTS`].
-struct Of<const N: usize>;
+/// # Safety
+///
+/// `data` is null or can be read for `length` bytes during this call.
+unsafe fn optional<'a>(data: *const c_uchar, length: usize) -> Result<Option<&'a [u8]>> {
+    // SAFETY: by the contract.
+    if data.is_null() { Ok(None) } else { unsafe { input(data, length) }.map(Some) }
+}
 
-impl<const N: usize> Of<N> {
-    // In a constant: out of bounds would not compile.
-    #[allow(clippy::indexing_slicing)]
-    const FACTS: &'static Facts = &FACTS[N];
+pub unsafe extern "C" fn encrypt_init<C: Cipher>(
+    context: *mut c_void,
+    key: *const c_uchar,
+    key_length: usize,
+    iv: *const c_uchar,
+    iv_length: usize,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: libcrypto's arguments, as provider-cipher(7) describes them.
+    unsafe {
+        with(context, |context: &mut C| {
+            context.init(optional(key, key_length)?, optional(iv, iv_length)?, Params::new(params), true)
+        })
+    }
+}
 
-    const TABLE: Functions = table![
-        OSSL_FUNC_CIPHER_NEWCTX: OSSL_FUNC_cipher_newctx_fn = newctx::<N>,
-        OSSL_FUNC_CIPHER_FREECTX: OSSL_FUNC_cipher_freectx_fn = operation::free::<Context>,
-        OSSL_FUNC_CIPHER_DUPCTX: OSSL_FUNC_cipher_dupctx_fn = operation::duplicate::<Context>,
-        OSSL_FUNC_CIPHER_ENCRYPT_INIT: OSSL_FUNC_cipher_encrypt_init_fn = encrypt_init,
-        OSSL_FUNC_CIPHER_DECRYPT_INIT: OSSL_FUNC_cipher_decrypt_init_fn = decrypt_init,
-        OSSL_FUNC_CIPHER_UPDATE: OSSL_FUNC_cipher_update_fn = update,
-        OSSL_FUNC_CIPHER_FINAL: OSSL_FUNC_cipher_final_fn = finish,
-        OSSL_FUNC_CIPHER_CIPHER: OSSL_FUNC_cipher_cipher_fn = cipher,
-        OSSL_FUNC_CIPHER_GET_PARAMS: OSSL_FUNC_cipher_get_params_fn = get_params::<N>,
-        OSSL_FUNC_CIPHER_GETTABLE_PARAMS: OSSL_FUNC_cipher_gettable_params_fn = gettable_params,
-        OSSL_FUNC_CIPHER_GET_CTX_PARAMS: OSSL_FUNC_cipher_get_ctx_params_fn = get_ctx_params,
-        OSSL_FUNC_CIPHER_GETTABLE_CTX_PARAMS: OSSL_FUNC_cipher_gettable_ctx_params_fn = gettable_ctx_params,
-        OSSL_FUNC_CIPHER_SET_CTX_PARAMS: OSSL_FUNC_cipher_set_ctx_params_fn = set_ctx_params,
-        OSSL_FUNC_CIPHER_SETTABLE_CTX_PARAMS: OSSL_FUNC_cipher_settable_ctx_params_fn = settable_ctx_params,
-    ];
+pub unsafe extern "C" fn decrypt_init<C: Cipher>(
+    context: *mut c_void,
+    key: *const c_uchar,
+    key_length: usize,
+    iv: *const c_uchar,
+    iv_length: usize,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        with(context, |context: &mut C| {
+            context.init(optional(key, key_length)?, optional(iv, iv_length)?, Params::new(params), false)
+        })
+    }
+}
+
+/// The result may be written over the data.
+pub unsafe extern "C" fn update<C: Cipher>(
+    context: *mut c_void,
+    out: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+    data: *const c_uchar,
+    data_length: usize,
+) -> c_int {
+    // SAFETY: as above; the data is not looked at any more when the result is written.
+    unsafe {
+        with(context, |context: &mut C| {
+            let data = input(data, data_length)?;
+            if out.is_null() {
+                context.without_output(data)?;
+                *place_for_length(length)? = data_length;
+                return Ok(());
+            }
+            let result = context.update(data)?;
+            give(&result, out, length, size)
+        })
+    }
+}
+
+/// As [`update`]; of those that authenticate, no data is the end.
+pub unsafe extern "C" fn cipher<C: Cipher>(
+    context: *mut c_void,
+    out: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+    data: *const c_uchar,
+    data_length: usize,
+) -> c_int {
+    // SAFETY: as for `update`.
+    unsafe {
+        with(context, |context: &mut C| {
+            if data.is_null() {
+                let result = context.finish()?;
+                return give(&result, out, length, size);
+            }
+            let data = input(data, data_length)?;
+            if out.is_null() {
+                context.without_output(data)?;
+                *place_for_length(length)? = data_length;
+                return Ok(());
+            }
+            let result = context.at_once(data)?;
+            give(&result, out, length, size)
+        })
+    }
+}
+
+pub unsafe extern "C" fn finish<C: Cipher>(
+    context: *mut c_void,
+    out: *mut c_uchar,
+    length: *mut usize,
+    size: usize,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        with(context, |context: &mut C| {
+            let result = context.finish()?;
+            give(&result, out, length, size)
+        })
+    }
+}
+
+pub unsafe extern "C" fn get_params<M: Chaining, const KEY: usize>(params: *mut OSSL_PARAM) -> c_int {
+    fence(0, || {
+        // SAFETY: a terminated list from libcrypto.
+        let answers = unsafe { Answers::new(params) };
+        let Facts { number, key, iv, block, is_aead, is_cts, .. } = Of::<M, KEY>::FACTS;
+        let numbers = [
+            (OSSL_CIPHER_PARAM_MODE, *number as c_int),
+            (OSSL_CIPHER_PARAM_KEYLEN, Facts::number_of(*key)),
+            (OSSL_CIPHER_PARAM_IVLEN, Facts::number_of(*iv)),
+            (OSSL_CIPHER_PARAM_BLOCK_SIZE, Facts::number_of(*block)),
+            (OSSL_CIPHER_PARAM_AEAD, c_int::from(*is_aead)),
+            (OSSL_CIPHER_PARAM_CUSTOM_IV, c_int::from(*is_aead)),
+            (OSSL_CIPHER_PARAM_CTS, c_int::from(*is_cts)),
+            (OSSL_CIPHER_PARAM_TLS1_MULTIBLOCK, 0),
+            (OSSL_CIPHER_PARAM_HAS_RAND_KEY, 0),
+        ];
+        c_int::from(numbers.iter().all(|(name, number)| answers.integer(name, *number)))
+    })
+}
+
+pub unsafe extern "C" fn gettable_params(_provider: *mut c_void) -> *const OSSL_PARAM {
+    fence(ptr::null(), || {
+        static LIST: Descriptions<10> = Descriptions::new([
+            describe(OSSL_CIPHER_PARAM_MODE, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_CIPHER_PARAM_KEYLEN, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_CIPHER_PARAM_IVLEN, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_CIPHER_PARAM_BLOCK_SIZE, OSSL_PARAM_UNSIGNED_INTEGER),
+            describe(OSSL_CIPHER_PARAM_AEAD, OSSL_PARAM_INTEGER),
+            describe(OSSL_CIPHER_PARAM_CUSTOM_IV, OSSL_PARAM_INTEGER),
+            describe(OSSL_CIPHER_PARAM_CTS, OSSL_PARAM_INTEGER),
+            describe(OSSL_CIPHER_PARAM_TLS1_MULTIBLOCK, OSSL_PARAM_INTEGER),
+            describe(OSSL_CIPHER_PARAM_HAS_RAND_KEY, OSSL_PARAM_INTEGER),
+            END,
+        ]);
+        LIST.as_ptr()
+    })
+}
+
+pub unsafe extern "C" fn get_ctx_params<C: Cipher>(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
+    // SAFETY: as above.
+    unsafe { with(context, |context: &mut C| context.answer(&Answers::new(params))) }
+}
+
+pub unsafe extern "C" fn gettable_ctx_params<C: Cipher>(
+    _context: *mut c_void,
+    _provider: *mut c_void,
+) -> *const OSSL_PARAM {
+    fence(ptr::null(), || C::GETTABLE)
+}
+
+pub unsafe extern "C" fn set_ctx_params<C: Cipher>(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: as above.
+    unsafe { with(context, |context: &mut C| context.set(Params::new(params))) }
+}
+
+pub unsafe extern "C" fn settable_ctx_params<C: Cipher>(
+    _context: *mut c_void,
+    _provider: *mut c_void,
+) -> *const OSSL_PARAM {
+    fence(ptr::null(), || C::SETTABLE)
 }

@@ -80,6 +80,24 @@ impl Module {
         Ok((size as usize).min(encrypted.len()))
     }
 
+    /// C_EncryptUpdate into `encrypted`; returns the size of what came out in bytes.
+    pub fn encrypt_update(&self, session: CK_SESSION_HANDLE, data: &[u8], encrypted: &mut [u8]) -> Rv<usize> {
+        let (length, mut size) = (data.len() as CK_ULONG, encrypted.len() as CK_ULONG);
+        // SAFETY: the module reads the data for its length only, and writes at most `size` bytes.
+        unsafe {
+            call!(self, C_EncryptUpdate, session, readable(data), length, encrypted.as_mut_ptr(), &mut size)
+        }?;
+        Ok((size as usize).min(encrypted.len()))
+    }
+
+    /// C_EncryptFinal into `encrypted`; returns the size of what was left in bytes.
+    pub fn encrypt_final(&self, session: CK_SESSION_HANDLE, encrypted: &mut [u8]) -> Rv<usize> {
+        let mut size = encrypted.len() as CK_ULONG;
+        // SAFETY: the module writes at most `size` bytes.
+        unsafe { call!(self, C_EncryptFinal, session, encrypted.as_mut_ptr(), &mut size) }?;
+        Ok((size as usize).min(encrypted.len()))
+    }
+
     /// C_SignUpdate.
     pub fn sign_update(&self, session: CK_SESSION_HANDLE, data: &[u8]) -> Rv<()> {
         // SAFETY: the module reads the data for its length only.

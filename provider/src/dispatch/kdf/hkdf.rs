@@ -1,57 +1,26 @@
-//! Key derivation (provider-kdf(7)) in a token, where `strongroom-operations` in openssl.cnf says `kdf`: HKDF, and TLS 1.3's
-//! use of it.
-//!
-//! The secret comes from the application, and so goes what is derived to it; in between the token does the work.
+//! HKDF (RFC 5869), and TLS 1.3's use of it (RFC 8446, 7.1).
 
-use std::ffi::{CStr, c_int, c_uchar, c_void};
-use std::ptr;
+use std::ffi::CStr;
 use std::sync::Arc;
 
-use strongroom_ffi::pointer;
 use zeroize::Zeroizing;
 
-use super::operation::{self, Operation, with};
-use super::{Algorithms, LAST, algorithm, table};
+use super::Derivation;
 use crate::bindings::*;
+use crate::dispatch::operation::Operation;
 use crate::error::{Error, Result};
-use crate::fence::fence;
 use crate::openssl::{Digest, Hash};
-use crate::params::{Answers, Descriptions, END, Params, Value, answered, describe};
+use crate::params::{Descriptions, END, Params, Value, describe};
 use crate::provider::Provider;
-use crate::token::{Functions, Hkdf};
-
-/// The derivations.
-pub static ALGORITHMS: Algorithms<3> = Algorithms([
-    algorithm(c"HKDF", c"provider=strongroom", Of::<false>::TABLE, c"HKDF in a PKCS#11 token"),
-    algorithm(c"TLS13-KDF", c"provider=strongroom", Of::<true>::TABLE, c"TLS 1.3's HKDF in a PKCS#11 token"),
-    LAST,
-]);
-
-/// The functions of HKDF or, with `TLS13`, of TLS 1.3's.
-struct Of<const TLS13: bool>;
-
-impl<const TLS13: bool> Of<TLS13> {
-    const TABLE: Functions = table![
-        OSSL_FUNC_KDF_NEWCTX: OSSL_FUNC_kdf_newctx_fn = newctx::<TLS13>,
-        OSSL_FUNC_KDF_FREECTX: OSSL_FUNC_kdf_freectx_fn = operation::free::<Context>,
-        OSSL_FUNC_KDF_DUPCTX: OSSL_FUNC_kdf_dupctx_fn = operation::duplicate::<Context>,
-        OSSL_FUNC_KDF_RESET: OSSL_FUNC_kdf_reset_fn = reset,
-        OSSL_FUNC_KDF_DERIVE: OSSL_FUNC_kdf_derive_fn = derive,
-        OSSL_FUNC_KDF_SET_CTX_PARAMS: OSSL_FUNC_kdf_set_ctx_params_fn = set_ctx_params,
-        OSSL_FUNC_KDF_SETTABLE_CTX_PARAMS: OSSL_FUNC_kdf_settable_ctx_params_fn = settable_ctx_params::<TLS13>,
-        OSSL_FUNC_KDF_GET_CTX_PARAMS: OSSL_FUNC_kdf_get_ctx_params_fn = get_ctx_params,
-        OSSL_FUNC_KDF_GETTABLE_CTX_PARAMS: OSSL_FUNC_kdf_gettable_ctx_params_fn = gettable_ctx_params,
-    ];
-}
+use crate::token::Hkdf;
 
 /// The most that `info` parameters come to together, in bytes, as in OpenSSL.
 const MAX_INFO: usize = 32 << 10;
 
 /// A derivation: what libcrypto's `ctx` points to.
 #[derive(Clone)]
-struct Context {
+pub struct Context<const TLS13: bool> {
     provider: Arc<Provider>,
-    tls13: bool,
     parameters: Parameters,
 }
 
@@ -133,7 +102,7 @@ impl Parameters {
     }
 }
 
-impl Operation for Context {
+impl<const TLS13: bool> Operation for Context<TLS13> {
     fn provider(&self) -> &Provider {
         &self.provider
     }
@@ -143,7 +112,54 @@ impl Operation for Context {
     }
 }
 
-impl Context {
+impl<const TLS13: bool> Derivation for Context<TLS13> {
+    const SETTABLE: *const OSSL_PARAM = {
+        const MODE: OSSL_PARAM = describe(OSSL_KDF_PARAM_MODE, OSSL_PARAM_UTF8_STRING);
+        const MODE_NUMBER: OSSL_PARAM = describe(OSSL_KDF_PARAM_MODE, OSSL_PARAM_INTEGER);
+        const PROPERTIES: OSSL_PARAM = describe(OSSL_KDF_PARAM_PROPERTIES, OSSL_PARAM_UTF8_STRING);
+        const DIGEST: OSSL_PARAM = describe(OSSL_KDF_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING);
+        const fn bytes(name: &'static CStr) -> OSSL_PARAM {
+            describe(name, OSSL_PARAM_OCTET_STRING)
+        }
+        const KEY: OSSL_PARAM = bytes(OSSL_KDF_PARAM_KEY);
+        const SALT: OSSL_PARAM = bytes(OSSL_KDF_PARAM_SALT);
+        static HKDF: Descriptions<8> = Descriptions::new([
+            MODE,
+            MODE_NUMBER,
+            PROPERTIES,
+            DIGEST,
+            KEY,
+            SALT,
+            bytes(OSSL_KDF_PARAM_INFO),
+            END,
+        ]);
+        static TLS: Descriptions<10> = Descriptions::new([
+            MODE,
+            MODE_NUMBER,
+            PROPERTIES,
+            DIGEST,
+            KEY,
+            SALT,
+            bytes(OSSL_KDF_PARAM_PREFIX),
+            bytes(OSSL_KDF_PARAM_LABEL),
+            bytes(OSSL_KDF_PARAM_DATA),
+            END,
+        ]);
+        if TLS13 { TLS.as_ptr() } else { HKDF.as_ptr() }
+    };
+
+    fn new(provider: Arc<Provider>) -> Self {
+        Context { provider, parameters: Parameters::default() }
+    }
+
+    fn reset(&mut self) {
+        self.parameters = Parameters::default();
+    }
+
+    fn set(&mut self, params: Params) -> Result<()> {
+        self.parameters.set(params)
+    }
+
     fn derive(&self, out: &mut [u8]) -> Result<()> {
         self.provider.tokens.are_not_in_use_here("HKDF")?;
         if let Some(needed) = self.parameters.size()?.filter(|needed| *needed != out.len()) {
@@ -152,7 +168,7 @@ impl Context {
         if out.is_empty() {
             return Err(Error::Unsupported("HKDF of no bytes".into()));
         }
-        match (self.tls13, self.parameters.mode) {
+        match (TLS13, self.parameters.mode) {
             (false, mode) => self.plain(mode.unwrap_or(Mode::Both), out),
             (true, Some(Mode::Extract)) => self.tls13_extract(out),
             (true, Some(Mode::Expand)) => {
@@ -165,6 +181,12 @@ impl Context {
         }
     }
 
+    fn size(&self) -> Result<Option<usize>> {
+        self.parameters.size()
+    }
+}
+
+impl<const TLS13: bool> Context<TLS13> {
     fn plain(&self, mode: Mode, out: &mut [u8]) -> Result<()> {
         let parameters = &self.parameters;
         let hkdf = Hkdf {
@@ -214,103 +236,4 @@ impl Context {
             Hkdf { hash: self.parameters.hash()?, extract: false, expand: true, salt: &[], info: &info };
         self.provider.tokens.hkdf(&hkdf, secret, out)
     }
-}
-
-unsafe extern "C" fn newctx<const TLS13: bool>(provider: *mut c_void) -> *mut c_void {
-    // SAFETY: libcrypto's argument, as provider-kdf(7) describes it.
-    unsafe {
-        operation::new(provider, |provider| Context {
-            provider,
-            tls13: TLS13,
-            parameters: Parameters::default(),
-        })
-    }
-}
-
-unsafe extern "C" fn reset(context: *mut c_void) {
-    fence((), || {
-        // SAFETY: libcrypto's pointer to a context of ours, which nobody else uses now.
-        if let Some(context) = unsafe { pointer::reference_mut(context.cast::<Context>()) } {
-            context.parameters = Parameters::default();
-        }
-    });
-}
-
-unsafe extern "C" fn derive(
-    context: *mut c_void,
-    out: *mut c_uchar,
-    length: usize,
-    params: *const OSSL_PARAM,
-) -> c_int {
-    // SAFETY: libcrypto's arguments, as provider-kdf(7) describes them: `out` can be written for `length` bytes.
-    unsafe {
-        with(context, |context: &mut Context| {
-            context.parameters.set(Params::new(params))?;
-            let out = pointer::slice_mut(out, length);
-            context.derive(out.ok_or_else(|| Error::Unsupported("HKDF to a null pointer".into()))?)
-        })
-    }
-}
-
-unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
-    // SAFETY: as above.
-    unsafe { with(context, |context: &mut Context| context.parameters.set(Params::new(params))) }
-}
-
-unsafe extern "C" fn settable_ctx_params<const TLS13: bool>(
-    _context: *mut c_void,
-    _provider: *mut c_void,
-) -> *const OSSL_PARAM {
-    fence(ptr::null(), || {
-        const MODE: OSSL_PARAM = describe(OSSL_KDF_PARAM_MODE, OSSL_PARAM_UTF8_STRING);
-        const MODE_NUMBER: OSSL_PARAM = describe(OSSL_KDF_PARAM_MODE, OSSL_PARAM_INTEGER);
-        const PROPERTIES: OSSL_PARAM = describe(OSSL_KDF_PARAM_PROPERTIES, OSSL_PARAM_UTF8_STRING);
-        const DIGEST: OSSL_PARAM = describe(OSSL_KDF_PARAM_DIGEST, OSSL_PARAM_UTF8_STRING);
-        const fn bytes(name: &'static CStr) -> OSSL_PARAM {
-            describe(name, OSSL_PARAM_OCTET_STRING)
-        }
-        const KEY: OSSL_PARAM = bytes(OSSL_KDF_PARAM_KEY);
-        const SALT: OSSL_PARAM = bytes(OSSL_KDF_PARAM_SALT);
-        static HKDF: Descriptions<8> = Descriptions::new([
-            MODE,
-            MODE_NUMBER,
-            PROPERTIES,
-            DIGEST,
-            KEY,
-            SALT,
-            bytes(OSSL_KDF_PARAM_INFO),
-            END,
-        ]);
-        static TLS: Descriptions<10> = Descriptions::new([
-            MODE,
-            MODE_NUMBER,
-            PROPERTIES,
-            DIGEST,
-            KEY,
-            SALT,
-            bytes(OSSL_KDF_PARAM_PREFIX),
-            bytes(OSSL_KDF_PARAM_LABEL),
-            bytes(OSSL_KDF_PARAM_DATA),
-            END,
-        ]);
-        if TLS13 { TLS.as_ptr() } else { HKDF.as_ptr() }
-    })
-}
-
-unsafe extern "C" fn get_ctx_params(context: *mut c_void, params: *mut OSSL_PARAM) -> c_int {
-    // SAFETY: as above.
-    unsafe {
-        with(context, |context: &mut Context| {
-            let size = context.parameters.size()?;
-            answered(Answers::new(params).size(OSSL_KDF_PARAM_SIZE, size.unwrap_or(usize::MAX)))
-        })
-    }
-}
-
-unsafe extern "C" fn gettable_ctx_params(_context: *mut c_void, _provider: *mut c_void) -> *const OSSL_PARAM {
-    fence(ptr::null(), || {
-        static LIST: Descriptions<2> =
-            Descriptions::new([describe(OSSL_KDF_PARAM_SIZE, OSSL_PARAM_UNSIGNED_INTEGER), END]);
-        LIST.as_ptr()
-    })
 }

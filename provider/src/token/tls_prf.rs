@@ -1,0 +1,51 @@
+//! The pseudorandom function of TLS 1.2 (RFC 5246, 5) in a token, made of its HMACs: so every token that has those has it, with every label
+//! and seed. PKCS#11's own mechanisms take those of a handshake only.
+
+use super::Tokens;
+use super::mac::Mac;
+use crate::error::{Error, Result};
+use crate::openssl::{Hash, MAX_DIGEST};
+use cryptoki_sys::CKA_SIGN;
+use zeroize::Zeroizing;
+
+impl Tokens {
+    /// Fills `out` with the function of `secret` and `seed`, which begins with the label.
+    ///
+    /// # Errors
+    ///
+    /// As [`mac`](Self::mac).
+    pub fn tls_prf(&self, hash: Hash, secret: &[u8], seed: &[u8], out: &mut [u8]) -> Result<()> {
+        let mac = Mac::Hmac(hash);
+        let secret = mac.padded(secret);
+        self.with_mechanism(mac.mechanism()?, &mac.name(), |module, session, slot| {
+            module.with_secret(session, slot, mac.key_type(), &[CKA_SIGN], &secret, |key| {
+                let code = |data: &[u8]| -> Result<Zeroizing<Vec<u8>>> {
+                    let mut code = Zeroizing::new(vec![0; MAX_DIGEST]);
+                    mac.init(module, session, slot, key)?;
+                    let made = module
+                        .sign(session, data, &mut code)
+                        .map_err(|rv| Error::token("C_Sign", slot.name(), rv))?;
+                    match made == mac.size() {
+                        true => code.truncate(made),
+                        false => return Err(Error::Key(format!("{}: {made} bytes of HMAC", slot.name()))),
+                    }
+                    Ok(code)
+                };
+                let mut chained = code(seed)?;
+                for part in out.chunks_mut(mac.size()) {
+                    let made = code(&joined(&chained, seed))?;
+                    part.copy_from_slice(made.get(..part.len()).unwrap_or_default());
+                    chained = code(&chained)?;
+                }
+                Ok(())
+            })
+        })
+    }
+}
+
+fn joined(first: &[u8], second: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut all = Zeroizing::new(Vec::with_capacity(first.len() + second.len()));
+    all.extend_from_slice(first);
+    all.extend_from_slice(second);
+    all
+}
