@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{cert, init, key, partition, roles, shell, user};
+use crate::commands::{cert, init, key, page, partition, roles, shell, user};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -99,6 +99,9 @@ pub enum Command {
     #[command(long_about = "Show whether the daemon runs, how it keeps keys, and what it has done.\n\n\
         Exit code 0: it runs and answers. 3: it does not; standard error says what to do.")]
     Status,
+    /// Print a link to the daemon's page, which shows what you may see
+    #[command(long_about = page::ABOUT)]
+    Page,
     /// List or delete partitions
     #[command(subcommand)]
     Partition(partition::Partition),

@@ -158,6 +158,7 @@ impl Daemon {
     /// Serves connections until `shutdown` is ready, then answers what is in flight and removes the socket.
     pub async fn serve(mut self, shutdown: impl Future<Output = ()>) {
         let (stop, stopped) = watch::channel(false);
+        let _ = self.service.pages.set(self.doors.iter().filter_map(Door::page).collect());
         for door in self.doors.drain(..) {
             tokio::spawn(web::serve(door, Arc::clone(&self.service), stopped.clone()));
         }

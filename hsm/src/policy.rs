@@ -59,6 +59,7 @@ table! {
     Status: Anyone, "see that the daemon runs, and what it has done";
     ListPartitions: Anyone, "list the partitions, with labels and how many objects they hold";
     ListRights: Anyone, "see this table";
+    ShowPage: Anyone, "get a link to the daemon's page, which shows what one may see";
     OpenChannel: Anyone, "share memory with the daemon, with the rights that the connection has";
     Login: Anyone, "log in, with the own password";
     Logout: Anyone, "log out";

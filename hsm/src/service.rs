@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
@@ -17,6 +17,7 @@ use crate::failure::{Failure, refuse};
 use crate::places::Places;
 use crate::users::PasswordHash;
 use crate::vault::Vault;
+use crate::web::Passes;
 
 /// Passwords hashed at the same time: each takes 19 MiB.
 const HASHING: usize = 2;
@@ -38,6 +39,10 @@ pub struct Service {
     pub started: Instant,
     /// For Status.
     pub counters: Counters,
+    /// Where the page is to be had, as links; set once, before the first connection.
+    pub pages: OnceLock<Vec<String>>,
+    /// The passes for it.
+    pub passes: Passes,
     /// The permits for large frames.
     pub large_frames: LargeFrames,
     hashing: Arc<Semaphore>,
@@ -144,6 +149,8 @@ impl Service {
             instance: crate::crypto::aws_lc::random_array(),
             started: Instant::now(),
             counters: Counters::default(),
+            pages: OnceLock::new(),
+            passes: Passes::default(),
             large_frames: LargeFrames::default(),
             hashing: Arc::new(Semaphore::new(HASHING)),
             generating: Arc::new(Semaphore::new(cores.max(1))),

@@ -52,6 +52,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::Status(Status {}),
         Op::ListPartitions(ListPartitions {}),
         Op::ListRights(ListRights {}),
+        Op::ShowPage(ShowPage {}),
         Op::CreatePartition(CreatePartition::default()),
         Op::FindObjects(FindObjects::default()),
         Op::GenerateRandom(GenerateRandom { length: 1 }),
@@ -90,7 +91,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
 fn may(who: Who, op: &Op) -> bool {
     match op {
         Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::FindObjects(_) => true,
-        Op::OpenChannel(_) | Op::Encapsulate(_) | Op::ListRights(_) => true,
+        Op::OpenChannel(_) | Op::Encapsulate(_) | Op::ListRights(_) | Op::ShowPage(_) => true,
         Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
         Op::CreatePartition(_) => who == Who::Root,
         Op::UnlockUser(_) => matches!(who, Who::Root | Who::Officer),

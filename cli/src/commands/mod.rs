@@ -3,6 +3,7 @@
 pub mod cert;
 pub mod init;
 pub mod key;
+pub mod page;
 pub mod partition;
 pub mod roles;
 pub mod shell;
@@ -27,6 +28,7 @@ pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Fail
     match command {
         Command::Init(init) => init.run(global, output),
         Command::Status => status::run(global, output),
+        Command::Page => page::run(global, output),
         Command::Partition(partition) => partition.run(global, output),
         Command::Roles => roles::run(global, output),
         Command::User(user) => user.run(global, output),

@@ -27,6 +27,8 @@ use crate::service::{Service, blocking};
 use crate::session::{Acting, Session};
 use crate::users::Users;
 
+pub(crate) use objects::may_see;
+
 /// What a request works on.
 struct Context {
     service: Arc<Service>,
@@ -101,6 +103,7 @@ async fn dispatch(
         Op::Status(_) => return status::status(&whole.service).await,
         Op::ListPartitions(_) => return Ok(partitions::list(&whole)),
         Op::ListRights(_) => return Ok(policy::matrix::reply()),
+        Op::ShowPage(_) => return status::show_page(&whole.service, whole.session),
         // The connection answers it itself; here it comes from where there is no connection.
         Op::OpenChannel(_) => return refuse!(Unsupported, "there are no channels here"),
         Op::CreatePartition(m) => {
@@ -172,6 +175,7 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         | Op::Status(_)
         | Op::ListPartitions(_)
         | Op::ListRights(_)
+        | Op::ShowPage(_)
         | Op::CreatePartition(_)
         | Op::OpenChannel(_) => {
             refuse!(Malformed, "a request about the whole daemon was sent to a partition")

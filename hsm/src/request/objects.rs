@@ -44,7 +44,8 @@ pub(super) fn visible(
     }
 }
 
-fn may_see(acting: &Acting, object: &Object) -> bool {
+/// Whether those who ask may know of an object.
+pub(crate) fn may_see(acting: &Acting, object: &Object) -> bool {
     !object.info.private || acting.crypto_user.is_some()
 }
 

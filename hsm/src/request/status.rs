@@ -1,13 +1,16 @@
 //! Hello and Status.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use strongroom_protocol::VERSION;
-use strongroom_protocol::v1::{Hello, HelloReply, StatusReply, response};
+use strongroom_protocol::v1::{Hello, HelloReply, PageReply, StatusReply, response};
 
 use crate::failure::{Failure, refuse};
 use crate::memory::arena;
 use crate::service::Service;
+use crate::session::Session;
 use crate::vault::Slot;
 
 pub(super) fn hello(service: &Service, hello: &Hello) -> Result<response::Result, Failure> {
@@ -26,6 +29,20 @@ pub(super) fn hello(service: &Service, hello: &Hello) -> Result<response::Result
         daemon: env!("CARGO_PKG_VERSION").to_owned(),
         instance: service.instance.to_vec(),
     }))
+}
+
+/// A pass for the page, and where the page is.
+pub(super) fn show_page(service: &Service, session: Arc<Session>) -> Result<response::Result, Failure> {
+    let addresses = service.pages.get().cloned().unwrap_or_default();
+    if addresses.is_empty() {
+        return refuse!(
+            Unavailable,
+            "strongroomd has no page: start it with --metrics 127.0.0.1:9823, or 'systemctl enable --now \
+             strongroomd-metrics.socket'"
+        );
+    }
+    let pass = service.passes.issue(session, Instant::now());
+    Ok(response::Result::Page(PageReply { addresses, pass }))
 }
 
 pub(super) async fn status(service: &Service) -> Result<response::Result, Failure> {

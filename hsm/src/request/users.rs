@@ -24,7 +24,7 @@ pub(super) async fn login(
     request: &mut Login,
 ) -> Result<response::Result, Failure> {
     let role = request.role();
-    if role == Role::Unspecified && (request.user.is_empty() || request.role != role.into()) {
+    if role == Role::Unspecified && (request.user.is_empty() || request.role != i32::from(role)) {
         return refuse!(Malformed, "a log-in without a role needs the name of a user");
     }
     if !request.ticket.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -9,9 +10,14 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::Peer;
+use super::state::State;
 use crate::metrics;
 use crate::service::Service;
 use crate::vault::Slot;
+
+const PAGE: &str = include_str!("page/index.html");
+const SCRIPT: &str = include_str!("page/page.js");
+const STYLE: &str = include_str!("page/page.css");
 
 type Answer = Response<Full<Bytes>>;
 
@@ -20,7 +26,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Everything comes from here, nothing is embedded elsewhere, and nothing is sent anywhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) fn answer(service: &Arc<Service>, request: &Request<Incoming>, peer: Peer) -> Answer {
     let host = request.headers().get(header::HOST).map(HeaderValue::to_str);
@@ -42,9 +48,13 @@ pub(super) fn answer(service: &Arc<Service>, request: &Request<Incoming>, peer: 
             Ok(metrics) => with_type(StatusCode::OK, OPEN_METRICS, metrics),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
         },
+        "/" if peer.is_local => with_type(StatusCode::OK, "text/html; charset=utf-8", PAGE),
+        "/page.js" if peer.is_local => with_type(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT),
+        "/page.css" if peer.is_local => with_type(StatusCode::OK, "text/css; charset=utf-8", STYLE),
+        "/state.json" if peer.is_local => state(service, request),
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => ready(service),
-        _ => text(StatusCode::NOT_FOUND, "There are /metrics, /healthz and /readyz here.\n"),
+        _ => text(StatusCode::NOT_FOUND, "There are /, /metrics, /healthz and /readyz here.\n"),
     };
     let headers = answer.headers_mut();
     for (name, value) in [
@@ -57,6 +67,17 @@ pub(super) fn answer(service: &Arc<Service>, request: &Request<Incoming>, peer: 
     }
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     answer
+}
+
+/// What the page asks for, with the keys that the holder of its pass may see.
+fn state(service: &Service, request: &Request<Incoming>) -> Answer {
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    let pass = authorization.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let holder = pass.and_then(|pass| service.passes.holder(pass, Instant::now()));
+    match serde_json::to_vec(&State::of(service, holder.as_ref())) {
+        Ok(json) => with_type(StatusCode::OK, "application/json", json),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The state could not be written.\n"),
+    }
 }
 
 /// Whether a Host header names this machine as a person at it would.

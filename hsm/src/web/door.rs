@@ -68,10 +68,13 @@ impl Door {
         }
     }
 
-    /// The port, of TCP.
-    pub fn port(&self) -> Option<u16> {
+    /// The link that a browser on this machine opens; none where there is no page, or no browser comes.
+    pub fn page(&self) -> Option<String> {
         match &self.socket {
-            Socket::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
+            Socket::Tcp(listener) => {
+                let address = listener.local_addr().map(Address::Tcp).ok();
+                address.filter(|address| !address.is_exposed()).map(|address| address.to_string())
+            }
             Socket::Unix(_) => None,
         }
     }

@@ -6,9 +6,12 @@
 mod address;
 mod answer;
 mod door;
+mod passes;
+mod state;
 
 pub use address::Address;
 pub use door::Door;
+pub use passes::Passes;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,0 +1,192 @@
+//! What the page shows, as JSON. It asks once a second.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use strongroom_protocol::v1::ObjectClass;
+
+use crate::crypto::KeyKind;
+use crate::memory::arena;
+use crate::metrics::{Totals, key_type_name};
+use crate::object::Search;
+use crate::partition::{MAX_OBJECTS, Partition};
+use crate::records::hex;
+use crate::request::may_see;
+use crate::service::Service;
+use crate::session::Session;
+use crate::vault::Slot;
+
+/// Keys that are shown of a partition. The command lists all.
+const MOST_KEYS: usize = 200;
+
+/// The node at this moment.
+#[derive(Serialize)]
+pub(super) struct State {
+    version: &'static str,
+    uptime_seconds: f64,
+    memory: &'static str,
+    memory_bytes: usize,
+    connections: usize,
+    channels: usize,
+    store_failing: bool,
+    engines: Vec<String>,
+    queue: Vec<Waiting>,
+    /// The upper bounds of [`Operation::buckets`], in seconds; one more bucket has the rest.
+    bounds: Vec<f64>,
+    partitions: Vec<PartitionState>,
+    /// Whether the request came with a pass that is good.
+    has_pass: bool,
+}
+
+#[derive(Serialize)]
+struct Waiting {
+    key_type: String,
+    signatures: u64,
+}
+
+#[derive(Serialize)]
+struct PartitionState {
+    number: u32,
+    label: String,
+    /// "sound" or "damaged".
+    state: &'static str,
+    objects: usize,
+    objects_limit: usize,
+    users: usize,
+    locked_users: usize,
+    wrong_passwords: u64,
+    /// In seconds since 1970; `null` if none is known of.
+    last_backup: Option<u64>,
+    operations: Vec<Operation>,
+    /// `null` if the pass does not show them.
+    keys: Option<Vec<Key>>,
+}
+
+#[derive(Serialize)]
+struct Operation {
+    operation: &'static str,
+    key_type: String,
+    success: u64,
+    refused: u64,
+    failed: u64,
+    /// Of those that succeeded, together.
+    seconds: f64,
+    buckets: Vec<u64>,
+}
+
+#[derive(Serialize)]
+struct Key {
+    label: String,
+    key_type: String,
+    class: &'static str,
+    id: String,
+    /// In seconds since 1970.
+    created: u64,
+}
+
+impl State {
+    pub(super) fn of(service: &Service, holder: Option<&Arc<Session>>) -> Self {
+        let waiting = KeyKind::BATCHED.into_iter().zip(service.engine.waiting());
+        let bounds = Totals::default().histogram().into_iter().map(|(bound, _)| bound);
+        State {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: service.started.elapsed().as_secs_f64(),
+            memory: arena::protection().name(),
+            memory_bytes: crate::memory::taken(),
+            connections: service.counters.connections.taken(),
+            channels: service.engine.channels(),
+            store_failing: service.vault.commits().is_failing(),
+            engines: service.engine.describe(),
+            queue: waiting
+                .map(|(kind, signatures)| Waiting { key_type: kind.to_string(), signatures })
+                .collect(),
+            bounds: bounds.filter(|bound| *bound < f64::MAX).collect(),
+            partitions: service.vault.slots().iter().map(|slot| partition(slot, holder)).collect(),
+            has_pass: holder.is_some(),
+        }
+    }
+}
+
+fn partition(slot: &Slot, holder: Option<&Arc<Session>>) -> PartitionState {
+    let partition = match slot {
+        Slot::Sound(partition) => partition,
+        Slot::Damaged { record, .. } => {
+            return PartitionState {
+                number: record.number,
+                label: record.label.clone(),
+                state: "damaged",
+                objects: 0,
+                objects_limit: MAX_OBJECTS,
+                users: 0,
+                locked_users: 0,
+                wrong_passwords: 0,
+                last_backup: None,
+                operations: Vec::new(),
+                keys: None,
+            };
+        }
+    };
+    let contents = partition.contents();
+    let meter = partition.meter();
+    let last_backup = meter.last_backup.load(Ordering::Relaxed);
+    PartitionState {
+        number: partition.number(),
+        label: partition.label().to_owned(),
+        state: "sound",
+        objects: contents.objects.len(),
+        objects_limit: MAX_OBJECTS,
+        users: contents.users.len(),
+        locked_users: contents.users.iter().filter(|user| user.is_locked()).count(),
+        wrong_passwords: meter.logins.wrong.load(Ordering::Relaxed),
+        last_backup: (last_backup > 0).then_some(last_backup),
+        operations: operations(partition),
+        keys: holder.and_then(|holder| {
+            drop(contents);
+            keys(partition, holder)
+        }),
+    }
+}
+
+/// By operation and key type, whatever the mechanism.
+fn operations(partition: &Partition) -> Vec<Operation> {
+    let mut sums: Vec<((&'static str, String), Totals)> = Vec::new();
+    for (operation, key_type, _, totals) in partition.meter().totals() {
+        let sort = (operation.name(), key_type_name(key_type));
+        match sums.last_mut() {
+            Some((last, sum)) if *last == sort => sum.add(&totals),
+            _ => sums.push((sort, totals)),
+        }
+    }
+    let shown = sums.into_iter().map(|((operation, key_type), totals)| {
+        let [success, refused, failed] = totals.outcomes;
+        let (seconds, buckets) = (totals.time.as_secs_f64(), totals.buckets.to_vec());
+        Operation { operation, key_type, success, refused, failed, seconds, buckets }
+    });
+    shown.collect()
+}
+
+/// Those that the holder of the pass may see now; `None` if they act as nobody here.
+fn keys(partition: &Partition, holder: &Session) -> Option<Vec<Key>> {
+    let acting = holder.acting(partition);
+    acting.shown()?;
+    let contents = partition.contents();
+    let keys = contents.objects.find(Search::default()).filter(|object| may_see(&acting, object));
+    let shown = keys.filter_map(|object| {
+        let class = match object.info.class() {
+            ObjectClass::PrivateKey => "private key",
+            ObjectClass::PublicKey => "public key",
+            ObjectClass::SecretKey => "secret key",
+            ObjectClass::Certificate => "certificate",
+            _ => return None,
+        };
+        Some(Key {
+            label: object.info.label.clone(),
+            key_type: key_type_name(object.info.key_type()),
+            class,
+            id: hex(&object.info.id),
+            created: object.info.created,
+        })
+    });
+    Some(shown.take(MOST_KEYS).collect())
+}
