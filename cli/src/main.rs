@@ -13,9 +13,11 @@ mod objects;
 mod output;
 mod password;
 mod pem_file;
+mod pkcs12;
 mod private_key;
 mod progress;
 mod session;
+mod transfer_blob;
 
 use std::env;
 use std::process::ExitCode;
@@ -26,6 +28,11 @@ use clap::error::ErrorKind;
 use crate::args::Cli;
 use crate::failure::Failure;
 use crate::output::Output;
+
+/// Libraries that read keys do not wipe them: whatever is freed is wiped.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

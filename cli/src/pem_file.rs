@@ -24,12 +24,12 @@ pub struct Block {
     pub content: Result<Zeroizing<Vec<u8>>, String>,
 }
 
-/// Reads the blocks of the PEM file at `path`, or of standard input if it is `-`.
+/// Reads the file at `path`, or standard input if it is `-`.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, is larger than 1 MiB, or holds no PEM block.
-pub fn read(path: &Path) -> Result<Vec<Block>, Failure> {
+/// If the file cannot be read, or is larger than 1 MiB.
+pub fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |e: io::Error| Failure::file("read", path, &e);
     // As large as the file may be, so that it is never moved and left behind unwiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
@@ -39,11 +39,30 @@ pub fn read(path: &Path) -> Result<Vec<Block>, Failure> {
         Box::new(File::open(path).map_err(failed)?)
     };
     source.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-    let unfit = |what: &str| Failure::new(Exit::Failed, "pem", format!("{} {what}", path.display()));
     if bytes.len() as u64 > MAX_FILE {
-        return Err(unfit("is larger than 1 MiB: not a PEM file"));
+        let message = format!("{} is larger than 1 MiB: not a PEM file", path.display());
+        return Err(Failure::new(Exit::Failed, "pem", message));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| {
+    Ok(bytes)
+}
+
+/// Reads the blocks of the PEM file at `path`, or of standard input if it is `-`.
+///
+/// # Errors
+///
+/// As [`bytes`], and if the file holds no PEM block.
+pub fn read(path: &Path) -> Result<Vec<Block>, Failure> {
+    read_from(path, &bytes(path)?)
+}
+
+/// Reads the blocks of a PEM file that is in memory already.
+///
+/// # Errors
+///
+/// If it holds no PEM block.
+pub fn read_from(path: &Path, bytes: &[u8]) -> Result<Vec<Block>, Failure> {
+    let unfit = |what: &str| Failure::new(Exit::Failed, "pem", format!("{} {what}", path.display()));
+    let text = std::str::from_utf8(bytes).map_err(|_| {
         unfit("is not a PEM file: it is binary; if it is DER, convert it with 'openssl pkey' or 'openssl x509' and -inform DER")
     })?;
     let blocks = blocks(text);

@@ -16,6 +16,20 @@ const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1
 /// id-ecPublicKey, RFC 5480.
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
+/// A file in DER as if it were PEM: PKCS#8, encrypted or not, or one of the older forms.
+pub fn block_of_der(der: Zeroizing<Vec<u8>>) -> Block {
+    let label = if PrivateKeyInfoRef::from_der(&der).is_ok() {
+        "PRIVATE KEY"
+    } else if EncryptedPrivateKeyInfoRef::try_from(der.as_slice()).is_ok() {
+        "ENCRYPTED PRIVATE KEY"
+    } else if sec1::EcPrivateKey::from_der(&der).is_ok() {
+        "EC PRIVATE KEY"
+    } else {
+        "RSA PRIVATE KEY"
+    };
+    Block { label: label.to_owned(), content: Ok(der) }
+}
+
 /// Finds the private key among the blocks of `path` and gives it as DER PKCS#8, not encrypted.
 /// `passphrase` is asked only if the key is encrypted.
 ///

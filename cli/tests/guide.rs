@@ -1,4 +1,4 @@
-//! docs/cli.md shows what the command prints: this runs the page and compares. With UPDATE_GUIDE=1 it writes
+//! Pages in docs/ show what the command prints: this runs them and compares. With UPDATE_GUIDE=1 it writes
 //! what was printed into the page instead.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test's panic is its report")]
 
@@ -90,11 +90,21 @@ fn compared(lines: &[String]) -> Vec<String> {
 
 #[test]
 fn the_guide_shows_what_the_command_prints() {
+    page("cli.md", 20);
+}
+
+#[test]
+fn keys_are_imported_and_exported_as_the_page_says() {
+    page("import.md", 20);
+}
+
+/// Runs a page of docs/, which has more examples than `least`.
+fn page(name: &str, least: usize) {
     if !rustix::process::getuid().is_root() {
         eprintln!("not run: the guide's reader is root");
         return;
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
     let page = fs::read_to_string(&path).unwrap();
     let update = env::var_os("UPDATE_GUIDE").is_some();
     let daemon = Daemon::start();
@@ -128,7 +138,7 @@ fn the_guide_shows_what_the_command_prints() {
     if update {
         fs::write(&path, written).unwrap();
     } else {
-        assert!(wrong.is_empty(), "docs/cli.md is not what is printed; UPDATE_GUIDE=1 renews it:\n{wrong}");
+        assert!(wrong.is_empty(), "docs/{name} is not what is printed; UPDATE_GUIDE=1 renews it:\n{wrong}");
     }
-    assert!(count > 20, "the page has lost its examples: {count}");
+    assert!(count > least, "the page has lost its examples: {count}");
 }

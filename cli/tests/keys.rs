@@ -63,9 +63,11 @@ fn every_type_is_generated() {
             "origin",
             "owner",
             "public_key",
+            "trusted",
             "type",
             "uri",
-            "uses"
+            "uses",
+            "wrap_with_trusted"
         ]
     );
 }
@@ -229,7 +231,6 @@ fn files_that_hold_no_key_are_refused() {
     fs::write(daemon.path("large.key"), vec![b'x'; 1 << 21]).unwrap();
     for (file, sign) in [
         ("missing.key", "No such file"),
-        ("ec.der", "-inform DER"),
         ("public.pem", "no private key"),
         ("old.key", "openssl pkcs8 -topk8"),
         ("x448.key", ""),

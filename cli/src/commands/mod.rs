@@ -73,8 +73,9 @@ fn confirm(yes: bool, question: &str) -> Result<(), Failure> {
 /// # Errors
 ///
 /// If the file exists, or cannot be written.
-fn write_file(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
-    let written = if force { replace_file(path, text) } else { new_file(path, text) };
+fn write_file(path: &Path, content: impl AsRef<[u8]>, force: bool) -> Result<(), Failure> {
+    let content = content.as_ref();
+    let written = if force { replace_file(path, content) } else { new_file(path, content) };
     written.map_err(|e| {
         let failure = Failure::file("write", path, &e);
         match e.kind() {
@@ -86,17 +87,17 @@ fn write_file(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     })
 }
 
-fn new_file(path: &Path, text: &str) -> io::Result<()> {
+fn new_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(content)?;
     file.sync_all()
 }
 
-fn replace_file(path: &Path, text: &str) -> io::Result<()> {
+fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let next = path.with_file_name(name);
-    let replaced = new_file(&next, text).and_then(|()| fs::rename(&next, path));
+    let replaced = new_file(&next, content).and_then(|()| fs::rename(&next, path));
     if replaced.is_err() {
         let _ = fs::remove_file(&next);
     }

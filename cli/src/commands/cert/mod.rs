@@ -17,6 +17,7 @@ use crate::objects::{Key, Selector, hex};
 use crate::output::{Output, Page, Report};
 use crate::session::Session;
 
+pub use put::{beside, key_id};
 use view::CertificateView;
 
 /// `strongroom cert`.

@@ -91,18 +91,14 @@ impl Put {
         }
         let keys = [key];
         let view = |stored: &Stored| CertificateView::new(stored, &keys);
-        // The chain first: whoever finds the new leaf finds its issuers too.
-        let mut stored_chain = Vec::new();
-        for issuer in &chain {
-            if there.iter().all(|s| s.object.value != issuer.der) {
-                stored_chain.push(view(&store(session, issuer, &issuer.title(), key_id(issuer))?));
-            }
-        }
         let [key] = &keys;
         let changed = same.is_empty();
-        let certificate = match same.first() {
-            Some(same) => view(same),
-            None => view(&store(session, &leaf, key.label(), key.id().to_vec())?),
+        let made = beside(session, key, changed.then_some(&leaf), &chain, &there)?;
+        let stored_chain = made.chain.iter().map(&view).collect();
+        let certificate = match (&made.leaf, same.first()) {
+            (Some(made), _) => view(made),
+            (None, Some(same)) => view(same),
+            (None, None) => return Err(Failure::unexpected_answer()),
         };
         for old in &olds {
             session.destroy(&old.object)?;
@@ -159,10 +155,43 @@ impl Put {
     }
 }
 
-/// The CKA_ID of an issuer's certificate, made as the daemon makes a key's: it stays the same for the same key.
-fn key_id(certificate: &Certificate) -> Vec<u8> {
+/// Certificates that were stored now.
+pub struct Beside {
+    /// The key's own.
+    pub leaf: Option<Stored>,
+    /// Its issuers'.
+    pub chain: Vec<Stored>,
+}
+
+/// Stores a key's certificate beside it, and those of the chain that are not among the `there`. The chain first: whoever
+/// finds the new leaf finds its issuers too.
+///
+/// # Errors
+///
+/// The daemon's refusal.
+pub fn beside(
+    session: &mut Session,
+    key: &Key,
+    leaf: Option<&Certificate>,
+    chain: &[Certificate],
+    there: &[Stored],
+) -> Result<Beside, Failure> {
+    let mut made = Beside { leaf: None, chain: Vec::new() };
+    for issuer in chain {
+        if there.iter().all(|s| s.object.value != issuer.der) {
+            made.chain.push(store(session, issuer, &issuer.title(), key_id(&issuer.public_key))?);
+        }
+    }
+    if let Some(leaf) = leaf {
+        made.leaf = Some(store(session, leaf, key.label(), key.id().to_vec())?);
+    }
+    Ok(made)
+}
+
+/// The CKA_ID of a certificate that has no key here, made as the daemon makes a key's: it stays the same for the same key.
+pub fn key_id(public_key: &[u8]) -> Vec<u8> {
     use sha2::{Digest, Sha256};
-    Sha256::digest(&certificate.public_key).iter().take(20).copied().collect()
+    Sha256::digest(public_key).iter().take(20).copied().collect()
 }
 
 fn store(

@@ -18,6 +18,7 @@ Make a key in the partition. It signs, or encrypts, there and can never be read 
   strongroom key generate web --type rsa-2048   for very old clients
   strongroom key generate db --type aes-256     to encrypt with, through PKCS#11
   strongroom key generate mail --type rsa-3072 --usage sign,decrypt
+  strongroom key generate kek --type aes-256 --usage wrap,unwrap
 
 Then get a certificate for a key that signs. A request is made with the provider, by the key's URI:
 
@@ -65,7 +66,7 @@ impl Generate {
         session.be_patient()?;
         let op = || {
             if key_type::is_secret(self.key_type) {
-                let key = Some(self.name.private());
+                let key = Some(self.name.secret());
                 return Op::GenerateKey(GenerateKey { key_type: self.key_type as i32, key });
             }
             Op::GenerateKeyPair(GenerateKeyPair {

@@ -1,11 +1,16 @@
 //! `strongroom key`: keys are made or brought into the partition, named, and destroyed.
 
 mod delete;
+mod export;
+mod file;
 mod generate;
 mod import;
 mod list;
 mod publish;
+mod trust;
 mod view;
+mod wrapped;
+mod wrapping;
 
 use clap::{Args, Subcommand, ValueEnum};
 use strongroom_protocol::v1::{KeyPolicy, KeyTemplate, ObjectList, Role};
@@ -25,9 +30,15 @@ pub enum Key {
     /// Make a key in the partition
     #[command(long_about = generate::ABOUT)]
     Generate(generate::Generate),
-    /// Bring a key from a PEM file into the partition, from where it cannot be read again
+    /// Bring a key into the partition: from a PEM or PKCS#12 file, or wrapped from another HSM
     #[command(long_about = import::ABOUT)]
     Import(import::Import),
+    /// Take an extractable key out of the partition, wrapped with another key
+    #[command(long_about = export::ABOUT)]
+    Export(export::Export),
+    /// Trust a wrapping key (as a crypto officer)
+    #[command(long_about = trust::ABOUT)]
+    Trust(trust::Trust),
     /// List the keys
     List,
     /// Show a key: type, policy, URI, and of a pair the public key and its fingerprint
@@ -64,6 +75,12 @@ pub struct NewName {
     /// decapsulates), and a secret key encrypts and decrypts
     #[arg(long, value_name = "USES", value_delimiter = ',')]
     usage: Vec<Usage>,
+    /// The key may leave the partition, wrapped with another key ('strongroom key export')
+    #[arg(long)]
+    extractable: bool,
+    /// It leaves under a wrapping key only that a crypto officer trusts
+    #[arg(long, requires = "extractable")]
+    wrap_with_trusted: bool,
 }
 
 /// What a key may be used for.
@@ -79,6 +96,10 @@ enum Usage {
     Decapsulate,
     /// A secret key encrypts
     Encrypt,
+    /// A secret key, or the public half of an RSA key, wraps keys that go out
+    Wrap,
+    /// A secret key, or an RSA key, unwraps keys that come in
+    Unwrap,
 }
 
 /// A CKA_ID on the command line. (A bare `Vec` would be many values to clap.)
@@ -108,7 +129,14 @@ impl NewName {
         }
     }
 
-    /// What the daemon is told of a private or secret key.
+    /// What the daemon is told of a secret key.
+    fn secret(&self) -> KeyTemplate {
+        let template = self.private();
+        let policy = template.policy.map(|policy| KeyPolicy { wrap: self.has(Usage::Wrap), ..policy });
+        KeyTemplate { policy, ..template }
+    }
+
+    /// What the daemon is told of a private key.
     fn private(&self) -> KeyTemplate {
         let policy = self.may(|may| KeyPolicy {
             sign: may(Usage::Sign),
@@ -116,6 +144,7 @@ impl NewName {
             derive: may(Usage::Derive),
             decapsulate: may(Usage::Decapsulate),
             encrypt: may(Usage::Encrypt),
+            unwrap: may(Usage::Unwrap),
             ..KeyPolicy::default()
         });
         KeyTemplate { policy, ..self.template() }
@@ -127,13 +156,18 @@ impl NewName {
             verify: may(Usage::Sign),
             encrypt: may(Usage::Decrypt),
             encapsulate: may(Usage::Decapsulate),
+            wrap: may(Usage::Wrap) || may(Usage::Unwrap),
             ..KeyPolicy::default()
         });
         KeyTemplate { policy, ..self.template() }
     }
 
     fn may(&self, policy: impl FnOnce(&dyn Fn(Usage) -> bool) -> KeyPolicy) -> Option<KeyPolicy> {
-        (!self.usage.is_empty()).then(|| policy(&|usage| self.usage.contains(&usage)))
+        (!self.usage.is_empty()).then(|| policy(&|usage| self.has(usage)))
+    }
+
+    fn has(&self, usage: Usage) -> bool {
+        self.usage.contains(&usage)
     }
 
     /// What both halves share. The policy is left to the daemon.
@@ -142,6 +176,8 @@ impl NewName {
             label: self.name.clone(),
             id: self.id.as_ref().map(|id| id.0.clone()).unwrap_or_default(),
             policy: None::<KeyPolicy>,
+            extractable: self.extractable,
+            wrap_with_trusted: self.wrap_with_trusted,
             ..KeyTemplate::default()
         }
     }
@@ -163,10 +199,13 @@ impl Key {
     ///
     /// Why it failed.
     pub fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
-        let mut session = Session::open(global, output, Role::CryptoUser)?;
+        let role = if matches!(self, Key::Trust(_)) { Role::CryptoOfficer } else { Role::CryptoUser };
+        let mut session = Session::open(global, output, role)?;
         match self {
             Key::Generate(generate) => generate.run(&mut session, output),
             Key::Import(import) => import.run(&mut session, output),
+            Key::Export(export) => export.run(&mut session, output),
+            Key::Trust(trust) => trust.run(&mut session, output),
             Key::List => list::run(&mut session, output),
             Key::Show(named) => publish::show(&named, &mut session, output),
             Key::Delete(delete) => delete.run(&mut session, output),

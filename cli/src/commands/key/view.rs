@@ -32,9 +32,13 @@ pub struct KeyView {
     has_private_key: Option<bool>,
     /// `generated` or `imported`; of the private half or secret key, as what follows.
     origin: Option<&'static str>,
-    extractable: Option<bool>,
+    pub extractable: Option<bool>,
     always_sensitive: Option<bool>,
     never_extractable: Option<bool>,
+    /// It leaves the partition under trusted keys only.
+    wrap_with_trusted: Option<bool>,
+    /// A wrapping key that a crypto officer trusts.
+    pub trusted: bool,
     /// `sign`, `decrypt`, ...
     uses: Vec<&'static str>,
     owner: String,
@@ -96,6 +100,8 @@ impl KeyView {
             extractable: of_private(|p| p.extractable),
             always_sensitive: of_private(|p| p.always_sensitive),
             never_extractable: of_private(|p| p.never_extractable),
+            wrap_with_trusted: of_private(|p| p.wrap_with_trusted),
+            trusted: key.halves().any(|half| half.policy.is_some_and(|policy| policy.trusted)),
             uses: first.and_then(|o| o.policy.as_ref()).map(uses).unwrap_or_default(),
             owner: first.map(|o| o.owner.clone()).unwrap_or_default(),
             created: moment(first.map(|o| o.created).unwrap_or_default()),
@@ -142,7 +148,10 @@ impl KeyView {
         match (self.has_private_key, self.extractable, self.never_extractable) {
             (Some(false), ..) => Cell::toned("the private key is not in this partition", Tone::Doubtful),
             (_, None, _) => "seen by crypto users only".into(),
-            (_, Some(true), _) => Cell::toned("extractable: it can be read out", Tone::Bad),
+            (_, Some(true), _) if self.wrap_with_trusted == Some(true) => {
+                Cell::toned("extractable, wrapped with a trusted key", Tone::Doubtful)
+            }
+            (_, Some(true), _) => Cell::toned("extractable, wrapped", Tone::Doubtful),
             (_, Some(false), Some(true)) => Cell::toned("not extractable, and never was", Tone::Good),
             (_, Some(false), _) => Cell::toned("not extractable", Tone::Good),
         }
@@ -164,7 +173,10 @@ impl Report for KeyView {
         if let Some(fingerprint) = &self.fingerprint {
             fields.push(("fingerprint", format!("SHA256 {fingerprint}").into()));
         }
-        let (private, may) = (self.protection(), self.uses.join(", "));
+        let (private, mut may) = (self.protection(), self.uses.join(", "));
+        if self.trusted {
+            may.push_str(" (trusted)");
+        }
         fields.extend([
             ("origin", self.origin.unwrap_or("-").into()),
             (if self.public_key.is_some() { "private key" } else { "secret key" }, private),
