@@ -17,6 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "strongroom.v1.Plaintext",
             "strongroom.v1.SharedSecret",
             "strongroom.v1.Encapsulated",
+            "strongroom.v1.Unseal",
+            "strongroom.v1.SealWith",
+            "strongroom.v1.BeginRestore",
         ])
         .compile_fds(files)?;
     Ok(())

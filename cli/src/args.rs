@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{cert, init, key, page, partition, roles, shell, user};
+use crate::commands::{cert, init, key, page, partition, roles, seal, share, shell, tamper, user};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -117,6 +117,24 @@ pub enum Command {
     /// Keep certificates beside the keys
     #[command(subcommand)]
     Cert(cert::Cert),
+    /// Seal the node: wipe all keys from its memory (as root)
+    #[command(long_about = seal::SEAL)]
+    Seal,
+    /// Unseal the node: with its passphrase, or with shares
+    #[command(long_about = seal::UNSEAL)]
+    Unseal(seal::Unseal),
+    /// Decrypt a holder's share, on any machine
+    #[command(long_about = share::ABOUT)]
+    Share(share::Share),
+    /// Choose what unseals the node: a passphrase, shares, or its key file
+    #[command(subcommand, long_about = seal::SEAL_WITH)]
+    SealWith(seal::SealWith),
+    /// See what was found in a store that was tampered with, and decide
+    #[command(subcommand)]
+    Tamper(tamper::Tamper),
+    /// Destroy the node: its key, its store, and all keys in memory
+    #[command(long_about = seal::ZEROIZE)]
+    Zeroize(seal::Zeroize),
     /// Print the completion script for a shell
     #[command(long_about = shell::COMPLETIONS)]
     Completions(shell::Completions),

@@ -120,6 +120,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         ErrorCode::NoSuchPartition | ErrorCode::NoSuchObject | ErrorCode::NoSuchUser => Exit::NotFound,
         ErrorCode::Exists => Exit::Exists,
         ErrorCode::Unavailable => Exit::Unreachable,
+        ErrorCode::UnsealWrong => Exit::NotPermitted,
         ErrorCode::Unspecified
         | ErrorCode::Internal
         | ErrorCode::CiphertextWrong
@@ -135,6 +136,10 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::AttributeReadOnly
         | ErrorCode::AttributeWrong
         | ErrorCode::Store
+        | ErrorCode::Sealed
+        | ErrorCode::Tampered
+        | ErrorCode::Zeroized
+        | ErrorCode::BackupWrong
         | ErrorCode::Limit => Exit::Failed,
     }
 }

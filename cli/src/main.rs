@@ -16,6 +16,7 @@ mod pem_file;
 mod pkcs12;
 mod private_key;
 mod progress;
+mod quorum_file;
 mod session;
 mod transfer_blob;
 

@@ -52,6 +52,15 @@ pub fn connect(global: &Global) -> Result<Connection, Failure> {
     Ok(Connection::open(&socket(global), "strongroom", Deadlines::default())?)
 }
 
+/// Waits for replies as long as making a key, or looking at a whole store, may take.
+///
+/// # Errors
+///
+/// If the connection is broken.
+pub fn be_patient(connection: &mut Connection) -> Result<(), Failure> {
+    Ok(connection.set_reply_deadline(GENERATION)?)
+}
+
 /// Lists the daemon's partitions.
 ///
 /// # Errors
@@ -154,7 +163,7 @@ impl Session {
     ///
     /// If the connection is broken.
     pub fn be_patient(&mut self) -> Result<(), Failure> {
-        Ok(self.connection.set_reply_deadline(GENERATION)?)
+        be_patient(&mut self.connection)
     }
 
     /// The partition.

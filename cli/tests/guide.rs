@@ -98,6 +98,11 @@ fn keys_are_imported_and_exported_as_the_page_says() {
     page("import.md", 20);
 }
 
+#[test]
+fn a_node_is_sealed_and_unsealed_as_the_page_says() {
+    page("seal.md", 15);
+}
+
 /// Runs a page of docs/, which has more examples than `least`.
 fn page(name: &str, least: usize) {
     if !rustix::process::getuid().is_root() {

@@ -1,6 +1,7 @@
 //! What the daemon is told at its start; everything has a default.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use strongroom_protocol::address;
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub connections: Limits,
     /// How long a connection may keep the daemon waiting.
     pub deadlines: Deadlines,
+    /// How often the store is compared with what the daemon remembers.
+    pub store_check: Duration,
 }
 
 impl Config {
@@ -35,6 +38,7 @@ impl Config {
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             connections: Limits { all: 4096, of_one: 2048, strangers: 1024, strangers_of_one: 256 },
             deadlines: Deadlines::default(),
+            store_check: Duration::from_secs(3600),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::memory::arena;
 use crate::places::Who;
 use crate::service::Service;
 use crate::session::Session;
-use crate::vault::{Slot, Vault, VaultError};
+use crate::vault::{self, Slot, Vault, VaultError};
 use crate::web::{self, Door};
 
 /// How long requests in flight may take when the daemon stops.
@@ -121,10 +121,11 @@ impl Daemon {
         config.connections = config.connections.within(room_for_connections());
         make_directories(&config)?;
         let lock = lock(&config.state_dir)?;
-        let vault = Vault::open(&config.state_dir, config.credentials.as_deref())?;
+        let vault = Vault::start(&config.state_dir, config.credentials.as_deref())?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = Engine::start(cores).map_err(io_error("starting signing threads".to_owned()))?;
         let service = Arc::new(Service::new(vault, engine, cores));
+        vault::watch(&service.vault, config.store_check);
         let (listener, made_socket) = match inherited {
             Some(listener) => (listener, None),
             None => (listen(&config.socket, config.socket_mode)?, identity(&config.socket)),
@@ -141,6 +142,7 @@ impl Daemon {
             state = %config.state_dir.display(),
             partitions = slots.len(),
             damaged,
+            state_of_node = service.vault.node_state().as_str_name().trim_start_matches("NODE_STATE_"),
             memory = arena::protection().name(),
             "strongroomd {} is ready",
             env!("CARGO_PKG_VERSION")

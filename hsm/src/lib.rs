@@ -20,6 +20,7 @@ pub mod object;
 pub mod partition;
 pub mod places;
 pub mod policy;
+pub mod quorum;
 pub mod records;
 pub mod request;
 pub mod seal;

@@ -1,15 +1,21 @@
 //! The node's key, under which the partitions' keys are sealed, and the first start of a state directory.
 //!
-//! The key is the systemd credential `strongroom-node-key` if the service manager gives one, otherwise the
-//! file `node.key` in the state directory. Key file and store are made under other names and put in place by
+//! The key is wrapped in the file `node.seal` if the owner has chosen so (see [`means`]); then the node starts
+//! sealed. Otherwise it is the systemd credential `strongroom-node-key` if the service manager gives one, or
+//! the file `node.key` in the state directory. Key file and store are made under other names and put in place by
 //! renaming, the store first: whatever a first start leaves behind when it is interrupted, the next one can
 //! tell whether something was lost.
+
+pub mod means;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use prost::Message;
+
+use self::means::SealRecord;
 use crate::memory::SecretBytes;
 use crate::seal::{KEY_LENGTH, SealingKey};
 
@@ -43,6 +49,12 @@ pub enum NodeKeyError {
         /// Its length, in bytes.
         length: u64,
     },
+    /// Not what this release writes.
+    #[error("{} is damaged: restore it from a copy; without it the store cannot be opened", path.display())]
+    Seal {
+        /// The file `node.seal`.
+        path: PathBuf,
+    },
     /// Others can read it.
     #[error("the node key {} can be read by other users (mode {mode:o}): 'chmod 600' it, and consider the keys in this store known to them", path.display())]
     Exposed {
@@ -73,6 +85,8 @@ pub struct Files {
 pub enum Found {
     /// In use: a store and its key.
     Used(SealingKey),
+    /// In use, and sealed: what unseals it.
+    Sealed(Box<SealRecord>),
     /// New: a key that is not in place yet. Make a store at [`Files::new_store`], then call [`Files::finish`].
     New(SealingKey),
 }
@@ -102,13 +116,54 @@ impl Files {
         self.directory.join("node.key.new")
     }
 
+    fn seal(&self) -> PathBuf {
+        self.directory.join("node.seal")
+    }
+
+    fn zeroizing(&self) -> PathBuf {
+        self.directory.join("zeroizing")
+    }
+
+    /// What unseals: "file", "credential", "passphrase" or "shares".
+    pub fn means(&self) -> &'static str {
+        match self.read_seal() {
+            Ok(Some(seal)) => seal.name(),
+            _ if self.credential.is_some() => "credential",
+            _ => "file",
+        }
+    }
+
+    /// Who holds the shares that unseal, if shares do.
+    pub fn quorum(&self) -> Option<strongroom_protocol::v1::Quorum> {
+        self.read_seal().ok().flatten().and_then(|seal| seal.quorum().cloned())
+    }
+
+    fn read_seal(&self) -> Result<Option<SealRecord>, NodeKeyError> {
+        let path = self.seal();
+        let mut bytes = Vec::new();
+        match File::open(&path) {
+            Ok(file) => file.take(means::MAX_FILE).read_to_end(&mut bytes).map_err(failed(&path))?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(&path)(e)),
+        };
+        SealRecord::read(&bytes).map(Some).ok_or(NodeKeyError::Seal { path })
+    }
+
     /// Reads the node key, or makes one if nothing was ever here.
     ///
     /// # Errors
     ///
     /// If something is missing that has to be there, or cannot be trusted.
     pub fn find(&self) -> Result<Found, NodeKeyError> {
+        if exists(&self.zeroizing())? {
+            self.destroy().map_err(failed(&self.zeroizing()))?;
+        }
         let used = exists(&self.store())?;
+        match self.read_seal()? {
+            Some(seal) if used => return Ok(Found::Sealed(Box::new(seal))),
+            Some(_) => return Err(NodeKeyError::StoreMissing { store: self.store(), key: self.seal() }),
+            None => {}
+        }
         if let Some(credential) = &self.credential {
             let key = read_key(credential, false)?;
             return Ok(if used { Found::Used(key) } else { self.prepare(key, false)? });
@@ -128,22 +183,84 @@ impl Files {
 
     fn prepare(&self, key: SealingKey, write: bool) -> Result<Found, NodeKeyError> {
         for leftover in [self.new_store(), self.new_key()] {
-            match fs::remove_file(&leftover) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&leftover)(e)),
-                _ => {}
-            }
+            remove(&leftover)?;
         }
         if write {
-            let path = self.new_key();
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .map_err(failed(&path))?;
-            file.write_all(key.bytes()).and_then(|()| file.sync_all()).map_err(failed(&path))?;
+            write_new(&self.new_key(), key.bytes())?;
         }
         Ok(Found::New(key))
+    }
+
+    /// Makes `record` what unseals the node from now on. When this returns, it does, and no key file lies beside
+    /// it; when it is interrupted, the old means or the new one does.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeKeyError::Io`].
+    pub fn seal_with(&self, record: &SealRecord) -> Result<(), NodeKeyError> {
+        let new = self.directory.join("node.seal.new");
+        remove(&new)?;
+        write_new(&new, &record.encode_to_vec())?;
+        fs::rename(&new, self.seal()).map_err(failed(&self.seal()))?;
+        self.sync()?;
+        self.remove_key_files()
+    }
+
+    /// Writes the node key into its file, to unseal the node from now on, as [`Files::seal_with`].
+    ///
+    /// # Errors
+    ///
+    /// [`NodeKeyError::Io`].
+    pub fn seal_with_file(&self, key: &SealingKey) -> Result<(), NodeKeyError> {
+        remove(&self.new_key())?;
+        write_new(&self.new_key(), key.bytes())?;
+        fs::rename(self.new_key(), self.key()).map_err(failed(&self.key()))?;
+        self.sync()?;
+        remove(&self.seal())?;
+        self.sync()
+    }
+
+    /// Overwrites and removes a key file that a change of means has left. Only for who has just opened the node by
+    /// the means that took its place.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeKeyError::Io`].
+    pub fn remove_key_files(&self) -> Result<(), NodeKeyError> {
+        for path in [self.key(), self.new_key()] {
+            overwrite(&path).map_err(failed(&path))?;
+        }
+        self.sync()
+    }
+
+    /// Overwrites and removes the node's key, in whatever form, and the store. What is interrupted is ended by the
+    /// next start. (A credential is not ours: it opens nothing any more.)
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn destroy(&self) -> io::Result<()> {
+        let sync = || File::open(&self.directory)?.sync_all();
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.zeroizing())?
+            .sync_all()?;
+        sync()?;
+        // The keys first: without them the store is noise.
+        let seal_new = self.directory.join("node.seal.new");
+        for path in [self.key(), self.new_key(), self.seal(), seal_new, self.store(), self.new_store()] {
+            overwrite(&path)?;
+            sync()?;
+        }
+        fs::remove_file(self.zeroizing())?;
+        sync()
+    }
+
+    fn sync(&self) -> Result<(), NodeKeyError> {
+        File::open(&self.directory).and_then(|d| d.sync_all()).map_err(failed(&self.directory))
     }
 
     /// Puts the new store and the new key in place, durably.
@@ -155,11 +272,43 @@ impl Files {
         for (from, to) in [(self.new_store(), self.store()), (self.new_key(), self.key())] {
             if exists(&from)? {
                 fs::rename(&from, &to).map_err(failed(&to))?;
-                File::open(&self.directory).and_then(|d| d.sync_all()).map_err(failed(&self.directory))?;
+                self.sync()?;
             }
         }
         Ok(())
     }
+}
+
+/// Writes a new private file, durably.
+fn write_new(path: &Path, content: &[u8]) -> Result<(), NodeKeyError> {
+    let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let write = |mut file: File| file.write_all(content).and_then(|()| file.sync_all());
+    open().and_then(write).map_err(failed(path))
+}
+
+fn remove(path: &Path) -> Result<(), NodeKeyError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Overwrites a file and removes it; nothing if it is not there. On flash memory and on file systems that copy on
+/// write the old blocks may stay: a node key that must not is in a credential or behind a passphrase.
+fn overwrite(path: &Path) -> io::Result<()> {
+    let mut file = match OpenOptions::new().write(true).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let (mut left, zeros) = (file.metadata()?.len(), vec![0; 64 * 1024]);
+    while left > 0 {
+        let piece = zeros.get(..left.min(zeros.len() as u64) as usize).unwrap_or_default();
+        file.write_all(piece)?;
+        left -= piece.len() as u64;
+    }
+    file.sync_all()?;
+    fs::remove_file(path)
 }
 
 fn read_key(path: &Path, private: bool) -> Result<SealingKey, NodeKeyError> {
@@ -237,6 +386,38 @@ mod tests {
         fs::remove_file(files.key()).unwrap();
         fs::rename(directory.path().join("away"), files.store()).unwrap();
         assert!(matches!(files.find().unwrap_err(), NodeKeyError::Missing { .. }));
+    }
+
+    #[test]
+    fn the_means_change_without_losing_the_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::of(directory.path(), None);
+        let made = SealingKey::new(SecretBytes::from(first_start(&files).as_slice())).unwrap();
+        let record = SealRecord::by_passphrase(&made, "correct horse battery").unwrap();
+        files.seal_with(&record).unwrap();
+        assert!(!files.key().exists() && files.means() == "passphrase");
+        let Found::Sealed(found) = files.find().unwrap() else { panic!("not sealed") };
+        assert_eq!(found.open("correct horse battery", &[]).unwrap().bytes(), made.bytes());
+        files.seal_with_file(&made).unwrap();
+        assert!(!files.seal().exists() && files.means() == "file");
+        let Found::Used(found) = files.find().unwrap() else { panic!("sealed") };
+        assert_eq!(found.bytes(), made.bytes());
+        // Interrupted between the two steps of either change: the new means, or still the old one, opens.
+        fs::write(files.seal(), record.encode_to_vec()).unwrap();
+        assert!(matches!(files.find().unwrap(), Found::Sealed(_)) && files.key().exists());
+        fs::write(files.seal(), b"damaged").unwrap();
+        assert!(matches!(files.find().unwrap_err(), NodeKeyError::Seal { .. }));
+    }
+
+    #[test]
+    fn an_interrupted_zeroize_is_ended_by_the_next_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::of(directory.path(), None);
+        let made = first_start(&files);
+        fs::write(files.zeroizing(), b"").unwrap();
+        let Found::New(key) = files.find().unwrap() else { panic!("not new") };
+        assert_ne!(key.bytes(), made);
+        assert!(!files.store().exists() && !files.key().exists() && !files.zeroizing().exists());
     }
 
     #[test]

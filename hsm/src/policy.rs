@@ -69,6 +69,14 @@ table! {
     Verify: Anyone, "verify with a public key";
     Encapsulate: Anyone, "make a shared secret for the owner of a public key";
     CreatePartition: Owner, "make a partition with its first crypto officer";
+    Seal: Owner, "seal the node: wipe all keys from its memory";
+    Unseal: Owner, "unseal the node";
+    SealWith: Owner, "change what unseals the node";
+    ShowSeal: Owner, "see who holds the shares that unseal the node";
+    ShowTampering: Owner, "see what was found in a store that was tampered with";
+    ClearTampering: Owner, "go on after tampering";
+    CheckStore: Owner, "compare the store with what the node remembers";
+    Zeroize: Owner, "destroy the node's keys and its store";
     DeletePartition: Officer, "delete the partition with all that is in it";
     ListUsers: OfficerOrAppliance, "list the users";
     CreateUser: Officer, "create a user";
@@ -91,6 +99,21 @@ table! {
     WrapKey: CryptoUser, "take an extractable key out, wrapped with another key";
     UnwrapKey: CryptoUser, "bring a wrapped key in";
     TrustKey: Officer, "trust a wrapping key, or no longer";
+}
+
+/// What a node answers that is sealed, tampered with or zeroized. Everything else is refused before it is looked at.
+pub fn answered_when_closed(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Hello(_)
+            | Op::Status(_)
+            | Op::OpenChannel(_)
+            | Op::Unseal(_)
+            | Op::ShowSeal(_)
+            | Op::ShowTampering(_)
+            | Op::ClearTampering(_)
+            | Op::Zeroize(_)
+    )
 }
 
 /// Checks the table for one request.

@@ -12,7 +12,7 @@
 //! The key is PKCS#8 of private keys, the value of secret keys, and nothing of other objects.
 
 use prost::Message;
-use strongroom_protocol::v1::ObjectInfo;
+use strongroom_protocol::v1::{ObjectInfo, Quorum};
 
 use crate::memory::SecretBytes;
 
@@ -30,6 +30,15 @@ pub struct RootRecord {
     /// Those that exist.
     #[prost(message, repeated, tag = "2")]
     pub partitions: Vec<PartitionRecord>,
+    /// Tampering that was found while the node ran, and that its owner has not cleared.
+    #[prost(message, optional, tag = "50")]
+    pub tampered: Option<TamperRecord>,
+    /// Damaged partitions that the owner knows of: they are not used, and the others are.
+    #[prost(uint32, repeated, tag = "51")]
+    pub set_aside: Vec<u32>,
+    /// Partitions that are being restored: what a restart finds of them was not finished.
+    #[prost(uint32, repeated, tag = "52")]
+    pub restoring: Vec<u32>,
 }
 
 /// One partition, as the root names it.
@@ -44,6 +53,34 @@ pub struct PartitionRecord {
     /// 16 hexadecimal digits.
     #[prost(string, tag = "3")]
     pub serial: String,
+    /// The security domain.
+    #[prost(message, optional, tag = "50")]
+    pub domain: Option<DomainRecord>,
+    /// When its last backup was read to the end, seconds since 1970, UTC.
+    #[prost(uint64, tag = "51")]
+    pub last_backup: u64,
+}
+
+/// A partition's security domain.
+#[derive(Clone, PartialEq, Message)]
+pub struct DomainRecord {
+    /// Who can put its key together.
+    #[prost(message, optional, tag = "1")]
+    pub quorum: Option<Quorum>,
+    /// Its key, sealed by the node's.
+    #[prost(bytes = "vec", tag = "2")]
+    pub sealed_key: Vec<u8>,
+}
+
+/// What was found, and when.
+#[derive(Clone, PartialEq, Message)]
+pub struct TamperRecord {
+    /// Seconds since 1970, UTC.
+    #[prost(uint64, tag = "1")]
+    pub found: u64,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub what: String,
 }
 
 /// What tells whether a partition's records are all there, and no others.

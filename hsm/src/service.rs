@@ -246,6 +246,12 @@ pub async fn blocking<T: Send + 'static>(
     joined(tokio::task::spawn_blocking(work).await)
 }
 
+/// Seconds since 1970, UTC.
+pub fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 fn joined<T>(result: Result<Result<T, Failure>, JoinError>) -> Result<T, Failure> {
     result.unwrap_or_else(|error| {
         tracing::error!("a request failed inside: {error}");

@@ -4,8 +4,8 @@
 //! no longer counts when the user's password has changed.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use strongroom_protocol::v1::Role;
@@ -33,12 +33,15 @@ pub struct LoginSession {
     /// The user's [`User::epoch`] at that time.
     epoch: u64,
     ended: AtomicBool,
+    /// Of the partition's [`Tickets`]: a node that was sealed meanwhile has others.
+    alive: Weak<()>,
 }
 
 impl LoginSession {
     /// Whether this log-in is still good for the user as the partition has it now.
     pub fn is_valid_for(&self, user: &User) -> bool {
-        !self.ended.load(Ordering::Relaxed) && self.epoch == user.epoch && self.role == user.role
+        let ended = self.ended.load(Ordering::Relaxed) || self.alive.strong_count() == 0;
+        !ended && self.epoch == user.epoch && self.role == user.role
     }
 
     /// Ends it on every connection.
@@ -53,6 +56,7 @@ impl LoginSession {
 pub struct Tickets {
     sessions: HashMap<[u8; 32], Arc<LoginSession>>,
     in_order: VecDeque<([u8; 32], Arc<LoginSession>)>,
+    alive: Arc<()>,
 }
 
 impl Tickets {
@@ -64,6 +68,7 @@ impl Tickets {
             role: user.role,
             epoch: user.epoch,
             ended: AtomicBool::new(false),
+            alive: Arc::downgrade(&self.alive),
         });
         let mut own = (0..).zip(&self.in_order).filter(|(_, (_, session))| session.user == user.name);
         let oldest_own = own.next().map(|(at, _)| at).filter(|_| own.count() + 1 >= MAX_TICKETS_OF_ONE);

@@ -1,11 +1,16 @@
-//! All partitions of the daemon, as the root record names them.
+//! All partitions of the daemon, as the root record names them; and the node's states: open, sealed, tampered
+//! with, zeroized.
 
-use std::collections::{BTreeMap, HashMap};
+mod check;
+mod load;
+mod state;
+
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use prost::Message;
-use strongroom_protocol::v1::Role;
+use strongroom_protocol::v1::{Finding, Role};
 
 use crate::changes;
 use crate::crypto::aws_lc;
@@ -14,10 +19,14 @@ use crate::memory::SecretBytes;
 use crate::metrics::{Commits, Metered};
 use crate::node_key::{Files, Found, NodeKeyError};
 use crate::partition::Partition;
-use crate::records::{self, LEDGER, Names, PartitionRecord, ROOT, RootRecord};
+use crate::records::{self, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::{SealError, SealingKey};
-use crate::store::{Batch, Ledger, RedbStore, Store, StoreError, is_listed};
+use crate::store::{Batch, Ledger, RedbStore, Store, StoreError};
 use crate::users::{PasswordHash, User, Users};
+pub use check::watch;
+use load::Decision;
+pub use load::Opened;
+pub use state::Unlock;
 
 /// Partitions that a daemon has at most.
 pub const MAX_PARTITIONS: usize = 100;
@@ -56,44 +65,115 @@ pub enum Slot {
     /// Its records are not what they have to be: nothing of it is used.
     Damaged {
         /// Number, label and serial.
-        record: PartitionRecord,
+        record: Box<PartitionRecord>,
         /// Why, with the remedy.
         why: String,
     },
 }
 
+/// Where the store and the node's key come from.
+enum Source {
+    /// The state directory.
+    Files(Files),
+    /// A store of somebody else's, who gave the key too.
+    Given(SealingKey, Arc<dyn Store>),
+}
+
+/// The node's state.
+enum State {
+    /// In use.
+    Open(Arc<Opened>),
+    /// The keys are not in memory.
+    Sealed,
+    /// The store is not what it was, and the keys are not in memory.
+    Tampered(Tampered),
+    /// Everything was destroyed.
+    Zeroized,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct Tampered {
+    /// Seconds since 1970, UTC.
+    pub found: u64,
+    /// Each with its partition.
+    pub findings: Vec<Finding>,
+}
+
 /// All partitions.
 pub struct Vault {
-    store: Arc<dyn Store>,
+    location: String,
+    source: Source,
+    state: RwLock<State>,
     commits: Arc<Commits>,
-    node_key: Arc<SealingKey>,
-    /// Held while partitions are made and deleted.
-    root: Mutex<RootRecord>,
-    slots: RwLock<BTreeMap<u32, Slot>>,
+    /// Held while the state changes; the shares given so far.
+    turn: Mutex<Vec<SecretBytes>>,
+    alarms: Sender<String>,
+    alarm: Mutex<Option<Receiver<String>>>,
 }
 
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vault").field("store", &self.store.location()).finish_non_exhaustive()
+        f.debug_struct("Vault").field("store", &self.location).finish_non_exhaustive()
     }
 }
 
 impl Vault {
     /// Opens the store in a state directory, or makes it if nothing was ever there. `credentials` is
-    /// systemd's $CREDENTIALS_DIRECTORY.
+    /// systemd's $CREDENTIALS_DIRECTORY. The node is sealed if its key has to be unsealed, and tampered with if a
+    /// partition is not what it was.
     ///
     /// # Errors
     ///
-    /// If nothing in the store can be used. A single damaged partition is no error: see [`Slot::Damaged`].
+    /// If nothing in the store can be used.
     pub fn open(directory: &Path, credentials: Option<&Path>) -> Result<Self, VaultError> {
         let files = Files::of(directory, credentials);
-        match files.find()? {
-            Found::Used(key) => Self::load(key, Arc::new(RedbStore::open(&files.store())?)),
+        let found = files.find()?;
+        let location = files.store().display().to_string();
+        let vault = Self::of(location, Source::Files(files.clone()));
+        let key = match found {
+            Found::Sealed(_) => return Ok(vault),
+            Found::Used(key) => key,
             Found::New(key) => {
                 Self::initialise(&key, Arc::new(RedbStore::create(&files.new_store())?))?;
                 files.finish()?;
-                Self::load(key, Arc::new(RedbStore::open(&files.store())?))
+                key
             }
+        };
+        let store = vault.metered(Arc::new(RedbStore::open(&files.store())?));
+        vault.enter(Opened::load(key, store, &Decision::default())?);
+        Ok(vault)
+    }
+
+    /// As [`Vault::open`], but for a store that cannot be used because it was damaged: then the node is tampered
+    /// with, and answers that.
+    ///
+    /// # Errors
+    ///
+    /// What is not damage: a missing key, a disk that cannot be read.
+    pub fn start(directory: &Path, credentials: Option<&Path>) -> Result<Self, VaultError> {
+        match Self::open(directory, credentials) {
+            Err(error @ (VaultError::Damaged { .. } | VaultError::Store(StoreError::Damaged { .. }))) => {
+                let files = Files::of(directory, credentials);
+                let vault = Self::of(files.store().display().to_string(), Source::Files(files));
+                let finding = Finding { what: error.to_string(), ..Finding::default() };
+                vault.set_tampered(vec![finding], crate::service::now());
+                Ok(vault)
+            }
+            other => other,
+        }
+    }
+
+    fn of(location: String, source: Source) -> Self {
+        let (alarms, alarm) = channel();
+        Self {
+            location,
+            source,
+            state: RwLock::new(State::Sealed),
+            commits: Arc::default(),
+            turn: Mutex::default(),
+            alarms,
+            alarm: Mutex::new(Some(alarm)),
         }
     }
 
@@ -104,7 +184,10 @@ impl Vault {
     /// [`VaultError::Store`].
     pub fn initialise(node_key: &SealingKey, store: Arc<dyn Store>) -> Result<(), VaultError> {
         let mut batch = Batch::default();
-        batch.put(ROOT.to_owned(), seal_root(node_key, &RootRecord { next_number: 1, partitions: vec![] })?);
+        batch.put(
+            ROOT.to_owned(),
+            seal_root(node_key, &RootRecord { next_number: 1, ..RootRecord::default() })?,
+        );
         let node_key = SealingKey::new(SecretBytes::from(node_key.bytes())).ok_or(SealError::Library)?;
         Ok(Ledger::begin(store, Arc::new(node_key), std::iter::empty())?.commit(&batch)?)
     }
@@ -115,74 +198,81 @@ impl Vault {
     ///
     /// As for [`Vault::open`].
     pub fn load(node_key: SealingKey, store: Arc<dyn Store>) -> Result<Self, VaultError> {
-        let commits: Arc<Commits> = Arc::default();
-        let store: Arc<dyn Store> = Arc::new(Metered::new(store, Arc::clone(&commits)));
-        let location = store.location();
-        let damaged = |what: String| VaultError::Damaged { location: location.clone(), what };
-        let mut groups: HashMap<String, Vec<(String, Vec<u8>)>> = HashMap::new();
-        store.scan(&mut |name, record| {
-            groups.entry(owner_of(name).to_owned()).or_default().push((name.to_owned(), record.to_vec()));
-        })?;
-        let mut top: BTreeMap<String, Vec<u8>> = groups.remove("").unwrap_or_default().into_iter().collect();
-        let ledger = top.remove(LEDGER);
-        let sealed_root = top.remove(ROOT).ok_or_else(|| damaged("its root record is missing".to_owned()))?;
-        if !top.is_empty() {
-            return Err(damaged("it has records that belong to no partition".to_owned()));
-        }
-        let node_key = Arc::new(node_key);
-        let (revision, plain) = node_key
-            .open(ROOT, &sealed_root)
-            .map_err(|e| damaged(format!("its root record does not open with this node key ({e})")))?;
-        let root = RootRecord::decode(&*plain).map_err(|e| damaged(format!("its root record: {e}")))?;
-        let listed = groups.values().flatten().filter(|(name, _)| is_listed(name));
-        let listed = listed.map(|(name, record)| (name.as_str(), record.as_slice()));
-        let listed = listed.chain([(ROOT, sealed_root.as_slice())]);
-        let (ledger, not_the_last) = match (revision, ledger) {
-            // Written before there was a ledger.
-            (0, None) => (Ledger::begin(store, Arc::clone(&node_key), listed)?, Vec::new()),
-            (_, ledger) => Ledger::open(store, Arc::clone(&node_key), ledger.as_deref(), listed)
-                .map_err(|e| damaged(e.to_string()))?,
-        };
-        if not_the_last.iter().any(|name| name == ROOT) {
-            return Err(damaged("its root record is from an earlier time".to_owned()));
-        }
-        let store: Arc<dyn Store> = Arc::new(ledger);
-        let mut slots = BTreeMap::new();
-        for record in &root.partitions {
-            let names = Names::of(record.number);
-            let sealed = groups.remove(names.prefix()).unwrap_or_default();
-            let old = not_the_last.iter().find(|name| name.starts_with(names.prefix()));
-            let slot = load_slot(&node_key, record, sealed, old, &store);
-            slots.insert(record.number, slot);
-        }
-        if let Some(stray) = groups.into_keys().next() {
-            return Err(damaged(format!("it has records of {stray}, which its root record does not name")));
-        }
-        Ok(Self { store, commits, node_key, root: Mutex::new(root), slots: RwLock::new(slots) })
+        let copy = SealingKey::new(SecretBytes::from(node_key.bytes())).ok_or(SealError::Library)?;
+        let vault = Self::of(store.location(), Source::Given(copy, Arc::clone(&store)));
+        vault.enter(Opened::load(node_key, vault.metered(store), &Decision::default())?);
+        Ok(vault)
+    }
+
+    /// A store whose commits are counted.
+    fn metered(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        Arc::new(Metered::new(store, Arc::clone(&self.commits)))
     }
 
     /// Where the store is.
     pub fn location(&self) -> String {
-        self.store.location()
+        self.location.clone()
     }
 
     /// How the store's commits went.
-    pub fn commits(&self) -> &Commits {
+    pub fn commits(&self) -> &Arc<Commits> {
         &self.commits
     }
 
-    /// All partitions, in the order of their numbers.
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is loaded.
+    ///
+    /// # Errors
+    ///
+    /// SEALED, TAMPERED and ZEROIZED, with what to do.
+    fn opened(&self) -> Result<Arc<Opened>, Failure> {
+        match &*self.state() {
+            State::Open(opened) => Ok(Arc::clone(opened)),
+            State::Sealed => {
+                refuse!(Sealed, "the node is sealed: unseal it with 'strongroom unseal'")
+            }
+            State::Tampered(tampered) => {
+                let first = tampered.findings.first().map_or("", |finding| finding.what.as_str());
+                refuse!(
+                    Tampered,
+                    "the node is in the state TAMPERED and does nothing before its owner decides: see 'strongroom \
+                     tamper show'; {first}"
+                )
+            }
+            State::Zeroized => refuse!(
+                Zeroized,
+                "the node was zeroized: everything in it is gone; restart strongroomd to begin anew"
+            ),
+        }
+    }
+
+    /// Whether the node is in use.
+    ///
+    /// # Errors
+    ///
+    /// SEALED, TAMPERED and ZEROIZED, with what to do.
+    pub fn ready(&self) -> Result<(), Failure> {
+        self.opened().map(drop)
+    }
+
+    /// All partitions, in the order of their numbers; none if the node is not in use.
     pub fn slots(&self) -> Vec<Slot> {
-        self.slots.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        match &*self.state() {
+            State::Open(opened) => opened.slots().values().cloned().collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// The partition with this number.
     ///
     /// # Errors
     ///
-    /// NO_SUCH_PARTITION, and STORE if it is damaged.
+    /// NO_SUCH_PARTITION, STORE if it is damaged, and those of [`Vault::ready`].
     pub fn partition(&self, number: u32) -> Result<Arc<Partition>, Failure> {
-        match self.slots.read().unwrap_or_else(PoisonError::into_inner).get(&number) {
+        match self.opened()?.slots().get(&number) {
             Some(Slot::Sound(partition)) => Ok(Arc::clone(partition)),
             Some(Slot::Damaged { why, .. }) => refuse!(Store, "{why}"),
             None => {
@@ -193,8 +283,7 @@ impl Vault {
 
     /// Whether a user of any partition has this local user id admitted.
     pub fn admits(&self, uid: u32) -> bool {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.values().any(|slot| match slot {
+        self.slots().iter().any(|slot| match slot {
             Slot::Sound(partition) => partition.contents().users.admits(uid),
             Slot::Damaged { .. } => false,
         })
@@ -217,26 +306,23 @@ impl Vault {
                 "a partition's label has 1 to {MAX_LABEL} bytes of printable text"
             );
         }
-        let mut root = self.root();
-        if root.partitions.iter().any(|p| p.label == label) {
-            return refuse!(Exists, "a partition \"{label}\" is there already; choose another label");
-        }
-        if root.partitions.len() >= MAX_PARTITIONS {
-            return refuse!(Limit, "there are {MAX_PARTITIONS} partitions already; delete one first");
-        }
+        let opened = self.opened()?;
+        let mut root = opened.root();
+        check_room(&root, label)?;
         let record = PartitionRecord {
             number: root.next_number,
             label: label.to_owned(),
             serial: records::hex(&aws_lc::random_array::<8>()),
+            ..PartitionRecord::default()
         };
         let names = Names::of(record.number);
         let key = SealingKey::generate();
-        let sealed_key = self.node_key.seal(&names.key(), 0, SecretBytes::from(key.bytes()))?;
+        let sealed_key = opened.node_key.seal(&names.key(), 0, SecretBytes::from(key.bytes()))?;
         let mut new_root = root.clone();
         new_root.next_number += 1;
         new_root.partitions.push(record.clone());
-        let sealed_root = seal_root(&self.node_key, &new_root)?;
-        let partition = Arc::new(Partition::new(&record, key, Arc::clone(&self.store))?);
+        let sealed_root = seal_root(&opened.node_key, &new_root)?;
+        let partition = Arc::new(Partition::new(&record, key, opened.store())?);
         partition.change(|change| {
             change.also(names.key(), sealed_key);
             change.also(ROOT.to_owned(), sealed_root);
@@ -244,8 +330,7 @@ impl Vault {
             change.put_user(User::new(officer, Role::CryptoOfficer, Some(password), Vec::new(), epoch))
         })?;
         *root = new_root;
-        let slot = Slot::Sound(Arc::clone(&partition));
-        self.slots.write().unwrap_or_else(PoisonError::into_inner).insert(record.number, slot);
+        opened.insert(record.number, Slot::Sound(Arc::clone(&partition)));
         Ok(partition)
     }
 
@@ -259,20 +344,28 @@ impl Vault {
         partition: &Partition,
         permitted: impl FnOnce(&Users) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut root = self.root();
+        let opened = self.opened()?;
+        let mut root = opened.root();
         let mut new_root = root.clone();
         new_root.partitions.retain(|p| p.number != partition.number());
-        let sealed_root = seal_root(&self.node_key, &new_root)?;
+        let sealed_root = seal_root(&opened.node_key, &new_root)?;
         partition.delete_all(permitted, |batch| batch.put(ROOT.to_owned(), sealed_root))?;
         *root = new_root;
-        self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&partition.number());
+        opened.remove(partition.number());
         changes::announce();
         Ok(())
     }
+}
 
-    fn root(&self) -> MutexGuard<'_, RootRecord> {
-        self.root.lock().unwrap_or_else(PoisonError::into_inner)
+/// Whether there may be one more partition, of this label.
+fn check_room(root: &RootRecord, label: &str) -> Result<(), Failure> {
+    if root.partitions.iter().any(|p| p.label == label) {
+        return refuse!(Exists, "a partition \"{label}\" is there already; choose another label");
     }
+    if root.partitions.len() >= MAX_PARTITIONS {
+        return refuse!(Limit, "there are {MAX_PARTITIONS} partitions already; delete one first");
+    }
+    Ok(())
 }
 
 /// The revision of a root that has a ledger beside it.
@@ -280,53 +373,4 @@ const WITH_LEDGER: u64 = 1;
 
 fn seal_root(node_key: &SealingKey, root: &RootRecord) -> Result<Vec<u8>, SealError> {
     node_key.seal(ROOT, WITH_LEDGER, SecretBytes::from(root.encode_to_vec().as_slice()))
-}
-
-fn load_slot(
-    node_key: &SealingKey,
-    record: &PartitionRecord,
-    mut sealed: Vec<(String, Vec<u8>)>,
-    old: Option<&String>,
-    store: &Arc<dyn Store>,
-) -> Slot {
-    let name = Names::of(record.number).key();
-    let key_at = sealed.iter().position(|(found, _)| *found == name);
-    let key = key_at
-        .map(|at| sealed.swap_remove(at))
-        .and_then(|(_, sealed_key)| node_key.open(&name, &sealed_key).ok())
-        .and_then(|(_, bytes)| SealingKey::new(bytes));
-    let loaded = match key {
-        None => Err(format!("the record {name} is missing or does not open with this node key")),
-        Some(key) => {
-            Partition::load(record, key, sealed, Arc::clone(store)).map_err(|error| error.to_string())
-        }
-    };
-    let loaded = match (loaded, old) {
-        (Ok(_), Some(name)) => {
-            Err(format!("it was put back to an earlier time ({name} is not the last one)"))
-        }
-        (loaded, _) => loaded,
-    };
-    match loaded {
-        Ok(partition) => Slot::Sound(Arc::new(partition)),
-        Err(what) => {
-            let why = format!(
-                "partition {} \"{}\" in {} is damaged and not used: {what}; stop strongroomd and restore the \
-                 store from a backup",
-                record.number,
-                record.label,
-                store.location()
-            );
-            tracing::error!("{why}");
-            Slot::Damaged { record: record.clone(), why }
-        }
-    }
-}
-
-/// The part of a record's name that says whose it is: `partition/00000001/`, or nothing.
-fn owner_of(name: &str) -> &str {
-    match name.match_indices('/').nth(1) {
-        Some((end, _)) => name.get(..=end).unwrap_or_default(),
-        None => "",
-    }
 }

@@ -13,7 +13,7 @@ use running::{PASSWORD, Running};
 use stores::{Numbers, Records, copy, everything, load, node_key};
 use strongroom_hsm::store::Store;
 use strongroom_hsm::users::PasswordHash;
-use strongroom_hsm::vault::Vault;
+use strongroom_hsm::vault::{Unlock, Vault};
 use strongroom_protocol::v1::*;
 
 #[test]
@@ -176,18 +176,95 @@ fn every_record_that_is_removed_moved_or_put_back_is_noticed() {
 }
 
 #[test]
-fn a_damaged_partition_leaves_the_others_usable() {
+fn a_damaged_partition_stops_the_node_until_its_owner_decides() {
     let (_, mut last) = history();
     let name = "partition/00000001/object/01010101010101010101010101010101";
     last.get_mut(name).unwrap()[50] ^= 1;
     let store = Arc::new(Records(Mutex::new(last)));
     let vault = Vault::load(node_key(), store).unwrap();
-    let failure = vault.partition(1).unwrap_err();
-    assert_eq!(failure.code, ErrorCode::Store);
-    for part in ["partition 1 \"one\"", "in memory", "object/0101", "backup"] {
-        assert!(failure.message.contains(part), "{}", failure.message);
+    assert_eq!(vault.node_state(), NodeState::Tampered);
+    for number in [1, 2] {
+        assert_eq!(vault.partition(number).unwrap_err().code, ErrorCode::Tampered);
     }
+    let found = vault.tampering().unwrap().findings;
+    assert!(found.len() == 1 && found[0].partition == "one" && !found[0].put_back, "{found:?}");
+    for part in ["partition 1 \"one\"", "in memory", "object/0101", "backup"] {
+        assert!(found[0].what.contains(part), "{found:?}");
+    }
+    // Only what was found can be given up.
+    let unlock = vault.clear_tampering(Unlock::default(), vec![], vec!["two".into()]);
+    assert_eq!(unlock.unwrap_err().code, ErrorCode::NoSuchPartition);
+    vault.clear_tampering(Unlock::default(), vec![], vec![]).unwrap();
+    assert_eq!(vault.partition(1).unwrap_err().code, ErrorCode::Store);
     assert_eq!(vault.partition(2).unwrap().contents().objects.len(), 3);
-    // Its label and number stay taken.
+    // Its label and number stay taken, and the owner's decision holds.
     vault.create("one", "admin", PasswordHash::new(PASSWORD).unwrap()).unwrap_err();
+    vault.seal().unwrap();
+    assert_eq!(vault.partition(2).unwrap_err().code, ErrorCode::Sealed);
+    vault.unseal(Unlock::default()).unwrap();
+    assert_eq!(vault.partition(2).unwrap().contents().objects.len(), 3);
+}
+
+#[test]
+fn the_owner_gives_a_partition_up_or_takes_it_as_it_was() {
+    let (earlier, last) = history();
+    let mut both = last.clone();
+    both.retain(|name, _| !name.starts_with("partition/00000001/"));
+    let old = earlier.iter().filter(|(name, _)| name.starts_with("partition/00000001/"));
+    both.extend(old.map(|(name, record)| (name.clone(), record.clone())));
+    for as_is in [true, false] {
+        let store = Arc::new(Records(Mutex::new(both.clone())));
+        let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+        assert!(vault.tampering().unwrap().findings[0].put_back);
+        let labels = |yes: bool| if yes { vec!["one".to_owned()] } else { vec![] };
+        vault.clear_tampering(Unlock::default(), labels(as_is), labels(!as_is)).unwrap();
+        if as_is {
+            assert_eq!(vault.partition(1).unwrap().contents().objects.len(), 2);
+        } else {
+            assert_eq!(vault.partition(1).unwrap_err().code, ErrorCode::NoSuchPartition);
+            assert!(!store.0.lock().unwrap().keys().any(|name| name.starts_with("partition/00000001/")));
+        }
+        // And it is so when the store is loaded again.
+        drop(vault);
+        Vault::load(node_key(), store).unwrap().partition(2).unwrap();
+    }
+}
+
+/// The store of a running node is edited: the next look finds it.
+#[test]
+fn a_store_that_is_edited_under_a_running_node_is_found_out() {
+    let (earlier, last) = history();
+    for (name, record) in &last {
+        let store = Arc::new(Records(Mutex::new(last.clone())));
+        let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+        vault.check().unwrap();
+        let partition = vault.partition(1).unwrap();
+        partition.change(|change| change.add_object(info(9, "ninth"), None, None)).unwrap();
+        vault.check().unwrap();
+        let old = earlier.get(name).filter(|old| *old != record && !name.starts_with("partition/00000001/h"));
+        let edited = match old {
+            Some(old) => old.clone(),
+            None => [record.as_slice(), &[0]].concat(),
+        };
+        store.0.lock().unwrap().insert(name.clone(), edited);
+        let failure = vault.check().expect_err(name);
+        assert_eq!(failure.code, ErrorCode::Tampered, "{name}: {failure}");
+        assert!(partition.contents().objects.is_empty() && partition.contents().users.is_empty());
+        assert_eq!(vault.partition(2).unwrap_err().code, ErrorCode::Tampered);
+    }
+    let store = Arc::new(Records(Mutex::new(last.clone())));
+    let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    store.0.lock().unwrap().remove("partition/00000002/header");
+    assert_eq!(vault.check().unwrap_err().code, ErrorCode::Tampered);
+    // What was found stays known after a restart, even if the store looks right again.
+    *store.0.lock().unwrap() = last;
+    let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    vault.partition(1).unwrap();
+    vault.tampered("somebody edits the store");
+    drop(vault);
+    let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    assert!(vault.tampering().unwrap().findings[0].what.contains("somebody edits"));
+    vault.clear_tampering(Unlock::default(), vec![], vec![]).unwrap();
+    drop(vault);
+    Vault::load(node_key(), store).unwrap().partition(1).unwrap();
 }

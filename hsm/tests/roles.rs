@@ -79,6 +79,16 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::TrustKey(TrustKey::default()),
         Op::DestroyObject(DestroyObject { object: public.object.clone() }),
         Op::DeletePartition(DeletePartition { label: "another".into() }),
+        // Both at once are malformed, and the path is no store's.
+        Op::SealWith(SealWith { passphrase: "x".into(), holders: vec![vec![]], needed: 1 }),
+        Op::Zeroize(Zeroize { store_path: "another".into() }),
+        Op::ShowSeal(ShowSeal {}),
+        Op::ShowTampering(ShowTampering {}),
+        Op::ClearTampering(ClearTampering::default()),
+        Op::CheckStore(CheckStore {}),
+        // One after the other: what is sealed is unsealed by its key file.
+        Op::Seal(Seal {}),
+        Op::Unseal(Unseal::default()),
         // A short new password stops it before anything happens.
         Op::ChangePassword(ChangePassword { name: USER.into(), ..ChangePassword::default() }),
         Op::Login(Login::default()),
@@ -94,6 +104,10 @@ fn may(who: Who, op: &Op) -> bool {
         Op::OpenChannel(_) | Op::Encapsulate(_) | Op::ListRights(_) | Op::ShowPage(_) => true,
         Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
         Op::CreatePartition(_) => who == Who::Root,
+        Op::Seal(_) | Op::Unseal(_) | Op::SealWith(_) | Op::Zeroize(_) => who == Who::Root,
+        Op::ShowSeal(_) | Op::ShowTampering(_) | Op::ClearTampering(_) | Op::CheckStore(_) => {
+            who == Who::Root
+        }
         Op::UnlockUser(_) => matches!(who, Who::Root | Who::Officer),
         Op::ListUsers(_) => matches!(who, Who::Officer | Who::Appliance),
         Op::CreateUser(_) | Op::DeleteUser(_) | Op::AdmitUid(_) => who == Who::Officer,

@@ -55,6 +55,9 @@ pub fn of_code(code: ErrorCode) -> CK_RV {
         ErrorCode::KeyNotExtractable => CKR_KEY_UNEXTRACTABLE,
         ErrorCode::WrappingKeyNotTrusted => CKR_KEY_NOT_WRAPPABLE,
         ErrorCode::WrappedKeyWrong => CKR_WRAPPED_KEY_INVALID,
+        // As if it did not run: it may be back at any time.
+        ErrorCode::Sealed | ErrorCode::Tampered | ErrorCode::Zeroized => AWAY,
+        ErrorCode::UnsealWrong | ErrorCode::BackupWrong => CKR_FUNCTION_FAILED,
     }
 }
 

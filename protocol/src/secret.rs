@@ -5,8 +5,8 @@ use std::fmt;
 use zeroize::Zeroize;
 
 use crate::v1::{
-    ChangePassword, CreatePartition, CreateUser, Encapsulated, Encrypt, ImportKey, ImportKeyPair, Login,
-    LoginReply, Plaintext, SharedSecret, request, response,
+    BeginRestore, ChangePassword, CreatePartition, CreateUser, Encapsulated, Encrypt, ImportKey,
+    ImportKeyPair, Login, LoginReply, Plaintext, SealWith, SharedSecret, Unseal, request, response,
 };
 
 /// Writes a message's name and its harmless fields, and `..` for the rest.
@@ -32,6 +32,9 @@ redacted_debug! {
     Plaintext { }
     SharedSecret { }
     Encapsulated { }
+    Unseal { }
+    SealWith { holders, needed }
+    BeginRestore { label, replace }
 }
 
 /// Wipes the secrets of a request: passwords, tickets, keys, plaintexts. Call it when the request is done.
@@ -50,8 +53,16 @@ pub fn wipe(op: &mut request::Op) {
         request::Op::ImportKeyPair(m) => m.pkcs8.zeroize(),
         request::Op::ImportKey(m) => m.value.zeroize(),
         request::Op::Encrypt(m) => m.data.zeroize(),
+        request::Op::Unseal(m) => wipe_unseal(m),
+        request::Op::ClearTampering(m) => m.unseal.iter_mut().for_each(wipe_unseal),
+        request::Op::SealWith(m) => m.passphrase.zeroize(),
         _ => {}
     }
+}
+
+fn wipe_unseal(unseal: &mut Unseal) {
+    unseal.passphrase.zeroize();
+    unseal.shares.zeroize();
 }
 
 /// Wipes the secrets of a reply: tickets, random bytes, plaintexts, shared secrets. Call it when the reply is sent.
@@ -78,6 +89,9 @@ pub fn is_secret(op: &request::Op) -> bool {
             | Op::ImportKeyPair(_)
             | Op::ImportKey(_)
             | Op::Encrypt(_)
+            | Op::Unseal(_)
+            | Op::ClearTampering(_)
+            | Op::SealWith(_)
     )
 }
 

@@ -6,8 +6,11 @@ pub mod key;
 pub mod page;
 pub mod partition;
 pub mod roles;
+pub mod seal;
+pub mod share;
 pub mod shell;
 pub mod status;
+pub mod tamper;
 pub mod user;
 
 use std::fs::{self, OpenOptions};
@@ -34,6 +37,12 @@ pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Fail
         Command::User(user) => user.run(global, output),
         Command::Key(key) => key.run(global, output),
         Command::Cert(cert) => cert.run(global, output),
+        Command::Seal => seal::seal(global, output),
+        Command::Unseal(unseal) => unseal.run(global, output),
+        Command::Share(share) => share.run(output),
+        Command::SealWith(with) => with.run(global, output),
+        Command::Tamper(tamper) => tamper.run(global, output),
+        Command::Zeroize(zeroize) => zeroize.run(global, output),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(output),
     }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use strongroom_protocol::v1::{Status, StatusReply, request::Op};
+use strongroom_protocol::v1::{NodeState, Status, StatusReply, request::Op};
 
 use crate::args::Global;
 use crate::commands::partition::PartitionView;
+use crate::commands::seal::state_name;
 use crate::failure::Failure;
 use crate::output::{Cell, Output, Page, Report, Tone};
 use crate::session::{self, answer};
@@ -27,6 +28,12 @@ struct View {
     signatures: u64,
     errors: u64,
     engines: Vec<String>,
+    /// "open", "sealed", "tampered" or "zeroized".
+    state: &'static str,
+    /// What unseals the node.
+    sealed_with: String,
+    /// What was found first in a store that was tampered with.
+    tampering: Option<String>,
 }
 
 /// Asks the daemon and prints what it says.
@@ -37,9 +44,14 @@ struct View {
 pub fn run(global: &Global, output: Output) -> Result<(), Failure> {
     let mut connection = session::connect(global)?;
     let status: StatusReply = answer!(connection.call(0, Op::Status(Status {})), Status)?;
-    let partitions = session::partitions(&mut connection)?;
+    let is_open = matches!(status.state(), NodeState::Open | NodeState::Unspecified);
+    // A node that is not open does not say what is in it.
+    let partitions = if is_open { session::partitions(&mut connection)? } else { Vec::new() };
     output.print(&View {
         running: true,
+        state: state_name(status.state()),
+        sealed_with: status.sealed_with.clone(),
+        tampering: Some(status.tampering.clone()).filter(|what| !what.is_empty()),
         socket: session::socket(global),
         daemon: status.daemon,
         uptime_seconds: status.uptime_seconds,
@@ -67,11 +79,31 @@ fn memory(how: &str) -> Cell {
     }
 }
 
+impl View {
+    fn state(&self) -> Cell {
+        match self.state {
+            "open" => Cell::toned(format!("open, unsealed by: {}", self.sealed_with), Tone::Good),
+            "tampered" => Cell::toned("TAMPERED", Tone::Bad),
+            other => Cell::toned(format!("{other}, unsealed by: {}", self.sealed_with), Tone::Doubtful),
+        }
+    }
+
+    /// What to do about a node that is not open.
+    fn remedy(&self) -> String {
+        match (self.state, &self.tampering) {
+            ("tampered", Some(what)) => format!("{what}\nSee 'strongroom tamper show'."),
+            ("sealed", _) => "No key is in memory: unseal the node with 'strongroom unseal'.".to_owned(),
+            _ => "Everything in it was destroyed. A restart of strongroomd begins anew.".to_owned(),
+        }
+    }
+}
+
 impl Report for View {
     fn text(&self, page: &mut Page) {
         let uptime = humantime::format_duration(Duration::from_secs(self.uptime_seconds));
         page.fields([
             ("strongroomd", Cell::toned(format!("running, {}", self.daemon), Tone::Good)),
+            ("state", self.state()),
             ("uptime", uptime.to_string().into()),
             ("socket", self.socket.display().to_string().into()),
             ("store", self.store.as_str().into()),
@@ -83,7 +115,9 @@ impl Report for View {
         for engine in &self.engines {
             page.line(format!("engine       {engine}"));
         }
-        if self.partitions.is_empty() {
+        if self.state != "open" {
+            page.line(format!("\n{}", self.remedy()));
+        } else if self.partitions.is_empty() {
             page.line("\nNo partition yet: make one with 'strongroom init LABEL'.");
         } else {
             page.line("");

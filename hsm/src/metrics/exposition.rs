@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
+use strongroom_protocol::v1::NodeState;
 
 use self::sheet::{Labels, Sheet, labels};
 use super::operation::{Outcome, key_type_name, mechanism_name};
@@ -160,6 +161,17 @@ fn engine(sheet: &mut Sheet<'_>, service: &Service) -> fmt::Result {
 }
 
 fn store(sheet: &mut Sheet<'_>, service: &Service) -> fmt::Result {
+    let state = service.vault.node_state();
+    for (is, name, help) in [
+        (NodeState::Sealed, "strongroom_node_sealed", "1 if the node is sealed: no key is in memory."),
+        (
+            NodeState::Tampered,
+            "strongroom_node_tampered",
+            "1 if the store is not what the node wrote: nothing is served.",
+        ),
+    ] {
+        sheet.gauge(name, help, f64::from(u8::from(state == is)))?;
+    }
     let commits = service.vault.commits();
     let totals = commits.totals();
     let [success, _, failed] = totals.outcomes;

@@ -55,6 +55,10 @@ impl Store for Metered {
         result
     }
 
+    fn read_again(&self) -> Result<(), StoreError> {
+        self.store.read_again()
+    }
+
     fn location(&self) -> String {
         self.store.location()
     }

@@ -12,14 +12,16 @@ pub use load::LoadError;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use prost::Message;
+
 use crate::crypto::aes::{AesKey, AesKind};
 use crate::crypto::aws_lc::PrivateKey;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::metrics::Meter;
 use crate::object::{Key, Object, Objects};
-use crate::records::{self, Names};
-use crate::seal::{SealingKey, SetHash, SetKey};
+use crate::records::{self, HeaderRecord, Names};
+use crate::seal::{Element, SealingKey, SetHash, SetKey};
 use crate::store::Store;
 use crate::tickets::Tickets;
 use crate::users::Users;
@@ -105,6 +107,28 @@ impl Partition {
         self.contents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Wipes what is in memory of it: nothing is found in it any more.
+    pub fn wipe(&self) {
+        drop(std::mem::take(&mut *self.contents.write().unwrap_or_else(PoisonError::into_inner)));
+        *self.tickets() = Tickets::default();
+    }
+
+    /// The name of the header's record.
+    pub fn header_name(&self) -> String {
+        self.names.header()
+    }
+
+    /// A record's part of the partition's set hash.
+    pub fn element(&self, name: &str, record: &[u8]) -> Element {
+        self.set_key.element(name, record)
+    }
+
+    /// The hash over all users and objects that a header's record asks for; `None` if it does not open.
+    pub fn expected(&self, header: &[u8]) -> Option<SetHash> {
+        let (_, plain) = self.key.open(&self.names.header(), header).ok()?;
+        SetHash::from_bytes(&HeaderRecord::decode(&*plain).ok()?.set_hash)
+    }
+
     /// The log-in tickets.
     pub fn tickets(&self) -> MutexGuard<'_, Tickets> {
         self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
@@ -151,7 +175,15 @@ impl Partition {
         let bytes = opened.as_ref().and_then(|(_, plain)| records::split_object(plain));
         match bytes.and_then(|(_, bytes)| parse(object, bytes)) {
             Some(key) => Ok(Some(object.key.get_or_init(|| key).clone())),
-            None => refuse!(Internal, "{} cannot be opened", object.title()),
+            None => {
+                self.store.alarm(format!(
+                    "{} of partition {} \"{}\" cannot be opened: its record is not what was written",
+                    object.title(),
+                    self.number,
+                    self.label
+                ));
+                refuse!(Internal, "{} cannot be opened", object.title())
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Requests: checked against the policy, then carried out by the group that they belong to.
 
 pub mod encrypt;
+mod node;
 mod objects;
 mod partitions;
 mod private_keys;
@@ -95,6 +96,13 @@ async fn dispatch(
     number: u32,
     mut op: Op,
 ) -> Result<response::Result, Failure> {
+    if !policy::answered_when_closed(&op) {
+        let ready = service.vault.ready();
+        if let Err(failure) = ready {
+            secret::wipe(&mut op);
+            return Err(failure);
+        }
+    }
     // Requests about the whole daemon.
     let acting = Acting { owner: session.owner, ..Acting::default() };
     let whole = Context { service, session, acting, needs: policy::needs(&op), used: OnceLock::new() };
@@ -104,6 +112,7 @@ async fn dispatch(
         Op::ListPartitions(_) => return Ok(partitions::list(&whole)),
         Op::ListRights(_) => return Ok(policy::matrix::reply()),
         Op::ShowPage(_) => return status::show_page(&whole.service, whole.session),
+        op if node::is_about_the_node(op) => node::answer(&whole, op).await,
         // The connection answers it itself; here it comes from where there is no connection.
         Op::OpenChannel(_) => return refuse!(Unsupported, "there are no channels here"),
         Op::CreatePartition(m) => {
@@ -177,7 +186,15 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         | Op::ListRights(_)
         | Op::ShowPage(_)
         | Op::CreatePartition(_)
-        | Op::OpenChannel(_) => {
+        | Op::OpenChannel(_)
+        | Op::Seal(_)
+        | Op::Unseal(_)
+        | Op::SealWith(_)
+        | Op::ShowSeal(_)
+        | Op::ShowTampering(_)
+        | Op::ClearTampering(_)
+        | Op::CheckStore(_)
+        | Op::Zeroize(_) => {
             refuse!(Malformed, "a request about the whole daemon was sent to a partition")
         }
     }

@@ -51,6 +51,7 @@ fn info(session: &Session, partition: &Partition) -> PartitionInfo {
         min_password: MIN_PASSWORD as u32,
         max_password: MAX_PASSWORD as u32,
         damaged: String::new(),
+        ..PartitionInfo::default()
     }
 }
 

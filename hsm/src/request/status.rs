@@ -67,5 +67,13 @@ pub(super) async fn status(service: &Service) -> Result<response::Result, Failur
         memory: arena::protection().name().to_owned(),
         store_path: service.vault.location(),
         engines: service.engine.describe(),
+        state: service.vault.node_state().into(),
+        sealed_with: service.vault.means().to_owned(),
+        tampering: service
+            .vault
+            .tampering()
+            .and_then(|t| t.findings.into_iter().next())
+            .map(|f| f.what)
+            .unwrap_or_default(),
     }))
 }

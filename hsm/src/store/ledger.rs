@@ -7,13 +7,14 @@
 //! the machine's disk does, and no file on that disk can tell.)
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
 
 use super::{Batch, Store, StoreError};
 use crate::memory::SecretBytes;
-use crate::records::LEDGER;
+use crate::records::{LEDGER, ROOT};
 use crate::seal::{Element, SealError, SealingKey, SetKey};
 
 /// What the ledger says, as it lies in the store.
@@ -54,6 +55,7 @@ pub enum LedgerError {
 pub struct Ledger {
     books: Mutex<Option<Books>>,
     location: String,
+    alarms: Mutex<Option<Sender<String>>>,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,8 @@ struct Books {
     node_key: Arc<SealingKey>,
     set_key: SetKey,
     epoch: u64,
+    /// The epoch of the ledger in the store.
+    written: u64,
     entries: BTreeMap<String, Element>,
 }
 
@@ -85,8 +89,8 @@ impl Ledger {
         let set_key = node_key.set_key()?;
         let entries = listed.map(|(name, record)| (name.to_owned(), set_key.element(name, record))).collect();
         let location = store.location();
-        let books = Books { store, node_key, set_key, epoch: 0, entries };
-        Ok(Self { books: Mutex::new(Some(books)), location })
+        let books = Books { store, node_key, set_key, epoch: 0, written: 0, entries };
+        Ok(Self { books: Mutex::new(Some(books)), location, alarms: Mutex::default() })
     }
 
     /// Compares the ledger with the records that it lists, and goes on with it. Second: the names of those that
@@ -111,13 +115,52 @@ impl Ledger {
         let ledger = Self::begin(store, node_key, listed)?;
         let mut wrong = Vec::new();
         if let Some(books) = ledger.lock().as_mut() {
-            books.epoch = epoch;
+            (books.epoch, books.written) = (epoch, epoch);
             wrong.extend(
                 books.entries.iter().filter(|(n, e)| expected.get(*n) != Some(e)).map(|(n, _)| n.clone()),
             );
             wrong.extend(expected.keys().filter(|name| !books.entries.contains_key(*name)).cloned());
         }
         Ok((ledger, wrong))
+    }
+
+    /// Where alarms go, see [`Store::alarm`].
+    pub fn report_to(&self, alarms: Sender<String>) {
+        *self.alarms.lock().unwrap_or_else(PoisonError::into_inner) = Some(alarms);
+    }
+
+    /// Reads the store again from where it lies, shows every record to `visit`, and compares those that are
+    /// listed. The answer is the names of those that are not as they were last written. Commits wait meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn check(&self, visit: &mut dyn FnMut(&str, &[u8])) -> Result<Vec<String>, StoreError> {
+        let guard = self.lock();
+        let Some(books) = guard.as_ref() else {
+            return Err(StoreError::Closed { location: self.location.clone() });
+        };
+        books.store.read_again()?;
+        let (mut wrong, mut seen, mut epoch) = (Vec::new(), 0, None);
+        books.store.scan(&mut |name, record| {
+            if is_listed(name) {
+                seen += 1;
+                if books.entries.get(name) != Some(&books.set_key.element(name, record)) {
+                    wrong.push(name.to_owned());
+                }
+            } else if name == LEDGER {
+                epoch = books.node_key.open(LEDGER, record).ok().map(|(epoch, _)| epoch);
+            }
+            visit(name, record);
+        })?;
+        if wrong.is_empty() && seen != books.entries.len() {
+            wrong.push(ROOT.to_owned());
+        }
+        // Before its first change a ledger is not written.
+        if epoch.is_some() && epoch != Some(books.written) || epoch.is_none() && books.written != 0 {
+            wrong.push(LEDGER.to_owned());
+        }
+        Ok(wrong)
     }
 
     /// Lets go of the store and of the node's key. Changes that come after are refused.
@@ -160,7 +203,7 @@ impl Books {
         let mut batch = batch.clone();
         batch.put(LEDGER.to_owned(), sealed);
         self.store.commit(&batch)?;
-        self.entries = entries;
+        (self.entries, self.written) = (entries, self.epoch);
         Ok(())
     }
 }
@@ -182,5 +225,12 @@ impl Store for Ledger {
 
     fn location(&self) -> String {
         self.location.clone()
+    }
+
+    fn alarm(&self, what: String) {
+        if let Some(alarms) = self.alarms.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            // Nobody listens when the vault is gone.
+            let _ = alarms.send(what);
+        }
     }
 }

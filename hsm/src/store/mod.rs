@@ -77,6 +77,21 @@ pub trait Store: Send + Sync {
     /// one had reached the disk in part.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
+    /// Forgets what it has in memory of the records and reads them from where they lie. A store that has nothing
+    /// in memory does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if they are not what was written.
+    fn read_again(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Says that a record is not what was written. Nobody hears it unless the store is a [`Ledger`].
+    fn alarm(&self, what: String) {
+        tracing::error!("{what}");
+    }
+
     /// Where the records are, for messages: a path.
     fn location(&self) -> String;
 }

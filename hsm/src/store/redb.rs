@@ -106,6 +106,19 @@ impl Store for RedbStore {
         }
     }
 
+    fn read_again(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.undo.changes.is_empty() {
+            return Err(StoreError::Failed {
+                location: self.location(),
+                reason: "the last change failed, and is undone by the next".to_owned(),
+            });
+        }
+        drop(state.database.take());
+        state.database = Some(guarded(&self.path, || open_checked(&self.path))?);
+        Ok(())
+    }
+
     fn location(&self) -> String {
         self.path.display().to_string()
     }

@@ -104,6 +104,9 @@ fn with_type(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> 
 
 /// Whether there are keys to sign with. What is wrong otherwise is said, and has metrics.
 fn ready(service: &Service) -> Answer {
+    if let Err(closed) = service.vault.ready() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, &format!("{closed}\n"));
+    }
     let slots = service.vault.slots();
     let damaged = slots.iter().filter(|slot| matches!(slot, Slot::Damaged { .. })).count();
     let mut lines = String::new();

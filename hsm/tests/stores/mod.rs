@@ -15,6 +15,7 @@ use strongroom_protocol::v1::*;
 
 /// Everything in a vault that matters: descriptions and private keys; an error if anything is refused.
 pub fn everything(vault: &Vault) -> Result<Vec<(ObjectInfo, Vec<u8>)>, String> {
+    vault.ready().map_err(|closed| closed.message)?;
     let mut all = Vec::new();
     for slot in vault.slots() {
         let partition = match slot {

@@ -1,0 +1,243 @@
+//! Loading the store: every record is looked at before any is used, and what is wrong is found.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use prost::Message;
+use strongroom_protocol::v1::Finding;
+
+use super::{Slot, VaultError, seal_root};
+use crate::partition::Partition;
+use crate::records::{LEDGER, Names, PartitionRecord, ROOT, RootRecord};
+use crate::seal::SealingKey;
+use crate::store::{Batch, Ledger, Store, StoreError, is_listed};
+
+/// What is loaded while the node is open.
+pub struct Opened {
+    pub(super) node_key: Arc<SealingKey>,
+    pub(super) ledger: Arc<Ledger>,
+    /// Held while partitions are made and deleted.
+    root: Mutex<RootRecord>,
+    slots: RwLock<BTreeMap<u32, Slot>>,
+    /// What was wrong, and is not known to the owner.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What the owner has decided about what is wrong.
+#[derive(Debug, Default)]
+pub(super) struct Decision {
+    /// The owner has seen it.
+    pub(super) clear: bool,
+    /// Labels of partitions that may be of an earlier time.
+    pub(super) use_as_is: Vec<String>,
+    /// Labels of partitions that are given up.
+    pub(super) accept_loss: Vec<String>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("store", &self.ledger.location()).finish_non_exhaustive()
+    }
+}
+
+/// A store's records, by partition (`partition/00000001/`).
+type Groups = HashMap<String, Vec<(String, Vec<u8>)>>;
+
+impl Opened {
+    /// Loads all partitions of a store.
+    pub(super) fn load(
+        node_key: SealingKey,
+        store: Arc<dyn Store>,
+        decision: &Decision,
+    ) -> Result<Self, VaultError> {
+        let location = store.location();
+        let damaged = |what: String| VaultError::Damaged { location: location.clone(), what };
+        let mut groups = Groups::new();
+        store.scan(&mut |name, record| {
+            groups.entry(owner_of(name).to_owned()).or_default().push((name.to_owned(), record.to_vec()));
+        })?;
+        let mut top: BTreeMap<String, Vec<u8>> = groups.remove("").unwrap_or_default().into_iter().collect();
+        let ledger = top.remove(LEDGER);
+        let sealed_root = top.remove(ROOT).ok_or_else(|| damaged("its root record is missing".to_owned()))?;
+        if !top.is_empty() {
+            return Err(damaged("it has records that belong to no partition".to_owned()));
+        }
+        let node_key = Arc::new(node_key);
+        let (revision, plain) = node_key
+            .open(ROOT, &sealed_root)
+            .map_err(|e| damaged(format!("its root record does not open with this node key ({e})")))?;
+        let mut root = RootRecord::decode(&*plain).map_err(|e| damaged(format!("its root record: {e}")))?;
+        let listed = groups.values().flatten().filter(|(name, _)| is_listed(name));
+        let listed = listed.map(|(name, record)| (name.as_str(), record.as_slice()));
+        let listed = listed.chain([(ROOT, sealed_root.as_slice())]);
+        let begin = |listed| Ledger::begin(Arc::clone(&store), Arc::clone(&node_key), listed);
+        let (ledger, not_the_last) = match (revision, &ledger) {
+            // Written before there was a ledger.
+            (0, None) => (begin(&mut listed.into_iter())?, Vec::new()),
+            (_, ledger) => {
+                let mut listed = listed;
+                let opened =
+                    Ledger::open(Arc::clone(&store), Arc::clone(&node_key), ledger.as_deref(), &mut listed);
+                opened.map_err(|e| damaged(e.to_string()))?
+            }
+        };
+        if not_the_last.iter().any(|name| name == ROOT) {
+            return Err(damaged("its root record is from an earlier time".to_owned()));
+        }
+        let ledger = Arc::new(ledger);
+        let mut opened =
+            Self { node_key, ledger, root: Mutex::default(), slots: RwLock::default(), findings: Vec::new() };
+        opened.take_in(&mut root, &mut groups, &not_the_last, decision)?;
+        if let Some(stray) = groups.into_keys().next() {
+            return Err(damaged(format!("it has records of {stray}, which its root record does not name")));
+        }
+        if let Some(tampered) = root.tampered.as_ref().filter(|_| opened.findings.is_empty()) {
+            opened.findings.push(Finding { what: tampered.what.clone(), ..Finding::default() });
+        }
+        opened.root = Mutex::new(root);
+        Ok(opened)
+    }
+
+    /// Loads the partitions that the root names, and carries out what the owner has decided.
+    fn take_in(
+        &mut self,
+        root: &mut RootRecord,
+        groups: &mut Groups,
+        not_the_last: &[String],
+        decision: &Decision,
+    ) -> Result<(), VaultError> {
+        let mut batch = Batch::default();
+        let before = root.clone();
+        for number in std::mem::take(&mut root.restoring) {
+            // The restore was interrupted: nobody was told that it is there.
+            let unfinished = groups.remove(Names::of(number).prefix()).unwrap_or_default();
+            unfinished.into_iter().for_each(|(name, _)| batch.delete(name));
+        }
+        let mut slots = BTreeMap::new();
+        for record in &before.partitions {
+            let names = Names::of(record.number);
+            let sealed = groups.remove(names.prefix()).unwrap_or_default();
+            if decision.accept_loss.contains(&record.label) {
+                sealed.into_iter().for_each(|(name, _)| batch.delete(name));
+                root.partitions.retain(|p| p.number != record.number);
+                root.set_aside.retain(|number| *number != record.number);
+                tracing::warn!(target: "audit", partition = record.label, "partition given up by the owner");
+                continue;
+            }
+            let as_is = decision.use_as_is.contains(&record.label);
+            let old = not_the_last.iter().find(|name| name.starts_with(names.prefix())).filter(|_| !as_is);
+            let (slot, finding) = load_slot(&self.node_key, record, sealed, old, &self.store());
+            let known = root.set_aside.contains(&record.number);
+            match finding {
+                Some(_) if known => {}
+                Some(_) if decision.clear => root.set_aside.push(record.number),
+                Some(finding) => self.findings.push(finding),
+                None => root.set_aside.retain(|number| *number != record.number),
+            }
+            slots.insert(record.number, slot);
+        }
+        if decision.clear {
+            root.tampered = None;
+        }
+        if *root != before || decision.clear {
+            batch.put(ROOT.to_owned(), seal_root(&self.node_key, root)?);
+            self.ledger.commit(&batch)?;
+        }
+        self.slots = RwLock::new(slots);
+        Ok(())
+    }
+
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.ledger) as Arc<dyn Store>
+    }
+
+    pub(super) fn root(&self) -> MutexGuard<'_, RootRecord> {
+        self.root.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn slots(&self) -> RwLockReadGuard<'_, BTreeMap<u32, Slot>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn insert(&self, number: u32, slot: Slot) {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).insert(number, slot);
+    }
+
+    pub(super) fn remove(&self, number: u32) {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    /// Writes a changed root, with what else has to change in the same moment.
+    pub(super) fn write_root(
+        &self,
+        root: &mut MutexGuard<'_, RootRecord>,
+        changed: RootRecord,
+        mut batch: Batch,
+    ) -> Result<(), StoreError> {
+        let sealed = seal_root(&self.node_key, &changed).map_err(|error| StoreError::Failed {
+            location: self.ledger.location(),
+            reason: error.to_string(),
+        })?;
+        batch.put(ROOT.to_owned(), sealed);
+        self.ledger.commit(&batch)?;
+        **root = changed;
+        Ok(())
+    }
+
+    /// Lets go of the store and wipes what was loaded, whoever holds it.
+    pub(super) fn close(&self) {
+        self.ledger.close();
+        let slots = std::mem::take(&mut *self.slots.write().unwrap_or_else(PoisonError::into_inner));
+        for slot in slots.into_values() {
+            if let Slot::Sound(partition) = slot {
+                partition.wipe();
+            }
+        }
+    }
+}
+
+fn load_slot(
+    node_key: &SealingKey,
+    record: &PartitionRecord,
+    mut sealed: Vec<(String, Vec<u8>)>,
+    old: Option<&String>,
+    store: &Arc<dyn Store>,
+) -> (Slot, Option<Finding>) {
+    let name = Names::of(record.number).key();
+    let key_at = sealed.iter().position(|(found, _)| *found == name);
+    let key = key_at
+        .map(|at| sealed.swap_remove(at))
+        .and_then(|(_, sealed_key)| node_key.open(&name, &sealed_key).ok())
+        .and_then(|(_, bytes)| SealingKey::new(bytes));
+    let loaded = match key {
+        None => Err(format!("the record {name} is missing or does not open with this node key")),
+        Some(key) => {
+            Partition::load(record, key, sealed, Arc::clone(store)).map_err(|error| error.to_string())
+        }
+    };
+    let (what, put_back) = match (loaded, old) {
+        (Ok(partition), None) => return (Slot::Sound(Arc::new(partition)), None),
+        (Ok(_), Some(name)) => {
+            (format!("it was put back to an earlier time ({name} is not the last one)"), true)
+        }
+        (Err(what), _) => (what, false),
+    };
+    let why = format!(
+        "partition {} \"{}\" in {} is damaged and not used: {what}; restore it from a backup ('strongroom backup \
+         restore FILE --replace')",
+        record.number,
+        record.label,
+        store.location()
+    );
+    tracing::error!("{why}");
+    let finding = Finding { partition: record.label.clone(), what: why.clone(), put_back };
+    (Slot::Damaged { record: Box::new(record.clone()), why }, Some(finding))
+}
+
+/// The part of a record's name that says whose it is: `partition/00000001/`, or nothing.
+pub(super) fn owner_of(name: &str) -> &str {
+    match name.match_indices('/').nth(1) {
+        Some((end, _)) => name.get(..=end).unwrap_or_default(),
+        None => "",
+    }
+}
