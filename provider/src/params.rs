@@ -104,6 +104,10 @@ impl<'a> Params<'a> {
                 OSSL_PARAM_OCTET_STRING => {
                     pointer::slice(param.data.cast::<u8>(), param.data_size).map(Value::Octets)
                 }
+                OSSL_PARAM_OCTET_PTR => {
+                    let target = pointer::reference(param.data.cast::<*const u8>())?;
+                    pointer::slice(*target, param.data_size).map(Value::Octets)
+                }
                 _ => None,
             }
         }

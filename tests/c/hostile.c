@@ -208,6 +208,12 @@ static const struct shape shapes[] = {
     {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_GET_CTX_PARAMS, "ncP"},
     {OSSL_OP_CIPHER, OSSL_FUNC_CIPHER_SET_CTX_PARAMS, "ncp"},
 
+    /* With secret keys, from 3.5 and 4.0 on: there is none here. */
+    {OSSL_OP_CIPHER, 19, "ncainp"},
+    {OSSL_OP_CIPHER, 20, "ncainp"},
+    {OSSL_OP_MAC, 13, "ncap"},
+    {OSSL_OP_KDF, 12, "ncaq"},
+
     {OSSL_OP_KDF, OSSL_FUNC_KDF_NEWCTX, "xv"},
     {OSSL_OP_KDF, OSSL_FUNC_KDF_DUPCTX, "xc"},
     {OSSL_OP_KDF, OSSL_FUNC_KDF_FREECTX, "fc"},
@@ -265,6 +271,16 @@ static const struct shape shapes[] = {
     {OSSL_OP_KEYMGMT, 46, "tvs"},
     {OSSL_OP_KEYMGMT, 15, "ncP"},
     {OSSL_OP_KEYMGMT, 16, "tcv"},
+
+    /* Key management for secret keys, from 3.5 on: free, import, export, generate, get_key_id, and what may be set. Generation is tested
+       elsewhere. */
+    {15, 1, "fa"},
+    {15, 2, "xvsp"},
+    {15, 3, "nasba"},
+    {15, 4, "Gvp"},
+    {15, 5, "ta"},
+    {15, 6, "tv"},
+    {15, 7, "tv"},
 
     {OSSL_OP_KEYEXCH, OSSL_FUNC_KEYEXCH_NEWCTX, "xv"},
     {OSSL_OP_KEYEXCH, OSSL_FUNC_KEYEXCH_INIT, "nckp"},
@@ -450,6 +466,7 @@ static const char *const keys[] = {
     "type", "data-type", "reference", "data", "cipher", "input-type", "verify-message", "sign-check", "distid", "fips-indicator",
     "key", "info", "salt", "mode", "mac", "size", "blocksize", "xof", "algid-absent", "prefix", "label", "secret", "seed", "keylen",
     "ivlen", "iv", "updated-iv", "padding", "num", "tag", "taglen", "cts_mode", "cts", "aead", "custom-iv", "tlsaad", "use-bits",
+    "signature", "raw-bytes", "key-length",
 };
 #define VARIANTS 16
 static OSSL_PARAM lists[VARIANTS][COUNT(keys) + 1];
@@ -616,6 +633,7 @@ static int freer(int operation)
     case OSSL_OP_KEM: return OSSL_FUNC_KEM_FREECTX;
     case OSSL_OP_ASYM_CIPHER: return OSSL_FUNC_ASYM_CIPHER_FREECTX;
     case OSSL_OP_STORE: return OSSL_FUNC_STORE_CLOSE;
+    case 15: return 1;
     default: return 2;
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod kryoptic;
 pub mod newer;
+pub mod operations;
 pub mod place;
 pub mod program;
 pub mod reference;

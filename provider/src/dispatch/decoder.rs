@@ -204,7 +204,7 @@ fn kind_of(object: &Object) -> Option<KeyKind> {
     match object {
         Object::Private(private) => Some(private.kind),
         Object::Public(kind, _) => Some(*kind),
-        Object::Certificate(_) => None,
+        Object::Certificate(_) | Object::Secret(_) => None,
     }
 }
 
@@ -213,7 +213,7 @@ fn find_key(provider: &Provider, der: &[u8], passphrase: Passphrase) -> Result<O
     let uri = Uri::parse(&reference::uri_from_der(der)?)?;
     let mut prompt = || passphrase.ask();
     let public = uri.kind == Some(ObjectType::Public);
-    let wanted = Wanted { private: !public, public, certificates: false };
+    let wanted = Wanted { private: !public, public, certificates: false, secrets: false };
     let mut found = provider.tokens.find(&provider.openssl, &uri, wanted, &mut prompt)?;
     if found.len() > 1 {
         return Err(ambiguous(&uri, &found));

@@ -21,10 +21,10 @@ use crate::provider::Provider;
 use crate::token::{KeyKind, Kind, NewPair, Use};
 
 /// The URI of the new pair: its token, label and id. The name is pkcs11-provider's.
-const URI: &CStr = c"pkcs11_uri";
+pub const URI: &CStr = c"pkcs11_uri";
 
 /// What the new key may be used for: names of certificates' key usages, separated by blanks. The name is pkcs11-provider's.
-const USAGE: &CStr = c"pkcs11_key_usage";
+pub const USAGE: &CStr = c"pkcs11_key_usage";
 
 /// The largest RSA key whose signatures this provider returns, in bits.
 const MAX_BITS: i64 = 8192;

@@ -1,23 +1,21 @@
 //! Message authentication codes (provider-mac(7)) in a token, where `strongroom-operations` in openssl.cnf says `mac`: HMAC, and
-//! CMAC with AES. The key comes from the application, and is in the token while it is used.
+//! CMAC with AES. The key comes from the application, and is in the token while it is used, or it is a secret key of a token's.
 
 use std::ffi::{c_int, c_uchar, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use super::collected::Collected;
 use super::digest::block_size;
 use super::operation::{self, Operation, place_for, place_for_length, with};
-use super::{Algorithms, LAST, algorithm, input, table};
+use super::{Algorithms, LAST, algorithm, input, secret_keys, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::fence::fence;
 use crate::openssl::Hash;
 use crate::params::{Answers, Descriptions, END, Params, answered, describe};
 use crate::provider::Provider;
-use crate::token::{Functions, Mac, MacInParts};
+use crate::token::{Functions, Mac, MacInParts, SecretKey};
 
 /// The codes.
 pub static ALGORITHMS: Algorithms<3> = Algorithms([
@@ -35,6 +33,7 @@ impl<const CMAC: bool> Of<CMAC> {
         OSSL_FUNC_MAC_FREECTX: OSSL_FUNC_mac_freectx_fn = operation::free::<Context>,
         OSSL_FUNC_MAC_DUPCTX: OSSL_FUNC_mac_dupctx_fn = operation::duplicate::<Context>,
         OSSL_FUNC_MAC_INIT: OSSL_FUNC_mac_init_fn = init,
+        OSSL_FUNC_MAC_INIT_SKEY: OSSL_FUNC_mac_init_skey_fn = init_skey,
         OSSL_FUNC_MAC_UPDATE: OSSL_FUNC_mac_update_fn = update,
         OSSL_FUNC_MAC_FINAL: OSSL_FUNC_mac_final_fn = finish,
         OSSL_FUNC_MAC_SET_CTX_PARAMS: OSSL_FUNC_mac_set_ctx_params_fn = set_ctx_params,
@@ -51,7 +50,7 @@ struct Context {
     mac: Option<Mac>,
     /// The size of the key that the cipher of a CMAC has, in bytes.
     key_size: Option<usize>,
-    key: Option<Zeroizing<Vec<u8>>>,
+    key: Option<SecretKey>,
     data: Collected<MacInParts>,
 }
 
@@ -93,26 +92,18 @@ impl Context {
             self.mac = Some(Mac::Hmac(Hash::from_name(name)?));
         }
         match params.octets(OSSL_MAC_PARAM_KEY)? {
-            Some(key) => self.set_key(key),
+            Some(key) => self.set_key(SecretKey::of_bytes(key)),
             None => Ok(()),
         }
     }
 
-    fn set_key(&mut self, key: &[u8]) -> Result<()> {
-        match self.key_size {
-            Some(size) if size != key.len() => {
-                return Err(Error::Unsupported(format!(
-                    "a key of {} bytes where the cipher has {size}",
-                    key.len()
-                )));
-            }
-            _ => {}
-        }
-        self.key = Some(Zeroizing::new(key.to_vec()));
+    fn set_key(&mut self, key: SecretKey) -> Result<()> {
+        self.key_size.map_or(Ok(()), |size| key.has_size(size))?;
+        self.key = Some(key);
         Ok(())
     }
 
-    fn init(&mut self, key: Option<&[u8]>, params: Params) -> Result<()> {
+    fn init(&mut self, key: Option<SecretKey>, params: Params) -> Result<()> {
         self.provider.tokens.are_not_in_use_here("a MAC")?;
         self.set(params)?;
         if let Some(key) = key {
@@ -142,7 +133,7 @@ impl Context {
 }
 
 /// What a code is made with, of what was set.
-fn used(mac: Option<Mac>, key: &Option<Zeroizing<Vec<u8>>>) -> Result<(Mac, &[u8])> {
+fn used(mac: Option<Mac>, key: &Option<SecretKey>) -> Result<(Mac, &SecretKey)> {
     match (mac, key) {
         (Some(mac), Some(key)) => Ok((mac, key)),
         (None, _) => Err(Error::Unsupported("a MAC without a digest or cipher".into())),
@@ -174,10 +165,16 @@ unsafe extern "C" fn init(
     // SAFETY: libcrypto's arguments, as provider-mac(7) describes them: the key is null or can be read for its length.
     unsafe {
         with(context, |context: &mut Context| {
-            let key = if key.is_null() { None } else { Some(input(key, length)?) };
+            let key = if key.is_null() { None } else { Some(SecretKey::of_bytes(input(key, length)?)) };
             context.init(key, Params::new(params))
         })
     }
+}
+
+/// As [`init`], with a key of the key management for secret keys.
+unsafe extern "C" fn init_skey(context: *mut c_void, key: *mut c_void, params: *const OSSL_PARAM) -> c_int {
+    // SAFETY: as above: the key is null or one of ours.
+    unsafe { with(context, |context: &mut Context| context.init(secret_keys::of(key), Params::new(params))) }
 }
 
 unsafe extern "C" fn update(context: *mut c_void, data: *const c_uchar, length: usize) -> c_int {

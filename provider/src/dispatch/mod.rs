@@ -17,6 +17,7 @@ pub mod provider;
 pub mod random;
 pub mod rsa_decryption;
 pub mod scheme;
+pub mod secret_keys;
 pub mod signature;
 pub mod store;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     asym_cipher, cipher, decoder, digest, encapsulation, encoder, kdf, key_exchange, keymgmt, mac,
-    properties, random, signature, store, table,
+    properties, random, secret_keys, signature, store, table,
 };
 use crate::bindings::*;
 use crate::error::REASONS;
@@ -91,6 +91,7 @@ unsafe extern "C" fn query_operation(
             OSSL_OP_KEYEXCH => key_exchange::ALGORITHMS.as_ptr(),
             OSSL_OP_KEM => encapsulation::ALGORITHMS.as_ptr(),
             OSSL_OP_ASYM_CIPHER => asym_cipher::ALGORITHMS.as_ptr(),
+            OSSL_OP_SKEYMGMT => secret_keys::ALGORITHMS.as_ptr(),
             OSSL_OP_STORE => store::ALGORITHMS.as_ptr(),
             OSSL_OP_DECODER => decoder::ALGORITHMS.as_ptr(),
             OSSL_OP_ENCODER => encoder::ALGORITHMS.as_ptr(),

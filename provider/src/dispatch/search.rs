@@ -70,7 +70,7 @@ impl Criteria {
         if self.subject.is_none() && self.issuer.is_none() && self.serial.is_none() {
             return wanted;
         }
-        Wanted { private: false, public: false, ..wanted }
+        Wanted { private: false, public: false, secrets: false, ..wanted }
     }
 
     /// Whether an object fits.
@@ -79,6 +79,7 @@ impl Criteria {
             Object::Certificate(der) => self.fits_certificate(context, der),
             Object::Private(key) => self.is_print_of(context, key.public.to_der()),
             Object::Public(_, key) => self.is_print_of(context, key.to_der()),
+            Object::Secret(_) => self.fingerprint.is_none(),
         }
     }
 

@@ -9,7 +9,7 @@ use strongroom_ffi::pointer;
 
 use super::passphrase::Passphrase;
 use super::search::Criteria;
-use super::{Algorithms, LAST, algorithm, table};
+use super::{Algorithms, LAST, algorithm, secret_keys, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::fence::fence;
@@ -51,8 +51,17 @@ struct Loader {
     objects: Option<VecDeque<Object>>,
 }
 
-const EVERYTHING: Wanted = Wanted { private: true, public: true, certificates: true };
-const NOTHING: Wanted = Wanted { private: false, public: false, certificates: false };
+const NOTHING: Wanted = Wanted { private: false, public: false, certificates: false, secrets: false };
+
+/// What is delivered to those who say nothing of what they expect. Secret keys are objects of the store from OpenSSL 4.0 on: an older one
+/// takes offence at them.
+fn everything(provider: &Provider) -> Wanted {
+    let version = provider.core.setting(c"openssl-version").unwrap_or_default();
+    let major = version.split('.').next().and_then(|major| major.parse().ok());
+    let secrets =
+        major.is_some_and(|major: u32| major >= 4) && provider.tokens.settings.offers(OSSL_OP_SKEYMGMT);
+    Wanted { private: true, public: true, certificates: true, secrets }
+}
 
 unsafe extern "C" fn open(provider: *mut c_void, uri: *const c_char) -> *mut c_void {
     fence(ptr::null_mut(), || {
@@ -64,9 +73,9 @@ unsafe extern "C" fn open(provider: *mut c_void, uri: *const c_char) -> *mut c_v
         }
         match provider.report(Uri::parse(uri).map_err(Error::from)) {
             Some(uri) => Box::into_raw(Box::new(Loader {
+                wanted: everything(&provider),
                 provider,
                 uri,
-                wanted: EVERYTHING,
                 criteria: Criteria::default(),
                 objects: None,
             }))
@@ -129,7 +138,8 @@ unsafe extern "C" fn set_ctx_params(context: *mut c_void, params: *const OSSL_PA
         let (Some(loader), params) = (unsafe { (loader(context), Params::new(params)) }) else { return 0 };
         if let Some(Value::Integer(expected)) = params.get(OSSL_STORE_PARAM_EXPECT) {
             loader.wanted = match u32::try_from(expected).unwrap_or(0) {
-                0 => EVERYTHING,
+                0 => everything(&loader.provider),
+                OSSL_STORE_INFO_SKEY => Wanted { secrets: true, ..NOTHING },
                 OSSL_STORE_INFO_PKEY => Wanted { private: true, ..NOTHING },
                 OSSL_STORE_INFO_PUBKEY => Wanted { public: true, ..NOTHING },
                 OSSL_STORE_INFO_CERT => Wanted { certificates: true, ..NOTHING },
@@ -222,6 +232,8 @@ pub unsafe fn deliver(
             // SAFETY: by the contract; the list and what it points to live for the call.
             return unsafe { callback(list.as_ptr(), argument) };
         }
+        // SAFETY: by the contract.
+        Object::Secret(key) => return unsafe { secret_keys::deliver(provider, key, callback, argument) },
         Object::Private(private) => Key::from_token(provider.clone(), private),
         Object::Public(kind, public) => Key::from_public(provider.clone(), kind, public),
     };

@@ -11,6 +11,7 @@ use cryptoki_sys::{CK_SLOT_ID, CK_USER_TYPE, CKU_USER};
 
 pub use operations::Operations;
 
+use crate::bindings::{OSSL_OP_CIPHER, OSSL_OP_KDF, OSSL_OP_MAC, OSSL_OP_SKEYMGMT};
 use crate::core::Core;
 use crate::dispatch::properties;
 use crate::environment;
@@ -169,8 +170,14 @@ impl Settings {
 impl Settings {
     /// Whether an operation of OpenSSL's is offered.
     pub fn offers(&self, operation: u32) -> bool {
-        !self.blocked.contains(operation)
-            && (!Operations::is_optional(operation) || self.optional.contains(operation))
+        let asked_for = match operation {
+            // Secret keys are for these operations, and of no use without them.
+            OSSL_OP_SKEYMGMT => [OSSL_OP_CIPHER, OSSL_OP_MAC, OSSL_OP_KDF]
+                .iter()
+                .any(|operation| self.optional.contains(*operation)),
+            _ => !Operations::is_optional(operation) || self.optional.contains(operation),
+        };
+        asked_for && !self.blocked.contains(operation)
     }
 }
 

@@ -22,8 +22,7 @@ const NAMES: [(&str, u32); 14] = [
     ("encoder", OSSL_OP_ENCODER),
     ("decoder", OSSL_OP_DECODER),
     ("store", OSSL_OP_STORE),
-    // OSSL_OP_SKEYMGMT, since OpenSSL 3.5.
-    ("skeymgmt", 15),
+    ("skeymgmt", OSSL_OP_SKEYMGMT),
 ];
 
 /// The names of `strongroom-operations`.

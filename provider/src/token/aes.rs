@@ -1,8 +1,9 @@
-//! AES in a token, with a key of the application's.
+//! AES in a token.
 
 use cryptoki_sys::*;
 
 use super::Tokens;
+use super::secret_key::{Purpose, SecretKey};
 use crate::error::{Error, Result};
 
 /// AES's block, in bytes.
@@ -53,19 +54,19 @@ impl Aes {
 }
 
 impl Tokens {
-    /// Encrypts or decrypts `data` into `out`, which is as long; in ECB and CBC both are whole blocks. The key is in the token
-    /// meanwhile, as a session object.
+    /// Encrypts or decrypts `data` into `out`, which is as long; in ECB and CBC both are whole blocks. An application's key is in
+    /// the token meanwhile, as a session object.
     ///
     /// # Errors
     ///
-    /// As [`with_mechanism`](Self::with_mechanism), with the token's own.
-    pub fn aes(&self, aes: &Aes, key: &[u8], data: &[u8], out: &mut [u8]) -> Result<()> {
+    /// As [`with_secret_key`](Self::with_secret_key), with the token's own.
+    pub fn aes(&self, aes: &Aes, key: &SecretKey, data: &[u8], out: &mut [u8]) -> Result<()> {
         let mechanism = aes.mechanism();
         let name = format!("AES in mode {:?} in a token", aes.mode);
-        self.with_mechanism(mechanism, &name, |module, session, slot| {
+        let purpose = Purpose { kind: CKK_AES, uses: &[CKA_ENCRYPT, CKA_DECRYPT] };
+        self.with_secret_key(mechanism, &name, key, &purpose, |module, session, slot, object| {
             let failed = |function| move |rv| Error::token(function, slot.name(), rv);
-            let uses = [CKA_ENCRYPT, CKA_DECRYPT];
-            let made = module.with_secret(session, slot, CKK_AES, &uses, key, |object| {
+            let mut crypt = || {
                 let mut iv = aes.iv;
                 let mut counter = CK_AES_CTR_PARAMS { ulCounterBits: 128, cb: aes.iv };
                 // In the other modes decryption is another function.
@@ -84,7 +85,8 @@ impl Tokens {
                 }
                 .map_err(failed("C_DecryptInit"))?;
                 module.decrypt(session, data, out).map_err(failed("C_Decrypt"))
-            })?;
+            };
+            let made = crypt()?;
             if made == data.len() {
                 return Ok(());
             }

@@ -1,5 +1,7 @@
 //! From a URI to the objects that it names.
 
+use std::sync::Arc;
+
 use cryptoki_sys::*;
 
 use super::attribute::{Template, boolean};
@@ -8,6 +10,7 @@ use super::module::Module;
 use super::process::{Operation, is_stale, listing};
 use super::public::{hashes_in_token, public_key};
 use super::remembered::Remembered;
+use super::secret_key::StoredKey;
 use super::session::Session;
 use super::slot::Slot;
 use super::{Fingerprint, KeyKind, PrivateKey, Tokens};
@@ -30,6 +33,8 @@ pub struct Wanted {
     pub public: bool,
     /// Certificates.
     pub certificates: bool,
+    /// Secret keys.
+    pub secrets: bool,
 }
 
 impl Wanted {
@@ -40,6 +45,7 @@ impl Wanted {
             private: self.private && only(ObjectType::Private),
             public: self.public && only(ObjectType::Public),
             certificates: self.certificates && only(ObjectType::Certificate),
+            secrets: self.secrets && only(ObjectType::SecretKey),
         }
     }
 }
@@ -52,11 +58,13 @@ pub enum Object {
     Public(KeyKind, PublicKey),
     /// A certificate, in DER.
     Certificate(Vec<u8>),
+    /// A secret key.
+    Secret(Arc<StoredKey>),
 }
 
 impl Tokens {
-    /// Finds the objects that `uri` names: private keys, then public keys, then certificates. Logs in where a token
-    /// shows private keys only then, with the PIN of the URI, of the settings, or from `prompt`.
+    /// Finds the objects that `uri` names: private keys, then public keys, certificates, and secret keys. Logs in where a token
+    /// shows private and secret keys only then, with the PIN of the URI, of the settings, or from `prompt`.
     ///
     /// # Errors
     ///
@@ -97,6 +105,39 @@ impl Tokens {
 }
 
 impl Tokens {
+    /// Finds the one secret key that `uri` names.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find); [`Error::Ambiguous`] if there are several.
+    pub fn find_secret(&self, context: &Context, uri: &Uri, prompt: Prompt) -> Result<Arc<StoredKey>> {
+        let wanted = Wanted { private: false, public: false, certificates: false, secrets: true };
+        let mut keys: Vec<_> =
+            self.find(context, uri, wanted, prompt)?.into_iter().filter_map(Object::secret).collect();
+        match (keys.pop(), keys.len()) {
+            (Some(key), 0) => Ok(key),
+            (Some(last), before) => {
+                let names: Vec<_> = keys.iter().chain([&last]).take(SHOWN).map(|key| key.name()).collect();
+                Err(Error::Ambiguous { uri: uri.to_string(), count: before + 1, keys: names.join(", ") })
+            }
+            (None, _) => {
+                Err(Error::NotFound { uri: uri.to_string(), found: "it names no secret key".into() })
+            }
+        }
+    }
+}
+
+impl Object {
+    /// The secret key, if it is one.
+    pub fn secret(self) -> Option<Arc<StoredKey>> {
+        match self {
+            Object::Secret(key) => Some(key),
+            _ => None,
+        }
+    }
+}
+
+impl Tokens {
     /// The slots whose tokens fit the URI: one at least.
     ///
     /// # Errors
@@ -124,9 +165,11 @@ fn private_keys(objects: &[Object]) -> impl Iterator<Item = &PrivateKey> {
     })
 }
 
+/// How many keys an error names.
+const SHOWN: usize = 8;
+
 /// The error of a URI that names several private keys, with the names that tell them apart.
 pub fn ambiguous(uri: &Uri, objects: &[Object]) -> Error {
-    const SHOWN: usize = 8;
     let mut names: Vec<_> = private_keys(objects).take(SHOWN).map(PrivateKey::name).collect();
     let count = private_keys(objects).count();
     if count > SHOWN {
@@ -189,7 +232,7 @@ impl<'a> Search<'a> {
         wanted: Wanted,
         objects: &mut Vec<Object>,
     ) -> Result<()> {
-        let log_in_first = wanted.private || self.tokens.settings.login == Login::Always;
+        let log_in_first = wanted.private || wanted.secrets || self.tokens.settings.login == Login::Always;
         let mut pin = if log_in_first { self.log_in(slot, session)? } else { None };
         let before = objects.len();
         self.visible(slot, session, wanted, pin.clone(), objects)?;
@@ -236,6 +279,11 @@ impl<'a> Search<'a> {
                 }
             }
         }
+        if wanted.secrets {
+            for handle in self.handles(session, CKO_SECRET_KEY)? {
+                objects.push(Object::Secret(self.secret_key(slot, session, handle, pin.clone())?));
+            }
+        }
         if wanted.certificates {
             for handle in self.handles(session, CKO_CERTIFICATE)? {
                 let value = self.attributes(session, handle, &[CKA_VALUE])?.pop().flatten();
@@ -268,6 +316,17 @@ impl<'a> Search<'a> {
         self.module
             .attributes(session.handle, handle, types)
             .map_err(|rv| Error::token("C_GetAttributeValue", self.uri.to_string(), rv))
+    }
+
+    /// What is known of a secret key.
+    pub(super) fn secret_key(
+        &self,
+        slot: &Slot,
+        session: &Session,
+        handle: CK_OBJECT_HANDLE,
+        pin: Option<Secret>,
+    ) -> Result<Arc<StoredKey>> {
+        StoredKey::read(self.module, slot, session, handle, pin).map(Arc::new)
     }
 
     /// A private key with its public half and identity; `known` is its type, if it is known.

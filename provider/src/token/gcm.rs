@@ -1,4 +1,4 @@
-//! AES in Galois counter mode in a token, with a key of the application's. Only ever to encrypt.
+//! AES in Galois counter mode in a token. Only ever to encrypt.
 
 use cryptoki_sys::*;
 use zeroize::Zeroizing;
@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 use super::Tokens;
 use super::in_parts::InParts;
 use super::module::Module;
+use super::secret_key::{Purpose, SecretKey};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 
@@ -25,6 +26,8 @@ pub struct Gcm<'a> {
 pub struct GcmInParts(InParts);
 
 const NAME: &str = "AES in mode Gcm in a token";
+
+const PURPOSE: Purpose = Purpose { kind: CKK_AES, uses: &[CKA_ENCRYPT] };
 
 impl Gcm<'_> {
     /// C_EncryptInit, and what comes after it with the same initialisation vector.
@@ -66,15 +69,13 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// As [`with_mechanism`](Self::with_mechanism), with the token's own. [`Error::Key`] if the token makes too little.
-    pub fn gcm(&self, gcm: &Gcm, key: &[u8], data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        self.with_mechanism(CKM_AES_GCM, NAME, |module, session, slot| {
+    /// As [`with_secret_key`](Self::with_secret_key), with the token's own. [`Error::Key`] if the token makes too little.
+    pub fn gcm(&self, gcm: &Gcm, key: &SecretKey, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        self.with_secret_key(CKM_AES_GCM, NAME, key, &PURPOSE, |module, session, slot, object| {
             let mut out = Zeroizing::new(vec![0; data.len() + TAG]);
-            module.with_secret(session, slot, CKK_AES, &[CKA_ENCRYPT], key, |object| {
-                gcm.encrypt(module, session, slot, object, || {
-                    let made = module.encrypt(session, data, &mut out);
-                    expect(made.map_err(|rv| Error::token("C_Encrypt", slot.name(), rv))?, data.len() + TAG)
-                })
+            gcm.encrypt(module, session, slot, object, || {
+                let made = module.encrypt(session, data, &mut out);
+                expect(made.map_err(|rv| Error::token("C_Encrypt", slot.name(), rv))?, data.len() + TAG)
             })?;
             Ok(out)
         })
@@ -85,10 +86,8 @@ impl Tokens {
     /// # Errors
     ///
     /// As [`gcm`](Self::gcm).
-    pub fn gcm_in_parts(&self, gcm: &Gcm, key: &[u8]) -> Result<GcmInParts> {
-        self.begin_in_parts(CKM_AES_GCM, NAME, |module, session, slot| {
-            // The object goes with the session.
-            let object = module.secret(session, slot, CKK_AES, &[CKA_ENCRYPT], key)?;
+    pub fn gcm_in_parts(&self, gcm: &Gcm, key: &SecretKey) -> Result<GcmInParts> {
+        self.begin_with_secret_key(CKM_AES_GCM, NAME, key, &PURPOSE, |module, session, slot, object| {
             gcm.encrypt(module, session, slot, object, || Ok(()))
         })
         .map(GcmInParts)

@@ -10,10 +10,12 @@ use super::find::Search;
 use super::kind::Use;
 use super::process::Operation;
 use super::public::PSS;
+use super::session::Session;
 use super::slot::Slot;
 use super::{KeyKind, PrivateKey, Tokens};
 use crate::error::{Error, Result};
 use crate::openssl::{Context, Hash};
+use crate::pin::Secret;
 
 /// The size of the CKA_ID of a key whose URI gives none, in bytes. It is random.
 const ID: usize = 16;
@@ -56,51 +58,68 @@ impl Tokens {
     /// Of finding the token and logging in as [`find`](Tokens::find). [`Error::Ambiguous`] if several tokens fit or a private key of this
     /// name is there already: neither would have a URI of its own. [`Error::Token`] with what the token says.
     pub fn generate(&self, context: &Context, pair: &NewPair) -> Result<PrivateKey> {
+        let restrict = !self.settings.no_allowed_mechanisms;
+        let key = self.make(
+            context,
+            &pair.uri,
+            CKO_PRIVATE_KEY,
+            |operation, slot, session, id| pair.make(operation, slot, session, id, restrict),
+            |search, slot, session, handle, pin| {
+                let known = Some(pair.kind).filter(|kind| *kind != KeyKind::RsaPss || !restrict);
+                search.private_key(slot, session, handle, pin, known)
+            },
+        )?;
+        if key.kind == pair.kind {
+            return Ok(key);
+        }
+        Err(Error::Key(format!(
+            "{} was made, but as {}: the token does not keep the restriction to PSS",
+            pair.uri,
+            key.kind.name().to_string_lossy()
+        )))
+    }
+
+    /// Makes what `generate` makes in the token that the URI names, where no object of `class` may have that name, and reads it.
+    pub(super) fn make<T>(
+        &self,
+        context: &Context,
+        uri: &Uri,
+        class: CK_OBJECT_CLASS,
+        generate: impl Fn(&Operation, &Slot, CK_SESSION_HANDLE, &[u8]) -> Result<CK_OBJECT_HANDLE>,
+        read: impl Fn(&Search, &Slot, &Session, CK_OBJECT_HANDLE, Option<Secret>) -> Result<T>,
+    ) -> Result<T> {
         // The inner result is that of the generation itself, which is not done again: it may have been done.
         self.recovering(|operation| {
-            let slot = self.one_slot(operation, &pair.uri)?;
+            let slot = self.one_slot(operation, uri)?;
             let session = slot.session(operation.module)?;
             let mut prompt = || None;
-            let mut search = Search::new(self, operation.module, context, &pair.uri, &mut prompt, true);
+            let mut search = Search::new(self, operation.module, context, uri, &mut prompt, true);
             let pin = search.log_in(slot, &session)?;
             if let Some(error) = search.left_out.take() {
                 return Err(error);
             }
-            if pair.uri.object.is_some() || pair.uri.id.is_some() {
-                let count = search.handles(&session, CKO_PRIVATE_KEY)?.len();
+            if uri.names_an_object() {
+                let count = search.handles(&session, class)?.len();
                 if count > 0 {
+                    let what = if class == CKO_PRIVATE_KEY { "private" } else { "secret" };
                     return Err(Error::Key(format!(
-                        "{}: token \"{}\" has a private key of this name; choose another label or id, or delete that one",
-                        pair.uri, slot.token.label
+                        "{uri}: token \"{}\" has a {what} key of this name; choose another label or id, or delete that one",
+                        slot.token.label
                     )));
                 }
             }
             let mut id = [0; ID];
             context.random(&mut id)?;
-            let id = pair.uri.id.as_deref().unwrap_or(&id);
-            let restrict = !self.settings.no_allowed_mechanisms;
-            let made = slot.in_writable_session(operation.module, |writable| {
-                Ok(pair.make(operation, slot, writable, id, restrict))
-            })?;
+            let id = uri.id.as_deref().unwrap_or(&id);
+            let made = slot
+                .in_writable_session(operation.module, |writable| Ok(generate(operation, slot, writable, id)))?;
             let handle = match made {
                 Ok(handle) => handle,
                 Err(error) if error.rv().is_some_and(was_not_begun) => return Err(error),
                 Err(error) => return Ok(Err(error)),
             };
-            let known = Some(pair.kind).filter(|kind| *kind != KeyKind::RsaPss || !restrict);
-            let key = search.private_key(slot, &session, handle, pin, known);
-            let key = match key {
-                Ok(key) if key.kind != pair.kind => Err(Error::Key(format!(
-                    "{} was made, but as {}: the token does not keep the restriction to PSS",
-                    pair.uri,
-                    key.kind.name().to_string_lossy()
-                ))),
-                Err(error) => {
-                    Err(Error::Key(format!("{} was made, but cannot be used: {error}", pair.uri)))
-                }
-                done => done,
-            };
-            Ok(key)
+            Ok(read(&search, slot, &session, handle, pin)
+                .map_err(|error| Error::Key(format!("{uri} was made, but cannot be used: {error}"))))
         })?
     }
 
@@ -258,7 +277,7 @@ impl Use {
 }
 
 /// Errors of C_GenerateKeyPair after which nothing was made and the same may be asked in another way.
-fn is_another_way(rv: CK_RV) -> bool {
+pub(super) fn is_another_way(rv: CK_RV) -> bool {
     matches!(
         rv,
         CKR_MECHANISM_INVALID

@@ -1,4 +1,4 @@
-//! Operations without a key of the token's: in which token they are done, and the session that one keeps from its first part to
+//! Operations without a key pair: in which token they are done, and the session that one keeps from its first part to
 //! its last.
 
 use cryptoki_sys::*;
@@ -7,6 +7,7 @@ use super::Tokens;
 use super::module::{Module, Rv};
 use super::process::{Operation, is_stale, listing};
 use super::random::Inside;
+use super::secret_key::StoredKey;
 use super::session::Session;
 use super::shared::Shared;
 use super::slot::Slot;
@@ -22,6 +23,16 @@ pub struct InParts {
     session: CK_SESSION_HANDLE,
     generation: u64,
     times: u64,
+}
+
+/// Where an operation is done.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// In the first token that has a mechanism, or the one in the slot that `pkcs11-module-default-slot-id` says. With the mechanism's
+    /// name for people.
+    With(CK_MECHANISM_TYPE, &'a str),
+    /// Where a key is.
+    Of(&'a StoredKey),
 }
 
 /// An operation over data that comes in parts.
@@ -59,9 +70,14 @@ impl Tokens {
         &self,
         mechanism: CK_MECHANISM_TYPE,
         what: &str,
-        operation: impl FnMut(&Module, CK_SESSION_HANDLE, &Slot) -> Result<T>,
+        mut operation: impl FnMut(&Module, CK_SESSION_HANDLE, &Slot) -> Result<T>,
     ) -> Result<T> {
-        self.in_session(mechanism, what, operation, |done, _, _, _| done)
+        let place = Place::With(mechanism, what);
+        self.in_session(
+            place,
+            |module, session, slot, _| operation(module, session, slot),
+            |done, _, _, _| done,
+        )
     }
 
     /// As [`with_mechanism`](Self::with_mechanism); what `init` begins goes on in the session that is returned.
@@ -69,32 +85,38 @@ impl Tokens {
         &self,
         mechanism: CK_MECHANISM_TYPE,
         what: &str,
-        init: impl FnMut(&Module, CK_SESSION_HANDLE, &Slot) -> Result<()>,
+        mut init: impl FnMut(&Module, CK_SESSION_HANDLE, &Slot) -> Result<()>,
     ) -> Result<InParts> {
-        self.in_session(mechanism, what, init, |(), current, slot, session| InParts {
-            shared: current.shared,
-            slot,
-            session: session.take_away(),
-            generation: current.generation,
-            times: current.times,
-        })
+        let place = Place::With(mechanism, what);
+        self.in_session(place, |module, session, slot, _| init(module, session, slot), InParts::of)
     }
 
-    fn in_session<T, U>(
+    /// Does `operation` in a session at a place, with the handle of the key there, if the place is a key's; `end` has the session then.
+    pub(super) fn in_session<T, U>(
         &self,
-        mechanism: CK_MECHANISM_TYPE,
-        what: &str,
-        mut operation: impl FnMut(&Module, CK_SESSION_HANDLE, &Slot) -> Result<T>,
+        place: Place,
+        mut operation: impl FnMut(&Module, CK_SESSION_HANDLE, &Slot, CK_OBJECT_HANDLE) -> Result<T>,
         end: impl Fn(T, &Operation, &'static Slot, Session) -> U,
     ) -> Result<U> {
         self.recovering(|current| {
-            let slot = self.slot_with(current, mechanism, what)?;
+            let slot = match place {
+                Place::With(mechanism, what) => self.slot_with(current, mechanism, what)?,
+                Place::Of(key) => key.slot(current)?,
+            };
             let session = slot.session(current.module)?;
-            match operation(current.module, session.handle, slot) {
+            let key = match place {
+                Place::With(..) => Ok(CK_INVALID_HANDLE),
+                Place::Of(key) => key.prepare(current.module, slot, &session),
+            };
+            match key.and_then(|key| operation(current.module, session.handle, slot, key)) {
                 Ok(done) => Ok(end(done, current, slot, session)),
                 Err(error) => {
-                    match error.rv() {
-                        Some(rv) if is_stale(rv) => slot.forget_with(current.module, session),
+                    match (error.rv(), place) {
+                        (Some(CKR_KEY_HANDLE_INVALID | CKR_OBJECT_HANDLE_INVALID), Place::Of(key)) => {
+                            key.forget();
+                            session.discard();
+                        }
+                        (Some(rv), _) if is_stale(rv) => slot.forget_with(current.module, session),
                         // An operation may still be active on it.
                         _ => session.discard(),
                     }
@@ -131,6 +153,17 @@ impl Tokens {
 }
 
 impl InParts {
+    /// What has begun in a session.
+    pub(super) fn of((): (), current: &Operation, slot: &'static Slot, session: Session) -> Self {
+        InParts {
+            shared: current.shared,
+            slot,
+            session: session.take_away(),
+            generation: current.generation,
+            times: current.times,
+        }
+    }
+
     /// Does the next part, by `function`.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use cryptoki_sys::*;
 
 use super::Tokens;
 use super::secret::readable;
+use super::secret_key::{Purpose, SecretKey};
 use crate::error::{Error, Result};
 use crate::openssl::Hash;
 
@@ -23,38 +24,38 @@ pub struct Hkdf<'a> {
 }
 
 impl Tokens {
-    /// Fills `out` by HKDF from `secret`, which is in the token meanwhile, as a session object.
+    /// Fills `out` by HKDF from `secret`: an application's is in the token meanwhile, as a session object.
     ///
     /// # Errors
     ///
-    /// As [`with_mechanism`](Self::with_mechanism), with the token's own; [`Error::Key`] if the token keeps what it derived.
-    pub fn hkdf(&self, hkdf: &Hkdf, secret: &[u8], out: &mut [u8]) -> Result<()> {
+    /// As [`with_secret_key`](Self::with_secret_key), with the token's own; [`Error::Key`] if the token keeps what it derived.
+    pub fn hkdf(&self, hkdf: &Hkdf, secret: &SecretKey, out: &mut [u8]) -> Result<()> {
         let prf = hkdf.hash.mechanism()?;
         let template = readable(out.len()).and_flag(CKA_PRIVATE, false);
-        self.with_mechanism(CKM_HKDF_DERIVE, "HKDF in a token", |module, session, slot| {
+        let purpose = Purpose { kind: CKK_GENERIC_SECRET, uses: &[CKA_DERIVE] };
+        let name = "HKDF in a token";
+        self.with_secret_key(CKM_HKDF_DERIVE, name, secret, &purpose, |module, session, slot, key| {
             let failed = |function| move |rv| Error::token(function, slot.name(), rv);
-            module.with_secret(session, slot, CKK_GENERIC_SECRET, &[CKA_DERIVE], secret, |key| {
-                let mut parameter = CK_HKDF_PARAMS {
-                    bExtract: if hkdf.extract { CK_TRUE } else { CK_FALSE },
-                    bExpand: if hkdf.expand { CK_TRUE } else { CK_FALSE },
-                    prfHashMechanism: prf,
-                    ulSaltType: if hkdf.salt.is_empty() { CKF_HKDF_SALT_NULL } else { CKF_HKDF_SALT_DATA },
-                    pSalt: pointer_to(hkdf.salt),
-                    ulSaltLen: hkdf.salt.len() as CK_ULONG,
-                    hSaltKey: CK_INVALID_HANDLE,
-                    pInfo: pointer_to(hkdf.info),
-                    ulInfoLen: hkdf.info.len() as CK_ULONG,
-                };
-                let object = module
-                    .derive_key(session, CKM_HKDF_DERIVE, &mut parameter, key, &template)
-                    .map_err(failed("C_DeriveKey"))?;
-                let value = module.take_secret(session, object).map_err(failed("C_GetAttributeValue"))?;
-                if value.len() != out.len() {
-                    return Err(Error::Key(format!("{}: it does not show what HKDF derived", slot.name())));
-                }
-                out.copy_from_slice(&value);
-                Ok(())
-            })
+            let mut parameter = CK_HKDF_PARAMS {
+                bExtract: if hkdf.extract { CK_TRUE } else { CK_FALSE },
+                bExpand: if hkdf.expand { CK_TRUE } else { CK_FALSE },
+                prfHashMechanism: prf,
+                ulSaltType: if hkdf.salt.is_empty() { CKF_HKDF_SALT_NULL } else { CKF_HKDF_SALT_DATA },
+                pSalt: pointer_to(hkdf.salt),
+                ulSaltLen: hkdf.salt.len() as CK_ULONG,
+                hSaltKey: CK_INVALID_HANDLE,
+                pInfo: pointer_to(hkdf.info),
+                ulInfoLen: hkdf.info.len() as CK_ULONG,
+            };
+            let object = module
+                .derive_key(session, CKM_HKDF_DERIVE, &mut parameter, key, &template)
+                .map_err(failed("C_DeriveKey"))?;
+            let value = module.take_secret(session, object).map_err(failed("C_GetAttributeValue"))?;
+            if value.len() != out.len() {
+                return Err(Error::Key(format!("{}: it does not show what HKDF derived", slot.name())));
+            }
+            out.copy_from_slice(&value);
+            Ok(())
         })
     }
 }

@@ -53,7 +53,7 @@ impl Tokens {
             is_first = false;
             let slot = match found {
                 Some(found) => found.slot,
-                None => current.slot_of(key)?,
+                None => current.slot_of(&key.token, || key.name())?,
             };
             let session = slot.session(current.module)?;
             let handle = found.filter(|found| found.epoch == session.epoch).map(|found| found.handle);
@@ -101,7 +101,7 @@ impl KeyUse<'_> {
         if !key.always_authenticate {
             return Ok(());
         }
-        match slot.pin_of(key) {
+        match slot.pin_of(key.pin.as_ref()) {
             Some(pin) => slot.login_for_one_use(module, session, &pin),
             _ => Ok(()),
         }
@@ -127,7 +127,7 @@ impl Attempt<'_> {
     fn prepare(&self) -> Result<CK_OBJECT_HANDLE> {
         let Attempt { context, module, slot, session, key } = *self;
         if slot.login_required
-            && let Some(pin) = slot.pin_of(key)
+            && let Some(pin) = slot.pin_of(key.pin.as_ref())
         {
             slot.login(module, session, &pin)?;
         }
@@ -139,7 +139,7 @@ impl Attempt<'_> {
     /// Without a PIN the application may have logged in, or the key be a public object; that neither is so shows now.
     fn missing_pin(&self, error: Error) -> Error {
         match error.rv() {
-            Some(CKR_USER_NOT_LOGGED_IN) if self.slot.pin_of(self.key).is_none() => {
+            Some(CKR_USER_NOT_LOGGED_IN) if self.slot.pin_of(self.key.pin.as_ref()).is_none() => {
                 Error::PinMissing { token: self.slot.token.label.clone() }
             }
             _ => error,

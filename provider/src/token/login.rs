@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
 
+use super::TokenIdentity;
 use super::attempts::{Attempts, Refusal};
 use super::known_pins::KnownPins;
 use super::module::{self, Module};
 use super::session::Session;
 use super::slot::Slot;
-use super::{PrivateKey, TokenIdentity};
 use crate::error::{Error, Result, Rv};
 use crate::pin::Secret;
 
@@ -86,9 +86,9 @@ impl Slot {
         known.find(|pin| !self.log_ins.is_refused(&self.token, pin)).cloned()
     }
 
-    /// The PIN to use a key with: the one with which it was found or, if the token has refused that since, a later one.
-    pub fn pin_of(&self, key: &PrivateKey) -> Option<Secret> {
-        match &key.pin {
+    /// The PIN to use a key with: the one that it was found with or, if the token has refused that since, a later one.
+    pub fn pin_of(&self, found_with: Option<&Secret>) -> Option<Secret> {
+        match found_with {
             Some(pin) if self.log_ins.is_refused(&self.token, pin) => {
                 self.known_pin().or_else(|| Some(pin.clone()))
             }

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 use super::Tokens;
 use super::in_parts::{InParts, Parts};
 use super::module::Module;
+use super::secret_key::{Purpose, SecretKey};
 use super::slot::Slot;
 use crate::error::{Error, Result};
 use crate::openssl::Hash;
@@ -53,24 +54,23 @@ impl Mac {
         })
     }
 
-    pub(super) fn key_type(self) -> CK_KEY_TYPE {
-        match self {
+    pub(super) fn purpose(self) -> Purpose {
+        let kind = match self {
             Mac::Hmac(_) => CKK_GENERIC_SECRET,
             Mac::AesCmac => CKK_AES,
-        }
+        };
+        Purpose { kind, uses: &[CKA_SIGN] }
     }
 
     /// The key as tokens take it. HMAC puts zeros after one that is shorter than the hash's block, and some tokens want one as long as the
     /// hash: zeros up to there change nothing.
-    pub(super) fn padded(self, key: &[u8]) -> Zeroizing<Vec<u8>> {
-        let length = match self {
-            Mac::Hmac(hash) => key.len().max(hash.size()),
-            Mac::AesCmac => key.len(),
-        };
+    pub(super) fn padded(self, key: &SecretKey) -> SecretKey {
+        let (Mac::Hmac(hash), SecretKey::Bytes(key)) = (self, key) else { return key.clone() };
+        let length = key.len().max(hash.size());
         let mut padded = Zeroizing::new(Vec::with_capacity(length));
         padded.extend_from_slice(key);
         padded.resize(length, 0);
-        padded
+        SecretKey::Bytes(padded)
     }
 
     pub(super) fn name(self) -> String {
@@ -101,13 +101,11 @@ impl Tokens {
     /// # Errors
     ///
     /// As [`with_mechanism`](Self::with_mechanism), with the token's own.
-    pub fn mac(&self, mac: Mac, key: &[u8], data: &[u8], code: &mut [u8]) -> Result<usize> {
-        let key = mac.padded(key);
-        self.with_mechanism(mac.mechanism()?, &mac.name(), |module, session, slot| {
-            module.with_secret(session, slot, mac.key_type(), &[CKA_SIGN], &key, |object| {
-                mac.init(module, session, slot, object)?;
-                module.sign(session, data, code).map_err(|rv| Error::token("C_Sign", slot.name(), rv))
-            })
+    pub fn mac(&self, mac: Mac, key: &SecretKey, data: &[u8], code: &mut [u8]) -> Result<usize> {
+        let (mechanism, name, key) = (mac.mechanism()?, mac.name(), mac.padded(key));
+        self.with_secret_key(mechanism, &name, &key, &mac.purpose(), |module, session, slot, object| {
+            mac.init(module, session, slot, object)?;
+            module.sign(session, data, code).map_err(|rv| Error::token("C_Sign", slot.name(), rv))
         })
     }
 
@@ -116,15 +114,19 @@ impl Tokens {
     /// # Errors
     ///
     /// As [`mac`](Self::mac).
-    pub fn mac_in_parts(&self, mac: Mac, key: &[u8], first: &[u8]) -> Result<MacInParts> {
-        let key = mac.padded(key);
-        self.begin_in_parts(mac.mechanism()?, &mac.name(), |module, session, slot| {
-            // The object goes with the session: tokens need not remember a key that is destroyed.
-            let object = module.secret(session, slot, mac.key_type(), &[CKA_SIGN], &key)?;
-            mac.init(module, session, slot, object)?;
-            module.sign_update(session, first).map_err(|rv| Error::token("C_SignUpdate", slot.name(), rv))
-        })
-        .map(MacInParts)
+    pub fn mac_in_parts(&self, mac: Mac, key: &SecretKey, first: &[u8]) -> Result<MacInParts> {
+        let (mechanism, name, key) = (mac.mechanism()?, mac.name(), mac.padded(key));
+        let begun = self.begin_with_secret_key(
+            mechanism,
+            &name,
+            &key,
+            &mac.purpose(),
+            |module, session, slot, object| {
+                mac.init(module, session, slot, object)?;
+                module.sign_update(session, first).map_err(|rv| Error::token("C_SignUpdate", slot.name(), rv))
+            },
+        );
+        begun.map(MacInParts)
     }
 }
 

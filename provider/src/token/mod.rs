@@ -11,11 +11,12 @@
 //! - [`login`]: log-ins; [`attempts`] and [`known_pins`]: what parents and siblings know of PINs;
 //! - [`kind`]: the key types, one row for each;
 //! - [`find`]: from a URI to objects; [`public`]: a key object's public half;
-//! - [`generate`](Tokens::generate): a new key pair;
+//! - [`generate`](Tokens::generate): a new key pair, [`generate_secret`](Tokens::generate_secret): a secret key;
 //! - [`key_use`]: the one way in which a private key is used, with its recovery; by it [`sign`](Tokens::sign),
 //!   [`decrypt`](Tokens::decrypt), [`derive`](Tokens::derive) and [`decapsulate`](Tokens::decapsulate);
 //! - [`random`](mod@random): random bytes; [`digest`](Tokens::digest) and [`hkdf`](Tokens::hkdf), [`mac`](Tokens::mac), [`aes`](Tokens::aes), [`gcm`](Tokens::gcm), [`tls_prf`](Tokens::tls_prf): what takes no key pair;
-//! - [`in_parts`]: a session that such an operation keeps between its parts; [`secret`]: a secret in the token while one needs it.
+//! - [`in_parts`]: a session that such an operation keeps between its parts; [`secret`]: a secret in the token while one needs it;
+//!   [`secret_key`]: one that such an operation is done with, the application's or a token's own.
 
 mod aes;
 mod attempts;
@@ -31,6 +32,7 @@ pub mod fuzz;
 mod gate;
 mod gcm;
 mod generate;
+mod generate_secret;
 mod in_parts;
 mod key_derivation;
 mod key_use;
@@ -46,6 +48,7 @@ mod public;
 mod random;
 mod remembered;
 mod secret;
+mod secret_key;
 mod session;
 mod shared;
 mod sign;
@@ -59,11 +62,13 @@ pub use digest::DigestInParts;
 pub use find::{Object, Wanted, ambiguous};
 pub use gcm::{Gcm, GcmInParts, TAG};
 pub use generate::NewPair;
+pub use generate_secret::{NewSecret, SecretUse};
 pub use in_parts::Parts;
 pub use key_derivation::Hkdf;
 pub use kind::{Functions, KeyKind, Kind, Table, Use, kinds};
 pub use mac::{Mac, MacInParts};
 pub use message::MessageOptions;
+pub use secret_key::{SecretKey, StoredKey};
 pub use sign::Mechanism;
 
 use crate::error::Result;

@@ -13,7 +13,7 @@ use super::module::Module;
 use super::random::Inside;
 use super::shared::Shared;
 use super::slot::Slot;
-use super::{PrivateKey, Tokens};
+use super::{TokenIdentity, Tokens};
 use crate::error::{Error, Result};
 
 /// The module is not initialised again sooner than this after the last time.
@@ -280,9 +280,9 @@ impl Operation {
         Ok(present)
     }
 
-    /// The slot that has a key's token now.
-    pub fn slot_of(&self, key: &PrivateKey) -> Result<&'static Slot> {
-        let find = |slots: &[&'static Slot]| slots.iter().find(|slot| slot.token == key.token).copied();
+    /// The slot that has a token now; `name` is the key for which it is, for people.
+    pub fn slot_of(&self, token: &TokenIdentity, name: impl Fn() -> String) -> Result<&'static Slot> {
+        let find = |slots: &[&'static Slot]| slots.iter().find(|slot| slot.token == *token).copied();
         {
             let slots = self.process.slots.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(slot) = find(&slots.present) {
@@ -290,7 +290,7 @@ impl Operation {
             }
         }
         let slots = self.slots(true)?;
-        find(&slots).ok_or_else(|| Error::NoToken { uri: key.name(), found: listing(&slots), away: true })
+        find(&slots).ok_or_else(|| Error::NoToken { uri: name(), found: listing(&slots), away: true })
     }
 }
 

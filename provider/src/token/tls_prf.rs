@@ -3,9 +3,9 @@
 
 use super::Tokens;
 use super::mac::Mac;
+use super::secret_key::SecretKey;
 use crate::error::{Error, Result};
 use crate::openssl::{Hash, MAX_DIGEST};
-use cryptoki_sys::CKA_SIGN;
 use zeroize::Zeroizing;
 
 impl Tokens {
@@ -14,31 +14,29 @@ impl Tokens {
     /// # Errors
     ///
     /// As [`mac`](Self::mac).
-    pub fn tls_prf(&self, hash: Hash, secret: &[u8], seed: &[u8], out: &mut [u8]) -> Result<()> {
+    pub fn tls_prf(&self, hash: Hash, secret: &SecretKey, seed: &[u8], out: &mut [u8]) -> Result<()> {
         let mac = Mac::Hmac(hash);
-        let secret = mac.padded(secret);
-        self.with_mechanism(mac.mechanism()?, &mac.name(), |module, session, slot| {
-            module.with_secret(session, slot, mac.key_type(), &[CKA_SIGN], &secret, |key| {
-                let code = |data: &[u8]| -> Result<Zeroizing<Vec<u8>>> {
-                    let mut code = Zeroizing::new(vec![0; MAX_DIGEST]);
-                    mac.init(module, session, slot, key)?;
-                    let made = module
-                        .sign(session, data, &mut code)
-                        .map_err(|rv| Error::token("C_Sign", slot.name(), rv))?;
-                    match made == mac.size() {
-                        true => code.truncate(made),
-                        false => return Err(Error::Key(format!("{}: {made} bytes of HMAC", slot.name()))),
-                    }
-                    Ok(code)
-                };
-                let mut chained = code(seed)?;
-                for part in out.chunks_mut(mac.size()) {
-                    let made = code(&joined(&chained, seed))?;
-                    part.copy_from_slice(made.get(..part.len()).unwrap_or_default());
-                    chained = code(&chained)?;
+        let (mechanism, name, secret) = (mac.mechanism()?, mac.name(), mac.padded(secret));
+        self.with_secret_key(mechanism, &name, &secret, &mac.purpose(), |module, session, slot, key| {
+            let code = |data: &[u8]| -> Result<Zeroizing<Vec<u8>>> {
+                let mut code = Zeroizing::new(vec![0; MAX_DIGEST]);
+                mac.init(module, session, slot, key)?;
+                let made = module
+                    .sign(session, data, &mut code)
+                    .map_err(|rv| Error::token("C_Sign", slot.name(), rv))?;
+                match made == mac.size() {
+                    true => code.truncate(made),
+                    false => return Err(Error::Key(format!("{}: {made} bytes of HMAC", slot.name()))),
                 }
-                Ok(())
-            })
+                Ok(code)
+            };
+            let mut chained = code(seed)?;
+            for part in out.chunks_mut(mac.size()) {
+                let made = code(&joined(&chained, seed))?;
+                part.copy_from_slice(made.get(..part.len()).unwrap_or_default());
+                chained = code(&chained)?;
+            }
+            Ok(())
         })
     }
 }

@@ -3,7 +3,8 @@
 use std::ffi::{CStr, c_int};
 
 use super::{Cipher, chained, gcm, stealing};
-use super::{cipher, decrypt_init, encrypt_init, finish, get_ctx_params, get_params, gettable_ctx_params};
+use super::{cipher, decrypt_init, decrypt_skey_init, encrypt_init, encrypt_skey_init, finish};
+use super::{get_ctx_params, get_params, gettable_ctx_params};
 use super::{gettable_params, newctx, set_ctx_params, settable_ctx_params, update};
 use crate::bindings::*;
 use crate::dispatch::{Algorithms, LAST, algorithm, operation, table};
@@ -111,6 +112,8 @@ impl<M: Chaining, const KEY: usize> Of<M, KEY> {
         OSSL_FUNC_CIPHER_DUPCTX: OSSL_FUNC_cipher_dupctx_fn = operation::duplicate::<M::Context>,
         OSSL_FUNC_CIPHER_ENCRYPT_INIT: OSSL_FUNC_cipher_encrypt_init_fn = encrypt_init::<M::Context>,
         OSSL_FUNC_CIPHER_DECRYPT_INIT: OSSL_FUNC_cipher_decrypt_init_fn = decrypt_init::<M::Context>,
+        OSSL_FUNC_CIPHER_ENCRYPT_SKEY_INIT: OSSL_FUNC_cipher_encrypt_skey_init_fn = encrypt_skey_init::<M::Context>,
+        OSSL_FUNC_CIPHER_DECRYPT_SKEY_INIT: OSSL_FUNC_cipher_decrypt_skey_init_fn = decrypt_skey_init::<M::Context>,
         OSSL_FUNC_CIPHER_UPDATE: OSSL_FUNC_cipher_update_fn = update::<M::Context>,
         OSSL_FUNC_CIPHER_FINAL: OSSL_FUNC_cipher_final_fn = finish::<M::Context>,
         OSSL_FUNC_CIPHER_CIPHER: OSSL_FUNC_cipher_cipher_fn = cipher::<M::Context>,

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use subtle::{ConstantTimeEq, ConstantTimeLess};
 use zeroize::Zeroizing;
 
-use super::{Cipher, Facts, check, key_of};
+use super::{Cipher, Facts, check};
 use crate::bindings::*;
 use crate::dispatch::operation::Operation;
 use crate::error::{Error, Result};
 use crate::params::{Answers, Descriptions, END, Params, Value, answered, describe};
 use crate::provider::Provider;
-use crate::token::{Aes, BLOCK, Mode};
+use crate::token::{Aes, BLOCK, Mode, SecretKey};
 
 /// An encryption or decryption: what libcrypto's `ctx` points to.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub struct Context {
     provider: Arc<Provider>,
     facts: &'static Facts,
     encrypts: bool,
-    key: Option<Zeroizing<Vec<u8>>>,
+    key: Option<SecretKey>,
     /// The initialisation vector that was set.
     iv: Option<[u8; BLOCK]>,
     /// That of the next block.
@@ -78,11 +78,18 @@ impl Cipher for Context {
         }
     }
 
-    fn init(&mut self, key: Option<&[u8]>, iv: Option<&[u8]>, params: Params, encrypts: bool) -> Result<()> {
+    fn init(
+        &mut self,
+        key: Option<SecretKey>,
+        iv: Option<&[u8]>,
+        params: Params,
+        encrypts: bool,
+    ) -> Result<()> {
         self.provider.tokens.are_not_in_use_here("AES")?;
         self.encrypts = encrypts;
         if let Some(key) = key {
-            self.key = Some(key_of(self.facts, key)?);
+            key.has_size(self.facts.key)?;
+            self.key = Some(key);
         }
         if let Some(iv) = iv.filter(|_| self.facts.iv > 0) {
             let wrong = |_| Error::Unsupported(format!("an initialisation vector of {} bytes", iv.len()));

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Cipher, Facts, check, key_of};
+use super::{Cipher, Facts, check};
 use crate::bindings::*;
 use crate::dispatch::collected::{COLLECTED, with_added};
 use crate::dispatch::operation::Operation;
 use crate::error::{Error, Result};
 use crate::params::{Answers, Descriptions, END, Params, Value, answered, describe};
 use crate::provider::Provider;
-use crate::token::{Gcm, GcmInParts, TAG};
+use crate::token::{Gcm, GcmInParts, SecretKey, TAG};
 
 /// The size of the initialisation vector unless another is set, in bytes.
 pub const IV: usize = 12;
@@ -33,7 +33,7 @@ pub struct Context {
     provider: Arc<Provider>,
     facts: &'static Facts,
     encrypts: bool,
-    key: Option<Zeroizing<Vec<u8>>>,
+    key: Option<SecretKey>,
     /// The initialisation vector's size in bytes.
     iv_size: usize,
     iv: Option<Vec<u8>>,
@@ -126,15 +126,23 @@ impl Cipher for Context {
         }
     }
 
-    fn init(&mut self, key: Option<&[u8]>, iv: Option<&[u8]>, params: Params, encrypts: bool) -> Result<()> {
+    fn init(
+        &mut self,
+        key: Option<SecretKey>,
+        iv: Option<&[u8]>,
+        params: Params,
+        encrypts: bool,
+    ) -> Result<()> {
         self.provider.tokens.are_not_in_use_here("AES")?;
         // A tag to compare may have been set already.
         if encrypts || self.encrypts {
             self.tag = None;
         }
         self.encrypts = encrypts;
+        let is_new = key.is_some() || iv.is_some();
         if let Some(key) = key {
-            self.key = Some(key_of(self.facts, key)?);
+            key.has_size(self.facts.key)?;
+            self.key = Some(key);
         }
         if let Some(iv) = iv {
             if !(1..=MAX_IV).contains(&iv.len()) {
@@ -143,7 +151,7 @@ impl Cipher for Context {
             self.iv_size = iv.len();
             self.iv = Some(iv.to_vec());
         }
-        if key.is_some() || iv.is_some() {
+        if is_new {
             self.aad.clear();
             // One vector is not used twice.
             self.state = match (&self.state, iv) {
@@ -285,8 +293,8 @@ impl Context {
         Ok(())
     }
 
-    fn used(&self) -> Result<(Gcm<'_>, &[u8])> {
-        let key = self.key.as_deref().ok_or_else(|| Error::Unsupported("AES without a key".into()))?;
+    fn used(&self) -> Result<(Gcm<'_>, &SecretKey)> {
+        let key = self.key.as_ref().ok_or_else(|| Error::Unsupported("AES without a key".into()))?;
         let iv = self.iv.as_deref().unwrap_or_default();
         Ok((Gcm { iv, aad: &self.aad }, key))
     }

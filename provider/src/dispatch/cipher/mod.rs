@@ -1,5 +1,5 @@
 //! AES (provider-cipher(7)) in a token, where `strongroom-operations` in openssl.cnf says `cipher`. The key comes from the
-//! application, and is in the token during each call.
+//! application, and is in the token during each call, or it is a secret key of a token's.
 
 mod algorithms;
 mod chained;
@@ -14,13 +14,14 @@ use zeroize::Zeroizing;
 
 pub use self::algorithms::ALGORITHMS;
 use self::algorithms::{Chaining, Facts, Of};
-use super::input;
 use super::operation::{self, Operation, give, place_for_length, with};
+use super::{input, secret_keys};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::fence::fence;
 use crate::params::{Answers, Descriptions, END, Params, Value, describe};
 use crate::provider::Provider;
+use crate::token::SecretKey;
 
 /// An encryption or decryption: what libcrypto's `ctx` points to.
 pub trait Cipher: Operation {
@@ -33,7 +34,13 @@ pub trait Cipher: Operation {
     fn new(provider: Arc<Provider>, facts: &'static Facts) -> Self;
 
     /// Begins; without key or vector with those of before.
-    fn init(&mut self, key: Option<&[u8]>, iv: Option<&[u8]>, params: Params, encrypts: bool) -> Result<()>;
+    fn init(
+        &mut self,
+        key: Option<SecretKey>,
+        iv: Option<&[u8]>,
+        params: Params,
+        encrypts: bool,
+    ) -> Result<()>;
 
     /// What comes out when `data` goes in.
     fn update(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>>;
@@ -56,14 +63,6 @@ pub trait Cipher: Operation {
 
     /// Answers what an application asks.
     fn answer(&self, answers: &Answers) -> Result<()>;
-}
-
-/// A key of the size that the cipher has.
-fn key_of(facts: &Facts, key: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-    match key.len() == facts.key {
-        true => Ok(Zeroizing::new(key.to_vec())),
-        false => Err(Error::Unsupported(format!("an AES key of {} bytes", key.len()))),
-    }
 }
 
 /// Checks what is set that changes nothing here: it must be what it is already, or nobody must count on it.
@@ -117,7 +116,8 @@ pub unsafe extern "C" fn encrypt_init<C: Cipher>(
     // SAFETY: libcrypto's arguments, as provider-cipher(7) describes them.
     unsafe {
         with(context, |context: &mut C| {
-            context.init(optional(key, key_length)?, optional(iv, iv_length)?, Params::new(params), true)
+            let key = optional(key, key_length)?.map(SecretKey::of_bytes);
+            context.init(key, optional(iv, iv_length)?, Params::new(params), true)
         })
     }
 }
@@ -133,7 +133,40 @@ pub unsafe extern "C" fn decrypt_init<C: Cipher>(
     // SAFETY: as above.
     unsafe {
         with(context, |context: &mut C| {
-            context.init(optional(key, key_length)?, optional(iv, iv_length)?, Params::new(params), false)
+            let key = optional(key, key_length)?.map(SecretKey::of_bytes);
+            context.init(key, optional(iv, iv_length)?, Params::new(params), false)
+        })
+    }
+}
+
+/// As [`encrypt_init`], with a key of the key management for secret keys.
+pub unsafe extern "C" fn encrypt_skey_init<C: Cipher>(
+    context: *mut c_void,
+    key: *mut c_void,
+    iv: *const c_uchar,
+    iv_length: usize,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: as above: the key is null or one of ours.
+    unsafe {
+        with(context, |context: &mut C| {
+            context.init(secret_keys::of(key), optional(iv, iv_length)?, Params::new(params), true)
+        })
+    }
+}
+
+/// As [`decrypt_init`], with a key of the key management for secret keys.
+pub unsafe extern "C" fn decrypt_skey_init<C: Cipher>(
+    context: *mut c_void,
+    key: *mut c_void,
+    iv: *const c_uchar,
+    iv_length: usize,
+    params: *const OSSL_PARAM,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        with(context, |context: &mut C| {
+            context.init(secret_keys::of(key), optional(iv, iv_length)?, Params::new(params), false)
         })
     }
 }

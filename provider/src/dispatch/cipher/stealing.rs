@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Cipher, Facts, check, key_of};
+use super::{Cipher, Facts, check};
 use crate::bindings::*;
 use crate::dispatch::operation::Operation;
 use crate::error::{Error, Result};
 use crate::params::{Answers, Descriptions, END, Params, answered, describe};
 use crate::provider::Provider;
-use crate::token::{Aes, BLOCK, Mode};
+use crate::token::{Aes, BLOCK, Mode, SecretKey};
 
 /// Where the shortened block goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub struct Context {
     provider: Arc<Provider>,
     facts: &'static Facts,
     encrypts: bool,
-    key: Option<Zeroizing<Vec<u8>>>,
+    key: Option<SecretKey>,
     iv: Option<[u8; BLOCK]>,
     variant: Variant,
     /// The data came.
@@ -112,12 +112,19 @@ impl Cipher for Context {
         }
     }
 
-    fn init(&mut self, key: Option<&[u8]>, iv: Option<&[u8]>, params: Params, encrypts: bool) -> Result<()> {
+    fn init(
+        &mut self,
+        key: Option<SecretKey>,
+        iv: Option<&[u8]>,
+        params: Params,
+        encrypts: bool,
+    ) -> Result<()> {
         self.provider.tokens.are_not_in_use_here("AES")?;
         self.encrypts = encrypts;
         self.is_done = false;
         if let Some(key) = key {
-            self.key = Some(key_of(self.facts, key)?);
+            key.has_size(self.facts.key)?;
+            self.key = Some(key);
         }
         if let Some(iv) = iv {
             let wrong = |_| Error::Unsupported(format!("an initialisation vector of {} bytes", iv.len()));

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::Derivation;
+use super::{Derivation, no_key};
 use crate::bindings::*;
 use crate::dispatch::operation::Operation;
 use crate::error::{Error, Result};
 use crate::openssl::{Digest, Hash};
 use crate::params::{Descriptions, END, Params, Value, describe};
 use crate::provider::Provider;
-use crate::token::Hkdf;
+use crate::token::{Hkdf, SecretKey};
 
 /// The most that `info` parameters come to together, in bytes, as in OpenSSL.
 const MAX_INFO: usize = 32 << 10;
@@ -29,7 +29,7 @@ pub struct Context<const TLS13: bool> {
 struct Parameters {
     mode: Option<Mode>,
     hash: Option<Hash>,
-    key: Option<Zeroizing<Vec<u8>>>,
+    key: Option<SecretKey>,
     salt: Option<Zeroizing<Vec<u8>>>,
     info: Zeroizing<Vec<u8>>,
     /// TLS 1.3's.
@@ -59,7 +59,7 @@ impl Parameters {
             self.hash = Some(Hash::from_name(name)?);
         }
         if let Some(key) = params.octets(OSSL_KDF_PARAM_KEY)? {
-            self.key = Some(Zeroizing::new(key.to_vec()));
+            self.key = Some(SecretKey::of_bytes(key));
         }
         if let Some(salt) = params.octets(OSSL_KDF_PARAM_SALT)? {
             self.salt = (!salt.is_empty()).then(|| Zeroizing::new(salt.to_vec()));
@@ -88,9 +88,8 @@ impl Parameters {
         self.hash.ok_or_else(|| Error::Unsupported("HKDF without a digest".into()))
     }
 
-    fn key(&self) -> Result<&[u8]> {
-        let key = self.key.as_deref().map(Vec::as_slice);
-        key.ok_or_else(|| Error::Unsupported("HKDF without a key".into()))
+    fn key(&self) -> Result<&SecretKey> {
+        self.key.as_ref().ok_or_else(|| Error::Unsupported("HKDF without a key".into()))
     }
 
     /// How many bytes are derived, if that is not the application's to choose.
@@ -160,6 +159,14 @@ impl<const TLS13: bool> Derivation for Context<TLS13> {
         self.parameters.set(params)
     }
 
+    fn set_key(&mut self, parameter: &CStr, key: SecretKey) -> Result<()> {
+        if parameter != OSSL_KDF_PARAM_KEY {
+            return Err(no_key(parameter));
+        }
+        self.parameters.key = Some(key);
+        Ok(())
+    }
+
     fn derive(&self, out: &mut [u8]) -> Result<()> {
         self.provider.tokens.are_not_in_use_here("HKDF")?;
         if let Some(needed) = self.parameters.size()?.filter(|needed| *needed != out.len()) {
@@ -204,13 +211,13 @@ impl<const TLS13: bool> Context<TLS13> {
     fn tls13_extract(&self, out: &mut [u8]) -> Result<()> {
         let Parameters { prefix, label, key, salt, .. } = &self.parameters;
         let hash = self.parameters.hash()?;
-        let zeros = Zeroizing::new(vec![0; hash.size()]);
+        let zeros = SecretKey::Bytes(Zeroizing::new(vec![0; hash.size()]));
         let mut derived = Zeroizing::new(Vec::new());
         if let Some(before) = salt {
             let (transcript, size) = Digest::new(&self.provider.openssl, hash)?.finish()?;
             derived = Zeroizing::new(vec![0; hash.size()]);
             let transcript = transcript.get(..size).unwrap_or_default();
-            self.expand_label(before, prefix, label, transcript, &mut derived)?;
+            self.expand_label(&SecretKey::Bytes(before.clone()), prefix, label, transcript, &mut derived)?;
         }
         let hkdf = Hkdf { hash, extract: true, expand: false, salt: &derived, info: &[] };
         self.provider.tokens.hkdf(&hkdf, key.as_ref().unwrap_or(&zeros), out)
@@ -219,7 +226,7 @@ impl<const TLS13: bool> Context<TLS13> {
     /// HKDF-Expand-Label (RFC 8446, 7.1).
     fn expand_label(
         &self,
-        secret: &[u8],
+        secret: &SecretKey,
         prefix: &[u8],
         label: &[u8],
         data: &[u8],

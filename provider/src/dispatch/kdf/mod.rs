@@ -1,25 +1,25 @@
 //! Key derivation (provider-kdf(7)) in a token, where `strongroom-operations` in openssl.cnf says `kdf`: HKDF, TLS 1.3's use of it,
 //! and TLS 1.2's pseudorandom function.
 //!
-//! The secret comes from the application, and so goes what is derived to it; in between the token does the work.
+//! The secret comes from the application or is a secret key of a token's, and what is derived goes to the application; in between the token does the work.
 
 mod hkdf;
 mod tls_prf;
 
-use std::ffi::{c_int, c_uchar, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uchar, c_void};
 use std::ptr;
 use std::sync::Arc;
 
 use strongroom_ffi::pointer;
 
 use super::operation::{self, Operation, with};
-use super::{Algorithms, LAST, algorithm, table};
+use super::{Algorithms, LAST, algorithm, secret_keys, table};
 use crate::bindings::*;
 use crate::error::{Error, Result};
 use crate::fence::fence;
 use crate::params::{Answers, Descriptions, END, Params, answered, describe};
 use crate::provider::Provider;
-use crate::token::Functions;
+use crate::token::{Functions, SecretKey};
 
 /// The derivations.
 pub static ALGORITHMS: Algorithms<4> = Algorithms([
@@ -53,6 +53,9 @@ trait Derivation: Operation {
     /// Applies what an application sets.
     fn set(&mut self, params: Params) -> Result<()>;
 
+    /// Takes a secret key in place of a parameter.
+    fn set_key(&mut self, parameter: &CStr, key: SecretKey) -> Result<()>;
+
     /// Fills `out`.
     fn derive(&self, out: &mut [u8]) -> Result<()>;
 
@@ -71,6 +74,7 @@ impl<D: Derivation> Of<D> {
         OSSL_FUNC_KDF_RESET: OSSL_FUNC_kdf_reset_fn = reset::<D>,
         OSSL_FUNC_KDF_DERIVE: OSSL_FUNC_kdf_derive_fn = derive::<D>,
         OSSL_FUNC_KDF_SET_CTX_PARAMS: OSSL_FUNC_kdf_set_ctx_params_fn = set_ctx_params::<D>,
+        OSSL_FUNC_KDF_SET_SKEY: OSSL_FUNC_kdf_set_skey_fn = set_skey::<D>,
         OSSL_FUNC_KDF_SETTABLE_CTX_PARAMS: OSSL_FUNC_kdf_settable_ctx_params_fn = settable_ctx_params::<D>,
         OSSL_FUNC_KDF_GET_CTX_PARAMS: OSSL_FUNC_kdf_get_ctx_params_fn = get_ctx_params::<D>,
         OSSL_FUNC_KDF_GETTABLE_CTX_PARAMS: OSSL_FUNC_kdf_gettable_ctx_params_fn = gettable_ctx_params,
@@ -113,6 +117,29 @@ unsafe extern "C" fn derive<D: Derivation>(
 unsafe extern "C" fn set_ctx_params<D: Derivation>(context: *mut c_void, params: *const OSSL_PARAM) -> c_int {
     // SAFETY: as above.
     unsafe { with(context, |context: &mut D| context.set(Params::new(params))) }
+}
+
+/// EVP_KDF_CTX_set_SKEY(3)
+unsafe extern "C" fn set_skey<D: Derivation>(
+    context: *mut c_void,
+    key: *mut c_void,
+    parameter: *const c_char,
+) -> c_int {
+    // SAFETY: as above: the key is null or one of ours, and the parameter null or a C string that lives for the call.
+    unsafe {
+        with(context, |context: &mut D| {
+            let parameter = pointer::text(parameter).and_then(|name| CString::new(name).ok());
+            match (secret_keys::of(key), parameter) {
+                (Some(key), Some(parameter)) => context.set_key(&parameter, key),
+                _ => Err(Error::Unsupported("a secret key without a name, or none".into())),
+            }
+        })
+    }
+}
+
+/// The error of a secret key for another parameter than the one that takes it.
+fn no_key(parameter: &CStr) -> Error {
+    Error::Unsupported(format!("a secret key for the parameter {}", parameter.to_string_lossy()))
 }
 
 unsafe extern "C" fn settable_ctx_params<D: Derivation>(

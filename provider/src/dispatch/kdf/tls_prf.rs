@@ -1,16 +1,18 @@
 //! TLS1-PRF: the pseudorandom function of TLS 1.2, by which its secrets, keys and Finished messages are derived.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::Derivation;
+use super::{Derivation, no_key};
 use crate::bindings::*;
 use crate::dispatch::operation::Operation;
 use crate::error::{Error, Result};
 use crate::openssl::Hash;
 use crate::params::{Descriptions, END, Params, describe};
 use crate::provider::Provider;
+use crate::token::SecretKey;
 
 /// The most that labels and seeds come to together, in bytes, as in OpenSSL.
 const MAX_SEED: usize = 1024;
@@ -20,7 +22,7 @@ const MAX_SEED: usize = 1024;
 pub struct Context {
     provider: Arc<Provider>,
     hash: Option<Hash>,
-    secret: Option<Zeroizing<Vec<u8>>>,
+    secret: Option<SecretKey>,
     /// The label and the seeds, one after the other.
     seed: Zeroizing<Vec<u8>>,
 }
@@ -66,7 +68,7 @@ impl Derivation for Context {
             });
         }
         if let Some(secret) = params.octets(OSSL_KDF_PARAM_SECRET)? {
-            self.secret = Some(Zeroizing::new(secret.to_vec()));
+            self.secret = Some(SecretKey::of_bytes(secret));
         }
         if params.has(OSSL_KDF_PARAM_SEED) {
             let more = Zeroizing::new(params.all_octets(OSSL_KDF_PARAM_SEED)?);
@@ -81,11 +83,20 @@ impl Derivation for Context {
         Ok(())
     }
 
+    fn set_key(&mut self, parameter: &CStr, key: SecretKey) -> Result<()> {
+        // EVP_KDF_CTX_set_SKEY(3) calls it so where nothing is said.
+        if parameter != OSSL_KDF_PARAM_SECRET && parameter != OSSL_KDF_PARAM_KEY {
+            return Err(no_key(parameter));
+        }
+        self.secret = Some(key);
+        Ok(())
+    }
+
     fn derive(&self, out: &mut [u8]) -> Result<()> {
         self.provider.tokens.are_not_in_use_here("TLS1-PRF")?;
         let missing = |what: &str| Error::Unsupported(format!("TLS1-PRF without a {what}"));
         let hash = self.hash.ok_or_else(|| missing("digest"))?;
-        let secret = self.secret.as_deref().ok_or_else(|| missing("secret"))?;
+        let secret = self.secret.as_ref().ok_or_else(|| missing("secret"))?;
         if self.seed.is_empty() {
             return Err(missing("seed"));
         }

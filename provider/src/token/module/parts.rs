@@ -4,7 +4,7 @@ use std::ptr;
 
 use cryptoki_sys::*;
 
-use super::{Module, Rv, with_parameter};
+use super::{Module, Rv, Template, with_parameter};
 use crate::trace;
 
 /// The largest state of an operation that is taken from a module, in bytes.
@@ -96,6 +96,23 @@ impl Module {
         // SAFETY: the module writes at most `size` bytes.
         unsafe { call!(self, C_EncryptFinal, session, encrypted.as_mut_ptr(), &mut size) }?;
         Ok((size as usize).min(encrypted.len()))
+    }
+
+    /// C_GenerateKey, by a mechanism without a parameter.
+    pub fn generate_key(
+        &self,
+        session: CK_SESSION_HANDLE,
+        mechanism: CK_MECHANISM_TYPE,
+        template: &Template,
+    ) -> Rv<CK_OBJECT_HANDLE> {
+        let mut mechanism = CK_MECHANISM { mechanism, pParameter: ptr::null_mut(), ulParameterLen: 0 };
+        let mut attributes = template.attributes();
+        let (length, mut key) = (attributes.len() as CK_ULONG, 0);
+        // SAFETY: the attributes point into the template, which lives for the call; writes one handle.
+        unsafe {
+            call!(self, C_GenerateKey, session, &mut mechanism, attributes.as_mut_ptr(), length, &mut key)
+        }?;
+        Ok(key)
     }
 
     /// C_SignUpdate.
