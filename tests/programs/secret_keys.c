@@ -4,7 +4,7 @@
  *     secret_keys export TYPE URI                 its bytes, if they leave the token
  *     secret_keys mac NAME WITH TYPE URI SIZE     the code of SIZE bytes, by HMAC with a digest or CMAC with a cipher
  *     secret_keys cipher NAME TYPE URI SIZE       encrypts SIZE bytes, and decrypts them
- *     secret_keys kdf DIGEST TYPE URI             derives 42 bytes by HKDF (from 4.0 on)
+ *     secret_keys kdf DIGEST TYPE URI             derives 42 bytes by TLS1-PRF (from 4.0 on)
  *
  * TYPE is that of the key management. URI is the key's, or hex: and its bytes, or store: and a URI for the store to find (from 4.0
  * on). Each result is a line: its name, and the bytes in hexadecimal or the last error. With OPENSSL_CONF in the environment. */
@@ -149,25 +149,25 @@ static int cipher(const char *name, EVP_SKEY *key, size_t size)
     size_t made = 0, again = 0;
     if (!data || !encrypted || !decrypted)
         return 1;
-    if (print("encrypted", crypt(name, key, 1, data, size, encrypted, &made), encrypted, made) != 0)
+    int done = crypt(name, key, 1, data, size, encrypted, &made);
+    if (print("encrypted", done, encrypted, made) != 0)
         return 1;
-    int done = crypt(name, key, 0, encrypted, made, decrypted, &again);
+    done = crypt(name, key, 0, encrypted, made, decrypted, &again);
     return print("decrypted", done && again == size && memcmp(data, decrypted, size) == 0, NULL, 0);
 }
 
 #if OPENSSL_VERSION_MAJOR >= 4
 static int kdf(const char *digest, EVP_SKEY *key)
 {
-    EVP_KDF *method = EVP_KDF_fetch(NULL, "HKDF", OURS);
+    EVP_KDF *method = EVP_KDF_fetch(NULL, "TLS1-PRF", OURS);
     EVP_KDF_CTX *context = EVP_KDF_CTX_new(method);
     unsigned char derived[42];
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string("digest", (char *)digest, 0),
-        OSSL_PARAM_construct_octet_string("salt", "salt", 4),
-        OSSL_PARAM_construct_octet_string("info", "info", 4),
+        OSSL_PARAM_construct_octet_string("seed", "label and seed", 14),
         OSSL_PARAM_construct_end(),
     };
-    int done = context && EVP_KDF_CTX_set_SKEY(context, key, NULL) == 1
+    int done = context && EVP_KDF_CTX_set_SKEY(context, key, "secret") == 1
         && EVP_KDF_derive(context, derived, sizeof(derived), params) == 1;
     return print("derived", done, derived, sizeof(derived));
 }

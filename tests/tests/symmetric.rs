@@ -13,6 +13,7 @@ use strongroom_demo::programs::Programs;
 use strongroom_demo::run_folder::RunFolder;
 use strongroom_demo::softhsm::SoftHsm;
 use strongroom_tests::kryoptic::Kryoptic;
+use strongroom_tests::operations::offer;
 use strongroom_tests::place::TOKEN;
 use strongroom_tests::program;
 
@@ -57,12 +58,7 @@ impl Token {
 
     /// With this `strongroom-operations`.
     fn offering(self, operations: &str) -> Self {
-        let file = PathBuf::from(self.environment.value("OPENSSL_CONF").unwrap());
-        let path = "\npkcs11-module-path";
-        let kept = fs::read_to_string(&file).unwrap();
-        assert!(kept.contains(path), "{kept}");
-        let text = kept.replace(path, &format!("\nstrongroom-operations = {operations}{path}"));
-        fs::write(&file, text).unwrap();
+        offer(&self.environment, operations).unwrap();
         self
     }
 
