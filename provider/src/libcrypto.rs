@@ -119,8 +119,37 @@ pub fn resolve(function: Option<unsafe extern "C" fn()>) -> Result<(), &'static 
     if cfg!(test) || last.load(Ordering::Acquire) != unresolved as *mut c_void {
         return Ok(());
     }
-    let library = library_of(function);
-    // All or none, the last one last.
+    let own = library_of(function);
+    loop {
+        // Of several threads that come here at the same time, all take the functions from the same library.
+        let chosen = match CHOSEN.compare_exchange(ptr::null_mut(), own, Ordering::AcqRel, Ordering::Acquire)
+        {
+            Ok(_) => own,
+            Err(other) => other,
+        };
+        match functions_of(chosen) {
+            // All or none, the last one last. Who comes second writes the same again, so that nobody waits for anybody.
+            Ok(found) => {
+                for (place, found) in TABLE.iter().zip(found) {
+                    place.store(found, Ordering::Release);
+                }
+                return Ok(());
+            }
+            Err(name) => {
+                let _ = CHOSEN.compare_exchange(chosen, ptr::null_mut(), Ordering::AcqRel, Ordering::Acquire);
+                if chosen == own {
+                    return Err(name);
+                }
+            }
+        }
+    }
+}
+
+/// The library that the functions are from, or will be.
+static CHOSEN: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// All functions, or the name of one that is not there.
+fn functions_of(library: *mut c_void) -> Result<[*mut c_void; COUNT], &'static CStr> {
     let mut found = [ptr::null_mut(); COUNT];
     for (name, found) in NAMES.iter().zip(&mut found) {
         // SAFETY: a handle of dlopen's that is never closed, and a NUL-terminated name.
@@ -129,10 +158,7 @@ pub fn resolve(function: Option<unsafe extern "C" fn()>) -> Result<(), &'static 
             return Err(name);
         }
     }
-    for (place, found) in TABLE.iter().zip(found) {
-        place.store(found, Ordering::Release);
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// A handle of the library that a function is in, if that has libcrypto's functions, and else of the whole program.

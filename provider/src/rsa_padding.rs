@@ -237,7 +237,7 @@ impl MadeUp {
         let most = size.checked_sub(LEAST).filter(|_| size <= 0xffff).ok_or(Error::Undecryptable)? as u32;
         let mut mac = keyed(secret)?;
         mac.update(ciphertext);
-        let key = Zeroizing::new(<[u8; 32]>::from(mac.finalize().into_bytes()));
+        let key = finished(mac);
         // Of 128 numbers with as many bits as the largest size has, the last that is a possible size: all are equally likely.
         let bits = u32::MAX.checked_shr(most.leading_zeros()).unwrap_or(0);
         let mut numbers = Zeroizing::new([0; 256]);
@@ -262,12 +262,20 @@ fn expand(key: &[u8; 32], label: &[u8], target: &mut [u8]) -> Result<()> {
         mac.update(&counter.to_be_bytes());
         mac.update(label);
         mac.update(&bits.to_be_bytes());
-        let bytes = Zeroizing::new(<[u8; 32]>::from(mac.finalize().into_bytes()));
+        let bytes = finished(mac);
         for (to, from) in block.iter_mut().zip(bytes.iter()) {
             *to = *from;
         }
     }
     Ok(())
+}
+
+/// The code, which is a secret here, and nowhere else.
+fn finished(mac: Hmac<Sha256>) -> Zeroizing<[u8; 32]> {
+    let mut code = Zeroizing::new([0; 32]);
+    // What it is taken from is wiped, as are the states (the crates' feature `zeroize`).
+    code.copy_from_slice(mac.finalize().as_bytes());
+    code
 }
 
 fn keyed(key: &[u8; 32]) -> Result<Hmac<Sha256>> {

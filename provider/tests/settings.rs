@@ -21,6 +21,7 @@ const LOCKED: u64 = 0x4_0000;
 const OK: u64 = 0;
 const PIN_INCORRECT: u64 = 0xa0;
 const PIN_LOCKED: u64 = 0xa4;
+const GENERAL_ERROR: u64 = 5;
 
 /// A provider that knows nothing of the token from another test: those with the same settings share what they know.
 fn context(more: &str) -> libcrypto::Context {
@@ -71,6 +72,36 @@ fn the_last_try_is_not_made() {
     stub.login(LOGIN_REQUIRED | FINAL_TRY, OK);
     context.key(&with_pin("1")).unwrap().sign(b"message").unwrap();
     assert_eq!(stub.logins() - before, 2);
+}
+
+/// A log-in that fails without a word on the PIN is not repeated without end: it may count. One PIN for each case, because what
+/// became of it is remembered.
+#[test]
+fn a_log_in_that_may_have_counted_is_tried_three_times() {
+    let (stub, _alone) = stub::stub();
+    let context = context("");
+    // Nobody is logged in from before.
+    stub.restart();
+    for (pin, flags, tries) in [("doubt", COUNT_LOW, 3), ("doubt without a count", 0, 10)] {
+        stub.login(LOGIN_REQUIRED | flags, GENERAL_ERROR);
+        let before = stub.logins();
+        let mut said = String::new();
+        for _ in 0..20 {
+            said = context.key(&with_pin(pin)).err().unwrap();
+        }
+        assert_eq!(stub.logins() - before, tries, "{pin}: {said}");
+        assert!(said.contains("the PIN may be wrong"), "{said}");
+    }
+    // One that the token took before is right, whatever happens to the token.
+    stub.login(LOGIN_REQUIRED, OK);
+    context.key(&with_pin("good")).unwrap();
+    for _ in 0..6 {
+        stub.restart();
+        stub.login(LOGIN_REQUIRED | COUNT_LOW, GENERAL_ERROR);
+        assert!(context.key(&with_pin("good")).is_err());
+        stub.login(LOGIN_REQUIRED, OK);
+        context.key(&with_pin("good")).unwrap().sign(b"message").unwrap();
+    }
 }
 
 /// That the token is locked says nothing of the PIN: when it has been unlocked the same one is tried.

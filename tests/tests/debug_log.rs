@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 
 use strongroom_demo::environment::Environment;
 use strongroom_demo::nginx;
-use strongroom_demo::pki::{KeyKind, run_openssl, text};
+use strongroom_demo::pki::{KeyKind, openssl, run_openssl, text};
 use strongroom_demo::server::Site;
 use strongroom_tests::{Bench, Place, traffic};
 
@@ -75,6 +79,23 @@ fn the_log_tells_each_call_and_no_secret() {
             assert!(!told.contains(secret), "{secret}:\n{told}");
         }
     }
+}
+
+/// A service of systemd's has a socket for its error output, which cannot be opened by the name /dev/stderr.
+#[test]
+fn the_error_output_may_be_a_socket() {
+    let bench = Bench::new().unwrap();
+    let key = bench.keys(Place::SoftHsm, &[KeyKind::P256]).unwrap().remove(0);
+    let environment = key.environment.clone().with("PKCS11_PROVIDER_DEBUG", "level:1");
+    let (mut journal, output) = UnixStream::pair().unwrap();
+    let mut program = openssl(&environment, "pkey -noout -in {}", &[&key.uri]).unwrap();
+    program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(OwnedFd::from(output));
+    let status = program.status().unwrap();
+    // Its end of the socket, which this process has too.
+    drop(program);
+    let mut told = String::new();
+    journal.read_to_string(&mut told).unwrap();
+    assert!(status.success() && !lines(&told, " C_FindObjectsInit ").is_empty(), "{told}");
 }
 
 /// The descriptor is opened when the provider is loaded: workers that may not even see the file write to it.

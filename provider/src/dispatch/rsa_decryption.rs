@@ -19,7 +19,7 @@ use crate::key::Key;
 use crate::openssl::Hash;
 use crate::params::Value;
 use crate::rsa_padding::{self, MadeUp, PREMASTER};
-use crate::token::{Operation, RsaCipher, is_not_offered};
+use crate::token::{Mechanism, Operation, RsaCipher, is_not_offered};
 
 /// Padding of an RSA ciphertext (EVP_PKEY_CTX_set_rsa_padding(3)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,17 +139,60 @@ impl Attempt<'_> {
                 Ok(rsa_padding::pkcs1_or_made_up(&encoded, &rejection))
             }
             Ok(encoded) => rsa_padding::pkcs1(&encoded),
-            // The token tells a bad padding from a good one, and so does this: implicit rejection takes the bare operation.
+            Err(error) if is_not_offered(&error) && rejects_implicitly => self.pkcs1_by_token(),
             Err(error) if is_not_offered(&error) => self.by_token(&RsaCipher::Pkcs),
             Err(error) => Err(error),
         }
     }
 
+    /// By a token that takes the padding away: that its answer is an error, and how long it took for it, is the only thing that can
+    /// still be seen.
+    fn pkcs1_by_token(&self) -> Result<Zeroizing<Vec<u8>>> {
+        let secret = self.key.rejection.secret(|| self.signed_secret())?;
+        let rejection = MadeUp::new(&secret, self.ciphertext, self.size)?;
+        // The message with a padding again, or nothing that has one.
+        let mut encoded = Zeroizing::new(vec![0; self.size]);
+        match self.buffered(&RsaCipher::Pkcs) {
+            Ok((message, made)) => {
+                let start = self.size.checked_sub(made).ok_or(Error::Undecryptable)?;
+                encoded.fill(0xff);
+                for (at, byte) in [(0, 0), (1, 2), (start.saturating_sub(1), 0)] {
+                    encoded.get_mut(at).map(|place| *place = byte).ok_or(Error::Undecryptable)?;
+                }
+                for (to, from) in encoded.iter_mut().skip(start).zip(message.iter()) {
+                    *to = *from;
+                }
+            }
+            Err(Error::Undecryptable) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(rsa_padding::pkcs1_or_made_up(&encoded, &rejection))
+    }
+
+    /// As [`rejection_secret`](Self::rejection_secret), of a token without the bare operation: by a signature that nobody asks for
+    /// otherwise. A key that does not sign has one for each process that does not inherit it.
+    fn signed_secret(&self) -> Result<Zeroizing<[u8; 32]>> {
+        let public = self.key.public()?.to_der()?;
+        let data =
+            Sha256::new().chain_update(b"strongroom implicit rejection").chain_update(&public).finalize();
+        let mut signature = Zeroizing::new(vec![0; self.size]);
+        let operation = Operation::Sign(Mechanism::RsaPkcs);
+        match jobs::operate(self.key, &operation, &data, &mut signature) {
+            Ok(made) => Ok(hashed(signature.get(..made).unwrap_or_default())),
+            Err(error) if is_not_offered(&error) => {
+                let mut random = Zeroizing::new([0; 32]);
+                self.key.provider.openssl.random(random.as_mut_slice())?;
+                Ok(random)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// What nobody can compute without the key, and every process with the key can.
-    fn rejection_secret(&self) -> Result<[u8; 32]> {
+    fn rejection_secret(&self) -> Result<Zeroizing<[u8; 32]>> {
         let public = self.key.public()?.to_der()?;
         let bare = self.bare(&rsa_padding::nothing_up_our_sleeve(&public, self.size))?;
-        Ok(Sha256::digest(bare.as_slice()).into())
+        Ok(hashed(&bare))
     }
 
     /// A padding that is wrong shows, as it does with every OAEP decryption, but not what is wrong with it.
@@ -197,6 +240,13 @@ impl Attempt<'_> {
     }
 }
 
+/// SHA-256 of a secret, which is a secret.
+fn hashed(secret: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut digest = Zeroizing::new([0; 32]);
+    Sha256::new().chain_update(secret).finalize_into((&mut *digest).into());
+    digest
+}
+
 /// The second way if the token does not offer the first; with neither, the first one's error.
 fn either<T>(first: impl FnOnce() -> Result<T>, second: impl FnOnce() -> Result<T>) -> Result<T> {
     match first() {
@@ -215,13 +265,13 @@ pub struct Rejection(AtomicPtr<Zeroizing<[u8; 32]>>);
 impl Rejection {
     /// The secret. Several threads may make it at the same time: it is the same. (Not a OnceLock: a fork while another thread
     /// is inside it would leave it locked in the child.)
-    fn secret(&self, make: impl FnOnce() -> Result<[u8; 32]>) -> Result<Zeroizing<[u8; 32]>> {
+    fn secret(&self, make: impl FnOnce() -> Result<Zeroizing<[u8; 32]>>) -> Result<Zeroizing<[u8; 32]>> {
         let known = self.0.load(Ordering::Acquire);
         // SAFETY: null, or made below and not freed before this.
         if let Some(secret) = unsafe { known.as_ref() } {
             return Ok(secret.clone());
         }
-        let secret = Zeroizing::new(make()?);
+        let secret = make()?;
         let fresh = Box::into_raw(Box::new(secret.clone()));
         if self.0.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: made above, and nobody else has seen it.

@@ -44,6 +44,29 @@ struct Place {
     name: AtomicU64,
     /// One of the states below.
     state: AtomicU64,
+    /// What tries without a known outcome weigh together, or [`TRUSTED`].
+    doubts: AtomicU64,
+    /// The second of the last of them.
+    doubted: AtomicU64,
+}
+
+/// The token has taken the PIN once: that a log-in fails says nothing against it.
+const TRUSTED: u64 = u64::MAX;
+
+/// So much doubt ends the tries …
+const MAX_DOUBT: u64 = 10;
+/// … until so many seconds have passed without another.
+const DOUBT_LASTS: u64 = 600;
+
+/// What the token says of its count of wrong PINs after a log-in of which nobody knows whether the PIN was wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// None is counted: it may be tried again, ten times.
+    None,
+    /// Some are, from before, or the token does not say: it may be tried three times.
+    Unknown,
+    /// It was counted: the PIN is wrong.
+    Yes,
 }
 
 // A state's upper two bits say which it is.
@@ -70,6 +93,8 @@ pub enum Refusal {
     Refused(CK_RV),
     /// Another process is trying it, and the token does not answer.
     Pending,
+    /// It was tried too often without an answer.
+    Doubtful,
 }
 
 impl Attempts {
@@ -119,6 +144,9 @@ impl Attempts {
         let Some(place) = self.place(token, user, pin) else {
             return Ok(Attempt { place: None, claim: None });
         };
+        if place.is_doubtful() {
+            return Err(Refusal::Doubtful);
+        }
         let until = Instant::now() + PATIENCE;
         loop {
             let state = place.state.load(Ordering::Acquire);
@@ -165,14 +193,50 @@ impl Attempts {
     }
 }
 
+impl Place {
+    fn is_doubtful(&self) -> bool {
+        let doubts = self.doubts.load(Ordering::Acquire);
+        if doubts == TRUSTED || doubts < MAX_DOUBT {
+            return false;
+        }
+        let since = seconds().wrapping_sub(self.doubted.load(Ordering::Relaxed)) & 0xffff_ffff;
+        if since < DOUBT_LASTS {
+            return true;
+        }
+        // Somebody may have mended it.
+        let _ = self.doubts.compare_exchange(doubts, 0, Ordering::AcqRel, Ordering::Relaxed);
+        false
+    }
+}
+
 impl Attempt<'_> {
     /// The token took the PIN.
     pub fn taken(mut self) {
+        if let Some(place) = self.place {
+            place.doubts.store(TRUSTED, Ordering::Relaxed);
+        }
         self.end(TAKEN | now());
+    }
+
+    /// The log-in failed, and nobody knows whether it was for the PIN. True if it may be tried again.
+    pub fn doubted(self, counted: Counted) -> bool {
+        let Some(place) = self.place else { return counted != Counted::Yes };
+        let more = match counted {
+            Counted::None => 1,
+            Counted::Unknown => MAX_DOUBT.div_ceil(3),
+            Counted::Yes => MAX_DOUBT,
+        };
+        let add = |doubts: u64| Some(if doubts == TRUSTED { TRUSTED } else { doubts.min(MAX_DOUBT) + more });
+        place.doubted.store(seconds(), Ordering::Relaxed);
+        let _ = place.doubts.try_update(Ordering::AcqRel, Ordering::Acquire, add);
+        !place.is_doubtful()
     }
 
     /// The token refused it.
     pub fn refused(mut self, rv: CK_RV) {
+        if let Some(place) = self.place {
+            place.doubts.store(0, Ordering::Relaxed);
+        }
         self.end(REFUSED | rv & !KINDS);
     }
 
@@ -281,6 +345,26 @@ mod tests {
         let attempts = Attempts::new();
         drop(attempts.begin(&token("tls"), CKU_USER, &pin("1")).unwrap());
         attempts.begin(&token("tls"), CKU_USER, &pin("1")).unwrap().taken();
+    }
+
+    #[test]
+    fn tries_without_an_answer_come_to_an_end() {
+        for (counted, tries) in [(Counted::None, 10), (Counted::Unknown, 3), (Counted::Yes, 1)] {
+            let attempts = Attempts::new();
+            let (token, pin) = (token("tls"), pin("1"));
+            for number in 1..=tries {
+                let again = attempts.begin(&token, CKU_USER, &pin).unwrap().doubted(counted);
+                assert_eq!(again, number < tries, "{counted:?}");
+            }
+            assert_eq!(attempts.begin(&token, CKU_USER, &pin).err(), Some(Refusal::Doubtful));
+            assert!(attempts.begin(&token, CKU_USER, &self::pin("2")).is_ok());
+            // A PIN that was right is not doubted.
+            let good = self::pin("3");
+            attempts.begin(&token, CKU_USER, &good).unwrap().taken();
+            for _ in 0..20 {
+                assert!(attempts.begin(&token, CKU_USER, &good).unwrap().doubted(Counted::Unknown));
+            }
+        }
     }
 
     /// Eight processes with the same wrong PIN: one attempt. The one whose turn it is may die over it.

@@ -17,8 +17,10 @@ const GLANCE: Duration = Duration::from_micros(100);
 /// one at a time, which the caller sees to. It begins closed.
 pub struct Gate {
     open: AtomicBool,
-    /// Forks that are being made: nobody goes in.
+    /// Forks that are being made: nobody goes in, but who makes one.
     forks: AtomicUsize,
+    /// The thread that began the last of them, or 0. An application's own fork handler may sign, in that thread.
+    forking: AtomicU64,
     /// The thread that initialises or finalises the module, or 0.
     changing: AtomicU64,
     inside: [Counter; COUNTERS],
@@ -44,6 +46,7 @@ impl Gate {
         Gate {
             open: AtomicBool::new(false),
             forks: AtomicUsize::new(0),
+            forking: AtomicU64::new(0),
             changing: AtomicU64::new(0),
             inside: [const { Counter { count: AtomicUsize::new(0), last: AtomicU64::new(0) } }; COUNTERS],
         }
@@ -60,7 +63,7 @@ impl Gate {
             if ending::has_begun() {
                 return None;
             }
-            if self.forks.load(Ordering::SeqCst) == 0 {
+            if !self.others_fork() {
                 return self.open.load(Ordering::SeqCst).then_some(pass);
             }
             drop(pass);
@@ -92,7 +95,7 @@ impl Gate {
         loop {
             // As in `enter`: either this sees the fork, or the fork sees this.
             self.changing.store(thread_name(), Ordering::SeqCst);
-            if self.forks.load(Ordering::SeqCst) == 0 {
+            if !self.others_fork() {
                 return Change(self);
             }
             self.changing.store(0, Ordering::SeqCst);
@@ -104,8 +107,14 @@ impl Gate {
     /// module's that one of them holds would be locked in the child for ever. The thread that forks may itself be inside,
     /// in an application's callback or in a module that starts a program.
     pub fn hold_for_fork(&self, limit: Duration) {
+        self.forking.store(thread_name(), Ordering::SeqCst);
         self.forks.fetch_add(1, Ordering::SeqCst);
         self.wait_for_others(limit);
+    }
+
+    /// Whether another thread forks. Of two that do at the same time the first one may wait for the second, which waits for nobody.
+    fn others_fork(&self) -> bool {
+        self.forks.load(Ordering::SeqCst) != 0 && self.forking.load(Ordering::SeqCst) != thread_name()
     }
 
     /// Waits, at most for `limit`, until no other thread is inside.
@@ -174,6 +183,9 @@ mod tests {
         let own = gate.enter();
         let begun = Instant::now();
         gate.hold_for_fork(LONG);
+        // And an application's handler signs once more.
+        assert!(gate.enter().is_some());
+        drop(gate.change());
         gate.release_after_fork();
         drop(own);
         assert!(begun.elapsed() < LONG);

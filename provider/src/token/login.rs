@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cryptoki_sys::*;
 
 use super::TokenIdentity;
-use super::attempts::{Attempts, Refusal};
+use super::attempts::{Attempts, Counted, Refusal};
 use super::known_pins::KnownPins;
 use super::module::{self, Module};
 use super::session::Session;
@@ -142,6 +142,9 @@ impl Slot {
         let attempt = attempts.begin(&self.token, user, pin).map_err(|refusal| match refusal {
             Refusal::Refused(rv) => self.refused_before(rv),
             Refusal::Pending => self.refused("another process is trying it, and the token does not answer"),
+            Refusal::Doubtful => {
+                self.refused(&format!("C_Login failed too often in the last minutes; {DOUBTFUL}"))
+            }
         })?;
         let flags = module.token_info(self.id).map_or(0, |info| info.flags);
         if flags & CKF_USER_PIN_LOCKED != 0 {
@@ -174,6 +177,18 @@ impl Slot {
             // Not of this PIN: when that is mended it may be the right one.
             Err(rv @ (CKR_PIN_LOCKED | CKR_PIN_EXPIRED | CKR_USER_PIN_NOT_INITIALIZED)) => {
                 Err(self.refused(&format!("C_Login: {}", Rv(rv))))
+            }
+            // There are modules that say so of a wrong PIN; and there is SoftHSM2, which says so while another process logs in.
+            Err(rv) if is_unknown(rv) => {
+                let counted = match module.token_info(self.id).map(|info| info.flags & COUNTS) {
+                    Ok(0) => Counted::None,
+                    Ok(_) if flags & COUNTS == 0 => Counted::Yes,
+                    _ => Counted::Unknown,
+                };
+                match attempt.doubted(counted) {
+                    true => Err(Error::token("C_Login", self.name(), rv)),
+                    false => Err(self.refused(&format!("C_Login: {}; {DOUBTFUL}", Rv(rv)))),
+                }
             }
             Err(rv) => Err(Error::token("C_Login", self.name(), rv)),
         }
@@ -218,6 +233,16 @@ fn login_when_possible(
 }
 
 const REMEDY: &str = "it is not tried again by this process and its workers: give the right PIN and load the key again (reload the server)";
+
+const DOUBTFUL: &str = "the PIN may be wrong, and each try may bring the token nearer to locking: it is not tried again for ten minutes, or until the program is started again";
+
+/// What a token says of wrong PINs.
+const COUNTS: CK_FLAGS = CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_LOCKED;
+
+/// Errors of C_Login that do not say whether the PIN was wrong.
+fn is_unknown(rv: CK_RV) -> bool {
+    matches!(rv, CKR_GENERAL_ERROR | CKR_DEVICE_ERROR | CKR_FUNCTION_FAILED) || rv >= CKR_VENDOR_DEFINED
+}
 
 /// Errors of C_Login that say that the PIN is wrong.
 fn is_wrong(rv: CK_RV) -> bool {
