@@ -252,3 +252,21 @@ fn openssl_4_0_stores_secret_keys() {
     let listed = command::succeed(listed, LIMIT).unwrap();
     assert!(listed.contains("Total found: 3"), "{listed}");
 }
+
+/// AES keys of a partition.
+#[test]
+#[ignore = "builds OpenSSL 3.5 once, which takes five minutes"]
+fn keys_of_a_partition_encrypt_with_gcm() {
+    let openssl = OpenSsl::new("openssl-3.5").unwrap();
+    let program = openssl.build("secret_keys").unwrap();
+    openssl.manage(&["key", "generate", "backups", "--type", "aes-256"]);
+    let environment = openssl.bench.partition.environment();
+    operations::offer(&environment, "cipher").unwrap();
+    let environment = openssl.environment(&environment);
+    let run = |arguments: &[&str]| {
+        let output = program::command(&program, &environment, arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = run(&["cipher", "AES-256-GCM", "AES", &uri("backups"), "5000"]);
+    assert!(told.starts_with("encrypted ") && told.ends_with("\ndecrypted \n"), "{told}");
+}
