@@ -1,4 +1,4 @@
-//! Signatures over messages with OpenSSL 3.5 (EVP_PKEY_sign_message_init(3) and its like), by algorithms that say the hash, and by those
+//! Signatures over messages with OpenSSL 3.5 and 4.0 (EVP_PKEY_sign_message_init(3) and its like), by algorithms that say the hash, and by those
 //! of keys that sign messages: `tests/programs/messages.c`.
 // A panic is a test's report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -25,7 +25,17 @@ verify a changed one in parts refused
 #[test]
 #[ignore = "builds OpenSSL 3.5 once, which takes five minutes"]
 fn openssl_3_5_signs_messages_at_once_and_in_parts() {
-    let openssl = OpenSsl::new("openssl-3.5").unwrap();
+    sign_messages("openssl-3.5");
+}
+
+#[test]
+#[ignore = "builds OpenSSL 4.0 once, which takes five minutes"]
+fn openssl_4_0_signs_messages_at_once_and_in_parts() {
+    sign_messages("openssl-4.0");
+}
+
+fn sign_messages(version: &str) {
+    let openssl = OpenSsl::new(version).unwrap();
     let program = openssl.build("messages").unwrap();
     let hashes =
         ["SHA1", "SHA224", "SHA256", "SHA384", "SHA512", "SHA3-224", "SHA3-256", "SHA3-384", "SHA3-512"];
