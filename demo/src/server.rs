@@ -194,7 +194,8 @@ impl Server {
         command::succeed(self.command(arguments), START)
     }
 
-    /// The process ids of the server and its workers.
+    /// The process ids of the server and its workers, in ascending order. The kernel begins anew when it has given the highest
+    /// one: the lowest need not be the master's.
     ///
     /// # Errors
     ///

@@ -53,7 +53,7 @@ fn with_our_key(bench: &Bench, kind: KeyKind) -> Server {
     serve(bench, &key.certify(bench).unwrap(), &reference, &key.environment, kind.name())
 }
 
-/// The master, which nginx starts first, and its worker, when there is one.
+/// The master and its worker, when there is one.
 fn wait_for_worker(server: &Server) -> (u32, u32) {
     wait_for("a worker", Duration::from_secs(120), || processes(server).context("there is none, or more"))
         .unwrap()
@@ -61,8 +61,10 @@ fn wait_for_worker(server: &Server) -> (u32, u32) {
 
 /// As [`wait_for_worker`], if there is exactly one now.
 fn processes(server: &Server) -> Option<(u32, u32)> {
+    let master = server.process.id();
     match server.processes().ok()?.as_slice() {
-        [master, worker] => Some((*master, *worker)),
+        [first, second] if *first == master => Some((master, *second)),
+        [first, second] if *second == master => Some((master, *first)),
         _ => None,
     }
 }
