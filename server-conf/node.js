@@ -24,7 +24,7 @@ const server = https.createServer(options, (request, response) => {
 });
 
 server.listen(443, () => {
-  // The key is loaded as root and used as www-data: the partition admits both.
+  // The key is loaded as root and used as www-data: the partition admits root, the key names www-data.
   if (process.getuid() === 0) {
     process.setgid('www-data');
     process.setuid('www-data');

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{cert, init, key, page, partition, roles, seal, share, shell, tamper, user};
+use crate::commands::{cert, init, key, page, partition, role, roles, seal, share, shell, tamper, user};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -19,8 +19,9 @@ Administers a Strongroom partition: TLS private keys that web servers use and ne
 
 First steps, as root, with strongroomd running:
 
-  strongroom init tls --admit root --admit www-data   make a partition that web servers may use
+  strongroom init tls --admit root                    make a partition
   strongroom key generate web --type p256             make a key in it (or: key import web web.key)
+  strongroom key grant web --uid www-data --role tls-server    let the web server sign with it
   strongroom key uri web                              its name for nginx, Apache and openssl
   strongroom key reference web --out web.ref.pem      the same as a file, for nginx before 1.29
   strongroom cert put web web.crt                     keep the certificate beside the key
@@ -114,6 +115,9 @@ pub enum Command {
     /// Make, import, list and name keys (as a crypto user)
     #[command(subcommand)]
     Key(key::Key),
+    /// Say what those may do whom a key names
+    #[command(subcommand, long_about = role::ABOUT)]
+    Role(role::Role),
     /// Keep certificates beside the keys
     #[command(subcommand)]
     Cert(cert::Cert),

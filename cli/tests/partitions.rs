@@ -56,7 +56,7 @@ fn status() {
     assert_eq!(json["running"], true);
     assert_eq!(
         fields(&json["partitions"][0]),
-        ["acting_as", "acting_role", "damaged", "label", "number", "objects", "serial"]
+        ["acting_as", "acting_role", "damaged", "label", "limited", "number", "objects", "serial"]
     );
     assert_eq!(json["partitions"][0]["acting_as"], "user");
 }
@@ -85,7 +85,10 @@ fn init_tells_the_next_steps() {
     assert!(error.contains("tls"), "{error}");
     let json = daemon.init("second", &["--json"]).json();
     assert_eq!(fields(&json), ["label", "number", "officer", "password_files", "serial", "user"]);
-    assert_eq!(fields(&json["user"]), ["failed_attempts", "has_password", "locked", "name", "role", "uids"]);
+    assert_eq!(
+        fields(&json["user"]),
+        ["failed_attempts", "has_password", "limited", "locked", "name", "role", "uids"]
+    );
     assert_eq!(json["user"]["uids"], serde_json::json!([]));
     assert_eq!(json["serial"].as_str().unwrap().len(), 16);
 

@@ -22,8 +22,8 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Starts a daemon in `folder` and makes a partition that admits this user and, as root, the web
-    /// servers' workers.
+    /// Starts a daemon in `folder` and makes a partition that admits this user. As root, the keys that it makes name
+    /// the web servers' workers.
     ///
     /// # Errors
     ///
@@ -53,14 +53,16 @@ impl Partition {
 
     /// The arguments of `strongroom` that make the partition; its passwords go into files in `folder`.
     pub fn init_command(label: &str, folder: &Path) -> Vec<String> {
-        let own = getuid().as_raw().to_string();
-        let admitted = if is_root() { vec!["root", "www-data"] } else { vec![own.as_str()] };
-        let mut command = vec!["init".to_owned(), label.to_owned()];
-        for user in admitted {
-            command.extend(["--admit".to_owned(), user.to_owned()]);
-        }
+        let own = if is_root() { "root".to_owned() } else { getuid().as_raw().to_string() };
+        let mut command: Vec<_> = ["init", label, "--admit", &own].map(str::to_owned).into();
         command.extend(["--generate-passwords".to_owned(), text(folder)]);
         command
+    }
+
+    /// The arguments of `strongroom` that let the web servers' workers use a key; none if this is not root, whose servers
+    /// have workers of the same user.
+    pub fn grant_command<'a>(name: &'a str, role: &'a str) -> Option<[&'a str; 7]> {
+        is_root().then_some(["key", "grant", name, "--uid", "www-data", "--role", role])
     }
 
     /// What a program needs to use the partition's keys.
@@ -83,7 +85,20 @@ impl Partition {
     ///
     /// When the daemon refuses.
     pub fn generate(&self, kind: KeyKind, name: &str) -> Result<()> {
-        self.manage(&["key", "generate", name, "--type", kind.name()]).map(drop)
+        self.manage(&["key", "generate", name, "--type", kind.name()])?;
+        self.grant(name, "tls-server")
+    }
+
+    /// Lets the web servers' workers use a key, for what a role permits.
+    ///
+    /// # Errors
+    ///
+    /// When the daemon refuses.
+    pub fn grant(&self, name: &str, role: &str) -> Result<()> {
+        match Self::grant_command(name, role) {
+            Some(command) => self.manage(&command).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Takes in a private key from a PEM file.
@@ -92,7 +107,8 @@ impl Partition {
     ///
     /// When the daemon refuses.
     pub fn import(&self, file: &Path, name: &str) -> Result<()> {
-        self.manage(&["key", "import", name, &text(file)]).map(drop)
+        self.manage(&["key", "import", name, &text(file)])?;
+        self.grant(name, "tls-server")
     }
 
     /// The URI of a private key, as the administrator's command prints it.

@@ -5,6 +5,7 @@
 //! of it. Secrets lie in protected memory ([`memory`]), and the process gives up what it does not need
 //! ([`confinement`]).
 
+pub mod access;
 mod changes;
 pub mod config;
 pub mod confinement;

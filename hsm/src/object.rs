@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use prost::Message;
 use strongroom_protocol::v1::{ObjectClass, ObjectInfo};
 
+use crate::access::{Access, Grantee, Named};
 use crate::crypto::aes::AesKey;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::{CryptoError, KeyKind};
@@ -28,6 +29,8 @@ pub struct Object {
     pub sequence: u64,
     /// What clients see.
     pub info: ObjectInfo,
+    /// Whom it names, of private and secret keys.
+    pub access: Access,
     /// Of private and public keys.
     pub kind: Option<KeyKind>,
     /// The sealed record, of private and secret keys: the key is opened when it is first used.
@@ -98,6 +101,7 @@ pub struct Objects {
     by_label: HashMap<String, BTreeSet<u64>>,
     by_id: HashMap<Vec<u8>, BTreeSet<u64>>,
     by_scope: HashMap<Scope, BTreeSet<u64>>,
+    by_grantee: HashMap<Grantee, BTreeSet<u64>>,
     /// Of all descriptions together.
     bytes: usize,
 }
@@ -149,6 +153,9 @@ impl Objects {
         for scope in scopes(&object.info) {
             self.by_scope.entry(scope).or_default().insert(sequence);
         }
+        for grant in object.access.grants() {
+            self.by_grantee.entry(grant.grantee).or_default().insert(sequence);
+        }
         self.bytes += object.info.encoded_len();
         self.by_sequence.insert(sequence, object);
     }
@@ -163,8 +170,44 @@ impl Objects {
         for scope in scopes(info) {
             take_out(&mut self.by_scope, &scope, sequence);
         }
+        for grant in object.access.grants() {
+            take_out(&mut self.by_grantee, &grant.grantee, sequence);
+        }
         self.bytes -= info.encoded_len();
         Some(object)
+    }
+
+    /// Whether some key names this connection.
+    pub fn names(&self, named: &Named) -> bool {
+        named.grantees().any(|grantee| self.by_grantee.contains_key(&grantee))
+    }
+
+    /// Whether this is a key that names the connection, or a public object of one: with the same CKA_ID.
+    pub fn shows(&self, named: &Named, object: &Object) -> bool {
+        if object.info.private || object.info.id.is_empty() {
+            return object.access.names(named);
+        }
+        let same_id = self.by_id.get(&object.info.id).into_iter().flatten();
+        same_id.filter_map(|s| self.by_sequence.get(s)).any(|other| other.access.names(named))
+    }
+
+    /// All that [`Objects::shows`] holds for, in the order of creation.
+    pub fn shown(&self, named: &Named) -> impl Iterator<Item = &Arc<Object>> {
+        let keys = named.grantees().filter_map(|grantee| self.by_grantee.get(&grantee)).flatten();
+        let with_their_ids = keys.filter_map(|key| self.by_sequence.get(key)).flat_map(|key| {
+            let same_id = self.by_id.get(&key.info.id).filter(|_| !key.info.id.is_empty());
+            same_id.into_iter().flatten().copied().chain([key.sequence])
+        });
+        let all: BTreeSet<u64> = with_their_ids.collect();
+        let objects = all.into_iter().filter_map(|sequence| self.by_sequence.get(&sequence));
+        let named = *named;
+        objects.filter(move |object| self.shows(&named, object))
+    }
+
+    /// Whether some key gives this role.
+    pub fn give(&self, role: &str) -> bool {
+        let keys = self.by_grantee.values().flatten().filter_map(|key| self.by_sequence.get(key));
+        keys.flat_map(|key| key.access.grants()).any(|grant| grant.role.name == role)
     }
 
     /// Objects that fit, in the order of creation.
@@ -222,12 +265,41 @@ mod tests {
     use crate::crypto::aws_lc;
     use crate::seal::SealingKey;
 
+    #[test]
+    fn a_key_shows_itself_and_its_public_half_to_those_it_names() {
+        let mut objects = Objects::default();
+        let role = Arc::clone(crate::access::built_in().next().unwrap());
+        let access = Access::default().with(crate::access::Grant { grantee: Grantee::Uid(33), role });
+        for (sequence, private, id, named) in [
+            (1, true, &b"1"[..], true),
+            (2, false, b"1", false),
+            (3, true, b"1", false),
+            (4, true, b"2", false),
+            (5, false, b"2", false),
+            (6, true, b"", true),
+            (7, false, b"", false),
+        ] {
+            let mut one = Arc::into_inner(object(sequence, "a", id)).unwrap();
+            one.info.private = private;
+            one.access = if named { access.clone() } else { Access::default() };
+            objects.put(Arc::new(one));
+        }
+        let shown = |uid| {
+            let named = Named { uid: Some(uid), ..Named::default() };
+            objects.shown(&named).map(|object| object.sequence).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(33), [1, 2, 6]);
+        assert_eq!(shown(34), [0u64; 0]);
+        assert!(objects.give("tls-server") && !objects.give("decrypter"));
+    }
+
     fn object(sequence: u64, label: &str, id: &[u8]) -> Arc<Object> {
         let set = SealingKey::new(SecretBytes::zeroed(32)).unwrap().set_key().unwrap();
         Arc::new(Object {
             id: aws_lc::random_array(),
             sequence,
             info: ObjectInfo { label: label.into(), id: id.to_vec(), ..ObjectInfo::default() },
+            access: Access::default(),
             kind: None,
             sealed: None,
             key: OnceLock::new(),
@@ -285,6 +357,7 @@ mod tests {
             id: one.id,
             sequence: 1,
             info: ObjectInfo { label: "new".into(), ..one.info.clone() },
+            access: Access::default(),
             kind: None,
             sealed: None,
             key: OnceLock::new(),
@@ -296,6 +369,6 @@ mod tests {
         assert_eq!(found(&objects, Search { label: Some("new"), ..Search::default() }), [1]);
         assert!(objects.remove(&one.id).is_some());
         assert!(objects.is_empty() && objects.by_label.is_empty() && objects.by_id.is_empty());
-        assert!(objects.by_scope.is_empty() && objects.bytes() == 0);
+        assert!(objects.by_scope.is_empty() && objects.by_grantee.is_empty() && objects.bytes() == 0);
     }
 }

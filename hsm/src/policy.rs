@@ -27,6 +27,11 @@ pub enum Needs {
     OfficerOrOldPassword,
     /// A crypto user of the partition.
     CryptoUser,
+    /// A crypto user of the partition, or somebody whom the key names: the handler asks the key, see
+    /// [`crate::request::objects::usable`].
+    KeyUser,
+    /// A crypto user or a crypto officer of the partition.
+    OfficerOrCryptoUser,
 }
 
 /// A request in the table.
@@ -64,7 +69,7 @@ table! {
     Login: Anyone, "log in, with the own password";
     Logout: Anyone, "log out";
     GenerateRandom: Anyone, "get random bytes";
-    // Private objects are shown to, and used by, crypto users only: see request::objects.
+    // Who sees what is in request::objects.
     FindObjects: Anyone, "list public keys, certificates and data (private and secret keys: crypto users only)";
     Verify: Anyone, "verify with a public key";
     Encapsulate: Anyone, "make a shared secret for the owner of a public key";
@@ -91,12 +96,18 @@ table! {
     CreateObject: CryptoUser, "store a certificate, a public key or data";
     SetAttributes: CryptoUser, "rename an object, or change its attributes";
     DestroyObject: CryptoUser, "destroy a key or another object";
-    Sign: CryptoUser, "sign with a private key";
-    Encrypt: CryptoUser, "encrypt with a secret key";
-    Decrypt: CryptoUser, "decrypt with a private or secret key";
-    Derive: CryptoUser, "agree on a secret with a private key";
-    Decapsulate: CryptoUser, "get the shared secret that was made for a private key";
-    WrapKey: CryptoUser, "take an extractable key out, wrapped with another key";
+    Sign: KeyUser, "sign with a private key";
+    Encrypt: KeyUser, "encrypt with a secret key";
+    Decrypt: KeyUser, "decrypt with a private or secret key";
+    Derive: KeyUser, "agree on a secret with a private key";
+    Decapsulate: KeyUser, "get the shared secret that was made for a private key";
+    GrantAccess: CryptoUser, "let somebody use one key, for what a role permits";
+    RevokeAccess: CryptoUser, "no longer let somebody use a key";
+    ListAccess: CryptoUser, "see whom a key names";
+    ListAccessRoles: OfficerOrCryptoUser, "list the roles that keys give";
+    PutAccessRole: OfficerOrCryptoUser, "make or change a role that keys give";
+    DeleteAccessRole: OfficerOrCryptoUser, "delete a role that keys give";
+    WrapKey: KeyUser, "take an extractable key out, wrapped with another key";
     UnwrapKey: CryptoUser, "bring a wrapped key in";
     TrustKey: Officer, "trust a wrapping key, or no longer";
 }
@@ -143,6 +154,10 @@ pub fn permit(needs: Needs, acting: &Acting) -> Result<(), Failure> {
         }
         Needs::OfficerOrOwner => (acting.officer.is_some() || acting.owner, Role::CryptoOfficer),
         Needs::CryptoUser => (acting.crypto_user.is_some(), Role::CryptoUser),
+        Needs::KeyUser => (acting.crypto_user.is_some() || !acting.named.is_empty(), Role::CryptoUser),
+        Needs::OfficerOrCryptoUser => {
+            (acting.crypto_user.is_some() || acting.officer.is_some(), Role::CryptoUser)
+        }
     };
     if permitted {
         return Ok(());
@@ -161,6 +176,8 @@ pub fn responsible(needs: Needs, acting: &Acting) -> String {
         Needs::Officer | Needs::OfficerOrOwner | Needs::OfficerOrOldPassword => acting.officer.as_ref(),
         Needs::OfficerOrAppliance => acting.officer.as_ref().or(acting.appliance_user.as_ref()),
         Needs::CryptoUser => acting.crypto_user.as_ref(),
+        Needs::OfficerOrCryptoUser => acting.crypto_user.as_ref().or(acting.officer.as_ref()),
+        Needs::KeyUser => return acting.key_user(),
         Needs::Owner => None,
         Needs::Anyone => acting.shown(),
     };

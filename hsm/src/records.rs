@@ -95,6 +95,37 @@ pub struct HeaderRecord {
     /// The sequence number that the next object gets.
     #[prost(uint64, tag = "3")]
     pub next_sequence: u64,
+    /// The partition's own roles of [`crate::access`].
+    #[prost(message, repeated, tag = "30")]
+    pub roles: Vec<RoleRecord>,
+}
+
+/// A role that keys give.
+#[derive(Clone, PartialEq, Message)]
+pub struct RoleRecord {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// A bit for each [`strongroom_protocol::v1::Permission`], by its number.
+    #[prost(uint32, tag = "2")]
+    pub permissions: u32,
+}
+
+/// Somebody whom a key names: exactly one of the three, and the role.
+#[derive(Clone, PartialEq, Message)]
+pub struct GrantRecord {
+    /// A local user id.
+    #[prost(uint32, optional, tag = "1")]
+    pub uid: Option<u32>,
+    /// A user's identity.
+    #[prost(uint64, optional, tag = "2")]
+    pub user: Option<u64>,
+    /// SHA-256 of a certificate's public key.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub certificate: Option<Vec<u8>>,
+    /// The role's name.
+    #[prost(string, tag = "4")]
+    pub role: String,
 }
 
 /// A user.
@@ -127,6 +158,12 @@ pub struct UserRecord {
     /// The revision that last set the password: log-ins from before it are over.
     #[prost(uint64, tag = "9")]
     pub epoch: u64,
+    /// Uses only keys that name it.
+    #[prost(bool, tag = "30")]
+    pub limited: bool,
+    /// The revision that made it: what keys name it by.
+    #[prost(uint64, tag = "31")]
+    pub identity: u64,
 }
 
 /// An object, apart from the key in it.
@@ -138,6 +175,9 @@ pub struct ObjectRecord {
     /// What clients see.
     #[prost(message, optional, tag = "2")]
     pub info: Option<ObjectInfo>,
+    /// Of keys: whom they name.
+    #[prost(message, repeated, tag = "30")]
+    pub access: Vec<GrantRecord>,
 }
 
 /// The names of one partition's records.

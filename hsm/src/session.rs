@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strongroom_protocol::v1::Role;
 
+use crate::access::Named;
 use crate::changes;
 use crate::partition::Partition;
 use crate::tickets::LoginSession;
@@ -17,6 +18,8 @@ pub struct Session {
     pub uid: u32,
     /// Whether that is root or the daemon's own user.
     pub owner: bool,
+    /// The SHA-256 of the client certificate's public key, where the connection has shown one.
+    pub certificate: Option<[u8; 32]>,
     /// Explicit log-ins, by partition.
     logins: Mutex<HashMap<u32, Arc<LoginSession>>>,
 }
@@ -32,12 +35,17 @@ pub struct Acting {
     pub crypto_user: Option<Arc<User>>,
     /// The appliance user.
     pub appliance_user: Option<Arc<User>>,
+    /// The crypto user who uses only keys that name it.
+    pub limited: Option<Arc<User>>,
+    /// What a key may call the connection, to let it do something with that key alone.
+    pub named: Named,
 }
 
 impl Acting {
     /// Whom to show: the crypto user before the officer, and the officer before the appliance user.
     pub fn shown(&self) -> Option<&Arc<User>> {
-        self.crypto_user.as_ref().or(self.officer.as_ref()).or(self.appliance_user.as_ref())
+        let by_key = self.crypto_user.as_ref().or(self.limited.as_ref());
+        by_key.or(self.officer.as_ref()).or(self.appliance_user.as_ref())
     }
 
     /// The place of those who act in this role.
@@ -51,9 +59,11 @@ impl Acting {
     }
 
     fn put(&mut self, user: Option<&Arc<User>>) {
-        if let Some(user) = user
-            && let Some(place) = self.place(user.role)
-        {
+        let Some(user) = user else { return };
+        if user.limited {
+            self.named.user = Some(user.identity);
+            self.limited = Some(Arc::clone(user));
+        } else if let Some(place) = self.place(user.role) {
             *place = Some(Arc::clone(user));
         }
     }
@@ -62,12 +72,23 @@ impl Acting {
     pub fn anyone(&self) -> Option<String> {
         self.shown().map(|user| user.title())
     }
+
+    /// How messages and the log call whoever uses a key: `crypto user "web"`, `user id 33`.
+    pub fn key_user(&self) -> String {
+        let user = self.crypto_user.as_ref().or(self.limited.as_ref());
+        match (user, self.named.certificate, self.named.uid) {
+            (Some(user), ..) => user.title(),
+            (None, Some(hash), _) => format!("client certificate {}", crate::records::hex(&hash)),
+            (None, None, Some(uid)) => format!("user id {uid}"),
+            (None, None, None) => self.anyone().unwrap_or_default(),
+        }
+    }
 }
 
 impl Session {
     /// A connection from this user id that has not logged in.
     pub fn new(uid: u32, owner: bool) -> Self {
-        Self { uid, owner, logins: Mutex::default() }
+        Self { uid, owner, certificate: None, logins: Mutex::default() }
     }
 
     /// As whom the connection acts in a partition now. A log-in replaces what its user id is admitted to.
@@ -82,7 +103,11 @@ impl Session {
         let valid = login.and_then(|login| users.get(&login.user).filter(|user| login.is_valid_for(user)));
         match valid {
             Some(user) => acting.put(Some(user)),
-            None => ROLES.iter().for_each(|role| acting.put(users.admitted(self.uid, *role))),
+            None => {
+                acting.named.uid = Some(self.uid);
+                acting.named.certificate = self.certificate;
+                ROLES.iter().for_each(|role| acting.put(users.admitted(self.uid, *role)));
+            }
         }
         acting
     }

@@ -48,6 +48,10 @@ pub struct User {
     pub attempts: u32,
     /// The revision that last set the password: log-ins and tickets from before it are over.
     pub epoch: u64,
+    /// A crypto user who uses only keys that name it: see [`crate::access`].
+    pub limited: bool,
+    /// What keys name it by: the revision that made it, so that nobody inherits access by a name.
+    pub identity: u64,
     /// The record's part of the partition's set hash.
     pub element: Element,
 }
@@ -55,7 +59,17 @@ pub struct User {
 impl User {
     /// A new user. `epoch` is the revision that makes it.
     pub fn new(name: &str, role: Role, password: Option<PasswordHash>, uids: Vec<u32>, epoch: u64) -> Self {
-        User { name: name.to_owned(), role, uids, password, attempts: 0, epoch, element: Element::default() }
+        User {
+            name: name.to_owned(),
+            role,
+            uids,
+            password,
+            attempts: 0,
+            epoch,
+            limited: false,
+            identity: epoch,
+            element: Element::default(),
+        }
     }
 
     /// Whether a crypto officer has to unlock the user before the password counts again.
@@ -82,6 +96,7 @@ impl User {
             has_password: self.password.is_some(),
             locked: self.is_locked(),
             failed_attempts: self.attempts,
+            limited: self.limited,
         }
     }
 
@@ -106,6 +121,8 @@ impl User {
             passes,
             attempts: self.attempts,
             epoch: self.epoch,
+            limited: self.limited,
+            identity: self.identity,
         }
     }
 
@@ -131,6 +148,8 @@ impl User {
             password,
             attempts: record.attempts,
             epoch: record.epoch,
+            limited: record.limited,
+            identity: if record.identity == 0 { record.epoch } else { record.identity },
             element,
         })
     }

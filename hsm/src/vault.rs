@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use prost::Message;
 use strongroom_protocol::v1::{Finding, Role};
 
+use crate::access::Named;
 use crate::changes;
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
@@ -281,10 +282,14 @@ impl Vault {
         }
     }
 
-    /// Whether a user of any partition has this local user id admitted.
+    /// Whether a user of any partition has this local user id admitted, or a key names it.
     pub fn admits(&self, uid: u32) -> bool {
         self.slots().iter().any(|slot| match slot {
-            Slot::Sound(partition) => partition.contents().users.admits(uid),
+            Slot::Sound(partition) => {
+                let contents = partition.contents();
+                let named = Named { uid: Some(uid), ..Named::default() };
+                contents.users.admits(uid) || contents.objects.names(&named)
+            }
             Slot::Damaged { .. } => false,
         })
     }

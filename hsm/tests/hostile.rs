@@ -343,7 +343,8 @@ fn waits_while_rights_are_taken(time: Duration) -> bool {
         password: PASSWORD.into(),
         ..Login::default()
     };
-    let create = CreateUser { name: "back-door".into(), role: 1, password: PASSWORD.into(), uids: vec![] };
+    let create =
+        CreateUser { name: "back-door".into(), role: 1, password: PASSWORD.into(), ..CreateUser::default() };
     let mut leaving = raw(&running);
     leaving
         .write_all(&[hello(), frame_of(9, 1, Op::Login(login(Role::CryptoOfficer, "leaving")))].concat())

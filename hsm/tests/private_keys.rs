@@ -102,8 +102,14 @@ fn what_openssl_encrypts_is_decrypted_also_after_a_restart() {
         let mut user = running.user();
         let pkcs1 = encrypt(&key, &["rsa_padding_mode:pkcs1"], message);
         assert_eq!(decrypt(&mut user, &key, Mechanism::RsaPkcs, None, &pkcs1).unwrap(), message);
-        let raw = decrypt(&mut user, &key, Mechanism::RsaX509, None, &pkcs1).unwrap();
-        assert_eq!((raw.len(), &raw[..2]), (pkcs1.len(), &[0, 2][..]));
+        // Without padding a decryption could be a signature: it takes a key that may do both.
+        let raw = decrypt(&mut user, &key, Mechanism::RsaX509, None, &pkcs1);
+        assert_eq!(code(raw), ErrorCode::KeyMayNot);
+        let may_both = MAY_DECRYPT.map(|policy| KeyPolicy { sign: true, ..policy });
+        let both = generate(&mut user, key_type, may_both);
+        let other = encrypt(&both, &["rsa_padding_mode:pkcs1"], message);
+        let raw = decrypt(&mut user, &both, Mechanism::RsaX509, None, &other).unwrap();
+        assert_eq!((raw.len(), &raw[..2]), (other.len(), &[0, 2][..]));
         assert!(raw.ends_with(&[&[0][..], message].concat()));
         for (hash, name) in [(Hash::Sha1, "sha1"), (Hash::Sha256, "sha256"), (Hash::Sha512, "sha512")] {
             let (md, mgf1) = (format!("rsa_oaep_md:{name}"), "rsa_mgf1_md:sha384");

@@ -24,7 +24,7 @@ redacted_debug! {
     Login { role, user }
     LoginReply { role, user }
     CreatePartition { label, officer }
-    CreateUser { name, role, uids }
+    CreateUser { name, role, uids, limited }
     ChangePassword { name }
     ImportKeyPair { private_key, public_key }
     ImportKey { key_type, key }

@@ -219,6 +219,7 @@ impl Trial<'_> {
         let generate =
             ["genpkey", "-propquery", "provider=strongroom", "-algorithm", "ML-DSA-65", "-pkeyopt", &pair];
         self.version.run(&environment, &generate)?;
+        self.bench.partition.grant(&name, "tls-server")?;
         let uri = format!("{uri};type=private");
         let certificate = self.file("ml-dsa.pem");
         let request = ["req", "-x509", "-new", "-key", &uri, "-subj", "/CN=localhost", "-out", &certificate];

@@ -23,15 +23,17 @@ Make a partition with its crypto officer and first crypto user. Only root and th
 The crypto officer manages users and cannot use keys. The crypto user owns and uses keys. Whom the kernel \
 reports as one of the --admit user ids acts as the crypto user without a password. By default that is nobody.
 
-A web server needs two: its master process loads the keys as root, its workers use them as www-data (Debian's \
-name). So, for nginx, Apache or HAProxy on this machine, and for you as root:
+Admit who administers keys: you, as root. A web server's master process loads its key as root too; its workers \
+(www-data, as Debian calls them) are not admitted: the key names them, and they sign with it and do nothing else.
 
-  strongroom init tls --admit root --admit www-data
+  strongroom init tls --admit root
+  strongroom key generate web --type p256
+  strongroom key grant web --uid www-data --role tls-server
 
 Passwords are asked at the terminal. For scripts, let the command make them, each in a file of its own that \
 only you can read, or read them from files:
 
-  strongroom init tls --admit www-data --generate-passwords /root/strongroom
+  strongroom init tls --admit root --generate-passwords /root/strongroom
   strongroom init tls --officer-password-file officer.txt --user-password-file user.txt";
 
 /// `strongroom init`.
@@ -97,6 +99,7 @@ fn hint(label: &str, option: &str, login: &str) -> String {
     format!(
         "  {command} key generate web --type p256        make a key\n  \
            {command} key import web web.key              or bring one that you have\n  \
+           {command} key grant web --uid www-data --role tls-server    let the web server sign with it\n  \
            strongroom{option} key reference web --out web.ref.pem\n\n\
          and in the server's configuration, instead of the key's file:\n  \
            nginx before 1.29  ssl_certificate_key /path/to/web.ref.pem;\n  \
@@ -177,7 +180,13 @@ impl Init {
             }
         };
         let done = session.log_in(Role::CryptoOfficer, &self.officer, &officer.password).and_then(|()| {
-            session.create_user(&self.user, Role::CryptoUser, user.as_ref().map(|u| &u.password), &self.admit)
+            session.create_user(
+                &self.user,
+                Role::CryptoUser,
+                user.as_ref().map(|u| &u.password),
+                &self.admit,
+                false,
+            )
         });
         if let Err(failure) = done {
             let label = self.label.clone();

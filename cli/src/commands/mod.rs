@@ -5,6 +5,7 @@ pub mod init;
 pub mod key;
 pub mod page;
 pub mod partition;
+pub mod role;
 pub mod roles;
 pub mod seal;
 pub mod share;
@@ -36,6 +37,7 @@ pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Fail
         Command::Roles => roles::run(global, output),
         Command::User(user) => user.run(global, output),
         Command::Key(key) => key.run(global, output),
+        Command::Role(role) => role.run(global, output),
         Command::Cert(cert) => cert.run(global, output),
         Command::Seal => seal::seal(global, output),
         Command::Unseal(unseal) => unseal.run(global, output),

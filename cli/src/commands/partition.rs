@@ -39,6 +39,8 @@ pub struct PartitionView {
     /// The user as whom the caller acts without log-in.
     acting_as: Option<String>,
     acting_role: Option<&'static str>,
+    /// Acts only with keys that name the caller.
+    limited: bool,
     /// Why the partition cannot be used; `null` if it is sound.
     damaged: Option<String>,
 }
@@ -63,6 +65,7 @@ impl From<PartitionInfo> for PartitionView {
     fn from(partition: PartitionInfo) -> Self {
         PartitionView {
             acting_role: role_code(partition.acting_role()),
+            limited: partition.limited,
             number: partition.number,
             label: partition.label,
             serial: partition.serial,
@@ -88,6 +91,8 @@ impl PartitionView {
     fn row(&self) -> Vec<Cell> {
         let role = role_of_code(self.acting_role);
         let acting = match &self.acting_as {
+            Some(user) if self.limited => format!("{user} (limited crypto user)"),
+            None if self.limited => "whom keys name".to_owned(),
             Some(user) => format!("{user} ({})", role_name(role)),
             None => "nobody".to_owned(),
         };

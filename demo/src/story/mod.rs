@@ -98,7 +98,11 @@ fn prepare(screen: &mut Screen) -> Result<(Stage, Web)> {
     screen.step("Make keys in it: they are born there and never leave");
     for (name, kind) in [("ca", KeyKind::P256), ("web", KeyKind::Rsa2048)] {
         screen.command(&partition.daemon.strongroom(["key", "generate", name, "--type", kind.name()]), &path);
-        partition.generate(kind, name)?;
+        partition.manage(&["key", "generate", name, "--type", kind.name()])?;
+    }
+    if let Some(grant) = Partition::grant_command("web", "tls-server") {
+        screen.command(&partition.daemon.strongroom(grant), &path);
+        partition.grant("web", "tls-server")?;
     }
     screen.command(&partition.daemon.strongroom(["key", "list"]), &path);
     screen.say(&partition.daemon.manage(&["key", "list"])?);

@@ -129,7 +129,7 @@ impl Seat {
         let changes = changes::number();
         let place = self.vault.partition(partition)?;
         let acting = self.session.acting(&place);
-        policy::permit(Needs::CryptoUser, &acting)?;
+        policy::permit(Needs::KeyUser, &acting)?;
         let (permitted, key) = look_up(&acting, &place)?;
         let meter = Arc::clone(place.meter());
         known.remember(KnownKey { changes, partition, identity, key: permitted, meter: Arc::clone(&meter) });

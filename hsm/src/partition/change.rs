@@ -5,7 +5,8 @@ use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use prost::Message;
 use strongroom_protocol::v1::ObjectInfo;
 
-use super::{Contents, Header, MAX_OBJECT_BYTES, MAX_OBJECTS, MAX_USERS, Partition};
+use super::{Contents, Header, MAX_OBJECT_BYTES, MAX_OBJECTS, MAX_USERS, Partition, Settings};
+use crate::access::Access;
 use crate::changes;
 use crate::crypto::KeyKind;
 use crate::failure::{Failure, refuse};
@@ -46,7 +47,7 @@ impl Partition {
         let mut change = Change {
             partition: self,
             before: &contents,
-            header: *header,
+            header: header.clone(),
             batch: Batch::default(),
             edits: Vec::new(),
         };
@@ -55,8 +56,13 @@ impl Partition {
         drop(contents);
         batch.put(self.names.header(), self.seal_header(&after)?);
         self.store.commit(&batch)?;
+        let has_new_settings = !Arc::ptr_eq(&header.settings, &after.settings);
         *header = after;
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        if has_new_settings {
+            contents.roles.set(&header.settings.roles);
+            contents.settings = Arc::clone(&header.settings);
+        }
         for edit in edits {
             match edit {
                 Edit::PutObject(object) => contents.objects.put(object),
@@ -120,6 +126,7 @@ impl Partition {
             revision: header.revision,
             set_hash: header.set_hash.to_bytes().to_vec(),
             next_sequence: header.next_sequence,
+            ..header.settings.to_record()
         };
         let plain = SecretBytes::from(record.encode_to_vec().as_slice());
         Ok(self.key.seal(&self.names.header(), header.revision, plain)?)
@@ -135,6 +142,11 @@ impl Change<'_> {
     /// The revision that this change makes.
     pub fn revision(&self) -> u64 {
         self.header.revision
+    }
+
+    /// What holds for the whole partition, to be changed.
+    pub fn settings(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.header.settings)
     }
 
     /// Also writes a record that is not among the partition's users and objects.
@@ -163,7 +175,7 @@ impl Change<'_> {
         }
         let sequence = self.header.next_sequence;
         self.header.next_sequence += 1;
-        self.put_object(sequence, info, kind, key)
+        self.put_object(sequence, info, Access::default(), kind, key)
     }
 
     /// Puts a changed description in the place of an object's.
@@ -174,13 +186,25 @@ impl Change<'_> {
     pub fn replace_object(&mut self, object: &Object, info: ObjectInfo) -> Result<Arc<Object>, Failure> {
         let key = self.partition.key(object)?;
         self.header.set_hash.toggle(object.element);
-        self.put_object(object.sequence, info, object.kind, key.as_ref())
+        self.put_object(object.sequence, info, object.access.clone(), object.kind, key.as_ref())
+    }
+
+    /// Names others in a key.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL if the object's record does not open.
+    pub fn set_access(&mut self, object: &Object, access: Access) -> Result<Arc<Object>, Failure> {
+        let key = self.partition.key(object)?;
+        self.header.set_hash.toggle(object.element);
+        self.put_object(object.sequence, object.info.clone(), access, object.kind, key.as_ref())
     }
 
     fn put_object(
         &mut self,
         sequence: u64,
         info: ObjectInfo,
+        access: Access,
         kind: Option<KeyKind>,
         key: Option<&Key>,
     ) -> Result<Arc<Object>, Failure> {
@@ -198,7 +222,7 @@ impl Change<'_> {
             );
         }
         let name = self.partition.names.object(&id);
-        let record = ObjectRecord { sequence, info: Some(info) };
+        let record = ObjectRecord { sequence, info: Some(info), access: access.to_records() };
         let bytes = key.map(Key::to_bytes).transpose()?;
         let plain = records::join_object(&record, bytes.as_deref().unwrap_or_default());
         let sealed = self.partition.key.seal(&name, self.header.revision, plain)?;
@@ -208,6 +232,7 @@ impl Change<'_> {
             id,
             sequence,
             info: record.info.unwrap_or_default(),
+            access,
             kind,
             sealed: key.is_some().then(|| sealed.clone()),
             key: key.map_or_else(OnceLock::new, |key| OnceLock::from(key.clone())),

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use prost::Message;
 
-use super::{Contents, Header, Partition};
+use super::{Contents, Header, Partition, Settings};
+use crate::access::{Access, Permissions};
 use crate::crypto::KeyKind;
 use crate::object::{self, Object, ObjectId};
-use crate::records::{self, HeaderRecord, Names, PartitionRecord, UserRecord};
+use crate::records::{self, HeaderRecord, Names, PartitionRecord, RoleRecord, UserRecord};
 use crate::seal::{SealError, SealingKey, SetHash};
 use crate::store::Store;
 use crate::users::User;
@@ -83,26 +84,16 @@ impl Partition {
         let names = Names::of(record.number);
         let library = |source| LoadError::Sealed { name: names.key(), source };
         let set_key = key.set_key().map_err(library)?;
-        let mut expected: Option<(Header, SetHash)> = None;
+        let header = open_header(&names, &key, &sealed)?;
+        let header_name = names.header();
         let mut set_hash = SetHash::default();
-        let mut contents = Contents::default();
+        let mut contents = Contents { settings: Arc::clone(&header.settings), ..Contents::default() };
+        contents.roles.set(&header.settings.roles);
         let count = sealed.len();
-        for (name, bytes) in sealed {
-            let (revision, plain) =
+        for (name, bytes) in sealed.into_iter().filter(|(name, _)| *name != header_name) {
+            let (_, plain) =
                 key.open(&name, &bytes).map_err(|source| LoadError::Sealed { name: name.clone(), source })?;
             let form = || LoadError::Form(name.clone());
-            if name == names.header() {
-                let header = HeaderRecord::decode(&*plain).map_err(|_| form())?;
-                let hash = SetHash::from_bytes(&header.set_hash).ok_or_else(form)?;
-                if header.revision != revision {
-                    return Err(form());
-                }
-                expected = Some((
-                    Header { revision, set_hash: hash, next_sequence: header.next_sequence, deleted: false },
-                    hash,
-                ));
-                continue;
-            }
             let element = set_key.element(&name, &bytes);
             set_hash.toggle(element);
             if let Ok(user) = user_of(&names, &name, &plain, element) {
@@ -121,6 +112,7 @@ impl Partition {
                 contents.objects.put(Arc::new(Object {
                     id,
                     sequence: record.sequence,
+                    access: Access::from_records(&record.access, &contents.roles).ok_or_else(form)?,
                     kind: KeyKind::from_wire(info.key_type()),
                     info,
                     sealed: holds_key.then_some(bytes),
@@ -129,11 +121,46 @@ impl Partition {
                 }));
             }
         }
-        let (header, expected) = expected.ok_or_else(|| LoadError::Missing(names.header()))?;
-        if expected != set_hash {
+        if header.set_hash != set_hash {
             return Err(LoadError::Set(count));
         }
         Self::with(record, key, store, header, contents).map_err(library)
+    }
+}
+
+fn open_header(names: &Names, key: &SealingKey, sealed: &[(String, Vec<u8>)]) -> Result<Header, LoadError> {
+    let name = names.header();
+    let form = || LoadError::Form(name.clone());
+    let Some((_, bytes)) = sealed.iter().find(|(found, _)| *found == name) else {
+        return Err(LoadError::Missing(name));
+    };
+    let (revision, plain) =
+        key.open(&name, bytes).map_err(|source| LoadError::Sealed { name: name.clone(), source })?;
+    let record = HeaderRecord::decode(&*plain).map_err(|_| form())?;
+    let set_hash = SetHash::from_bytes(&record.set_hash).ok_or_else(form)?;
+    if record.revision != revision {
+        return Err(form());
+    }
+    let settings = Arc::new(Settings::from_record(&record).ok_or_else(form)?);
+    Ok(Header { revision, set_hash, next_sequence: record.next_sequence, settings, deleted: false })
+}
+
+impl Settings {
+    /// The settings' part of the header's record.
+    pub(super) fn to_record(&self) -> HeaderRecord {
+        let roles = self.roles.iter();
+        HeaderRecord {
+            roles: roles
+                .map(|(name, permissions)| RoleRecord { name: name.clone(), permissions: permissions.bits() })
+                .collect(),
+            ..HeaderRecord::default()
+        }
+    }
+
+    /// The settings of a header's record; `None` if this release does not know them.
+    fn from_record(record: &HeaderRecord) -> Option<Self> {
+        let role = |role: &RoleRecord| Some((role.name.clone(), Permissions::from_bits(role.permissions)?));
+        Some(Settings { roles: record.roles.iter().map(role).collect::<Option<_>>()? })
     }
 }
 

@@ -9,11 +9,13 @@ mod load;
 pub use change::Change;
 pub use load::LoadError;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use prost::Message;
 
+use crate::access::{Permissions, Roles};
 use crate::crypto::aes::{AesKey, AesKind};
 use crate::crypto::aws_lc::PrivateKey;
 use crate::failure::{Failure, refuse};
@@ -63,11 +65,12 @@ impl fmt::Debug for Partition {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Header {
     revision: u64,
     set_hash: SetHash,
     next_sequence: u64,
+    settings: Arc<Settings>,
     /// Nothing may be written any more: it would belong to no partition.
     deleted: bool,
 }
@@ -79,6 +82,17 @@ pub struct Contents {
     pub objects: Objects,
     /// Users.
     pub users: Users,
+    /// Roles that keys give.
+    pub roles: Roles,
+    /// What holds for the whole partition.
+    pub settings: Arc<Settings>,
+}
+
+/// What is set for a whole partition. It lies in the header's record.
+#[derive(Debug, Default, Clone)]
+pub struct Settings {
+    /// The partition's own roles, see [`crate::access`].
+    pub roles: BTreeMap<String, Permissions>,
 }
 
 impl Partition {

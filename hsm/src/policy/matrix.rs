@@ -30,6 +30,8 @@ pub enum Answer {
     No,
     /// Permitted for the own account, with its password.
     Own,
+    /// Permitted to those whom the key names for it.
+    Named,
 }
 
 impl Answer {
@@ -39,6 +41,7 @@ impl Answer {
             Answer::Yes => "yes",
             Answer::No => "no",
             Answer::Own => "own",
+            Answer::Named => "named",
         }
     }
 }
@@ -59,6 +62,9 @@ impl Needs {
                 _ => false,
             },
             Needs::CryptoUser => party == CryptoUser,
+            Needs::KeyUser if party == Party::Anyone => return Answer::Named,
+            Needs::KeyUser => party == CryptoUser,
+            Needs::OfficerOrCryptoUser => matches!(party, CryptoOfficer | CryptoUser),
         };
         if permitted { Answer::Yes } else { Answer::No }
     }
@@ -137,6 +143,7 @@ mod tests {
 
         use strongroom_protocol::v1::Role;
 
+        use crate::access::Named;
         use crate::session::Acting;
         use crate::users::User;
 
@@ -159,6 +166,12 @@ mod tests {
                     Answer::No if row.needs == Needs::OfficerOrOldPassword => {}
                     Answer::No => assert!(!permitted, "{row:?} {party:?}"),
                     Answer::Own => assert!(permitted, "{row:?} {party:?}"),
+                    // Further on the key is asked, of those whom one can name.
+                    Answer::Named => {
+                        let named = Named { uid: Some(33), ..Named::default() };
+                        let acting = Acting { named, ..anyone() };
+                        assert!(!permitted && super::super::permit(row.needs, &acting).is_ok(), "{row:?}");
+                    }
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    Ciphertext, Decrypt, Encrypt, GcmParameters, Mechanism, ObjectClass, Plaintext, response,
+    Ciphertext, Decrypt, Encrypt, GcmParameters, Mechanism, ObjectClass, Permission, Plaintext, response,
 };
 
 use super::{Context, objects};
@@ -75,7 +75,11 @@ pub fn key_to(
     partition: &Partition,
     identity: &[u8],
 ) -> Result<(Arc<Object>, Arc<AesKey>), Failure> {
-    let object = objects::visible(acting, partition, identity)?;
+    let permission = match what {
+        Use::Encrypt => Permission::Encrypt,
+        Use::Decrypt => Permission::Decrypt,
+    };
+    let object = objects::usable(acting, partition, identity, &[permission])?;
     let policy = object.info.policy.unwrap_or_default();
     let (permitted, verb, attribute) = match what {
         Use::Encrypt => (policy.encrypt, "encrypt", "CKA_ENCRYPT"),

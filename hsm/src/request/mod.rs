@@ -1,8 +1,9 @@
 //! Requests: checked against the policy, then carried out by the group that they belong to.
 
+mod access;
 pub mod encrypt;
 mod node;
-mod objects;
+pub mod objects;
 mod partitions;
 mod private_keys;
 mod public_keys;
@@ -178,6 +179,12 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::ChangePassword(m) => users::change_password(context, p, std::mem::take(m)).await,
         Op::AdmitUid(m) => users::admit_uid(context, p, std::mem::take(m)).await,
         Op::UnlockUser(m) => users::unlock(context, p, std::mem::take(m)).await,
+        Op::GrantAccess(m) => access::grant(context, p, std::mem::take(m)).await,
+        Op::RevokeAccess(m) => access::revoke(context, p, std::mem::take(m)).await,
+        Op::ListAccess(m) => access::list(context, p, m),
+        Op::PutAccessRole(m) => access::put_role(context, p, std::mem::take(m)).await,
+        Op::DeleteAccessRole(m) => access::delete_role(context, p, std::mem::take(m)).await,
+        Op::ListAccessRoles(_) => Ok(access::roles(&p.contents())),
         Op::DeletePartition(m) => partitions::delete(context, p, m).await,
         // Answered above.
         Op::Hello(_)

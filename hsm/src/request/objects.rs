@@ -6,17 +6,19 @@ use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
 use strongroom_protocol::v1::{
     CreateObject, DestroyObject, FindObjects, GenerateKeyPair, ImportKeyPair, KeyTemplate, Mechanism,
-    ObjectClass, ObjectInfo, ObjectList, SetAttributes, response,
+    ObjectClass, ObjectInfo, ObjectList, Permission, SetAttributes, response,
 };
 use zeroize::Zeroizing;
 
 use super::templates::{self, Half};
 use super::{Context, blocking, done};
+use crate::access::{self, Permissions};
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::{PrivateKey, PublicKey};
 use crate::failure::{Failure, refuse};
-use crate::object::{self, Key, Object, Search};
+use crate::object::{self, Key, Object, Objects, Search};
 use crate::partition::Partition;
+use crate::policy::{self, Needs};
 use crate::session::Acting;
 
 /// Objects in one reply.
@@ -32,21 +34,77 @@ pub(super) fn visible(
     partition: &Partition,
     identity: &[u8],
 ) -> Result<Arc<Object>, Failure> {
-    let object = partition.contents().objects.get(identity).map(Arc::clone);
-    match object.filter(|object| may_see(acting, object)) {
-        Some(object) => Ok(object),
-        None => refuse!(
-            NoSuchObject,
-            "partition \"{}\" has no object {}; list them with 'strongroom key list'",
-            partition.label(),
-            crate::records::hex(identity.get(..16).unwrap_or(identity))
-        ),
+    let contents = partition.contents();
+    let object = contents.objects.get(identity).filter(|object| may_see(acting, &contents.objects, object));
+    match object {
+        Some(object) => Ok(Arc::clone(object)),
+        None => no_such_object(partition, identity),
     }
 }
 
+fn no_such_object<T>(partition: &Partition, identity: &[u8]) -> Result<T, Failure> {
+    refuse!(
+        NoSuchObject,
+        "partition \"{}\" has no object {}; list them with 'strongroom key list'",
+        partition.label(),
+        crate::records::hex(identity.get(..16).unwrap_or(identity))
+    )
+}
+
+/// Whom all public objects of the partition are shown to.
+fn sees_public(acting: &Acting) -> bool {
+    let user = acting.crypto_user.as_ref().or(acting.officer.as_ref()).or(acting.appliance_user.as_ref());
+    user.is_some() || acting.owner
+}
+
 /// Whether those who ask may know of an object.
-pub(crate) fn may_see(acting: &Acting, object: &Object) -> bool {
-    !object.info.private || acting.crypto_user.is_some()
+pub(crate) fn may_see(acting: &Acting, objects: &Objects, object: &Object) -> bool {
+    acting.crypto_user.is_some()
+        || (!object.info.private && sees_public(acting))
+        || objects.shows(&acting.named, object)
+}
+
+/// The key of this identity, if those who ask are crypto users, or the key names them for all of `wanted`. (Its policy is asked
+/// by who uses it.)
+///
+/// # Errors
+///
+/// NO_SUCH_OBJECT for a key that they may not know of; KEY_MAY_NOT; and to whom no key is known, what a log-in would help.
+pub fn usable(
+    acting: &Acting,
+    partition: &Partition,
+    identity: &[u8],
+    wanted: &[Permission],
+) -> Result<Arc<Object>, Failure> {
+    let contents = partition.contents();
+    let object = contents.objects.get(identity);
+    match object {
+        Some(object)
+            if acting.crypto_user.is_some()
+                || object.access.permits(&acting.named, Permissions::of(wanted)) =>
+        {
+            Ok(Arc::clone(object))
+        }
+        Some(object) if may_see(acting, &contents.objects, object) && object.access.names(&acting.named) => {
+            let verbs: Vec<_> = wanted.iter().map(|permission| access::verb(*permission)).collect();
+            refuse!(
+                KeyMayNot,
+                "{} does not let {} {}; a crypto user sees whom it names with 'strongroom key access'",
+                object.title(),
+                acting.key_user(),
+                verbs.join(" and ")
+            )
+        }
+        _ if acting.crypto_user.is_some() || contents.objects.names(&acting.named) => {
+            no_such_object(partition, identity)
+        }
+        _ => {
+            if acting.limited.is_none() {
+                policy::permit(Needs::CryptoUser, acting)?;
+            }
+            no_such_object(partition, identity)
+        }
+    }
 }
 
 pub(super) fn find(
@@ -66,26 +124,27 @@ pub(super) fn find(
         label: (request.label_given || !request.label.is_empty()).then_some(request.label.as_str()),
         id: (request.id_given || !request.id.is_empty()).then_some(request.id.as_slice()),
         class: (request.class != 0).then_some(request.class),
-        public: context.acting.crypto_user.is_none(),
+        public: context.acting.crypto_user.is_none() && sees_public(&context.acting),
         after,
     };
+    let contents = partition.contents();
     let fits = |object: &Object| {
         (request.class == 0 || request.class == object.info.class)
             && (request.key_type == 0 || request.key_type == object.info.key_type)
             && (request.object.is_empty() || request.object == object.id)
-            && may_see(&context.acting, object)
+            && search.label.is_none_or(|label| label == object.info.label)
+            && search.id.is_none_or(|id| id == object.info.id)
+            && search.after.is_none_or(|after| after < object.sequence)
+            && may_see(&context.acting, &contents.objects, object)
     };
-    let contents = partition.contents();
     let mut page = ObjectList::default();
     let mut bytes = 0;
-    let one = contents.objects.get(&request.object).into_iter();
+    let is_named_search = search.label.is_some() || search.id.is_some();
     let some: Box<dyn Iterator<Item = &Arc<Object>>> = match request.object.is_empty() {
-        true => contents.objects.find(search),
-        false => Box::new(one.filter(|object| {
-            search.label.is_none_or(|label| label == object.info.label)
-                && search.id.is_none_or(|id| id == object.info.id)
-                && search.after.is_none_or(|after| after < object.sequence)
-        })),
+        false => Box::new(contents.objects.get(&request.object).into_iter()),
+        true if is_named_search || sees_public(&context.acting) => contents.objects.find(search),
+        // Not by looking at all that it may not see.
+        true => Box::new(contents.objects.shown(&context.acting.named)),
     };
     for object in some.filter(|object| fits(object)) {
         bytes += object.info.encoded_len() + 8;

@@ -37,13 +37,23 @@ pub(super) fn list(context: &Context) -> response::Result {
 fn info(session: &Session, partition: &Partition) -> PartitionInfo {
     let acting: Acting = session.acting(partition);
     let contents = partition.contents();
+    let is_named = contents.objects.names(&acting.named);
+    let limited = acting.crypto_user.is_none() && (acting.limited.is_some() || is_named);
+    let role = match (acting.shown(), limited) {
+        (_, true) => Role::CryptoUser,
+        (shown, false) => shown.map_or(Role::Unspecified, |user| user.role),
+    };
+    let name = match limited {
+        true => acting.limited.as_ref().map(|user| user.name.clone()),
+        false => acting.shown().map(|user| user.name.clone()),
+    };
     PartitionInfo {
         number: partition.number(),
         label: partition.label().to_owned(),
         serial: partition.serial().to_owned(),
         objects: contents.objects.len() as u64,
-        acting_as: acting.shown().map(|user| user.name.clone()).unwrap_or_default(),
-        acting_role: acting.shown().map_or(Role::Unspecified, |user| user.role).into(),
+        acting_as: name.unwrap_or_default(),
+        acting_role: role.into(),
         user_pin_initialized: contents
             .users
             .iter()
@@ -51,6 +61,7 @@ fn info(session: &Session, partition: &Partition) -> PartitionInfo {
         min_password: MIN_PASSWORD as u32,
         max_password: MAX_PASSWORD as u32,
         damaged: String::new(),
+        limited,
         ..PartitionInfo::default()
     }
 }

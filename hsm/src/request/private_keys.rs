@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    Decapsulate, Decrypt, Derive, KeyPolicy, Mechanism, OaepParameters, ObjectClass, Plaintext, SharedSecret,
-    response,
+    Decapsulate, Decrypt, Derive, KeyPolicy, Mechanism, OaepParameters, ObjectClass, Permission, Plaintext,
+    SharedSecret, response,
 };
 
 use zeroize::Zeroizing;
 
 use super::{Context, objects, sign};
+use crate::access;
 use crate::crypto::aws_lc::Padding;
 use crate::failure::{Failure, refuse};
 use crate::object::Object;
@@ -31,8 +32,18 @@ pub(super) async fn decrypt(
     partition: &Arc<Partition>,
     request: Decrypt,
 ) -> Result<response::Result, Failure> {
-    let object = private_key(context, partition, &request.key, |policy| policy.decrypt, "decrypt")?;
+    let is_raw = request.mechanism() == Mechanism::RsaX509;
+    let wanted = if is_raw { &[Permission::Decrypt, Permission::Sign][..] } else { &[Permission::Decrypt] };
+    let object = private_key(context, partition, &request.key, wanted, |policy| policy.decrypt)?;
     context.uses(object.info.key_type(), request.mechanism());
+    if is_raw && !object.info.policy.unwrap_or_default().sign {
+        return refuse!(
+            KeyMayNot,
+            "{} may not sign, and CKM_RSA_X_509 could do that too: it takes a key that may do both \
+             ('strongroom key generate --usage sign,decrypt'); decrypt with CKM_RSA_PKCS_OAEP or CKM_RSA_PKCS",
+            object.title()
+        );
+    }
     // What is wrong with the parameters is said before the key is used.
     padding(request.mechanism(), request.oaep.as_ref())?;
     let key = sign::opened(partition, &object).await?;
@@ -71,11 +82,12 @@ pub(super) async fn derive(
     partition: &Arc<Partition>,
     request: Derive,
 ) -> Result<response::Result, Failure> {
+    let object =
+        private_key(context, partition, &request.key, &[Permission::Derive], |policy| policy.derive)?;
+    context.uses(object.info.key_type(), request.mechanism());
     if request.mechanism() != Mechanism::Ecdh {
         return refuse!(MechanismDoesNotFit, "the mechanism derives nothing");
     }
-    let object = private_key(context, partition, &request.key, |policy| policy.derive, "derive")?;
-    context.uses(object.info.key_type(), request.mechanism());
     let key = sign::opened(partition, &object).await?;
     let work = move || Ok(secret(&key.derive(&request.public_key)?));
     let mut derived =
@@ -88,11 +100,13 @@ pub(super) async fn decapsulate(
     partition: &Arc<Partition>,
     request: Decapsulate,
 ) -> Result<response::Result, Failure> {
+    let object = private_key(context, partition, &request.key, &[Permission::Decapsulate], |policy| {
+        policy.decapsulate
+    })?;
+    context.uses(object.info.key_type(), request.mechanism());
     if request.mechanism() != Mechanism::MlKem {
         return refuse!(MechanismDoesNotFit, "the mechanism decapsulates nothing");
     }
-    let object = private_key(context, partition, &request.key, |policy| policy.decapsulate, "decapsulate")?;
-    context.uses(object.info.key_type(), request.mechanism());
     let key = sign::opened(partition, &object).await?;
     let work = move || Ok(secret(&key.decapsulate(&request.ciphertext)?));
     let mut shared =
@@ -105,15 +119,16 @@ fn secret(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(bytes.to_vec())
 }
 
-/// The private key of this identity, if those who ask may know of it and its policy permits this.
+/// The private key of this identity, if those who ask may do `wanted` with it and its policy permits the first of that.
 fn private_key(
     context: &Context,
     partition: &Partition,
     identity: &[u8],
+    wanted: &[Permission],
     permits: fn(&KeyPolicy) -> bool,
-    verb: &str,
 ) -> Result<Arc<Object>, Failure> {
-    let object = objects::visible(&context.acting, partition, identity)?;
+    let object = objects::usable(&context.acting, partition, identity, wanted)?;
+    let verb = wanted.first().map_or("", |permission| access::verb(*permission));
     let permitted = permits(&object.info.policy.unwrap_or_default());
     if object.info.class() != ObjectClass::PrivateKey {
         return refuse!(KeyMayNot, "{} is not a private key: it cannot {verb} this way", object.title());

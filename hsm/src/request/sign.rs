@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    self, GenerateRandom, ObjectClass, PssParameters, Random, Sign, Signature, Verify, response,
+    self, GenerateRandom, ObjectClass, Permission, PssParameters, Random, Sign, Signature, Verify, response,
 };
 
 use super::{Context, done, objects};
@@ -72,7 +72,7 @@ pub fn object_to_sign(
     partition: &Partition,
     identity: &[u8],
 ) -> Result<Arc<Object>, Failure> {
-    let object = objects::visible(acting, partition, identity)?;
+    let object = objects::usable(acting, partition, identity, &[Permission::Sign])?;
     if object.info.class() == ObjectClass::PrivateKey && !policy(&object).sign {
         return refuse!(KeyMayNot, "{} may not sign: its policy (CKA_SIGN) forbids it", object.title());
     }

@@ -226,11 +226,14 @@ pub(super) async fn create(
     request: CreateUser,
 ) -> Result<response::Result, Failure> {
     let role = request.role();
-    let CreateUser { name, password, uids, .. } = request;
+    let CreateUser { name, password, uids, limited, .. } = request;
     let password = Zeroizing::new(password);
     users::check_name(&name)?;
     if role == Role::Unspecified {
         return refuse!(AttributeWrong, "a user needs a role: crypto officer, crypto user or appliance user");
+    }
+    if limited && role != Role::CryptoUser {
+        return refuse!(AttributeWrong, "only a crypto user can be limited to keys that name it");
     }
     if uids.len() > MAX_UIDS {
         return refuse!(Limit, "a user may have {MAX_UIDS} admitted user ids");
@@ -250,7 +253,7 @@ pub(super) async fn create(
             check_free(&change.before().users, *uid, role, name)?;
         }
         let epoch = change.revision();
-        change.put_user(User::new(name, role, hash, uids, epoch))
+        change.put_user(User { limited, ..User::new(name, role, hash, uids, epoch) })
     })
     .await?;
     Ok(response::Result::User(user.info()))

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    KeyPolicy, KeyTemplate, KeyType, Mechanism, OaepParameters, ObjectClass, TrustKey, UnwrapKey, WrapKey,
-    WrappedKey, response,
+    KeyPolicy, KeyTemplate, KeyType, Mechanism, OaepParameters, ObjectClass, Permission, TrustKey, UnwrapKey,
+    WrapKey, WrappedKey, response,
 };
 
 use super::{Context, blocking, objects, private_keys, secret_keys};
@@ -89,8 +89,11 @@ pub(super) async fn wrap(
     partition: &Arc<Partition>,
     request: WrapKey,
 ) -> Result<response::Result, Failure> {
+    let object = objects::usable(&context.acting, partition, &request.key, &[Permission::Wrap])?;
     let with = objects::visible(&context.acting, partition, &request.wrapping_key)?;
-    let object = objects::visible(&context.acting, partition, &request.key)?;
+    if object::holds_key(with.info.class()) {
+        objects::usable(&context.acting, partition, &with.id, &[Permission::Wrap])?;
+    }
     context.uses(object.info.key_type(), request.mechanism());
     may_wrap(&with, &object)?;
     // What is wrong with the parameters is said before keys are opened.

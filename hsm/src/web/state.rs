@@ -171,7 +171,8 @@ fn keys(partition: &Partition, holder: &Session) -> Option<Vec<Key>> {
     let acting = holder.acting(partition);
     acting.shown()?;
     let contents = partition.contents();
-    let keys = contents.objects.find(Search::default()).filter(|object| may_see(&acting, object));
+    let keys =
+        contents.objects.find(Search::default()).filter(|object| may_see(&acting, &contents.objects, object));
     let shown = keys.filter_map(|object| {
         let class = match object.info.class() {
             ObjectClass::PrivateKey => "private key",

@@ -217,8 +217,12 @@ impl Client {
     }
 
     pub fn create_user(&mut self, name: &str, role: Role, password: &str) -> Result<(), ClientError> {
-        let request =
-            CreateUser { name: name.into(), role: role.into(), password: password.into(), uids: vec![] };
+        let request = CreateUser {
+            name: name.into(),
+            role: role.into(),
+            password: password.into(),
+            ..CreateUser::default()
+        };
         self.call(Op::CreateUser(request)).map(drop)
     }
 

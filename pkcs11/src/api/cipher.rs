@@ -156,6 +156,10 @@ pub(super) unsafe fn init(
     let of_key = |family: Family, class: ObjectClass| -> Outcome<(ObjectId, &KeyFacts)> {
         let key = process.key(&session.token, handle).map_err(as_key)?;
         check(&key, class, way)?;
+        // Without padding a decryption could be a signature.
+        if mechanism.mechanism == CKM_RSA_X_509 && !key.may_sign {
+            return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
+        }
         let facts = key.facts.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
         Ok((key.id, facts))
     };

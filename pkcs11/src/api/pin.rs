@@ -92,7 +92,7 @@ pub unsafe fn init_pin(
             name: name.clone(),
             role: Role::CryptoUser.into(),
             password: pin.password.to_owned(),
-            uids: Vec::new(),
+            ..CreateUser::default()
         }),
     };
     process.call(Access::of(token), Repeat::Never, make)?;

@@ -51,7 +51,7 @@ pub fn another_user(daemon: &Daemon) {
         name: "other".into(),
         role: Role::CryptoUser.into(),
         password: "other-secret".into(),
-        uids: Vec::new(),
+        ..CreateUser::default()
     };
     daemon.as_officer(slot, Op::CreateUser(other));
     let user = format!("{}:{}", USER.0, USER.1);

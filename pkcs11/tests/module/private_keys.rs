@@ -39,8 +39,13 @@ pub fn decryption(daemon: &Daemon) {
     assert_eq!(init(&mut plain(CKM_RSA_PKCS_OAEP), key), CKR_MECHANISM_PARAM_INVALID);
     assert_eq!(init(&mut plain(CKM_SHA256_RSA_PKCS), key), CKR_MECHANISM_INVALID);
 
+    // Without padding a decryption could be a signature.
+    assert_eq!(init(&mut plain(CKM_RSA_X_509), key), CKR_KEY_FUNCTION_NOT_PERMITTED);
+    assert_eq!(init(&mut plain(CKM_RSA_PKCS), key), CKR_OK);
+    assert_eq!(call!(application, C_DecryptInit, session, null_mut(), key), CKR_OK);
+
     // The bare operation takes numbers between 1 and the modulus, both excluded, and gives the same each time.
-    let modulus = application.get(session, key, CKA_MODULUS).unwrap();
+    let (key, modulus) = (both, application.get(session, both, CKA_MODULUS).unwrap());
     assert_eq!(init(&mut plain(CKM_RSA_X_509), key), CKR_OK);
     let (mut two, mut length) = (vec![0; 256], 0);
     two[255] = 2;

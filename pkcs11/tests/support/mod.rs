@@ -154,7 +154,7 @@ impl Daemon {
             name: USER.0.into(),
             role: Role::CryptoUser.into(),
             password: USER.1.into(),
-            uids: Vec::new(),
+            ..CreateUser::default()
         };
         self.as_officer(partition.number, Op::CreateUser(user));
         partition.number

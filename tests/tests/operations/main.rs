@@ -51,6 +51,7 @@ fn decrypting_key(bench: &Bench, place: Place) -> Keys {
             let name = KeyKind::Rsa2048.name();
             let usage = ["--type", name, "--usage", "sign,decrypt"];
             bench.partition.manage(&[&["key", "generate", name], &usage[..]].concat()).unwrap();
+            bench.partition.grant(name, "tls-server-rsa").unwrap();
             let uri = bench.partition.short_uri(name);
             Keys::new(bench, place, KeyKind::Rsa2048, uri, bench.partition.environment()).unwrap()
         }

@@ -31,8 +31,8 @@ Then get a certificate for a key that signs. A request is made with the provider
 pub struct Generate {
     #[command(flatten)]
     name: NewName,
-    /// rsa-2048, rsa-3072, rsa-4096, p256, p384, p521, secp256k1, ed25519, x25519, ml-dsa-44, ml-dsa-65, ml-dsa-87, aes-128,
-    /// aes-192 or aes-256
+    /// rsa-2048, rsa-3072, rsa-4096, p256, p384, p521, secp256k1, ed25519, x25519, ml-dsa-44, ml-dsa-65, ml-dsa-87,
+    /// ml-kem-512, ml-kem-768, ml-kem-1024, aes-128, aes-192 or aes-256
     #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = key_type::parse)]
     key_type: KeyType,
 }

@@ -1,5 +1,6 @@
 //! `strongroom key`: keys are made or brought into the partition, named, and destroyed.
 
+mod access;
 mod delete;
 mod export;
 mod file;
@@ -46,6 +47,14 @@ pub enum Key {
     /// Destroy a key, for ever
     #[command(long_about = delete::ABOUT)]
     Delete(delete::Delete),
+    /// Let somebody use one key, and no other: a web server's user id
+    #[command(long_about = access::GRANT)]
+    Grant(access::Grant),
+    /// No longer let somebody use a key, at once
+    #[command(long_about = access::REVOKE)]
+    Revoke(access::Revoke),
+    /// List those whom a key names besides the partition's crypto users
+    Access(Named),
     /// Print the public key (PEM)
     Public(publish::Public),
     /// Print the key's pkcs11: URI (RFC 7512), its name for nginx, Apache and openssl
@@ -209,6 +218,9 @@ impl Key {
             Key::List => list::run(&mut session, output),
             Key::Show(named) => publish::show(&named, &mut session, output),
             Key::Delete(delete) => delete.run(&mut session, output),
+            Key::Grant(grant) => grant.run(&mut session, output),
+            Key::Revoke(revoke) => revoke.run(&mut session, output),
+            Key::Access(named) => access::access(&named, &mut session, output),
             Key::Public(public) => public.run(&mut session, output),
             Key::Uri(named) => publish::uri(&named, &mut session, output),
             Key::Reference(reference) => reference.run(&mut session, output),

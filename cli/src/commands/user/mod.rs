@@ -26,10 +26,11 @@ pub use view::UserView;
 const ADMIT: &str = "\
 Let a local user id act as a user without a password.
 
-The kernel tells the daemon who connects, so a web server needs no password in its configuration. nginx and \
-Apache load keys as root in their master process and use them as www-data (Debian) in their workers: admit both.
+The kernel tells the daemon who connects, so no password stands in a configuration. Who is admitted uses all of the \
+partition's keys, and makes and destroys them: that is for administrators. A web server's workers need one key, and that \
+key names them ('strongroom key grant web --uid www-data --role tls-server').
 
-  strongroom user admit user root www-data";
+  strongroom user admit user root";
 
 /// `strongroom user`.
 #[derive(Debug, Subcommand)]
@@ -69,6 +70,9 @@ pub struct Create {
     /// asks, unless --admit is given: then there is none
     #[arg(long, value_name = "FILE")]
     new_password_file: Option<PathBuf>,
+    /// The crypto user uses only keys that name it ('strongroom key grant KEY --user NAME'), sees no others, and makes none
+    #[arg(long)]
+    limited: bool,
 }
 
 /// `strongroom user delete`.
@@ -210,6 +214,7 @@ impl Session {
         role: Role,
         password: Option<&Password>,
         uids: &[Uid],
+        limited: bool,
     ) -> Result<(), Failure> {
         let op = || {
             Op::CreateUser(CreateUser {
@@ -217,6 +222,7 @@ impl Session {
                 role: role as i32,
                 password: password.map(|p| p.to_string()).unwrap_or_default(),
                 uids: uids.iter().map(|uid| uid.0).collect(),
+                limited,
             })
         };
         finished(self.call(Role::CryptoOfficer, op)?)
@@ -239,7 +245,7 @@ impl Create {
             let prompt = format!("New password of {}", self.name);
             Some(new_password(self.new_password_file.as_ref(), "--new-password-file", &prompt, output)?)
         };
-        session.create_user(&self.name, self.role.into(), password.as_ref(), &self.admit)?;
+        session.create_user(&self.name, self.role.into(), password.as_ref(), &self.admit, self.limited)?;
         Ok(self.name)
     }
 }

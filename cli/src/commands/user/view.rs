@@ -18,6 +18,8 @@ pub struct UserView {
     pub uids: Vec<u32>,
     /// Whether there is a password.
     pub has_password: bool,
+    /// Uses only keys that name it.
+    limited: bool,
     locked: bool,
     failed_attempts: u32,
 }
@@ -29,6 +31,7 @@ impl From<UserInfo> for UserView {
             name: user.name,
             uids: user.uids,
             has_password: user.has_password,
+            limited: user.limited,
             locked: user.locked,
             failed_attempts: user.failed_attempts,
         }
@@ -52,6 +55,7 @@ impl UserView {
             (false, n) => Cell::toned(format!("{n} wrong passwords"), Tone::Doubtful),
         };
         let role = role_name(role_of_code(self.role));
+        let role = if self.limited { format!("{role}, limited") } else { role.to_owned() };
         vec![self.name.as_str().into(), role.into(), self.ways().into(), state]
     }
 }
