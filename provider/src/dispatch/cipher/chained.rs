@@ -9,7 +9,7 @@ use std::sync::Arc;
 use subtle::{ConstantTimeEq, ConstantTimeLess};
 use zeroize::Zeroizing;
 
-use super::{Cipher, Facts, check};
+use super::{Cipher, Facts, Keyed, check, whole_block, without_iv};
 use crate::bindings::*;
 use crate::dispatch::operation::Operation;
 use crate::error::{Error, Result};
@@ -20,10 +20,7 @@ use crate::token::{Aes, BLOCK, Mode, SecretKey};
 /// An encryption or decryption: what libcrypto's `ctx` points to.
 #[derive(Clone)]
 pub struct Context {
-    provider: Arc<Provider>,
-    facts: &'static Facts,
-    encrypts: bool,
-    key: Option<SecretKey>,
+    keyed: Keyed,
     /// The initialisation vector that was set.
     iv: Option<[u8; BLOCK]>,
     /// That of the next block.
@@ -35,7 +32,7 @@ pub struct Context {
 
 impl Operation for Context {
     fn provider(&self) -> &Provider {
-        &self.provider
+        &self.keyed.provider
     }
 
     fn duplicate(&self) -> Result<Self> {
@@ -67,10 +64,7 @@ impl Cipher for Context {
 
     fn new(provider: Arc<Provider>, facts: &'static Facts) -> Self {
         Context {
-            provider,
-            facts,
-            encrypts: true,
-            key: None,
+            keyed: Keyed::new(provider, facts),
             iv: None,
             register: [0; BLOCK],
             rest: Zeroizing::default(),
@@ -85,18 +79,12 @@ impl Cipher for Context {
         params: Params,
         encrypts: bool,
     ) -> Result<()> {
-        self.provider.tokens.are_not_in_use_here("AES")?;
-        self.encrypts = encrypts;
-        if let Some(key) = key {
-            key.has_size(self.facts.key)?;
-            self.key = Some(key);
-        }
-        if let Some(iv) = iv.filter(|_| self.facts.iv > 0) {
-            let wrong = |_| Error::Unsupported(format!("an initialisation vector of {} bytes", iv.len()));
-            self.iv = Some(iv.try_into().map_err(wrong)?);
+        self.keyed.begin(key, encrypts)?;
+        if let Some(iv) = iv.filter(|_| self.keyed.facts.iv > 0) {
+            self.iv = Some(whole_block(iv)?);
         }
         // Without another vector a counter goes on, as in OpenSSL.
-        self.register = match (self.facts.mode, iv) {
+        self.register = match (self.keyed.facts.mode, iv) {
             (Mode::Ctr, None) => self.updated_iv(),
             _ => self.iv.unwrap_or_default(),
         };
@@ -105,20 +93,20 @@ impl Cipher for Context {
     }
 
     fn update(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        let given = if self.facts.is_blocks() { 0 } else { self.rest.len() };
+        let given = if self.keyed.facts.is_blocks() { 0 } else { self.rest.len() };
         let mut all = Zeroizing::new(Vec::with_capacity(self.rest.len() + data.len()));
         all.extend_from_slice(&self.rest);
         all.extend_from_slice(data);
-        let mut whole = match self.facts.mode {
+        let mut whole = match self.keyed.facts.mode {
             // What goes back is shorter than a block.
             Mode::Cfb8 | Mode::Cfb1 => all.len(),
             _ => all.len() / BLOCK * BLOCK,
         };
-        if self.facts.is_blocks() && self.pads && !self.encrypts && whole == all.len() {
+        if self.keyed.facts.is_blocks() && self.pads && !self.keyed.encrypts && whole == all.len() {
             // The last block is that with the padding, if nothing follows.
             whole = whole.saturating_sub(BLOCK);
         }
-        let now = if self.facts.is_blocks() { whole } else { all.len() };
+        let now = if self.keyed.facts.is_blocks() { whole } else { all.len() };
         let mut out = self.crypt(all.get(..now).unwrap_or_default())?;
         self.rest = Zeroizing::new(all.get(whole..).unwrap_or_default().to_vec());
         out.drain(..given);
@@ -126,7 +114,7 @@ impl Cipher for Context {
     }
 
     fn at_once(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        match self.facts.is_blocks() {
+        match self.keyed.facts.is_blocks() {
             false => self.update(data),
             true if data.len().is_multiple_of(BLOCK) => self.crypt(data),
             true => Err(partial()),
@@ -134,11 +122,11 @@ impl Cipher for Context {
     }
 
     fn finish(&mut self) -> Result<Zeroizing<Vec<u8>>> {
-        if !self.facts.is_blocks() {
+        if !self.keyed.facts.is_blocks() {
             return Ok(Zeroizing::default());
         }
         let rest = std::mem::take(&mut self.rest);
-        match (self.pads, self.encrypts) {
+        match (self.pads, self.keyed.encrypts) {
             (false, _) if rest.is_empty() => Ok(Zeroizing::default()),
             (true, true) => {
                 let missing = BLOCK - rest.len() % BLOCK;
@@ -170,12 +158,12 @@ impl Cipher for Context {
             Some(Value::Integer(number)) => self.pads = number != 0,
             Some(_) => return Err(Error::Unsupported("a padding that is not a number".into())),
         }
-        check(self.facts, params)
+        check(self.keyed.facts, params)
     }
 
     fn answer(&self, answers: &Answers) -> Result<()> {
         let updated = self.updated_iv();
-        let Context { facts, iv, rest, pads, .. } = self;
+        let Context { keyed: Keyed { facts, .. }, iv, rest, pads, .. } = self;
         let used = if facts.is_blocks() { 0 } else { rest.len() };
         let size = facts.iv;
         let iv = iv.as_ref().and_then(|iv| iv.get(..size)).unwrap_or_default();
@@ -193,7 +181,7 @@ impl Cipher for Context {
 impl Context {
     /// The vector after the data up to now; of CFB and OFB only after whole blocks.
     fn updated_iv(&self) -> [u8; BLOCK] {
-        match self.facts.mode {
+        match self.keyed.facts.mode {
             Mode::Ctr if !self.rest.is_empty() => {
                 u128::from_be_bytes(self.register).wrapping_add(1).to_be_bytes()
             }
@@ -203,9 +191,9 @@ impl Context {
 
     /// What the token makes of `data`, with which the register goes on.
     fn crypt(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        let key = self.key.as_ref().ok_or_else(|| Error::Unsupported("AES without a key".into()))?;
-        if self.iv.is_none() && self.facts.iv > 0 {
-            return Err(Error::Unsupported("AES without an initialisation vector".into()));
+        let key = self.keyed.key()?;
+        if self.iv.is_none() && self.keyed.facts.iv > 0 {
+            return Err(without_iv());
         }
         let mut out = Zeroizing::new(vec![0; data.len()]);
         if data.is_empty() {
@@ -217,8 +205,8 @@ impl Context {
             out.extend_from_slice(&self.crypt(after)?);
             return Ok(out);
         }
-        let aes = Aes { mode: self.facts.mode, encrypts: self.encrypts, iv: self.register };
-        self.provider.tokens.aes(&aes, key, data, &mut out)?;
+        let aes = Aes { mode: self.keyed.facts.mode, encrypts: self.keyed.encrypts, iv: self.register };
+        self.keyed.provider.tokens.aes(&aes, key, data, &mut out)?;
         self.register = self.after(data, &out);
         Ok(out)
     }
@@ -228,11 +216,11 @@ impl Context {
         let blocks = data.len() / BLOCK;
         let whole = |bytes: &[u8]| shifted(self.register, bytes.get(..blocks * BLOCK).unwrap_or_default());
         let (before, after) = (whole(data), whole(out));
-        match self.facts.mode {
+        match self.keyed.facts.mode {
             Mode::Ecb => self.register,
-            Mode::Cbc | Mode::Cfb if self.encrypts => after,
+            Mode::Cbc | Mode::Cfb if self.keyed.encrypts => after,
             Mode::Cbc | Mode::Cfb => before,
-            Mode::Cfb8 | Mode::Cfb1 => shifted(self.register, if self.encrypts { out } else { data }),
+            Mode::Cfb8 | Mode::Cfb1 => shifted(self.register, if self.keyed.encrypts { out } else { data }),
             Mode::Ofb if blocks == 0 => self.register,
             Mode::Ofb => (u128::from_ne_bytes(before) ^ u128::from_ne_bytes(after)).to_ne_bytes(),
             Mode::Ctr => u128::from_be_bytes(self.register).wrapping_add(blocks as u128).to_be_bytes(),
@@ -243,7 +231,7 @@ impl Context {
     fn at_overflow<'a>(&self, data: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         let blocks = usize::try_from(u128::from_be_bytes(self.register).wrapping_neg()).ok()?;
         let at = blocks.checked_mul(BLOCK).filter(|at| *at > 0 && *at < data.len())?;
-        if self.facts.mode == Mode::Ctr { data.split_at_checked(at) } else { None }
+        if self.keyed.facts.mode == Mode::Ctr { data.split_at_checked(at) } else { None }
     }
 }
 

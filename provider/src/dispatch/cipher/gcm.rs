@@ -10,7 +10,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Cipher, Facts, check};
+use super::{Cipher, Facts, Keyed, check, without_iv, wrong_iv};
 use crate::bindings::*;
 use crate::dispatch::collected::{COLLECTED, with_added};
 use crate::dispatch::operation::Operation;
@@ -30,10 +30,7 @@ const MAX_AAD: usize = 1 << 20;
 
 /// An encryption or decryption: what libcrypto's `ctx` points to.
 pub struct Context {
-    provider: Arc<Provider>,
-    facts: &'static Facts,
-    encrypts: bool,
-    key: Option<SecretKey>,
+    keyed: Keyed,
     /// The initialisation vector's size in bytes.
     iv_size: usize,
     iv: Option<Vec<u8>>,
@@ -62,7 +59,7 @@ impl State {
 
 impl Operation for Context {
     fn provider(&self) -> &Provider {
-        &self.provider
+        &self.keyed.provider
     }
 
     fn duplicate(&self) -> Result<Self> {
@@ -76,10 +73,7 @@ impl Operation for Context {
             State::Ended => State::Ended,
         };
         Ok(Context {
-            provider: self.provider.clone(),
-            facts: self.facts,
-            encrypts: self.encrypts,
-            key: self.key.clone(),
+            keyed: self.keyed.clone(),
             iv_size: self.iv_size,
             iv: self.iv.clone(),
             aad: self.aad.clone(),
@@ -114,10 +108,7 @@ impl Cipher for Context {
 
     fn new(provider: Arc<Provider>, facts: &'static Facts) -> Self {
         Context {
-            provider,
-            facts,
-            encrypts: true,
-            key: None,
+            keyed: Keyed::new(provider, facts),
             iv_size: IV,
             iv: None,
             aad: Vec::new(),
@@ -133,20 +124,15 @@ impl Cipher for Context {
         params: Params,
         encrypts: bool,
     ) -> Result<()> {
-        self.provider.tokens.are_not_in_use_here("AES")?;
         // A tag to compare may have been set already.
-        if encrypts || self.encrypts {
+        if encrypts || self.keyed.encrypts {
             self.tag = None;
         }
-        self.encrypts = encrypts;
         let is_new = key.is_some() || iv.is_some();
-        if let Some(key) = key {
-            key.has_size(self.facts.key)?;
-            self.key = Some(key);
-        }
+        self.keyed.begin(key, encrypts)?;
         if let Some(iv) = iv {
             if !(1..=MAX_IV).contains(&iv.len()) {
-                return Err(Error::Unsupported(format!("an initialisation vector of {} bytes", iv.len())));
+                return Err(wrong_iv(iv.len()));
             }
             self.iv_size = iv.len();
             self.iv = Some(iv.to_vec());
@@ -177,12 +163,12 @@ impl Cipher for Context {
             Some(_) => return Err(Error::Unsupported("a vector's size that is no number".into())),
         }
         if let Some(tag) = params.octets(OSSL_CIPHER_PARAM_AEAD_TAG)? {
-            if self.encrypts || !(1..=TAG).contains(&tag.len()) {
+            if self.keyed.encrypts || !(1..=TAG).contains(&tag.len()) {
                 return Err(Error::Unsupported(format!("a tag of {} bytes, or to encrypt", tag.len())));
             }
             self.tag = Some(tag.to_vec());
         }
-        check(self.facts, params)
+        check(self.keyed.facts, params)
     }
 
     fn update(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
@@ -220,14 +206,16 @@ impl Cipher for Context {
         self.begin()?;
         let tag = match std::mem::replace(&mut self.state, State::Ended) {
             State::Ended => return Err(ended()),
-            State::Whole { data, made } if self.encrypts && !made.is_empty() => tag_in(&made, data.len()),
+            State::Whole { data, made } if self.keyed.encrypts && !made.is_empty() => {
+                tag_in(&made, data.len())
+            }
             State::Whole { made, data } => {
                 let message = made.get(..data.len()).unwrap_or_default();
                 tag_in(&self.encrypt(message)?, message.len())
             }
             State::InParts { stream, check } => check.unwrap_or(stream).finish()?.to_vec(),
         };
-        if self.encrypts {
+        if self.keyed.encrypts {
             self.tag = Some(tag);
             return Ok(Zeroizing::default());
         }
@@ -262,7 +250,7 @@ impl Cipher for Context {
             }
         }
         if let Some(room) = answers.room(OSSL_CIPHER_PARAM_AEAD_TAG) {
-            let tag = self.tag.as_ref().filter(|_| self.encrypts).ok_or_else(|| missing("a tag"))?;
+            let tag = self.tag.as_ref().filter(|_| self.keyed.encrypts).ok_or_else(|| missing("a tag"))?;
             let size = room.min(tag.len());
             answered(answers.octets(OSSL_CIPHER_PARAM_AEAD_TAG, tag.get(..size).unwrap_or_default()))?;
         }
@@ -272,7 +260,7 @@ impl Cipher for Context {
         }
         let tag_size = self.tag.as_ref().map_or(TAG, Vec::len);
         answered(
-            answers.integer(OSSL_CIPHER_PARAM_KEYLEN, Facts::number_of(self.facts.key))
+            answers.integer(OSSL_CIPHER_PARAM_KEYLEN, Facts::number_of(self.keyed.facts.key))
                 && answers.integer(OSSL_CIPHER_PARAM_IVLEN, Facts::number_of(self.iv_size))
                 && answers.integer(OSSL_CIPHER_PARAM_AEAD_TAGLEN, Facts::number_of(tag_size)),
         )
@@ -283,18 +271,18 @@ impl Context {
     /// Sees to an initialisation vector: to who encrypts without one OpenSSL gives a random one, and so does the token here.
     fn begin(&mut self) -> Result<()> {
         if self.iv.is_none() {
-            if !self.encrypts || self.iv_size < IV {
-                return Err(Error::Unsupported("AES without an initialisation vector".into()));
+            if !self.keyed.encrypts || self.iv_size < IV {
+                return Err(without_iv());
             }
             let mut iv = vec![0; self.iv_size];
-            self.provider.tokens.random(&mut iv)?;
+            self.keyed.provider.tokens.random(&mut iv)?;
             self.iv = Some(iv);
         }
         Ok(())
     }
 
     fn used(&self) -> Result<(Gcm<'_>, &SecretKey)> {
-        let key = self.key.as_ref().ok_or_else(|| Error::Unsupported("AES without a key".into()))?;
+        let key = self.keyed.key()?;
         let iv = self.iv.as_deref().unwrap_or_default();
         Ok((Gcm { iv, aad: &self.aad }, key))
     }
@@ -302,14 +290,14 @@ impl Context {
     /// What the token makes of all of `data`, with the tag.
     fn encrypt(&self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         let (gcm, key) = self.used()?;
-        self.provider.tokens.gcm(&gcm, key, data)
+        self.keyed.provider.tokens.gcm(&gcm, key, data)
     }
 
     /// A session for what goes in and, to decrypt, one for what comes out.
     fn in_parts(&self) -> Result<(GcmInParts, Option<GcmInParts>)> {
         let (gcm, key) = self.used()?;
-        let begin = || self.provider.tokens.gcm_in_parts(&gcm, key);
-        Ok((begin()?, if self.encrypts { None } else { Some(begin()?) }))
+        let begin = || self.keyed.provider.tokens.gcm_in_parts(&gcm, key);
+        Ok((begin()?, if self.keyed.encrypts { None } else { Some(begin()?) }))
     }
 
     fn pass(

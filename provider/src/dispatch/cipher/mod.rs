@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::fence::fence;
 use crate::params::{Answers, Descriptions, END, Params, Value, describe};
 use crate::provider::Provider;
-use crate::token::SecretKey;
+use crate::token::{BLOCK, SecretKey};
 
 /// An encryption or decryption: what libcrypto's `ctx` points to.
 pub trait Cipher: Operation {
@@ -63,6 +63,49 @@ pub trait Cipher: Operation {
 
     /// Answers what an application asks.
     fn answer(&self, answers: &Answers) -> Result<()>;
+}
+
+/// What all of them begin with.
+#[derive(Clone)]
+struct Keyed {
+    provider: Arc<Provider>,
+    facts: &'static Facts,
+    encrypts: bool,
+    key: Option<SecretKey>,
+}
+
+impl Keyed {
+    fn new(provider: Arc<Provider>, facts: &'static Facts) -> Self {
+        Keyed { provider, facts, encrypts: true, key: None }
+    }
+
+    /// Begins, in one direction; without a key with that of before.
+    fn begin(&mut self, key: Option<SecretKey>, encrypts: bool) -> Result<()> {
+        self.provider.tokens.are_not_in_use_here("AES")?;
+        self.encrypts = encrypts;
+        if let Some(key) = key {
+            key.has_size(self.facts.key)?;
+            self.key = Some(key);
+        }
+        Ok(())
+    }
+
+    fn key(&self) -> Result<&SecretKey> {
+        self.key.as_ref().ok_or_else(|| Error::Unsupported("AES without a key".into()))
+    }
+}
+
+/// An initialisation vector as long as a block.
+fn whole_block(iv: &[u8]) -> Result<[u8; BLOCK]> {
+    iv.try_into().map_err(|_| wrong_iv(iv.len()))
+}
+
+fn wrong_iv(size: usize) -> Error {
+    Error::Unsupported(format!("an initialisation vector of {size} bytes"))
+}
+
+fn without_iv() -> Error {
+    Error::Unsupported("AES without an initialisation vector".into())
 }
 
 /// Checks what is set that changes nothing here: it must be what it is already, or nobody must count on it.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Cipher, Facts, check};
+use super::{Cipher, Facts, Keyed, check, whole_block, without_iv};
 use crate::bindings::*;
 use crate::dispatch::operation::Operation;
 use crate::error::{Error, Result};
@@ -59,10 +59,7 @@ impl Variant {
 /// An encryption or decryption: what libcrypto's `ctx` points to.
 #[derive(Clone)]
 pub struct Context {
-    provider: Arc<Provider>,
-    facts: &'static Facts,
-    encrypts: bool,
-    key: Option<SecretKey>,
+    keyed: Keyed,
     iv: Option<[u8; BLOCK]>,
     variant: Variant,
     /// The data came.
@@ -71,7 +68,7 @@ pub struct Context {
 
 impl Operation for Context {
     fn provider(&self) -> &Provider {
-        &self.provider
+        &self.keyed.provider
     }
 
     fn duplicate(&self) -> Result<Self> {
@@ -101,15 +98,7 @@ impl Cipher for Context {
     };
 
     fn new(provider: Arc<Provider>, facts: &'static Facts) -> Self {
-        Context {
-            provider,
-            facts,
-            encrypts: true,
-            key: None,
-            iv: None,
-            variant: Variant::Cs1,
-            is_done: false,
-        }
+        Context { keyed: Keyed::new(provider, facts), iv: None, variant: Variant::Cs1, is_done: false }
     }
 
     fn init(
@@ -119,16 +108,10 @@ impl Cipher for Context {
         params: Params,
         encrypts: bool,
     ) -> Result<()> {
-        self.provider.tokens.are_not_in_use_here("AES")?;
-        self.encrypts = encrypts;
+        self.keyed.begin(key, encrypts)?;
         self.is_done = false;
-        if let Some(key) = key {
-            key.has_size(self.facts.key)?;
-            self.key = Some(key);
-        }
         if let Some(iv) = iv {
-            let wrong = |_| Error::Unsupported(format!("an initialisation vector of {} bytes", iv.len()));
-            self.iv = Some(iv.try_into().map_err(wrong)?);
+            self.iv = Some(whole_block(iv)?);
         }
         self.set(params)
     }
@@ -137,7 +120,7 @@ impl Cipher for Context {
         if let Some(name) = params.text(OSSL_CIPHER_PARAM_CTS_MODE)? {
             self.variant = Variant::from_name(name)?;
         }
-        check(self.facts, params)
+        check(self.keyed.facts, params)
     }
 
     fn update(&mut self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
@@ -148,7 +131,7 @@ impl Cipher for Context {
             return Err(Error::Unsupported("ciphertext stealing takes its data in one piece".into()));
         }
         self.is_done = true;
-        if self.encrypts { self.encrypt(data) } else { self.decrypt(data) }
+        if self.keyed.encrypts { self.encrypt(data) } else { self.decrypt(data) }
     }
 
     fn finish(&mut self) -> Result<Zeroizing<Vec<u8>>> {
@@ -163,7 +146,7 @@ impl Cipher for Context {
     fn answer(&self, answers: &Answers) -> Result<()> {
         let iv = self.iv.unwrap_or_default();
         answered(
-            answers.integer(OSSL_CIPHER_PARAM_KEYLEN, Facts::number_of(self.facts.key))
+            answers.integer(OSSL_CIPHER_PARAM_KEYLEN, Facts::number_of(self.keyed.facts.key))
                 && answers.integer(OSSL_CIPHER_PARAM_IVLEN, Facts::number_of(BLOCK))
                 && answers.octets(OSSL_CIPHER_PARAM_IV, &iv)
                 && answers.octets(OSSL_CIPHER_PARAM_UPDATED_IV, &iv)
@@ -174,10 +157,10 @@ impl Cipher for Context {
 
 impl Context {
     fn cbc(&self, iv: [u8; BLOCK], data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        let key = self.key.as_ref().ok_or_else(|| Error::Unsupported("AES without a key".into()))?;
+        let key = self.keyed.key()?;
         let mut out = Zeroizing::new(vec![0; data.len()]);
-        self.provider.tokens.aes(
-            &Aes { mode: Mode::Cbc, encrypts: self.encrypts, iv },
+        self.keyed.provider.tokens.aes(
+            &Aes { mode: Mode::Cbc, encrypts: self.keyed.encrypts, iv },
             key,
             data,
             &mut out,
@@ -186,7 +169,7 @@ impl Context {
     }
 
     fn iv(&self) -> Result<[u8; BLOCK]> {
-        self.iv.ok_or_else(|| Error::Unsupported("AES without an initialisation vector".into()))
+        self.iv.ok_or_else(without_iv)
     }
 
     fn encrypt(&self, data: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
