@@ -756,10 +756,11 @@ static int has_name(const char *names, const char *name)
     return 0;
 }
 
-/* Whether an algorithm is as the one before it in its list but for a size or a hash: ML-DSA-65 after ML-DSA-44. */
-static int is_like_the_last(const char *names, const char *last)
+/* The first algorithm of a list that is as this one but for a size or a hash: ML-DSA-44 for ML-DSA-65. `last` is that of the one
+   before it. */
+static const char *like(const char *names, const char *last)
 {
-    return last != NULL && strncmp(names, last, 4) == 0;
+    return last != NULL && strncmp(names, last, 4) == 0 ? last : names;
 }
 
 static const OSSL_DISPATCH *named(int operation, const char *name)
@@ -844,7 +845,7 @@ static void sign_and_verify(const struct loaded *loaded)
     }
 }
 
-static void attack_table(int operation, const char *names, const OSSL_DISPATCH *table, void *key, int pairs)
+static void attack_table(int operation, const char *names, const OSSL_DISPATCH *table, void *key, int pairs, int inits)
 {
     static char text[256];
     for (const OSSL_DISPATCH *entry = table; entry->function_id != 0; entry++) {
@@ -854,7 +855,7 @@ static void attack_table(int operation, const char *names, const OSSL_DISPATCH *
             continue;
         attack(operation, table, entry, NULL, key, pairs);
         /* On contexts that were initialised, in each way that there is. */
-        if (strchr(shape_of(operation, entry->function_id), 'c') != NULL)
+        if (inits && strchr(shape_of(operation, entry->function_id), 'c') != NULL)
             for (const OSSL_DISPATCH *init = table; init->function_id != 0; init++) {
                 const char *shape = shape_of(operation, init->function_id);
                 int is_digest = operation == OSSL_OP_DIGEST && init->function_id == OSSL_FUNC_DIGEST_INIT;
@@ -890,7 +891,7 @@ int main(int argc, char **argv)
         fail("no provider");
     memset(input, 0xc3, sizeof(input));
     uri = argv[5];
-    attack_table(0, "provider", own, NULL, pairs);
+    attack_table(0, "provider", own, NULL, pairs, 0);
     for (int at = 5; at < argc; at++) {
         uri = argv[at];
         current = uri;
@@ -911,8 +912,10 @@ int main(int argc, char **argv)
                     && !(operation == OSSL_OP_SIGNATURE && strncmp(list->algorithm_names, "EC", 2) == 0 && loaded.type[1] == 'C'))
                     continue;
                 const char *names = list->algorithm_names;
-                attack_table(operation, names, list->implementation, loaded.key, pairs && !(operation >= OSSL_OP_KEYMGMT && is_like_the_last(names, last)));
-                last = names;
+                last = like(names, last);
+                /* They have their code in common, so the first stands for the others. */
+                int is_first = operation < OSSL_OP_KEYMGMT || strcmp(names, last) == 0;
+                attack_table(operation, names, list->implementation, loaded.key, pairs && is_first, is_first);
             }
         }
         current = uri;
