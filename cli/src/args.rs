@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{cert, init, key, page, partition, role, roles, seal, share, shell, tamper, user};
+use crate::commands::{cert, doctor, init, key, page, partition, role, roles, seal, share, shell, tamper, user};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -100,6 +100,9 @@ pub enum Command {
     #[command(long_about = "Show whether the daemon runs, how it keeps keys, and what it has done.\n\n\
         Exit code 0: it runs and answers. 3: it does not; standard error says what to do.")]
     Status,
+    /// Find the usual mistakes between a server and its key, and say the remedy
+    #[command(long_about = doctor::ABOUT)]
+    Doctor(doctor::Doctor),
     /// Print a link to the daemon's page, which shows what you may see
     #[command(long_about = page::ABOUT)]
     Page,

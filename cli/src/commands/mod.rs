@@ -1,6 +1,7 @@
 //! The commands: one file each.
 
 pub mod cert;
+pub mod doctor;
 pub mod init;
 pub mod key;
 pub mod page;
@@ -32,6 +33,7 @@ pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Fail
     match command {
         Command::Init(init) => init.run(global, output),
         Command::Status => status::run(global, output),
+        Command::Doctor(doctor) => doctor.run(global, output),
         Command::Page => page::run(global, output),
         Command::Partition(partition) => partition.run(global, output),
         Command::Roles => roles::run(global, output),

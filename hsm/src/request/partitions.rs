@@ -62,6 +62,7 @@ fn info(session: &Session, partition: &Partition) -> PartitionInfo {
         max_password: MAX_PASSWORD as u32,
         damaged: String::new(),
         limited,
+        locked_users: contents.users.iter().filter(|user| user.is_locked()).count() as u32,
         ..PartitionInfo::default()
     }
 }

@@ -1,0 +1,140 @@
+//! The daemon: its socket, its version, its partitions, its state directory.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+
+use strongroom_protocol::address;
+use strongroom_protocol::client::Connection;
+use strongroom_protocol::v1::{PartitionInfo, Status, StatusReply, request::Op};
+
+use super::Findings;
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::session::{self, answer};
+
+/// What answers, and what it has.
+pub(super) struct Node {
+    pub(super) connection: Connection,
+    pub(super) partitions: Vec<PartitionInfo>,
+}
+
+/// Looks at the daemon; what answers is returned.
+pub(super) fn look(global: &Global, findings: &mut Findings) -> Option<Node> {
+    state_directory(findings);
+    let socket = session::socket(global);
+    let subject = socket.display();
+    let start = "start it: 'systemctl start strongroomd', or 'strongroomd'; another socket is named with --socket or \
+                 STRONGROOM_SOCKET";
+    match fs::symlink_metadata(&socket) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            let remedy = "name the daemon's socket with --socket or STRONGROOM_SOCKET";
+            findings.problem("not_a_socket", subject, "is there, and is no socket", remedy);
+            return None;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            findings.problem("daemon_not_running", subject, "is not there: strongroomd does not run", start);
+            return None;
+        }
+        _ => {}
+    }
+    if let Err(error) = UnixStream::connect(&socket) {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => findings.problem(
+                "socket_stale",
+                subject,
+                "nobody listens: the daemon that made it has ended without removing it",
+                start,
+            ),
+            io::ErrorKind::PermissionDenied => findings.problem(
+                "socket_not_permitted",
+                subject,
+                "you may not connect",
+                "start strongroomd with --socket-mode 666 (who may use keys is decided by log-ins), and let others enter \
+                 the socket's folder (mode 755)",
+            ),
+            _ => findings.problem("socket_unusable", subject, error.to_string(), start),
+        }
+        return None;
+    }
+    match ask(global) {
+        Ok((node, status)) => {
+            findings.ok("daemon_running", subject, format!("strongroomd {} answers", status.daemon));
+            versions(&status, findings);
+            memory(&status, findings);
+            partitions(&node.partitions, findings);
+            Some(node)
+        }
+        Err(failure) => {
+            findings.problem("daemon_silent", subject, failure.to_string(), "look into the daemon's log");
+            None
+        }
+    }
+}
+
+fn ask(global: &Global) -> Result<(Node, StatusReply), Failure> {
+    let mut connection = session::connect(global)?;
+    let status = answer!(connection.call(0, Op::Status(Status {})), Status)?;
+    let partitions = session::partitions(&mut connection)?;
+    Ok((Node { connection, partitions }, status))
+}
+
+fn versions(status: &StatusReply, findings: &mut Findings) {
+    let own = env!("CARGO_PKG_VERSION");
+    if status.daemon != own {
+        findings.warn(
+            "daemon_version_differs",
+            "strongroomd",
+            format!("is of release {}, this command of {own}", status.daemon),
+            "install one release of all parts, and restart the daemon",
+        );
+    }
+}
+
+fn memory(status: &StatusReply, findings: &mut Findings) {
+    if status.memory == "unlocked" {
+        findings.problem(
+            "memory_unlocked",
+            "strongroomd",
+            "keys lie in memory that can be swapped to the disk",
+            "LimitMEMLOCK=infinity in its unit, and restart it",
+        );
+    }
+}
+
+fn partitions(partitions: &[PartitionInfo], findings: &mut Findings) {
+    if partitions.is_empty() {
+        findings.warn("no_partition", "strongroomd", "has no partition", "make one: 'strongroom init LABEL'");
+    }
+    for partition in partitions {
+        let subject = format!("partition {:?}", partition.label);
+        if !partition.damaged.is_empty() {
+            findings.problem("partition_damaged", subject, &partition.damaged, "restore it from a backup");
+            continue;
+        }
+        match partition.locked_users {
+            0 => findings.ok("partition_sound", subject, format!("{} objects", partition.objects)),
+            count => findings.problem(
+                "users_locked",
+                subject,
+                format!("{count} of its users are locked after wrong passwords: a program has a wrong PIN"),
+                "correct the PIN, then 'strongroom user list' and 'strongroom user unlock NAME'",
+            ),
+        }
+    }
+}
+
+fn state_directory(findings: &mut Findings) {
+    let directory = address::state_directory(rustix::process::getuid().as_raw());
+    let Ok(metadata) = fs::metadata(&directory) else { return };
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        findings.problem(
+            "state_directory_open",
+            directory.display(),
+            format!("is open to other users (mode {mode:o}): strongroomd does not start"),
+            format!("chmod 700 {}", directory.display()),
+        );
+    }
+}
