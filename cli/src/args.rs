@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{cert, doctor, init, key, page, partition, role, roles, seal, share, shell, tamper, user};
+use crate::commands::{
+    cert, doctor, init, key, page, partition, role, roles, seal, share, shell, tamper, user,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
