@@ -8,9 +8,10 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use strongroom_protocol::v1::NodeState;
 
 use super::Peer;
-use super::state::State;
+use super::state::{State, state_name};
 use crate::metrics;
 use crate::service::Service;
 use crate::vault::Slot;
@@ -104,6 +105,11 @@ fn with_type(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> 
 
 /// Whether there are keys to sign with. What is wrong otherwise is said, and has metrics.
 fn ready(service: &Service) -> Answer {
+    let state = service.vault.node_state();
+    if state != NodeState::Open {
+        let said = format!("the node is {}\n", state_name(state));
+        return text(StatusCode::SERVICE_UNAVAILABLE, &said);
+    }
     if let Err(closed) = service.vault.ready() {
         return text(StatusCode::SERVICE_UNAVAILABLE, &format!("{closed}\n"));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
-use strongroom_protocol::v1::ObjectClass;
+use strongroom_protocol::v1::{NodeState, ObjectClass};
 
 use crate::crypto::KeyKind;
 use crate::memory::arena;
@@ -24,6 +24,8 @@ const MOST_KEYS: usize = 200;
 #[derive(Serialize)]
 pub(super) struct State {
     version: &'static str,
+    /// "open", or why no key is served: "sealed", "tampered", "zeroized".
+    node: String,
     uptime_seconds: f64,
     memory: &'static str,
     memory_bytes: usize,
@@ -85,12 +87,18 @@ struct Key {
     created: u64,
 }
 
+/// The state's name, in lower case.
+pub(super) fn state_name(state: NodeState) -> String {
+    state.as_str_name().trim_start_matches("NODE_STATE_").to_ascii_lowercase()
+}
+
 impl State {
     pub(super) fn of(service: &Service, holder: Option<&Arc<Session>>) -> Self {
         let waiting = KeyKind::BATCHED.into_iter().zip(service.engine.waiting());
         let bounds = Totals::default().histogram().into_iter().map(|(bound, _)| bound);
         State {
             version: env!("CARGO_PKG_VERSION"),
+            node: state_name(service.vault.node_state()),
             uptime_seconds: service.started.elapsed().as_secs_f64(),
             memory: arena::protection().name(),
             memory_bytes: crate::memory::taken(),

@@ -166,7 +166,7 @@ function drawCharts() {
 
 function show(state) {
   const damaged = state.partitions.filter((partition) => partition.state !== "sound");
-  const wrong = damaged.length ? `${damaged.length} of ${state.partitions.length} partitions not in use` : state.store_failing ? "the store cannot be written" : "";
+  const wrong = state.node !== "open" ? state.node : damaged.length ? `${damaged.length} of ${state.partitions.length} partitions not in use` : state.store_failing ? "the store cannot be written" : "";
   say("health", wrong || "running");
   byId("health").className = `badge ${wrong ? "bad" : "good"}`;
   say("node", `strongroomd ${state.version}, up ${duration(Math.floor(state.uptime_seconds))}; keys in ${state.memory}, ${number(state.memory_bytes / 1048576)} MiB`);
