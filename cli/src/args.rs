@@ -7,7 +7,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    cert, doctor, init, key, page, partition, role, roles, seal, share, shell, tamper, user,
+    audit, cert, doctor, init, key, page, partition, role, roles, seal, share, shell, tamper, user,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -144,6 +144,9 @@ pub enum Command {
     /// Destroy the node: its key, its store, and all keys in memory
     #[command(long_about = seal::ZEROIZE)]
     Zeroize(seal::Zeroize),
+    /// Show the audit log, take it away, and verify it
+    #[command(subcommand, long_about = audit::ABOUT)]
+    Audit(audit::Audit),
     /// Print the completion script for a shell
     #[command(long_about = shell::COMPLETIONS)]
     Completions(shell::Completions),

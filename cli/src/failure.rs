@@ -125,6 +125,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::Internal
         | ErrorCode::CiphertextWrong
         | ErrorCode::WrappedKeyWrong
+        | ErrorCode::AuditUnavailable
         | ErrorCode::Malformed
         | ErrorCode::Unsupported
         | ErrorCode::PasswordTooShort

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use strongroom_protocol::address;
 
+use crate::audit;
 use crate::connection::Deadlines;
 use crate::places::Limits;
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// How often the store is compared with what the daemon remembers.
     pub store_check: Duration,
+    /// The audit log.
+    pub audit: audit::Options,
 }
 
 impl Config {
@@ -39,7 +42,13 @@ impl Config {
             connections: Limits { all: 4096, of_one: 2048, strangers: 1024, strangers_of_one: 256 },
             deadlines: Deadlines::default(),
             store_check: Duration::from_secs(3600),
+            audit: audit::Options::default(),
         }
+    }
+
+    /// Where the audit log is.
+    pub fn audit_directory(&self) -> PathBuf {
+        self.audit.directory.clone().unwrap_or_else(|| self.state_dir.join("audit"))
     }
 
     /// Whether users other than the daemon's may connect.

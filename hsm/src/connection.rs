@@ -118,6 +118,7 @@ pub async fn serve(
     let end = connection.run(stop).await.err().unwrap_or(End::Closed);
     if let End::Protocol(failure) = &end {
         tracing::warn!(uid = connection.session.uid, "a connection broke the protocol: {failure}");
+        connection.service.audit.refused_connection(connection.session.uid, failure.code);
         // The peer may be a client of another release: tell it, if it listens.
         connection.reply(Reply::refusal(0, failure.clone()));
     }

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::connection;
 use crate::engine::Engine;
@@ -30,8 +31,9 @@ const STOP: Duration = Duration::from_secs(10);
 /// Connections above the limit that are told so at the same time; others are just closed.
 const TURNING_AWAY: usize = 64;
 
-/// File descriptors that are not connections being served: the store, the runtime, and [`TURNING_AWAY`].
-const OTHER_DESCRIPTORS: usize = 64 + TURNING_AWAY;
+/// File descriptors that are not connections being served: the store, the audit logs, the runtime, and
+/// [`TURNING_AWAY`].
+const OTHER_DESCRIPTORS: usize = 192 + TURNING_AWAY;
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -121,10 +123,16 @@ impl Daemon {
         config.connections = config.connections.within(room_for_connections());
         make_directories(&config)?;
         let lock = lock(&config.state_dir)?;
-        let vault = Vault::start(&config.state_dir, config.credentials.as_deref())?;
+        let directory = config.audit_directory();
+        let instance = crate::crypto::aws_lc::random_array();
+        let audit = Audit::start(&directory, &config.audit, instance)
+            .map_err(io_error(format!("opening the audit log in {}", directory.display())))?;
+        let audit = Arc::new(audit);
+        let vault = Arc::new(Vault::start(&config.state_dir, config.credentials.as_deref())?);
+        audit.watch(&vault);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = Engine::start(cores).map_err(io_error("starting signing threads".to_owned()))?;
-        let service = Arc::new(Service::new(vault, engine, cores));
+        let service = Arc::new(Service::new(vault, engine, audit, instance, cores));
         vault::watch(&service.vault, config.store_check);
         let (listener, made_socket) = match inherited {
             Some(listener) => (listener, None),
@@ -136,6 +144,11 @@ impl Daemon {
             .map_err(io_error(format!("listening on {}", config.socket.display())))?;
         let own_uid = rustix::process::geteuid().as_raw();
         let slots = service.vault.slots();
+        for slot in &slots {
+            if let Slot::Damaged { record, why } = slot {
+                service.audit.alarm(Some((record.number, &record.label)), "partition_damaged", why);
+            }
+        }
         let damaged = slots.iter().filter(|slot| matches!(slot, Slot::Damaged { .. })).count();
         tracing::info!(
             socket = %config.socket.display(),
@@ -195,6 +208,9 @@ impl Daemon {
                 connections.len()
             );
         }
+        let audit = Arc::clone(&self.service.audit);
+        // It waits for the disk, and nothing else is left to do.
+        let _ = tokio::task::spawn_blocking(move || audit.stop()).await;
         tracing::info!("strongroomd has stopped");
     }
 
@@ -205,8 +221,8 @@ impl Daemon {
         stopped: &watch::Receiver<bool>,
         turning_away: &Arc<Semaphore>,
     ) {
-        let uid = match stream.peer_cred() {
-            Ok(credentials) => credentials.uid(),
+        let (uid, pid) = match stream.peer_cred() {
+            Ok(credentials) => (credentials.uid(), credentials.pid()),
             Err(error) => return tracing::warn!("a connection without credentials was closed: {error}"),
         };
         let owner = uid == 0 || uid == self.own_uid;
@@ -220,6 +236,7 @@ impl Daemon {
             Err(failure) => {
                 self.service.counters.turned_away.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(uid, "a connection was turned away: {failure}");
+                self.service.audit.refused_connection(uid, failure.code);
                 if let Ok(permit) = Arc::clone(turning_away).try_acquire_owned() {
                     tokio::spawn(async move {
                         connection::turn_away(stream, failure).await;
@@ -229,7 +246,7 @@ impl Daemon {
                 return;
             }
         };
-        let session = Arc::new(Session::new(uid, owner));
+        let session = Arc::new(Session::new(uid, owner, pid));
         let (service, deadlines, stopped) =
             (Arc::clone(&self.service), self.config.deadlines, stopped.clone());
         connections.spawn(async move {
@@ -256,6 +273,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 /// If one cannot be made, or the store's is open to others.
 pub fn make_directories(config: &Config) -> Result<(), StartError> {
     private_directory(&config.state_dir)?;
+    make_directory(&config.audit_directory(), 0o700)?;
     match config.socket.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         Some(directory) => make_directory(directory, if config.is_public() { 0o755 } else { 0o700 }),
         None => Ok(()),

@@ -6,6 +6,7 @@
 //! ([`confinement`]).
 
 pub mod access;
+pub mod audit;
 mod changes;
 pub mod config;
 pub mod confinement;

@@ -4,10 +4,13 @@
 
 pub mod matrix;
 
+use std::sync::Arc;
+
 use strongroom_protocol::v1::{Role, request::Op};
 
 use crate::failure::{Failure, refuse};
 use crate::session::Acting;
+use crate::users::User;
 
 /// Whom a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,7 @@ table! {
     ListPartitions: Anyone, "list the partitions, with labels and how many objects they hold";
     ListRights: Anyone, "see this table";
     ShowPage: Anyone, "get a link to the daemon's page, which shows what one may see";
+    DescribeAudit: Anyone, "see where the audit log is, and the public key that it is verified with";
     OpenChannel: Anyone, "share memory with the daemon, with the rights that the connection has";
     Login: Anyone, "log in, with the own password";
     Logout: Anyone, "log out";
@@ -84,6 +88,8 @@ table! {
     Zeroize: Owner, "destroy the node's keys and its store";
     DeletePartition: Officer, "delete the partition with all that is in it";
     ListUsers: OfficerOrAppliance, "list the users";
+    // The node's own log is the owner's: see request::audit.
+    ReadAudit: OfficerOrAppliance, "read the partition's audit log (the daemon's own: root only)";
     CreateUser: Officer, "create a user";
     DeleteUser: Officer, "delete a user";
     AdmitUid: Officer, "let a local user id act as a user, or no longer";
@@ -119,6 +125,8 @@ pub fn answered_when_closed(op: &Op) -> bool {
         Op::Hello(_)
             | Op::Status(_)
             | Op::OpenChannel(_)
+            | Op::DescribeAudit(_)
+            | Op::ReadAudit(_)
             | Op::Unseal(_)
             | Op::ShowSeal(_)
             | Op::ShowTampering(_)
@@ -172,30 +180,34 @@ pub fn permit(needs: Needs, acting: &Acting) -> Result<(), Failure> {
 /// Who does what needs this, for the log. The one who gives the right is named: a connection may act as a
 /// crypto officer and a crypto user at once.
 pub fn responsible(needs: Needs, acting: &Acting) -> String {
-    let user = match needs {
-        Needs::Officer | Needs::OfficerOrOwner | Needs::OfficerOrOldPassword => acting.officer.as_ref(),
-        Needs::OfficerOrAppliance => acting.officer.as_ref().or(acting.appliance_user.as_ref()),
-        Needs::CryptoUser => acting.crypto_user.as_ref(),
-        Needs::OfficerOrCryptoUser => acting.crypto_user.as_ref().or(acting.officer.as_ref()),
-        Needs::KeyUser => return acting.key_user(),
-        Needs::Owner => None,
-        Needs::Anyone => acting.shown(),
-    };
-    match user {
+    if needs == Needs::KeyUser {
+        return acting.key_user();
+    }
+    match responsible_user(needs, acting) {
         Some(user) => user.title(),
         None if acting.owner => "owner".to_owned(),
         None => String::new(),
     }
 }
 
+/// As [`responsible`]; `None`: no user of the partition gives the right.
+pub fn responsible_user(needs: Needs, acting: &Acting) -> Option<&Arc<User>> {
+    match needs {
+        Needs::Officer | Needs::OfficerOrOwner | Needs::OfficerOrOldPassword => acting.officer.as_ref(),
+        Needs::OfficerOrAppliance => acting.officer.as_ref().or(acting.appliance_user.as_ref()),
+        Needs::CryptoUser => acting.crypto_user.as_ref(),
+        Needs::OfficerOrCryptoUser => acting.crypto_user.as_ref().or(acting.officer.as_ref()),
+        Needs::KeyUser => acting.crypto_user.as_ref().or(acting.limited.as_ref()),
+        Needs::Owner => None,
+        Needs::Anyone => acting.shown(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use strongroom_protocol::v1::{CreatePartition, DeletePartition, ErrorCode, Sign, UnlockUser};
 
     use super::*;
-    use crate::users::User;
 
     fn acting(owner: bool, officer: bool, crypto_user: bool) -> Acting {
         let user = |name, role| Arc::new(User::new(name, role, None, Vec::new(), 1));

@@ -3,6 +3,7 @@
 //! ```text
 //! root                              sealed by the node key: RootRecord
 //! ledger                            sealed by the node key: see store/ledger.rs
+//! audit/node/…                      sealed by the node key: see audit/key.rs
 //! partition/00000001/key            sealed by the node key: the partition's key, 32 bytes
 //! partition/00000001/header         sealed by the partition's key: HeaderRecord
 //! partition/00000001/user/alice     UserRecord
@@ -39,6 +40,9 @@ pub struct RootRecord {
     /// Partitions that are being restored: what a restart finds of them was not finished.
     #[prost(uint32, repeated, tag = "52")]
     pub restoring: Vec<u32>,
+    /// The public key of the audit log (SubjectPublicKeyInfo, hexadecimal); empty: none was made yet.
+    #[prost(string, tag = "60")]
+    pub audit_key: String,
 }
 
 /// One partition, as the root names it.

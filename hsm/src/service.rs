@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
+use crate::audit::Audit;
 use crate::connection::LargeFrames;
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::PrivateKey;
@@ -33,6 +34,8 @@ pub struct Service {
     pub vault: Arc<Vault>,
     /// Makes signatures.
     pub engine: Engine,
+    /// Who did what.
+    pub audit: Arc<Audit>,
     /// Different for every start.
     pub instance: [u8; 16],
     /// When the daemon started.
@@ -141,12 +144,19 @@ impl PerUid {
 }
 
 impl Service {
-    /// Puts the parts together. `cores` bounds how many keys are generated at the same time.
-    pub fn new(vault: Vault, engine: Engine, cores: usize) -> Self {
+    /// Puts the parts together. `instance` is different for every start; `cores` bounds how many keys are generated at the same time.
+    pub fn new(
+        vault: Arc<Vault>,
+        engine: Engine,
+        audit: Arc<Audit>,
+        instance: [u8; 16],
+        cores: usize,
+    ) -> Self {
         Self {
-            vault: Arc::new(vault),
+            vault,
             engine,
-            instance: crate::crypto::aws_lc::random_array(),
+            audit,
+            instance,
             started: Instant::now(),
             counters: Counters::default(),
             pages: OnceLock::new(),

@@ -1,11 +1,13 @@
 //! Who is at the other end of a connection, and as whom they act in each partition.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use strongroom_protocol::v1::Role;
 
 use crate::access::Named;
+use crate::audit::Recent;
 use crate::changes;
 use crate::partition::Partition;
 use crate::tickets::LoginSession;
@@ -20,8 +22,44 @@ pub struct Session {
     pub owner: bool,
     /// The SHA-256 of the client certificate's public key, where the connection has shown one.
     pub certificate: Option<[u8; 32]>,
+    /// Who it is, for the audit log.
+    pub peer: Peer,
+    /// What it used last, for the audit log.
+    pub(crate) recent: Recent,
     /// Explicit log-ins, by partition.
     logins: Mutex<HashMap<u32, Arc<LoginSession>>>,
+}
+
+/// The other end of a connection, as the audit log tells of it.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its number: each connection since the start has another.
+    pub connection: u64,
+    /// The process that connected, as the kernel says.
+    pub pid: Option<i32>,
+    program: OnceLock<String>,
+}
+
+/// Bytes of what a client calls itself that are kept.
+const MAX_PROGRAM: usize = 64;
+
+impl Peer {
+    fn new(pid: Option<i32>) -> Self {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+        let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        Peer { connection, pid, program: OnceLock::new() }
+    }
+
+    /// What the client calls itself in its Hello; nobody vouches for it.
+    pub fn program(&self) -> &str {
+        self.program.get().map_or("", String::as_str)
+    }
+
+    /// Keeps what the client calls itself, the first time.
+    pub fn set_program(&self, name: &str) {
+        let name = name.get(..name.floor_char_boundary(MAX_PROGRAM)).unwrap_or_default();
+        self.program.get_or_init(|| name.to_owned());
+    }
 }
 
 /// Those as whom a connection acts in one partition.
@@ -86,9 +124,10 @@ impl Acting {
 }
 
 impl Session {
-    /// A connection from this user id that has not logged in.
-    pub fn new(uid: u32, owner: bool) -> Self {
-        Self { uid, owner, certificate: None, logins: Mutex::default() }
+    /// A connection from this user id and process that has not logged in.
+    pub fn new(uid: u32, owner: bool, pid: Option<i32>) -> Self {
+        let recent = Recent::default();
+        Self { uid, owner, certificate: None, peer: Peer::new(pid), recent, logins: Mutex::default() }
     }
 
     /// As whom the connection acts in a partition now. A log-in replaces what its user id is admitted to.

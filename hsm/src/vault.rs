@@ -1,6 +1,7 @@
 //! All partitions of the daemon, as the root record names them; and the node's states: open, sealed, tampered
 //! with, zeroized.
 
+mod audit;
 mod check;
 mod load;
 mod state;

@@ -48,7 +48,7 @@ pub fn of_code(code: ErrorCode) -> CK_RV {
         ErrorCode::SignatureWrong => CKR_SIGNATURE_INVALID,
         ErrorCode::KeyMalformed | ErrorCode::AttributeWrong => CKR_ATTRIBUTE_VALUE_INVALID,
         ErrorCode::AttributeReadOnly => CKR_ATTRIBUTE_READ_ONLY,
-        ErrorCode::Store => CKR_DEVICE_MEMORY,
+        ErrorCode::Store | ErrorCode::AuditUnavailable => CKR_DEVICE_MEMORY,
         ErrorCode::Limit => CKR_TOKEN_RESOURCE_EXCEEDED,
         ErrorCode::Unavailable => AWAY,
         ErrorCode::CiphertextWrong => CKR_ENCRYPTED_DATA_INVALID,

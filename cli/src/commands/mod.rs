@@ -1,5 +1,6 @@
 //! The commands: one file each.
 
+pub mod audit;
 pub mod cert;
 pub mod doctor;
 pub mod init;
@@ -47,6 +48,7 @@ pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Fail
         Command::SealWith(with) => with.run(global, output),
         Command::Tamper(tamper) => tamper.run(global, output),
         Command::Zeroize(zeroize) => zeroize.run(global, output),
+        Command::Audit(audit) => audit.run(global, output),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(output),
     }

@@ -3,15 +3,16 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use strongroom_protocol::frame;
-use strongroom_protocol::v1::{ChannelReply, ErrorCode, Response, response};
+use strongroom_protocol::v1::request::Op;
+use strongroom_protocol::v1::{ChannelReply, ErrorCode, OpenChannel, Response, response};
 use tokio::io::Interest;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Connection, End, Reply};
+use crate::audit::Trail;
 use crate::engine::Descriptors;
 use crate::failure::Failure;
 
@@ -20,12 +21,13 @@ impl Connection {
     /// descriptors with another reply would close them.
     pub(super) async fn open_channel(&mut self, id: u64) -> Result<(), End> {
         self.flush().await?;
+        let op = Op::OpenChannel(OpenChannel {});
+        let trail = Trail::of(&self.service, &self.session, 0, id, &op);
         let opened = match &self.channel {
             Some(_) => Err(Failure::new(ErrorCode::Limit, "this connection has its channel already")),
-            None => {
-                self.service.engine.open_channel(Arc::clone(&self.session), Arc::clone(&self.service.vault))
-            }
+            None => self.service.engine.open_channel(&self.session, &self.service),
         };
+        trail.counted(opened.as_ref().err());
         match opened {
             Ok((channel, descriptors)) => {
                 self.channel = Some(channel);

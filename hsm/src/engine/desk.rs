@@ -14,7 +14,7 @@ use strongroom_channel::State;
 
 use super::job::{Answer, Job};
 use super::queue::{Lengths, MOST_WAITING, Next, Queue};
-use super::seat::Seat;
+use super::seat::{Counters, Seat};
 use super::watch::{Cipher, Watch};
 use crate::crypto::{Choices, CryptoError, KeyKind, LANES, Order, Signature, Signer};
 use crate::failure::Failure;
@@ -306,16 +306,21 @@ impl Shared {
 
     /// Counts what has become of a request that came through a channel. What came over a socket is counted there.
     fn account(&self, job: &Job, outcome: &Result<(), CryptoError>, now: Instant) {
-        let Answer::Slot { meter, .. } = &job.answer else { return };
+        let Answer::Slot { counters, .. } = &job.answer else { return };
+        let Counters { meter, uses } = &**counters;
         let (key_type, mechanism) = (job.kind().to_wire(), job.mechanism.to_wire());
         let time = now.saturating_duration_since(job.arrived);
         match outcome {
-            Ok(()) => meter.count(Operation::Sign, key_type, mechanism, Outcome::Success, time),
+            Ok(()) => {
+                meter.count(Operation::Sign, key_type, mechanism, Outcome::Success, time);
+                uses.done();
+            }
             Err(error) => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
                 let failure = Failure::from(error.clone());
                 meter.count(Operation::Sign, key_type, mechanism, failure.outcome(), time);
                 meter.refuse(&failure);
+                uses.refused(failure.code);
             }
         }
     }

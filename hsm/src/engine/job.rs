@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::seat::Seat;
+use super::seat::{Counters, Seat};
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::{CryptoError, KeyKind, Mechanism};
 use crate::failure::Failure;
-use crate::metrics::Meter;
 
 /// What is signed, up to this many bytes, lies in the job itself: digests, DigestInfos, TLS's messages.
 pub(super) const INLINE: usize = 256;
@@ -37,7 +36,7 @@ pub(super) enum Answer {
     /// To a task of the runtime: the request came over a socket.
     Task(oneshot::Sender<Result<Vec<u8>, CryptoError>>),
     /// Into a slot of shared memory. It is counted by the engine, where what comes over a socket is counted with its request.
-    Slot { seat: Arc<Seat>, number: usize, meter: Arc<Meter> },
+    Slot { seat: Arc<Seat>, number: usize, counters: Arc<Counters> },
 }
 
 impl Job {

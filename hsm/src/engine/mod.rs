@@ -32,9 +32,8 @@ use self::seat::Seat;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::{Choices, CryptoError, KeyKind, LANES, Mechanism};
 use crate::failure::{Failure, refuse};
-use crate::service::PerUid;
+use crate::service::{PerUid, Service};
 use crate::session::Session;
-use crate::vault::Vault;
 
 /// Messages above this many bytes are hashed on a signing thread, whatever the key.
 const LONG: usize = 16 * 1024;
@@ -125,8 +124,8 @@ impl Engine {
     /// LIMIT if there are too many, or no descriptor or memory is left: its connection serves the client as well.
     pub fn open_channel(
         &self,
-        session: Arc<Session>,
-        vault: Arc<Vault>,
+        session: &Arc<Session>,
+        service: &Service,
     ) -> Result<(Channel, Descriptors), Failure> {
         let uid = session.uid;
         if !self.channels.enter(uid, MOST_CHANNELS, MOST_CHANNELS_OF_ONE) {
@@ -134,7 +133,7 @@ impl Engine {
         }
         let made = Region::create().and_then(|(region, memory, bell)| {
             let descriptors = [memory, bell, self.shared.state_descriptor()?];
-            let seat = Arc::new(Seat::new(region, session, vault));
+            let seat = Arc::new(Seat::new(region, session, service));
             self.shared.seat(Arc::clone(&seat))?;
             Ok((seat, descriptors))
         });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use strongroom_channel::{Incoming, Region};
 use strongroom_protocol::v1::{KeyType, Mechanism as WireMechanism, PssParameters};
 
+use crate::audit::{Audit, Uses};
 use crate::changes;
 use crate::crypto::Mechanism;
 use crate::crypto::aes::AesKey;
@@ -16,6 +17,7 @@ use crate::partition::Partition;
 use crate::policy::{self, Needs};
 use crate::request::encrypt::{self, Use};
 use crate::request::sign;
+use crate::service::Service;
 use crate::session::{Acting, Session};
 use crate::vault::Vault;
 
@@ -28,6 +30,14 @@ pub(super) struct Seat {
     pub(super) region: Region,
     pub(super) session: Arc<Session>,
     vault: Arc<Vault>,
+    audit: Arc<Audit>,
+}
+
+/// Where the uses of a key by a client are counted: for the metrics, and for the audit log.
+#[derive(Debug)]
+pub(super) struct Counters {
+    pub(super) meter: Arc<Meter>,
+    pub(super) uses: Arc<Uses>,
 }
 
 /// What a client asked for before and was permitted: kept until anything changes that could change the answer.
@@ -43,7 +53,7 @@ struct KnownKey {
     partition: u32,
     identity: [u8; 16],
     key: Permitted,
-    meter: Arc<Meter>,
+    counters: Arc<Counters>,
 }
 
 /// Not held here: a key that is destroyed is wiped, whoever has used it.
@@ -54,8 +64,9 @@ enum Permitted {
 }
 
 impl Seat {
-    pub(super) fn new(region: Region, session: Arc<Session>, vault: Arc<Vault>) -> Self {
-        Seat { region, session, vault }
+    pub(super) fn new(region: Region, session: &Arc<Session>, service: &Service) -> Self {
+        let (vault, audit) = (Arc::clone(&service.vault), Arc::clone(&service.audit));
+        Seat { region, session: Arc::clone(session), vault, audit }
     }
 
     pub(super) fn refuse(&self, number: usize, failure: &Failure) {
@@ -65,12 +76,14 @@ impl Seat {
     /// Counts a request that came to no operation.
     pub(super) fn count_refusal(
         &self,
-        partition: u32,
+        incoming: &Incoming,
         operation: Operation,
         failure: &Failure,
         time: Duration,
     ) {
-        if let Ok(place) = self.vault.partition(partition) {
+        let place = self.vault.partition(incoming.partition).ok();
+        self.audit.refused_use(&self.session, place.as_deref(), operation, &incoming.key, failure.code);
+        if let Some(place) = place {
             let none = (KeyType::Unspecified, WireMechanism::Unspecified);
             place.meter().count(operation, none.0, none.1, failure.outcome(), time);
             place.meter().refuse(failure);
@@ -83,7 +96,7 @@ impl Seat {
         known: &mut Known,
         partition: u32,
         identity: [u8; 16],
-    ) -> Result<(Arc<PrivateKey>, Arc<Meter>), Failure> {
+    ) -> Result<(Arc<PrivateKey>, Arc<Counters>), Failure> {
         let usable = |permitted: &Permitted| match permitted {
             Permitted::Sign(key) => key.upgrade(),
             Permitted::Cipher(..) => None,
@@ -91,7 +104,8 @@ impl Seat {
         self.permitted(known, partition, identity, usable, |acting, place| {
             let object = sign::object_to_sign(acting, place, &identity)?;
             let key = place.private_key(&object)?;
-            Ok((Permitted::Sign(Arc::downgrade(&key)), key))
+            let uses = self.audit.uses_of_key(&self.session, place, acting, Operation::Sign, &object);
+            Ok((Permitted::Sign(Arc::downgrade(&key)), key, uses))
         })
     }
 
@@ -102,14 +116,15 @@ impl Seat {
         what: Use,
         partition: u32,
         identity: [u8; 16],
-    ) -> Result<(Arc<AesKey>, Arc<Meter>), Failure> {
+    ) -> Result<(Arc<AesKey>, Arc<Counters>), Failure> {
         let usable = |permitted: &Permitted| match permitted {
             Permitted::Cipher(use_, key) if *use_ == what => key.upgrade(),
             _ => None,
         };
         self.permitted(known, partition, identity, usable, |acting, place| {
-            let (_, key) = encrypt::key_to(what, acting, place, &identity)?;
-            Ok((Permitted::Cipher(what, Arc::downgrade(&key)), key))
+            let (object, key) = encrypt::key_to(what, acting, place, &identity)?;
+            let uses = self.audit.uses_of_key(&self.session, place, acting, what.operation(), &object);
+            Ok((Permitted::Cipher(what, Arc::downgrade(&key)), key, uses))
         })
     }
 
@@ -120,8 +135,8 @@ impl Seat {
         partition: u32,
         identity: [u8; 16],
         usable: impl Fn(&Permitted) -> Option<Arc<K>>,
-        look_up: impl FnOnce(&Acting, &Partition) -> Result<(Permitted, Arc<K>), Failure>,
-    ) -> Result<(Arc<K>, Arc<Meter>), Failure> {
+        look_up: impl FnOnce(&Acting, &Partition) -> Result<(Permitted, Arc<K>, Arc<Uses>), Failure>,
+    ) -> Result<(Arc<K>, Arc<Counters>), Failure> {
         if let Some(found) = known.find(partition, identity, usable) {
             return Ok(found);
         }
@@ -130,10 +145,12 @@ impl Seat {
         let place = self.vault.partition(partition)?;
         let acting = self.session.acting(&place);
         policy::permit(Needs::KeyUser, &acting)?;
-        let (permitted, key) = look_up(&acting, &place)?;
-        let meter = Arc::clone(place.meter());
-        known.remember(KnownKey { changes, partition, identity, key: permitted, meter: Arc::clone(&meter) });
-        Ok((key, meter))
+        let (permitted, key, uses) = look_up(&acting, &place)?;
+        let counters = Arc::new(Counters { meter: Arc::clone(place.meter()), uses });
+        let known_key =
+            KnownKey { changes, partition, identity, key: permitted, counters: Arc::clone(&counters) };
+        known.remember(known_key);
+        Ok((key, counters))
     }
 }
 
@@ -143,13 +160,13 @@ impl Known {
         partition: u32,
         identity: [u8; 16],
         usable: impl Fn(&Permitted) -> Option<T>,
-    ) -> Option<(T, Arc<Meter>)> {
+    ) -> Option<(T, Arc<Counters>)> {
         let now = changes::number();
         self.keys
             .iter()
             .flatten()
             .filter(|key| key.changes == now && key.partition == partition && key.identity == identity)
-            .find_map(|key| Some((usable(&key.key)?, Arc::clone(&key.meter))))
+            .find_map(|key| Some((usable(&key.key)?, Arc::clone(&key.counters))))
     }
 
     fn remember(&mut self, key: KnownKey) {

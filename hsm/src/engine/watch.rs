@@ -85,14 +85,14 @@ impl Watch {
             other => return refuse!(Unsupported, "this strongroomd does not know the operation {other}"),
         };
         if let Err(failure) = &begun {
-            self.seat.count_refusal(incoming.partition, operation, failure, now.elapsed());
+            self.seat.count_refusal(&incoming, operation, failure, now.elapsed());
         }
         begun
     }
 
     fn sign(&mut self, number: usize, incoming: &Incoming, now: Instant) -> Result<Job, Failure> {
         let mechanism = seat::mechanism(incoming)?;
-        let (key, meter) = self.seat.signing_key(&mut self.known, incoming.partition, incoming.key)?;
+        let (key, counters) = self.seat.signing_key(&mut self.known, incoming.partition, incoming.key)?;
         mechanism.check(key.kind(), incoming.length)?;
         if !key.kind().is_batched() {
             return refuse!(Unsupported, "signatures of {} keys are made over the connection", key.kind());
@@ -108,7 +108,7 @@ impl Watch {
         if !self.seat.region.read_payload(number, place) {
             return refuse!(Malformed, "a request whose length is not one");
         }
-        let answer = Answer::Slot { seat: Arc::clone(&self.seat), number, meter };
+        let answer = Answer::Slot { seat: Arc::clone(&self.seat), number, counters };
         Ok(Job { uid: self.seat.session.uid, key, mechanism, data, arrived: now, answer })
     }
 
@@ -120,7 +120,8 @@ impl Watch {
         cipher: &mut Cipher,
         now: Instant,
     ) -> Result<(), Failure> {
-        let (key, meter) = self.seat.secret_key(&mut self.known, what, incoming.partition, incoming.key)?;
+        let (key, counters) =
+            self.seat.secret_key(&mut self.known, what, incoming.partition, incoming.key)?;
         let Cipher { input, output } = cipher;
         let [iv_length, aad_length, tag_bits] = incoming.numbers;
         let parts = input
@@ -137,7 +138,8 @@ impl Watch {
         });
         if let Ok(length) = done {
             let (operation, key_type) = (what.operation(), key.kind().to_wire());
-            meter.count(operation, key_type, Mechanism::AesGcm, Outcome::Success, now.elapsed());
+            counters.meter.count(operation, key_type, Mechanism::AesGcm, Outcome::Success, now.elapsed());
+            counters.uses.done();
             self.seat.region.reply(number, output.get(..length).unwrap_or_default());
         }
         // What was secret of it is not kept: the plaintext, on whichever side it was.

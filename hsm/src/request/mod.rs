@@ -1,6 +1,7 @@
 //! Requests: checked against the policy, then carried out by the group that they belong to.
 
 mod access;
+mod audit;
 pub mod encrypt;
 mod node;
 pub mod objects;
@@ -21,11 +22,12 @@ use std::time::Instant;
 use strongroom_protocol::v1::{Done, KeyType, Mechanism, Request, Response, request::Op, response};
 use strongroom_protocol::{VERSION, secret};
 
+use crate::audit::Trail;
 use crate::failure::{Failure, refuse};
 use crate::metrics::Operation;
 use crate::partition::Partition;
 use crate::policy::{self, Needs};
-use crate::service::{Service, blocking};
+use crate::service::{Service, blocking, detached};
 use crate::session::{Acting, Session};
 use crate::users::Users;
 
@@ -82,13 +84,41 @@ pub async fn answer(service: Arc<Service>, session: Arc<Session>, request: Reque
         None => {
             refuse!(Unsupported, "this strongroomd does not know the request; it speaks version {VERSION}")
         }
-        Some(op) => dispatch(Arc::clone(&service), session, partition, op).await,
+        Some(op) => audited(&service, session, partition, id, op).await,
     };
     let result = result.unwrap_or_else(|failure| {
         service.counters.errors.fetch_add(1, Ordering::Relaxed);
         response::Result::Error(failure.into())
     });
     Response { id, result: Some(result) }
+}
+
+/// Carries a request out, with what the audit log says of it.
+async fn audited(
+    service: &Arc<Service>,
+    session: Arc<Session>,
+    partition: u32,
+    id: u64,
+    mut op: Op,
+) -> Result<response::Result, Failure> {
+    let mut trail = Trail::of(service, &session, partition, id, &op);
+    if let Err(failure) = trail.begin().await {
+        secret::wipe(&mut op);
+        return Err(failure);
+    }
+    let is_followed = trail.is_followed();
+    let work = dispatch(Arc::clone(service), session, partition, op);
+    if !is_followed {
+        let result = work.await;
+        trail.end(&result).await;
+        return result;
+    }
+    detached(async move {
+        let result = work.await;
+        trail.end(&result).await;
+        result
+    })
+    .await
 }
 
 async fn dispatch(
@@ -108,12 +138,14 @@ async fn dispatch(
     let acting = Acting { owner: session.owner, ..Acting::default() };
     let whole = Context { service, session, acting, needs: policy::needs(&op), used: OnceLock::new() };
     let result = match &mut op {
-        Op::Hello(m) => return status::hello(&whole.service, m),
+        Op::Hello(m) => return status::hello(&whole, m),
         Op::Status(_) => return status::status(&whole.service).await,
         Op::ListPartitions(_) => return Ok(partitions::list(&whole)),
         Op::ListRights(_) => return Ok(policy::matrix::reply()),
         Op::ShowPage(_) => return status::show_page(&whole.service, whole.session),
         op if node::is_about_the_node(op) => node::answer(&whole, op).await,
+        Op::DescribeAudit(_) => return Ok(audit::describe(&whole.service)),
+        Op::ReadAudit(m) if number == 0 => return audit::read_node(&whole, m).await,
         // The connection answers it itself; here it comes from where there is no connection.
         Op::OpenChannel(_) => return refuse!(Unsupported, "there are no channels here"),
         Op::CreatePartition(m) => {
@@ -186,6 +218,7 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::DeleteAccessRole(m) => access::delete_role(context, p, std::mem::take(m)).await,
         Op::ListAccessRoles(_) => Ok(access::roles(&p.contents())),
         Op::DeletePartition(m) => partitions::delete(context, p, m).await,
+        Op::ReadAudit(m) => audit::read(&context.service, p.number(), m).await,
         // Answered above.
         Op::Hello(_)
         | Op::Status(_)
@@ -193,6 +226,7 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         | Op::ListRights(_)
         | Op::ShowPage(_)
         | Op::CreatePartition(_)
+        | Op::DescribeAudit(_)
         | Op::OpenChannel(_)
         | Op::Seal(_)
         | Op::Unseal(_)

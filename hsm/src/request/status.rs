@@ -7,13 +7,14 @@ use std::time::Instant;
 use strongroom_protocol::VERSION;
 use strongroom_protocol::v1::{Hello, HelloReply, PageReply, StatusReply, response};
 
+use super::Context;
 use crate::failure::{Failure, refuse};
 use crate::memory::arena;
 use crate::service::Service;
 use crate::session::Session;
 use crate::vault::Slot;
 
-pub(super) fn hello(service: &Service, hello: &Hello) -> Result<response::Result, Failure> {
+pub(super) fn hello(context: &Context, hello: &Hello) -> Result<response::Result, Failure> {
     if !hello.versions.contains(&VERSION) {
         return refuse!(
             Unsupported,
@@ -21,13 +22,12 @@ pub(super) fn hello(service: &Service, hello: &Hello) -> Result<response::Result
             hello.versions
         );
     }
-    let mut client = hello.client.clone();
-    client.truncate(client.floor_char_boundary(64));
-    tracing::debug!(?client, "hello");
+    context.session.peer.set_program(&hello.client);
+    tracing::debug!(client = ?context.session.peer.program(), "hello");
     Ok(response::Result::Hello(HelloReply {
         version: VERSION,
         daemon: env!("CARGO_PKG_VERSION").to_owned(),
-        instance: service.instance.to_vec(),
+        instance: context.service.instance.to_vec(),
     }))
 }
 

@@ -7,6 +7,7 @@ use prost::Message;
 use strongroom_protocol::v1::Finding;
 
 use super::{Slot, VaultError, seal_root};
+use crate::audit;
 use crate::partition::Partition;
 use crate::records::{LEDGER, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::SealingKey;
@@ -21,6 +22,8 @@ pub struct Opened {
     slots: RwLock<BTreeMap<u32, Slot>>,
     /// What was wrong, and is not known to the owner.
     pub(super) findings: Vec<Finding>,
+    /// The audit log's records.
+    pub(super) audit: audit::Records,
 }
 
 /// What the owner has decided about what is wrong.
@@ -84,9 +87,19 @@ impl Opened {
         if not_the_last.iter().any(|name| name == ROOT) {
             return Err(damaged("its root record is from an earlier time".to_owned()));
         }
+        let records = groups.remove(audit::RECORDS).unwrap_or_default();
+        let audit = audit::Records::of(records).map_err(|name| damaged(format!("a record {name}")))?;
+        audit.heads(&node_key).map_err(|e| damaged(format!("the ends of the audit log: {e}")))?;
+        let mut findings = Vec::new();
+        if let Some(name) = not_the_last.iter().find(|name| name.starts_with(audit::RECORDS))
+            && !decision.clear
+        {
+            let what = format!("the record {name} in {location} is missing, or from an earlier time");
+            findings.push(Finding { what, ..Finding::default() });
+        }
         let ledger = Arc::new(ledger);
-        let mut opened =
-            Self { node_key, ledger, root: Mutex::default(), slots: RwLock::default(), findings: Vec::new() };
+        let (root_of_none, slots) = (Mutex::default(), RwLock::default());
+        let mut opened = Self { node_key, ledger, root: root_of_none, slots, findings, audit };
         opened.take_in(&mut root, &mut groups, &not_the_last, decision)?;
         if let Some(stray) = groups.into_keys().next() {
             return Err(damaged(format!("it has records of {stray}, which its root record does not name")));

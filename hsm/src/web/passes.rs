@@ -76,7 +76,7 @@ mod tests {
     fn a_pass_ends_and_nobody_has_more_than_a_few() {
         let passes = Passes::default();
         let now = Instant::now();
-        let session = |uid| Arc::new(Session::new(uid, false));
+        let session = |uid| Arc::new(Session::new(uid, false, None));
         let other = passes.issue(session(2), now);
         let first = passes.issue(session(1), now);
         assert_eq!(passes.holder(&first, now).unwrap().uid, 1);
