@@ -47,9 +47,12 @@ fn status() {
             "partitions",
             "requests",
             "running",
+            "sealed_with",
             "signatures",
             "socket",
+            "state",
             "store",
+            "tampering",
             "uptime_seconds"
         ]
     );
