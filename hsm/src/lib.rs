@@ -30,6 +30,7 @@ pub mod service;
 pub mod session;
 pub mod store;
 pub mod tickets;
+pub mod turns;
 pub mod users;
 pub mod vault;
 pub mod web;

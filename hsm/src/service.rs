@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
@@ -16,16 +15,13 @@ use crate::crypto::aws_lc::PrivateKey;
 use crate::engine::Engine;
 use crate::failure::{Failure, refuse};
 use crate::places::Places;
+use crate::turns::Turns;
 use crate::users::PasswordHash;
 use crate::vault::Vault;
 use crate::web::Passes;
 
 /// Passwords hashed at the same time: each takes 19 MiB.
 const HASHING: usize = 2;
-
-/// Computations that may wait, of all user ids and of one, as for signatures: the others' wait behind so many at most.
-const MOST_COMPUTATIONS: usize = 32_768;
-const MOST_COMPUTATIONS_OF_ONE: usize = 4_096;
 
 /// The daemon's state and its workers.
 #[derive(Debug)]
@@ -48,48 +44,9 @@ pub struct Service {
     pub passes: Passes,
     /// The permits for large frames.
     pub large_frames: LargeFrames,
-    hashing: Arc<Semaphore>,
-    generating: Arc<Semaphore>,
-    computing: Computing,
-}
-
-/// What is computed with keys, apart from the engine's signatures.
-#[derive(Debug)]
-struct Computing {
-    permits: Arc<Semaphore>,
-    waiting: Arc<PerUid>,
-}
-
-/// A place among those who wait for a computation or have it.
-struct Turn(Arc<PerUid>, u32);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.leave(self.1);
-    }
-}
-
-impl Computing {
-    fn new(cores: usize) -> Self {
-        Computing { permits: Arc::new(Semaphore::new(cores.max(1))), waiting: Arc::default() }
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        uid: u32,
-        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
-        if !self.waiting.enter(uid, MOST_COMPUTATIONS, MOST_COMPUTATIONS_OF_ONE) {
-            return refuse!(Limit, "too many requests wait for the processor; try again");
-        }
-        let turn = Turn(Arc::clone(&self.waiting), uid);
-        bounded(&self.permits, move || {
-            let result = work();
-            drop(turn);
-            result
-        })
-        .await
-    }
+    hashing: Arc<Turns>,
+    generating: Arc<Turns>,
+    computing: Arc<Turns>,
 }
 
 /// What Status counts, since the start.
@@ -162,75 +119,60 @@ impl Service {
             pages: OnceLock::new(),
             passes: Passes::default(),
             large_frames: LargeFrames::default(),
-            hashing: Arc::new(Semaphore::new(HASHING)),
-            generating: Arc::new(Semaphore::new(cores.max(1))),
-            computing: Computing::new(cores),
+            hashing: Turns::new(HASHING),
+            generating: Turns::new(cores),
+            computing: Turns::new(cores),
         }
     }
 
-    /// Hashes a new password.
+    /// Hashes a new password, for a client of user id `uid`.
     ///
     /// # Errors
     ///
-    /// INTERNAL.
-    pub async fn hash_password(&self, password: Zeroizing<String>) -> Result<PasswordHash, Failure> {
-        bounded(&self.hashing, move || PasswordHash::new(&password)).await
+    /// INTERNAL, and LIMIT if too many wait already.
+    pub async fn hash_password(&self, uid: u32, password: Zeroizing<String>) -> Result<PasswordHash, Failure> {
+        self.hashing.run(uid, password.len(), move || PasswordHash::new(&password)).await
     }
 
-    /// Whether a hash is that of a password.
+    /// Whether a hash is that of a password, for a client of user id `uid`: a flood of log-ins from one does not make the
+    /// others wait.
     ///
     /// # Errors
     ///
-    /// INTERNAL.
+    /// As for [`Service::hash_password`].
     pub async fn verify_password(
         &self,
+        uid: u32,
         hash: PasswordHash,
         password: Zeroizing<String>,
     ) -> Result<bool, Failure> {
-        bounded(&self.hashing, move || hash.verify(&password)).await
+        self.hashing.run(uid, password.len(), move || hash.verify(&password)).await
     }
 
-    /// Generates a key.
+    /// Generates a key, for a client of user id `uid`.
     ///
     /// # Errors
     ///
-    /// INTERNAL.
-    pub async fn generate(&self, kind: KeyKind) -> Result<PrivateKey, Failure> {
-        bounded(&self.generating, move || Ok(PrivateKey::generate(kind)?)).await
+    /// As for [`Service::hash_password`].
+    pub async fn generate(&self, uid: u32, kind: KeyKind) -> Result<PrivateKey, Failure> {
+        self.generating.run(uid, 0, move || Ok(PrivateKey::generate(kind)?)).await
     }
 
     /// Does with a key what takes longer than an I/O thread should, and is not a signature of the engine's: verifies,
-    /// decrypts, derives. For a client of user id `uid`.
+    /// decrypts, derives. For a client of user id `uid`, with `bytes` of data. It is not done if the client leaves before
+    /// its turn.
     ///
     /// # Errors
     ///
-    /// Those of the work, LIMIT if too many wait already, INTERNAL.
+    /// Those of the work, LIMIT if too much waits already, INTERNAL.
     pub async fn compute<T: Send + 'static>(
         &self,
         uid: u32,
+        bytes: usize,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.computing.run(uid, work).await
+        self.computing.run(uid, bytes, work).await
     }
-}
-
-/// Runs slow work on a thread made for that, as many at once as there are permits. The permit goes with the
-/// work: a client that leaves does not make room for another one before its work is done.
-async fn bounded<T: Send + 'static>(
-    permits: &Arc<Semaphore>,
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    let permits = Arc::clone(permits);
-    detached(async move {
-        let permit = permits.acquire_owned().await;
-        blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        })
-        .await
-    })
-    .await
 }
 
 /// Carries `work` out to its end, also while its caller is not polled: the requests of a connection rest while
@@ -272,39 +214,6 @@ fn joined<T>(result: Result<Result<T, Failure>, JoinError>) -> Result<T, Failure
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_user_cannot_take_all_of_the_processor() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
-        runtime.block_on(async {
-            let computing = Arc::new(Computing::new(1));
-            let (release, held) = std::sync::mpsc::channel::<()>();
-            let run = |uid, work: Box<dyn FnOnce() + Send>| {
-                let computing = Arc::clone(&computing);
-                tokio::spawn(async move {
-                    let work = move || {
-                        work();
-                        Ok(())
-                    };
-                    computing.run(uid, work).await
-                })
-            };
-            let mut waiting = vec![run(1, Box::new(move || assert!(held.recv().is_err())))];
-            waiting.extend((1..MOST_COMPUTATIONS_OF_ONE).map(|_| run(1, Box::new(|| {}))));
-            while computing.waiting.count() < MOST_COMPUTATIONS_OF_ONE {
-                tokio::task::yield_now().await;
-            }
-            let refused = run(1, Box::new(|| {})).await.unwrap();
-            assert_eq!(refused.unwrap_err().code, strongroom_protocol::v1::ErrorCode::Limit);
-            let other = run(2, Box::new(|| {}));
-            drop(release);
-            other.await.unwrap().unwrap();
-            for one in waiting {
-                one.await.unwrap().unwrap();
-            }
-            assert_eq!(computing.waiting.count(), 0);
-        });
-    }
 
     #[test]
     fn one_user_cannot_take_all_connections() {

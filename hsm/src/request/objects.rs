@@ -171,7 +171,7 @@ pub(super) async fn generate(
     templates::key_info(context, private.clone(), Half::Private { generated: true }, kind, &[])?;
     templates::key_info(context, public.clone(), Half::Public { generated: true }, kind, &[])?;
     context.uses(kind.to_wire(), Mechanism::Unspecified);
-    let key = context.service.generate(kind).await?;
+    let key = context.service.generate(context.session.uid, kind).await?;
     store_pair(context, partition, key, private, Some(public), true).await
 }
 

@@ -72,7 +72,7 @@ pub(super) async fn create(context: &Context, request: CreatePartition) -> Resul
     let password = Zeroizing::new(password);
     users::check_name(&officer)?;
     users::check_new_password(&password)?;
-    let hash = context.service.hash_password(password).await?;
+    let hash = context.service.hash_password(context.session.uid, password).await?;
     let service = Arc::clone(&context.service);
     let (uid, by) = (context.session.uid, context.asker().by);
     let partition = blocking(move || {

@@ -47,13 +47,15 @@ pub(super) async fn decrypt(
     // What is wrong with the parameters is said before the key is used.
     padding(request.mechanism(), request.oaep.as_ref())?;
     let key = sign::opened(partition, &object).await?;
+    key.check_ciphertext(request.ciphertext.len()).map_err(|error| object.blame(error.into()))?;
+    let bytes = request.ciphertext.len();
     let work = move || {
         let padding = padding(request.mechanism(), request.oaep.as_ref())?;
         let (plaintext, length) = key.decrypt(padding, &request.ciphertext)?;
         Ok(secret(plaintext.get(..length).unwrap_or_default()))
     };
     let mut plaintext =
-        context.service.compute(context.session.uid, work).await.map_err(|failure| object.blame(failure))?;
+        context.service.compute(context.session.uid, bytes, work).await.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::Plaintext(Plaintext { plaintext: std::mem::take(&mut *plaintext) }))
 }
 
@@ -89,9 +91,11 @@ pub(super) async fn derive(
         return refuse!(MechanismDoesNotFit, "the mechanism derives nothing");
     }
     let key = sign::opened(partition, &object).await?;
+    key.check_peer(&request.public_key).map_err(|error| object.blame(error.into()))?;
+    let bytes = request.public_key.len();
     let work = move || Ok(secret(&key.derive(&request.public_key)?));
     let mut derived =
-        context.service.compute(context.session.uid, work).await.map_err(|failure| object.blame(failure))?;
+        context.service.compute(context.session.uid, bytes, work).await.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *derived) }))
 }
 
@@ -108,9 +112,11 @@ pub(super) async fn decapsulate(
         return refuse!(MechanismDoesNotFit, "the mechanism decapsulates nothing");
     }
     let key = sign::opened(partition, &object).await?;
+    key.check_encapsulated(request.ciphertext.len()).map_err(|error| object.blame(error.into()))?;
+    let bytes = request.ciphertext.len();
     let work = move || Ok(secret(&key.decapsulate(&request.ciphertext)?));
     let mut shared =
-        context.service.compute(context.session.uid, work).await.map_err(|failure| object.blame(failure))?;
+        context.service.compute(context.session.uid, bytes, work).await.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *shared) }))
 }
 

@@ -8,7 +8,7 @@ use strongroom_protocol::v1::{
 
 use super::{Context, done, objects};
 use crate::crypto::aws_lc::{self, PrivateKey, PublicKey};
-use crate::crypto::{Hash, KeyKind, Mechanism};
+use crate::crypto::{CryptoError, Hash, KeyKind, Mechanism};
 use crate::failure::{Failure, refuse};
 use crate::object::{Key, Object};
 use crate::partition::Partition;
@@ -36,10 +36,11 @@ pub(super) async fn sign(
             made.map_err(Failure::from)
         }
         false => {
-            let made = context
-                .service
-                .compute(context.session.uid, move || Ok(key.sign(mechanism, &request.data)?))
-                .await;
+            // What is wrong is said before anything waits.
+            mechanism.check(key.kind(), request.data.len()).map_err(|error| object.blame(error.into()))?;
+            let bytes = request.data.len();
+            let sign = move || Ok(key.sign(mechanism, &request.data)?);
+            let made = context.service.compute(context.session.uid, bytes, sign).await;
             engine.count(made.is_ok());
             made
         }
@@ -109,6 +110,16 @@ pub(super) async fn verify(
         | None => false,
         Some(_) => request.data.len() <= LONG,
     };
+    // What is wrong is said before anything waits.
+    if let (Some(kind), Some(mechanism)) = (object.kind, mechanism) {
+        mechanism.check(kind, request.data.len())?;
+    }
+    let longest = object.kind.map_or(0, KeyKind::signature_length);
+    let fills = if mechanism.is_none() { request.data.len() } else { 0 };
+    if request.signature.len().max(fills) > longest {
+        return Err(CryptoError::SignatureWrong.into());
+    }
+    let bytes = request.data.len() + request.signature.len();
     let work = move || {
         let key = PublicKey::from_spki(&object.info.public_key)?;
         match mechanism {
@@ -121,7 +132,7 @@ pub(super) async fn verify(
     if is_short {
         work()?
     } else {
-        context.service.compute(context.session.uid, work).await?
+        context.service.compute(context.session.uid, bytes, work).await?
     }
     Ok(done())
 }

@@ -109,7 +109,9 @@ async fn check_password(
             blocking(move || partition.change(|change| count_attempt(change, &name, role))).await?
         };
         let hash = counted.as_ref().and_then(|user| user.password.clone());
-        let right = service.verify_password(hash.unwrap_or_else(PasswordHash::of_nobody), password).await?;
+        let right = service
+            .verify_password(uid, hash.unwrap_or_else(PasswordHash::of_nobody), password)
+            .await?;
         match counted {
             Some(user) if right => {
                 let partition = Arc::clone(&partition);
@@ -242,7 +244,7 @@ pub(super) async fn create(
         true => None,
         false => {
             users::check_new_password(&password)?;
-            Some(context.service.hash_password(password).await?)
+            Some(context.service.hash_password(context.session.uid, password).await?)
         }
     };
     let user = administer(context.asker(), partition, "user created", name, move |change, _, name| {
@@ -307,7 +309,7 @@ pub(super) async fn change_password(
     if let Some(user) = &checked {
         asker.by = user.title();
     }
-    let hash = context.service.hash_password(new_password).await?;
+    let hash = context.service.hash_password(context.session.uid, new_password).await?;
     let plan = move |change: &mut Change<'_>, acting: &Acting, name: &str| {
         let epoch = change.revision();
         edit(change, name, |user| {

@@ -112,7 +112,7 @@ pub(super) async fn wrap(
         };
         wrapped.map_err(|error| key.blame(error.into()))
     };
-    let wrapped = context.service.compute(context.session.uid, work).await?;
+    let wrapped = context.service.compute(context.session.uid, 0, work).await?;
     let (uid, by) = (context.session.uid, context.asker().by);
     let (object, with) = (object.title(), with.title());
     tracing::info!(uid, by, partition = partition.label(), object, with, "key taken out, wrapped");
@@ -175,8 +175,9 @@ pub(super) async fn unwrap(
     }
     let place = Arc::clone(partition);
     let by = Arc::clone(&with);
+    let bytes = request.wrapped.len();
     let key = move || unwrapped(&place, &by, &request);
-    let key = context.service.compute(context.session.uid, key).await?;
+    let key = context.service.compute(context.session.uid, bytes, key).await?;
     let reply = match key {
         Unwrapped::Private(key) => {
             objects::store_pair(context, partition, key, template, public, false).await?

@@ -32,16 +32,6 @@ pub enum Padding<'a> {
     },
 }
 
-impl Padding<'_> {
-    fn name(self) -> &'static str {
-        match self {
-            Padding::None => "RSA without padding",
-            Padding::Pkcs1 => "RSA PKCS#1 v1.5 decryption",
-            Padding::Oaep { .. } => "RSA-OAEP",
-        }
-    }
-}
-
 impl PrivateKey {
     /// Decrypts, and returns the plaintext's length in `plaintext`, which is as long as the modulus. Blocks for the time
     /// of the computation: up to several milliseconds.
@@ -56,17 +46,7 @@ impl PrivateKey {
         padding: Padding<'_>,
         ciphertext: &[u8],
     ) -> Result<(SecretBytes, usize), CryptoError> {
-        let Some(bits) = self.kind().rsa_bits() else {
-            return Err(CryptoError::MechanismDoesNotFit { mechanism: padding.name(), kind: self.kind() });
-        };
-        let size = bits as usize / 8;
-        if ciphertext.len() != size {
-            return Err(CryptoError::DataLength {
-                mechanism: padding.name(),
-                expected: size.to_string(),
-                got: ciphertext.len(),
-            });
-        }
+        let size = self.check_ciphertext(ciphertext.len())?;
         let context = self.decryption(padding)?;
         let mut plaintext = SecretBytes::zeroed(size);
         let mut length = plaintext.len();
@@ -87,6 +67,22 @@ impl PrivateKey {
         // SAFETY: clears this thread's error queue: why is nobody's business.
         unsafe { c::ERR_clear_error() };
         Err(CryptoError::CiphertextWrong)
+    }
+
+    /// Checks that this is an RSA key and that its ciphertexts have `length` bytes, which it returns: as many as the modulus.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::MechanismDoesNotFit`], [`CryptoError::DataLength`].
+    pub fn check_ciphertext(&self, length: usize) -> Result<usize, CryptoError> {
+        let (mechanism, kind) = ("RSA decryption", self.kind());
+        match kind.rsa_bits().map(|bits| bits as usize / 8) {
+            None => Err(CryptoError::MechanismDoesNotFit { mechanism, kind }),
+            Some(size) if size == length => Ok(size),
+            Some(size) => {
+                Err(CryptoError::DataLength { mechanism, expected: size.to_string(), got: length })
+            }
+        }
     }
 
     fn decryption(&self, padding: Padding<'_>) -> Result<PkeyContext, CryptoError> {

@@ -20,11 +20,8 @@ impl PrivateKey {
     /// [`CryptoError::MechanismDoesNotFit`] for other keys, [`CryptoError::ParameterWrong`] if `public` is no point of
     /// the curve, or one that would make the secret known to all.
     pub fn derive(&self, public: &[u8]) -> Result<SecretBytes, CryptoError> {
-        let (peer, size) = match (self.kind(), self.kind().ec_scalar()) {
-            (_, Some(scalar)) => (self.point(public, scalar)?, scalar),
-            (KeyKind::X25519, _) => (x25519(public)?, X25519),
-            (kind, None) => return Err(CryptoError::MechanismDoesNotFit { mechanism: "ECDH", kind }),
-        };
+        let size = self.check_peer(public)?;
+        let peer = if self.kind() == KeyKind::X25519 { x25519(public)? } else { self.point(public)? };
         let context = PkeyContext::of(&self.pkey)?;
         let mut secret = SecretBytes::zeroed(size);
         let mut length = secret.len();
@@ -42,17 +39,35 @@ impl PrivateKey {
         Err(CryptoError::ParameterWrong("the public key gives no secret".to_owned()))
     }
 
+    /// Checks the form of another's public key, and returns the size of the secret in bytes. Whether it is on the curve is seen
+    /// when it is used.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PrivateKey::derive`].
+    pub fn check_peer(&self, public: &[u8]) -> Result<usize, CryptoError> {
+        match (self.kind(), self.kind().ec_scalar()) {
+            (_, Some(scalar)) if public.len() == 1 + 2 * scalar && public.first() == Some(&4) => Ok(scalar),
+            (_, Some(_)) => Err(self.not_a_point()),
+            (KeyKind::X25519, None) if public.len() == X25519 => Ok(X25519),
+            (KeyKind::X25519, None) => {
+                Err(CryptoError::ParameterWrong(format!("X25519's public keys have {X25519} bytes")))
+            }
+            (kind, None) => Err(CryptoError::MechanismDoesNotFit { mechanism: "ECDH", kind }),
+        }
+    }
+
+    fn not_a_point(&self) -> CryptoError {
+        CryptoError::ParameterWrong(format!("the public key is no uncompressed point on {}", self.kind()))
+    }
+
     /// The public key of a point on this key's curve.
-    fn point(&self, point: &[u8], scalar: usize) -> Result<Pkey, CryptoError> {
+    fn point(&self, point: &[u8]) -> Result<Pkey, CryptoError> {
         let wrong = || {
             // SAFETY: clears this thread's error queue; the caller is told what matters of it.
             unsafe { c::ERR_clear_error() };
-            let kind = self.kind();
-            CryptoError::ParameterWrong(format!("the public key is no uncompressed point on {kind}"))
+            self.not_a_point()
         };
-        if point.len() != 1 + 2 * scalar || point.first() != Some(&4) {
-            return Err(wrong());
-        }
         // SAFETY: this is an EC key (its kind has a scalar), whose group outlives the call; new objects are owned at once;
         // the setters take copies, EVP_PKEY_set1_EC_KEY a reference of its own. EC_POINT_oct2point checks that the
         // point is on the curve, whose cofactor is 1.
@@ -76,9 +91,6 @@ impl PrivateKey {
 }
 
 fn x25519(public: &[u8]) -> Result<Pkey, CryptoError> {
-    if public.len() != X25519 {
-        return Err(CryptoError::ParameterWrong(format!("X25519's public keys have {X25519} bytes")));
-    }
     // SAFETY: the pointer and length are the slice's; the result is null or owned by the caller.
     unsafe {
         let none = std::ptr::null_mut();

@@ -110,21 +110,31 @@ impl PrivateKey {
         }
     }
 
+    /// Checks that this key decapsulates, and ciphertexts of `length` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::MechanismDoesNotFit`] for other keys, [`CryptoError::DataLength`] for a ciphertext of another size.
+    pub fn check_encapsulated(&self, length: usize) -> Result<(), CryptoError> {
+        let (mechanism, kind) = ("ML-KEM", self.kind());
+        if !kind.decapsulates() {
+            return Err(CryptoError::MechanismDoesNotFit { mechanism, kind });
+        }
+        if length != kind.ciphertext_length() {
+            let expected = kind.ciphertext_length().to_string();
+            return Err(CryptoError::DataLength { mechanism, expected, got: length });
+        }
+        Ok(())
+    }
+
     /// Gets the secret of a ciphertext (FIPS 203, algorithm 21), 32 bytes. Of a ciphertext that was not made with the
     /// public half another secret comes out. Blocks for the time of the computation, some tens of microseconds.
     ///
     /// # Errors
     ///
-    /// [`CryptoError::MechanismDoesNotFit`] for other keys, [`CryptoError::DataLength`] for a ciphertext of another size.
+    /// Those of [`PrivateKey::check_encapsulated`].
     pub fn decapsulate(&self, ciphertext: &[u8]) -> Result<SecretBytes, CryptoError> {
-        let (mechanism, kind) = ("ML-KEM", self.kind());
-        if !kind.decapsulates() {
-            return Err(CryptoError::MechanismDoesNotFit { mechanism, kind });
-        }
-        if ciphertext.len() != kind.ciphertext_length() {
-            let expected = kind.ciphertext_length().to_string();
-            return Err(CryptoError::DataLength { mechanism, expected, got: ciphertext.len() });
-        }
+        self.check_encapsulated(ciphertext.len())?;
         let context = PkeyContext::of(&self.pkey)?;
         let mut secret = SecretBytes::zeroed(SECRET);
         let mut length = secret.len();
