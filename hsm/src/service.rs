@@ -130,7 +130,11 @@ impl Service {
     /// # Errors
     ///
     /// INTERNAL, and LIMIT if too many wait already.
-    pub async fn hash_password(&self, uid: u32, password: Zeroizing<String>) -> Result<PasswordHash, Failure> {
+    pub async fn hash_password(
+        &self,
+        uid: u32,
+        password: Zeroizing<String>,
+    ) -> Result<PasswordHash, Failure> {
         self.hashing.run(uid, password.len(), move || PasswordHash::new(&password)).await
     }
 

@@ -54,8 +54,11 @@ pub(super) async fn decrypt(
         let (plaintext, length) = key.decrypt(padding, &request.ciphertext)?;
         Ok(secret(plaintext.get(..length).unwrap_or_default()))
     };
-    let mut plaintext =
-        context.service.compute(context.session.uid, bytes, work).await.map_err(|failure| object.blame(failure))?;
+    let mut plaintext = context
+        .service
+        .compute(context.session.uid, bytes, work)
+        .await
+        .map_err(|failure| object.blame(failure))?;
     Ok(response::Result::Plaintext(Plaintext { plaintext: std::mem::take(&mut *plaintext) }))
 }
 
@@ -94,8 +97,11 @@ pub(super) async fn derive(
     key.check_peer(&request.public_key).map_err(|error| object.blame(error.into()))?;
     let bytes = request.public_key.len();
     let work = move || Ok(secret(&key.derive(&request.public_key)?));
-    let mut derived =
-        context.service.compute(context.session.uid, bytes, work).await.map_err(|failure| object.blame(failure))?;
+    let mut derived = context
+        .service
+        .compute(context.session.uid, bytes, work)
+        .await
+        .map_err(|failure| object.blame(failure))?;
     Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *derived) }))
 }
 
@@ -115,8 +121,11 @@ pub(super) async fn decapsulate(
     key.check_encapsulated(request.ciphertext.len()).map_err(|error| object.blame(error.into()))?;
     let bytes = request.ciphertext.len();
     let work = move || Ok(secret(&key.decapsulate(&request.ciphertext)?));
-    let mut shared =
-        context.service.compute(context.session.uid, bytes, work).await.map_err(|failure| object.blame(failure))?;
+    let mut shared = context
+        .service
+        .compute(context.session.uid, bytes, work)
+        .await
+        .map_err(|failure| object.blame(failure))?;
     Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *shared) }))
 }
 

@@ -109,9 +109,8 @@ async fn check_password(
             blocking(move || partition.change(|change| count_attempt(change, &name, role))).await?
         };
         let hash = counted.as_ref().and_then(|user| user.password.clone());
-        let right = service
-            .verify_password(uid, hash.unwrap_or_else(PasswordHash::of_nobody), password)
-            .await?;
+        let right =
+            service.verify_password(uid, hash.unwrap_or_else(PasswordHash::of_nobody), password).await?;
         match counted {
             Some(user) if right => {
                 let partition = Arc::clone(&partition);

@@ -79,9 +79,7 @@ impl PrivateKey {
         match kind.rsa_bits().map(|bits| bits as usize / 8) {
             None => Err(CryptoError::MechanismDoesNotFit { mechanism, kind }),
             Some(size) if size == length => Ok(size),
-            Some(size) => {
-                Err(CryptoError::DataLength { mechanism, expected: size.to_string(), got: length })
-            }
+            Some(size) => Err(CryptoError::DataLength { mechanism, expected: size.to_string(), got: length }),
         }
     }
 
