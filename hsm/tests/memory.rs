@@ -171,7 +171,8 @@ fn what_private_keys_decrypt_and_derive_is_not_in_memory_that_others_can_read() 
         openssl(&["pkey", "-pubin", "-inform", "DER", "-in", "key.der", "-out", "key.pem"]);
         key.object
     };
-    let rsa = make(KeyType::Rsa2048, KeyPolicy { decrypt: true, ..KeyPolicy::default() });
+    // Without padding the private operation is a signature, too: it takes a key that may do both.
+    let rsa = make(KeyType::Rsa2048, KeyPolicy { sign: true, decrypt: true, ..KeyPolicy::default() });
     let plaintext = b"a plaintext that was encrypted for an RSA key, and that others may not read".to_vec();
     std::fs::write(at.join("plain"), &plaintext).unwrap();
     let ciphertext = openssl(&["pkeyutl", "-encrypt", "-pubin", "-inkey", "key.pem", "-in", "plain"]);
