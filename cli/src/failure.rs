@@ -116,6 +116,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::TicketInvalid
         | ErrorCode::KeyNotExtractable
         | ErrorCode::WrappingKeyNotTrusted
+        | ErrorCode::PurgeProtected
         | ErrorCode::KeyMayNot => Exit::NotPermitted,
         ErrorCode::NoSuchPartition | ErrorCode::NoSuchObject | ErrorCode::NoSuchUser => Exit::NotFound,
         ErrorCode::Exists => Exit::Exists,

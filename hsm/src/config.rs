@@ -7,6 +7,7 @@ use strongroom_protocol::address;
 
 use crate::audit;
 use crate::connection::Deadlines;
+use crate::life::Clocks;
 use crate::places::Limits;
 
 /// The daemon's configuration.
@@ -22,6 +23,10 @@ pub struct Config {
     pub credentials: Option<PathBuf>,
     /// Connections at the same time. Fewer if the process may not have as many file descriptors.
     pub connections: Limits,
+    /// The clocks by which deleted keys go and keys are rotated.
+    pub clocks: Clocks,
+    /// How often is looked whether one is due.
+    pub keeping: Duration,
     /// How long a connection may keep the daemon waiting.
     pub deadlines: Deadlines,
     /// How often the store is compared with what the daemon remembers.
@@ -40,6 +45,8 @@ impl Config {
             socket_mode: if uid == 0 { 0o666 } else { 0o600 },
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             connections: Limits { all: 4096, of_one: 2048, strangers: 1024, strangers_of_one: 256 },
+            clocks: Clocks::System,
+            keeping: Duration::from_secs(60),
             deadlines: Deadlines::default(),
             store_check: Duration::from_secs(3600),
             audit: audit::Options::default(),

@@ -18,6 +18,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::connection;
 use crate::engine::Engine;
+use crate::life;
 use crate::memory::arena;
 use crate::places::Who;
 use crate::service::Service;
@@ -129,6 +130,7 @@ impl Daemon {
             .map_err(io_error(format!("opening the audit log in {}", directory.display())))?;
         let audit = Arc::new(audit);
         let vault = Arc::new(Vault::start(&config.state_dir, config.credentials.as_deref())?);
+        vault.use_clocks(&config.clocks);
         audit.watch(&vault);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = Engine::start(cores).map_err(io_error("starting signing threads".to_owned()))?;
@@ -180,6 +182,7 @@ impl Daemon {
         let turning_away = Arc::new(Semaphore::new(TURNING_AWAY));
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);
+        let keeper = tokio::spawn(life::keep(Arc::clone(&self.service), self.config.keeping));
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
@@ -201,6 +204,7 @@ impl Daemon {
         }
         drop(self.listener);
         let _ = stop.send(true);
+        keeper.abort();
         let all = async { while connections.join_next().await.is_some() {} };
         if timeout(STOP, all).await.is_err() {
             tracing::warn!(

@@ -15,6 +15,7 @@ pub mod crypto;
 pub mod daemon;
 pub mod engine;
 pub mod failure;
+pub mod life;
 pub mod memory;
 pub mod metrics;
 pub mod node_key;

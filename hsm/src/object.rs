@@ -81,6 +81,11 @@ pub fn holds_key(class: ObjectClass) -> bool {
     matches!(class, ObjectClass::PrivateKey | ObjectClass::SecretKey)
 }
 
+/// Whether objects of this class are keys, or halves of one.
+pub fn is_key(class: ObjectClass) -> bool {
+    holds_key(class) || class == ObjectClass::PublicKey
+}
+
 /// How messages and the log name an object.
 pub fn title(info: &ObjectInfo) -> String {
     let class = match info.class() {

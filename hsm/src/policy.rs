@@ -116,6 +116,14 @@ table! {
     WrapKey: KeyUser, "take an extractable key out, wrapped with another key";
     UnwrapKey: CryptoUser, "bring a wrapped key in";
     TrustKey: Officer, "trust a wrapping key, or no longer";
+    DeleteKey: CryptoUser, "delete a key, which is kept for a while";
+    ListDeleted: OfficerOrCryptoUser, "list deleted keys, and when they go";
+    RecoverKey: Officer, "bring a deleted key back";
+    PurgeKey: Officer, "destroy a deleted key before its time";
+    SetLife: Officer, "say for how long deleted keys are kept, and switch purge protection on";
+    RotateKey: CryptoUser, "make a new version of a key";
+    ActivateKey: CryptoUser, "make a version the one that the key's name means";
+    SetRotation: CryptoUser, "have new versions made by time";
 }
 
 /// What a node answers that is sealed, tampered with or zeroized. Everything else is refused before it is looked at.

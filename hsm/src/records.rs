@@ -102,6 +102,21 @@ pub struct HeaderRecord {
     /// The partition's own roles of [`crate::access`].
     #[prost(message, repeated, tag = "30")]
     pub roles: Vec<RoleRecord>,
+    /// The partition's age in seconds when this was written, see [`crate::life`].
+    #[prost(uint64, tag = "40")]
+    pub age: u64,
+    /// The time of day then, in seconds since 1970; 0: the partition's age was never written down.
+    #[prost(uint64, tag = "41")]
+    pub wall: u64,
+    /// For how many days deleted keys are kept; 0: [`crate::life::USUAL_RETENTION`].
+    #[prost(uint32, tag = "42")]
+    pub retention_days: u32,
+    /// See [`crate::life::Policy`].
+    #[prost(bool, tag = "43")]
+    pub purge_protection: bool,
+    /// See [`crate::life::Policy`].
+    #[prost(bool, tag = "44")]
+    pub destroy_at_once: bool,
 }
 
 /// A role that keys give.

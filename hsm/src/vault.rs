@@ -8,7 +8,7 @@ mod state;
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use prost::Message;
 use strongroom_protocol::v1::{Finding, Role};
@@ -17,6 +17,7 @@ use crate::access::Named;
 use crate::changes;
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
+use crate::life::Clocks;
 use crate::memory::SecretBytes;
 use crate::metrics::{Commits, Metered};
 use crate::node_key::{Files, Found, NodeKeyError};
@@ -112,6 +113,7 @@ pub struct Vault {
     turn: Mutex<Vec<SecretBytes>>,
     alarms: Sender<String>,
     alarm: Mutex<Option<Receiver<String>>>,
+    clocks: OnceLock<Clocks>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -176,6 +178,7 @@ impl Vault {
             turn: Mutex::default(),
             alarms,
             alarm: Mutex::new(Some(alarm)),
+            clocks: OnceLock::new(),
         }
     }
 
@@ -209,6 +212,21 @@ impl Vault {
     /// A store whose commits are counted.
     fn metered(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
         Arc::new(Metered::new(store, Arc::clone(&self.commits)))
+    }
+
+    /// Chooses the clocks of all partitions, also of those to come, before they are asked for.
+    pub fn use_clocks(&self, clocks: &Clocks) {
+        let _ = self.clocks.set(clocks.clone());
+        self.pass_clocks_on(&self.slots());
+    }
+
+    fn pass_clocks_on(&self, slots: &[Slot]) {
+        let Some(clocks) = self.clocks.get() else { return };
+        for slot in slots {
+            if let Slot::Sound(partition) = slot {
+                partition.age().use_clocks(clocks);
+            }
+        }
     }
 
     /// Where the store is.
@@ -329,6 +347,7 @@ impl Vault {
         new_root.partitions.push(record.clone());
         let sealed_root = seal_root(&opened.node_key, &new_root)?;
         let partition = Arc::new(Partition::new(&record, key, opened.store())?);
+        self.pass_clocks_on(&[Slot::Sound(Arc::clone(&partition))]);
         partition.change(|change| {
             change.also(names.key(), sealed_key);
             change.also(ROOT.to_owned(), sealed_root);

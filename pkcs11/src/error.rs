@@ -54,6 +54,7 @@ pub fn of_code(code: ErrorCode) -> CK_RV {
         ErrorCode::CiphertextWrong => CKR_ENCRYPTED_DATA_INVALID,
         ErrorCode::KeyNotExtractable => CKR_KEY_UNEXTRACTABLE,
         ErrorCode::WrappingKeyNotTrusted => CKR_KEY_NOT_WRAPPABLE,
+        ErrorCode::PurgeProtected => CKR_ACTION_PROHIBITED,
         ErrorCode::WrappedKeyWrong => CKR_WRAPPED_KEY_INVALID,
         // As if it did not run: it may be back at any time.
         ErrorCode::Sealed | ErrorCode::Tampered | ErrorCode::Zeroized => AWAY,

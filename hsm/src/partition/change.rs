@@ -10,8 +10,9 @@ use crate::access::Access;
 use crate::changes;
 use crate::crypto::KeyKind;
 use crate::failure::{Failure, refuse};
+use crate::life::Policy;
 use crate::memory::SecretBytes;
-use crate::object::{Key, Object, ObjectId, Search};
+use crate::object::{self, Key, Object, ObjectId, Search};
 use crate::records::{self, HeaderRecord, ObjectRecord};
 use crate::store::Batch;
 use crate::users::{User, Users};
@@ -27,6 +28,10 @@ pub struct Change<'a> {
 
 enum Edit {
     PutObject(Arc<Object>),
+    PutDeleted(Arc<Object>),
+    Recover(Arc<Object>),
+    Purge(ObjectId),
+    SetLife(Policy),
     DeleteObject(ObjectId),
     PutUser(Arc<User>),
     DeleteUser(String),
@@ -54,8 +59,10 @@ impl Partition {
         let value = plan(&mut change)?;
         let Change { header: after, mut batch, edits, .. } = change;
         drop(contents);
-        batch.put(self.names.header(), self.seal_header(&after)?);
+        let age = self.age.to_store();
+        batch.put(self.names.header(), self.seal_header(&after, age)?);
         self.store.commit(&batch)?;
+        self.age.is_stored(age.0);
         let has_new_settings = !Arc::ptr_eq(&header.settings, &after.settings);
         *header = after;
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
@@ -66,6 +73,16 @@ impl Partition {
         for edit in edits {
             match edit {
                 Edit::PutObject(object) => contents.objects.put(object),
+                Edit::PutDeleted(object) => {
+                    drop(contents.objects.remove(&object.id));
+                    contents.deleted.put(object);
+                }
+                Edit::Recover(object) => {
+                    drop(contents.deleted.remove(&object.id));
+                    contents.objects.put(object);
+                }
+                Edit::Purge(id) => drop(contents.deleted.remove(&id)),
+                Edit::SetLife(life) => contents.life = life,
                 Edit::DeleteObject(id) => drop(contents.objects.remove(&id)),
                 Edit::PutUser(user) => contents.users.put(user),
                 Edit::DeleteUser(name) => drop(contents.users.remove(&name)),
@@ -92,7 +109,16 @@ impl Partition {
         // Nothing changes while the header is locked. Readers go on while the store commits.
         let contents = self.contents();
         permitted(&contents.users)?;
-        for object in contents.objects.find(Search::default()) {
+        let holds_keys = contents.objects.find(Search::default()).any(|o| object::is_key(o.info.class()));
+        if header.life.purge_protection && (holds_keys || !contents.deleted.is_empty()) {
+            return refuse!(
+                PurgeProtected,
+                "partition \"{}\" has purge protection: delete its keys, and it when their time is over",
+                self.label
+            );
+        }
+        let deleted = contents.deleted.find(Search::default());
+        for object in contents.objects.find(Search::default()).chain(deleted) {
             batch.delete(self.names.object(&object.id));
         }
         for user in contents.users.iter() {
@@ -121,11 +147,16 @@ impl Partition {
         }
     }
 
-    fn seal_header(&self, header: &Header) -> Result<Vec<u8>, Failure> {
+    fn seal_header(&self, header: &Header, (age, wall): (u64, u64)) -> Result<Vec<u8>, Failure> {
         let record = HeaderRecord {
             revision: header.revision,
             set_hash: header.set_hash.to_bytes().to_vec(),
             next_sequence: header.next_sequence,
+            age,
+            wall,
+            retention_days: header.life.retention_days,
+            purge_protection: header.life.purge_protection,
+            destroy_at_once: header.life.destroy_at_once,
             ..header.settings.to_record()
         };
         let plain = SecretBytes::from(record.encode_to_vec().as_slice());
@@ -165,8 +196,23 @@ impl Change<'_> {
         kind: Option<KeyKind>,
         key: Option<&Key>,
     ) -> Result<Arc<Object>, Failure> {
+        self.add_named(info, Access::default(), kind, key)
+    }
+
+    /// As [`Change::add_object`], for an object that names others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Change::add_object`].
+    pub fn add_named(
+        &mut self,
+        info: ObjectInfo,
+        access: Access,
+        kind: Option<KeyKind>,
+        key: Option<&Key>,
+    ) -> Result<Arc<Object>, Failure> {
         let added = self.edits.iter().filter(|edit| matches!(edit, Edit::PutObject(_))).count();
-        if self.before.objects.len() + added >= MAX_OBJECTS {
+        if self.before.objects.len() + self.before.deleted.len() + added >= MAX_OBJECTS {
             return refuse!(
                 Limit,
                 "partition \"{}\" is full: it holds {MAX_OBJECTS} objects; delete some or use another partition",
@@ -175,7 +221,7 @@ impl Change<'_> {
         }
         let sequence = self.header.next_sequence;
         self.header.next_sequence += 1;
-        self.put_object(sequence, info, Access::default(), kind, key)
+        self.put_object(sequence, info, access, kind, key, Edit::PutObject)
     }
 
     /// Puts a changed description in the place of an object's.
@@ -186,7 +232,8 @@ impl Change<'_> {
     pub fn replace_object(&mut self, object: &Object, info: ObjectInfo) -> Result<Arc<Object>, Failure> {
         let key = self.partition.key(object)?;
         self.header.set_hash.toggle(object.element);
-        self.put_object(object.sequence, info, object.access.clone(), object.kind, key.as_ref())
+        let access = object.access.clone();
+        self.put_object(object.sequence, info, access, object.kind, key.as_ref(), Edit::PutObject)
     }
 
     /// Names others in a key.
@@ -197,7 +244,55 @@ impl Change<'_> {
     pub fn set_access(&mut self, object: &Object, access: Access) -> Result<Arc<Object>, Failure> {
         let key = self.partition.key(object)?;
         self.header.set_hash.toggle(object.element);
-        self.put_object(object.sequence, object.info.clone(), access, object.kind, key.as_ref())
+        let info = object.info.clone();
+        self.put_object(object.sequence, info, access, object.kind, key.as_ref(), Edit::PutObject)
+    }
+
+    /// The partition's age, in seconds.
+    pub fn age(&self) -> u64 {
+        self.partition.age.now()
+    }
+
+    /// Changes what is done with deleted keys.
+    pub fn set_life(&mut self, life: Policy) {
+        self.header.life = life;
+        self.edits.push(Edit::SetLife(life));
+    }
+
+    /// Deletes a key softly: it stays for as long as the partition keeps deleted keys.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL if the object's record does not open.
+    pub fn soft_delete(&mut self, object: &Object) -> Result<Arc<Object>, Failure> {
+        let info = ObjectInfo {
+            deleted_at: self.partition.age.clocks().wall().max(1),
+            purge_due: self.age().saturating_add(self.header.life.retention()),
+            ..object.info.clone()
+        };
+        let key = self.partition.key(object)?;
+        self.header.set_hash.toggle(object.element);
+        let access = object.access.clone();
+        self.put_object(object.sequence, info, access, object.kind, key.as_ref(), Edit::PutDeleted)
+    }
+
+    /// Brings a deleted key back, with this description.
+    ///
+    /// # Errors
+    ///
+    /// As [`Change::soft_delete`].
+    pub fn recover(&mut self, object: &Object, info: ObjectInfo) -> Result<Arc<Object>, Failure> {
+        let key = self.partition.key(object)?;
+        self.header.set_hash.toggle(object.element);
+        let access = object.access.clone();
+        self.put_object(object.sequence, info, access, object.kind, key.as_ref(), Edit::Recover)
+    }
+
+    /// Destroys a deleted key.
+    pub fn purge(&mut self, object: &Object) {
+        self.header.set_hash.toggle(object.element);
+        self.batch.delete(self.partition.names.object(&object.id));
+        self.edits.push(Edit::Purge(object.id));
     }
 
     fn put_object(
@@ -207,6 +302,7 @@ impl Change<'_> {
         access: Access,
         kind: Option<KeyKind>,
         key: Option<&Key>,
+        edit: fn(Arc<Object>) -> Edit,
     ) -> Result<Arc<Object>, Failure> {
         let Ok(id) = ObjectId::try_from(info.object.as_slice()) else {
             return refuse!(Internal, "an object without an identity");
@@ -222,6 +318,7 @@ impl Change<'_> {
             );
         }
         let name = self.partition.names.object(&id);
+        let record_is_alive = info.deleted_at == 0;
         let record = ObjectRecord { sequence, info: Some(info), access: access.to_records() };
         let bytes = key.map(Key::to_bytes).transpose()?;
         let plain = records::join_object(&record, bytes.as_deref().unwrap_or_default());
@@ -235,11 +332,14 @@ impl Change<'_> {
             access,
             kind,
             sealed: key.is_some().then(|| sealed.clone()),
-            key: key.map_or_else(OnceLock::new, |key| OnceLock::from(key.clone())),
+            // A deleted key lies nowhere in the clear.
+            key: key
+                .filter(|_| record_is_alive)
+                .map_or_else(OnceLock::new, |key| OnceLock::from(key.clone())),
             element,
         });
         self.batch.put(name, sealed);
-        self.edits.push(Edit::PutObject(Arc::clone(&object)));
+        self.edits.push(edit(Arc::clone(&object)));
         Ok(object)
     }
 

@@ -7,6 +7,7 @@ use prost::Message;
 use super::{Contents, Header, Partition, Settings};
 use crate::access::{Access, Permissions};
 use crate::crypto::KeyKind;
+use crate::life::{Age, Policy, USUAL_RETENTION};
 use crate::object::{self, Object, ObjectId};
 use crate::records::{self, HeaderRecord, Names, PartitionRecord, RoleRecord, UserRecord};
 use crate::seal::{SealError, SealingKey, SetHash};
@@ -44,7 +45,14 @@ impl Partition {
     ///
     /// [`SealError::Library`].
     pub fn new(record: &PartitionRecord, key: SealingKey, store: Arc<dyn Store>) -> Result<Self, SealError> {
-        Self::with(record, key, store, Header { next_sequence: 1, ..Header::default() }, Contents::default())
+        Self::with(
+            record,
+            key,
+            store,
+            Header { next_sequence: 1, ..Header::default() },
+            Contents::default(),
+            Age::default(),
+        )
     }
 
     fn with(
@@ -53,6 +61,7 @@ impl Partition {
         store: Arc<dyn Store>,
         header: Header,
         contents: Contents,
+        age: Age,
     ) -> Result<Self, SealError> {
         Ok(Partition {
             number: record.number,
@@ -64,6 +73,7 @@ impl Partition {
             key,
             header: Mutex::new(header),
             contents: RwLock::new(contents),
+            age,
             tickets: Mutex::default(),
             login_turns: Default::default(),
             meter: Arc::default(),
@@ -84,10 +94,14 @@ impl Partition {
         let names = Names::of(record.number);
         let library = |source| LoadError::Sealed { name: names.key(), source };
         let set_key = key.set_key().map_err(library)?;
-        let header = open_header(&names, &key, &sealed)?;
+        let (header, age) = open_header(&names, &key, &sealed)?;
         let header_name = names.header();
         let mut set_hash = SetHash::default();
-        let mut contents = Contents { settings: Arc::clone(&header.settings), ..Contents::default() };
+        let mut contents = Contents {
+            settings: Arc::clone(&header.settings),
+            life: header.life,
+            ..Contents::default()
+        };
         contents.roles.set(&header.settings.roles);
         let count = sealed.len();
         for (name, bytes) in sealed.into_iter().filter(|(name, _)| *name != header_name) {
@@ -109,7 +123,8 @@ impl Partition {
                 if holds_key == key.is_empty() {
                     return Err(form());
                 }
-                contents.objects.put(Arc::new(Object {
+                let to = if info.deleted_at == 0 { &mut contents.objects } else { &mut contents.deleted };
+                to.put(Arc::new(Object {
                     id,
                     sequence: record.sequence,
                     access: Access::from_records(&record.access, &contents.roles).ok_or_else(form)?,
@@ -124,11 +139,15 @@ impl Partition {
         if header.set_hash != set_hash {
             return Err(LoadError::Set(count));
         }
-        Self::with(record, key, store, header, contents).map_err(library)
+        Self::with(record, key, store, header, contents, age).map_err(library)
     }
 }
 
-fn open_header(names: &Names, key: &SealingKey, sealed: &[(String, Vec<u8>)]) -> Result<Header, LoadError> {
+fn open_header(
+    names: &Names,
+    key: &SealingKey,
+    sealed: &[(String, Vec<u8>)],
+) -> Result<(Header, Age), LoadError> {
     let name = names.header();
     let form = || LoadError::Form(name.clone());
     let Some((_, bytes)) = sealed.iter().find(|(found, _)| *found == name) else {
@@ -142,7 +161,9 @@ fn open_header(names: &Names, key: &SealingKey, sealed: &[(String, Vec<u8>)]) ->
         return Err(form());
     }
     let settings = Arc::new(Settings::from_record(&record).ok_or_else(form)?);
-    Ok(Header { revision, set_hash, next_sequence: record.next_sequence, settings, deleted: false })
+    let (life, age) = (policy_of(&record), Age::stored(record.age, record.wall));
+    let next_sequence = record.next_sequence;
+    Ok((Header { revision, set_hash, next_sequence, settings, life, deleted: false }, age))
 }
 
 impl Settings {
@@ -162,6 +183,12 @@ impl Settings {
         let role = |role: &RoleRecord| Some((role.name.clone(), Permissions::from_bits(role.permissions)?));
         Some(Settings { roles: record.roles.iter().map(role).collect::<Option<_>>()? })
     }
+}
+
+fn policy_of(header: &HeaderRecord) -> Policy {
+    let retention_days = if header.retention_days == 0 { USUAL_RETENTION } else { header.retention_days };
+    let HeaderRecord { purge_protection, destroy_at_once, .. } = *header;
+    Policy { retention_days, purge_protection, destroy_at_once }
 }
 
 fn user_of(names: &Names, name: &str, plain: &[u8], element: crate::seal::Element) -> Result<User, ()> {

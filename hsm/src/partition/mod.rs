@@ -19,6 +19,7 @@ use crate::access::{Permissions, Roles};
 use crate::crypto::aes::{AesKey, AesKind};
 use crate::crypto::aws_lc::PrivateKey;
 use crate::failure::{Failure, refuse};
+use crate::life::{Age, Policy};
 use crate::memory::SecretBytes;
 use crate::metrics::Meter;
 use crate::object::{Key, Object, Objects};
@@ -50,6 +51,8 @@ pub struct Partition {
     /// Held through a change.
     header: Mutex<Header>,
     contents: RwLock<Contents>,
+    /// The partition's own time.
+    age: Age,
     /// Log-in tickets, see [`crate::tickets`].
     tickets: Mutex<Tickets>,
     login_turns: [tokio::sync::Mutex<()>; LOGIN_TURNS],
@@ -71,6 +74,8 @@ struct Header {
     set_hash: SetHash,
     next_sequence: u64,
     settings: Arc<Settings>,
+    /// What is done with deleted keys.
+    life: Policy,
     /// Nothing may be written any more: it would belong to no partition.
     deleted: bool,
 }
@@ -80,6 +85,10 @@ struct Header {
 pub struct Contents {
     /// Keys, certificates and data.
     pub objects: Objects,
+    /// Keys that were deleted softly: they do nothing, and nobody finds them.
+    pub deleted: Objects,
+    /// What is done with deleted keys.
+    pub life: Policy,
     /// Users.
     pub users: Users,
     /// Roles that keys give.
@@ -141,6 +150,11 @@ impl Partition {
     pub fn expected(&self, header: &[u8]) -> Option<SetHash> {
         let (_, plain) = self.key.open(&self.names.header(), header).ok()?;
         SetHash::from_bytes(&HeaderRecord::decode(&*plain).ok()?.set_hash)
+    }
+
+    /// The partition's own time.
+    pub fn age(&self) -> &Age {
+        &self.age
     }
 
     /// The log-in tickets.

@@ -2,12 +2,14 @@
 
 mod access;
 mod audit;
+mod deleted;
 pub mod encrypt;
 mod node;
 pub mod objects;
 mod partitions;
 mod private_keys;
 mod public_keys;
+pub(crate) mod rotate;
 mod secret_keys;
 pub mod sign;
 mod status;
@@ -202,6 +204,14 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::WrapKey(m) => wrap::wrap(context, p, std::mem::take(m)).await,
         Op::UnwrapKey(m) => wrap::unwrap(context, p, std::mem::take(m)).await,
         Op::TrustKey(m) => wrap::trust(context, p, std::mem::take(m)).await,
+        Op::DeleteKey(m) => deleted::delete(context, p, std::mem::take(m)).await,
+        Op::ListDeleted(m) => Ok(deleted::list(p, m)),
+        Op::RecoverKey(m) => deleted::recover(context, p, std::mem::take(m)).await,
+        Op::PurgeKey(m) => deleted::purge(context, p, std::mem::take(m)).await,
+        Op::SetLife(m) => deleted::set_life(context, p, std::mem::take(m)).await,
+        Op::RotateKey(m) => rotate::rotate(context, p, std::mem::take(m)).await,
+        Op::ActivateKey(m) => rotate::activate(context, p, std::mem::take(m)).await,
+        Op::SetRotation(m) => rotate::set_rotation(context, p, std::mem::take(m)).await,
         Op::DestroyObject(m) => objects::destroy(context, p, std::mem::take(m)).await,
         Op::Login(m) => users::login(context, p, m).await,
         Op::Logout(_) => Ok(users::logout(context, p)),

@@ -16,6 +16,7 @@ use crate::access::{self, Permissions};
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::{PrivateKey, PublicKey};
 use crate::failure::{Failure, refuse};
+use crate::life;
 use crate::object::{self, Key, Object, Objects, Search};
 use crate::partition::Partition;
 use crate::policy::{self, Needs};
@@ -137,6 +138,19 @@ pub(super) fn find(
             && search.after.is_none_or(|after| after < object.sequence)
             && may_see(&context.acting, &contents.objects, object)
     };
+    // A label means the active version; the others, and their certificates, are named by id.
+    let by_label_alone = search.label.is_some() && search.id.is_none() && request.object.is_empty();
+    let hidden: Vec<Vec<u8>> = match search.label.filter(|_| by_label_alone && !request.all_versions) {
+        Some(label) => {
+            let same = contents.objects.find(Search { label: Some(label), ..Search::default() });
+            same.filter(|object| !life::is_active(object)).map(|object| object.info.id.clone()).collect()
+        }
+        None => Vec::new(),
+    };
+    let is_hidden = |object: &Object| {
+        hidden.contains(&object.info.id)
+            && (!life::is_active(object) || object.info.class() == ObjectClass::Certificate)
+    };
     let mut page = ObjectList::default();
     let mut bytes = 0;
     let is_named_search = search.label.is_some() || search.id.is_some();
@@ -146,7 +160,7 @@ pub(super) fn find(
         // Not by looking at all that it may not see.
         true => Box::new(contents.objects.shown(&context.acting.named)),
     };
-    for object in some.filter(|object| fits(object)) {
+    for object in some.filter(|object| fits(object) && !is_hidden(object)) {
         bytes += object.info.encoded_len() + 8;
         if page.objects.len() == limit || (bytes > MAX_PAGE_BYTES && !page.objects.is_empty()) {
             page.more = true;
@@ -235,7 +249,7 @@ pub(super) async fn store_pair(
 }
 
 /// The id of a pair that the client gave none: the first 20 bytes of the public key's SHA-256.
-fn key_id(spki: &[u8]) -> Vec<u8> {
+pub(super) fn key_id(spki: &[u8]) -> Vec<u8> {
     digest(&SHA256, spki).as_ref().iter().copied().take(20).collect()
 }
 
@@ -347,6 +361,9 @@ pub(super) async fn destroy(
             let Some(object) = change.before().objects.get(&object.id).map(Arc::clone) else {
                 return gone(&object.info);
             };
+            if object::is_key(object.info.class()) && !change.before().life.destroy_at_once {
+                return change.soft_delete(&object).map(drop);
+            }
             change.delete_object(&object);
             Ok(())
         })?;

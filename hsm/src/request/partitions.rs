@@ -34,7 +34,8 @@ pub(super) fn list(context: &Context) -> response::Result {
     response::Result::Partitions(PartitionList { partitions })
 }
 
-fn info(session: &Session, partition: &Partition) -> PartitionInfo {
+/// A partition as this connection sees it.
+pub(super) fn info(session: &Session, partition: &Partition) -> PartitionInfo {
     let acting: Acting = session.acting(partition);
     let contents = partition.contents();
     let is_named = contents.objects.names(&acting.named);
@@ -63,6 +64,10 @@ fn info(session: &Session, partition: &Partition) -> PartitionInfo {
         damaged: String::new(),
         limited,
         locked_users: contents.users.iter().filter(|user| user.is_locked()).count() as u32,
+        retention_days: contents.life.retention_days,
+        purge_protection: contents.life.purge_protection,
+        destroy_at_once: contents.life.destroy_at_once,
+        deleted_objects: contents.deleted.len() as u64,
         ..PartitionInfo::default()
     }
 }

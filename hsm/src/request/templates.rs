@@ -75,6 +75,7 @@ pub(super) fn key_info(
         owner: owner(context),
         created: now(),
         attributes: template.attributes,
+        ..ObjectInfo::default()
     })
 }
 
@@ -135,6 +136,14 @@ pub(super) fn object_info(
         policy,
         owner: owner(context),
         created: now(),
+        deleted_at: 0,
+        purge_at: 0,
+        purge_due: 0,
+        version: 0,
+        version_state: 0,
+        family: Vec::new(),
+        rotate_every: 0,
+        rotation_due: 0,
         ..asked
     })
 }
@@ -237,6 +246,7 @@ fn owner(context: &Context) -> String {
     context.acting.crypto_user.as_ref().map(|user| user.name.clone()).unwrap_or_default()
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

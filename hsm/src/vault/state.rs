@@ -74,6 +74,7 @@ impl Vault {
     /// Takes what was loaded into use, or says that it was tampered with.
     pub(super) fn enter(&self, opened: Opened) {
         opened.ledger.report_to(self.alarms.clone());
+        self.pass_clocks_on(&opened.slots().values().cloned().collect::<Vec<_>>());
         if opened.findings.is_empty() {
             return self.set(State::Open(Arc::new(opened)));
         }

@@ -1,0 +1,321 @@
+//! RotateKey, ActivateKey and SetRotation: versions of a key.
+//!
+//! A version is a key of its own, with an id of its own, under the label of the first. A search by label finds the active
+//! version; one by id finds any. So a web server goes on with the version that it has loaded, and has the new one when it loads
+//! its configuration again after the new one has become active: when its certificate is there.
+
+use std::sync::Arc;
+
+use strongroom_protocol::v1::{
+    ActivateKey, Mechanism, ObjectClass, ObjectInfo, RotateKey, SetRotation, VersionState, response,
+};
+
+use super::{Context, blocking, objects};
+use crate::access::Access;
+use crate::crypto::aes::{AesKey, AesKind};
+use crate::crypto::aws_lc::{self, PrivateKey};
+use crate::failure::{Failure, refuse};
+use crate::life::ROTATION;
+use crate::object::{self, Key, Object, Search};
+use crate::partition::{Change, Contents, Partition};
+
+/// What all versions of a key share: the identity of the first one's private or secret key.
+fn family(info: &ObjectInfo) -> &[u8] {
+    if info.family.is_empty() { &info.object } else { &info.family }
+}
+
+/// All versions of a key: private or secret keys, and their public halves.
+fn versions(contents: &Contents, key: &ObjectInfo) -> Vec<Arc<Object>> {
+    let label = Some(key.label.as_str());
+    let same = contents.objects.find(Search { label, ..Search::default() });
+    let is_version = |object: &&Arc<Object>| {
+        let half_of_first = object.info.family.is_empty()
+            && !key.public_key.is_empty()
+            && object.info.public_key == key.public_key
+            && object.info.id == key.id;
+        let is_key = object::holds_key(object.info.class()) || object.info.class() == ObjectClass::PublicKey;
+        is_key && (family(&object.info) == family(key) || half_of_first)
+    };
+    same.filter(is_version).map(Arc::clone).collect()
+}
+
+/// The number of a version; keys that were never rotated have none written down.
+fn number(info: &ObjectInfo) -> u32 {
+    info.version.max(1)
+}
+
+fn rotatable(object: &Object) -> Result<(), Failure> {
+    let title = object.title();
+    if !object::holds_key(object.info.class()) {
+        return refuse!(KeyMayNot, "{title} is neither a private nor a secret key: it has no versions");
+    }
+    if object.info.not_modifiable {
+        return refuse!(AttributeReadOnly, "{title} is not modifiable");
+    }
+    Ok(())
+}
+
+/// A new key like this one.
+fn key_like(object: &Object) -> Result<Key, Failure> {
+    match (object.kind, AesKind::from_wire(object.info.key_type())) {
+        (Some(kind), _) => Ok(Key::Private(Arc::new(PrivateKey::generate(kind)?))),
+        (None, Some(kind)) => Ok(Key::Secret(Arc::new(AesKey::generate(kind)))),
+        (None, None) => refuse!(Unsupported, "{} is of a type that is not made here", object.title()),
+    }
+}
+
+/// Adds a version of the active key `current`; the objects that were made, the private or secret key first.
+fn add_version(
+    change: &mut Change<'_>,
+    current: &Arc<Object>,
+    key: &Key,
+    activate: bool,
+) -> Result<Vec<Arc<Object>>, Failure> {
+    let now = change.age();
+    let all = versions(change.before(), &current.info);
+    if let Some(pending) = all.iter().find(|other| other.info.version_state() == VersionState::Pending) {
+        return refuse!(
+            Exists,
+            "{} has a version {} that is not active yet: activate it with 'strongroom key activate', or delete it",
+            current.title(),
+            number(&pending.info)
+        );
+    }
+    let last = all.iter().map(|object| number(&object.info)).max().unwrap_or(1);
+    let public_key = match key {
+        Key::Private(key) => key.public_spki()?,
+        Key::Secret(_) => Vec::new(),
+    };
+    let identity = aws_lc::random_array::<16>().to_vec();
+    let id = if public_key.is_empty() { identity.clone() } else { objects::key_id(&public_key) };
+    let family = family(&current.info).to_vec();
+    let like = |info: &ObjectInfo, object: Vec<u8>| {
+        let mut policy = info.policy.unwrap_or_default();
+        if object::holds_key(info.class()) {
+            (policy.local, policy.always_sensitive, policy.never_extractable) =
+                (true, true, !policy.extractable);
+        }
+        ObjectInfo {
+            object,
+            id: id.clone(),
+            policy: Some(policy),
+            public_key: public_key.clone(),
+            created: crate::request::templates::now(),
+            // The subject and the dates are the old version's.
+            attributes: Vec::new(),
+            version: last + 1,
+            version_state: VersionState::Pending.into(),
+            family: family.clone(),
+            rotate_every: 0,
+            rotation_due: 0,
+            ..info.clone()
+        }
+    };
+    let mut infos = vec![(like(&current.info, identity), Some(key))];
+    let half = |other: &&Arc<Object>| {
+        other.info.class() == ObjectClass::PublicKey && other.info.public_key == current.info.public_key
+    };
+    if let Some(public) = all.iter().find(half) {
+        infos.push((like(&public.info, aws_lc::random_array::<16>().to_vec()), None));
+    }
+    if activate {
+        for object in all.iter().filter(|object| crate::life::is_active(object)) {
+            let retired = ObjectInfo {
+                version: number(&object.info),
+                version_state: VersionState::Retired.into(),
+                family: family.clone(),
+                rotate_every: 0,
+                rotation_due: 0,
+                ..object.info.clone()
+            };
+            change.replace_object(object, retired)?;
+        }
+        for (info, _) in &mut infos {
+            info.version_state = VersionState::Active.into();
+        }
+        if let Some((info, _)) = infos.first_mut() {
+            info.rotate_every = current.info.rotate_every;
+            info.rotation_due = due(current.info.rotate_every, now);
+        }
+    } else {
+        for object in all.iter().filter(|object| object.info.version == 0) {
+            let numbered = ObjectInfo { version: 1, family: family.clone(), ..object.info.clone() };
+            change.replace_object(object, numbered)?;
+        }
+    }
+    let kind = current.kind;
+    // Whoever may use the old version may use the new one.
+    let access = |info: &ObjectInfo| {
+        if object::holds_key(info.class()) { current.access.clone() } else { Access::default() }
+    };
+    infos.into_iter().map(|(info, key)| change.add_named(info.clone(), access(&info), kind, key)).collect()
+}
+
+/// When the next version is due, on the partition's clock; 0: never.
+fn due(every: u64, now: u64) -> u64 {
+    if every == 0 { 0 } else { now.saturating_add(every) }
+}
+
+/// The active version of the key that has this object, as it is now.
+fn current(contents: &Contents, identity: &[u8]) -> Result<Arc<Object>, Failure> {
+    match contents.objects.get(identity) {
+        Some(object) if crate::life::is_active(object) => Ok(Arc::clone(object)),
+        Some(object) => {
+            refuse!(AttributeWrong, "{} is not the active version of its key", object.title())
+        }
+        None => refuse!(NoSuchObject, "there is no such key"),
+    }
+}
+
+pub(super) async fn rotate(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: RotateKey,
+) -> Result<response::Result, Failure> {
+    let object = objects::visible(&context.acting, partition, &request.object)?;
+    rotatable(&object)?;
+    context.uses(object.info.key_type(), Mechanism::Unspecified);
+    // Refuse what is wrong before spending seconds on a key.
+    current(&partition.contents(), &request.object)?;
+    let key = match object.kind {
+        Some(kind) => Key::Private(Arc::new(context.service.generate(kind).await?)),
+        None => key_like(&object)?,
+    };
+    let (partition, asker) = (Arc::clone(partition), context.asker());
+    blocking(move || {
+        let made = partition.change(|change| {
+            asker.still_may(&partition, &change.before().users)?;
+            let current = current(change.before(), &request.object)?;
+            add_version(change, &current, &key, request.activate)
+        })?;
+        let (uid, by) = (asker.session.uid, &asker.by);
+        let object = made.first().map(|object| object.title());
+        tracing::info!(uid, by, partition = partition.label(), object, "key rotated");
+        Ok(objects::listed(&made))
+    })
+    .await
+}
+
+pub(super) async fn activate(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: ActivateKey,
+) -> Result<response::Result, Failure> {
+    let object = objects::visible(&context.acting, partition, &request.object)?;
+    rotatable(&object)?;
+    let (partition, asker) = (Arc::clone(partition), context.asker());
+    blocking(move || {
+        let changed = partition.change(|change| {
+            asker.still_may(&partition, &change.before().users)?;
+            let now = change.age();
+            let Some(chosen) = change.before().objects.get(&request.object).map(Arc::clone) else {
+                return refuse!(NoSuchObject, "there is no such key");
+            };
+            if crate::life::is_active(&chosen) {
+                return refuse!(AttributeWrong, "{} is the active version already", chosen.title());
+            }
+            let all = versions(change.before(), &chosen.info);
+            let every = all.iter().map(|object| object.info.rotate_every).max().unwrap_or_default();
+            let mut changed = Vec::new();
+            for object in all {
+                let is_chosen = number(&object.info) == number(&chosen.info);
+                let state = match (is_chosen, object.info.version_state()) {
+                    (true, _) => VersionState::Active,
+                    (false, VersionState::Active) => VersionState::Retired,
+                    _ => continue,
+                };
+                let has_policy = is_chosen && object::holds_key(object.info.class());
+                let info = ObjectInfo {
+                    version: number(&object.info),
+                    version_state: state.into(),
+                    family: family(&chosen.info).to_vec(),
+                    rotate_every: if has_policy { every } else { 0 },
+                    rotation_due: if has_policy { due(every, now) } else { 0 },
+                    ..object.info.clone()
+                };
+                changed.push(change.replace_object(&object, info)?);
+            }
+            changed.sort_by_key(|object| !crate::life::is_active(object));
+            Ok(changed)
+        })?;
+        let (uid, by) = (asker.session.uid, &asker.by);
+        let object = changed.first().map(|object| object.title());
+        tracing::info!(uid, by, partition = partition.label(), object, "version of a key activated");
+        let active: Vec<_> = changed.into_iter().filter(|object| crate::life::is_active(object)).collect();
+        Ok(objects::listed(&active))
+    })
+    .await
+}
+
+pub(super) async fn set_rotation(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: SetRotation,
+) -> Result<response::Result, Failure> {
+    let object = objects::visible(&context.acting, partition, &request.object)?;
+    rotatable(&object)?;
+    let every = request.every_seconds;
+    if every != 0 && !ROTATION.contains(&every) {
+        return refuse!(AttributeWrong, "a key gets a new version every day to every ten years, or never");
+    }
+    let (partition, asker) = (Arc::clone(partition), context.asker());
+    blocking(move || {
+        let changed = partition.change(|change| {
+            asker.still_may(&partition, &change.before().users)?;
+            let current = current(change.before(), &request.object)?;
+            let rotation_due = due(every, change.age());
+            let info = ObjectInfo { rotate_every: every, rotation_due, ..current.info.clone() };
+            change.replace_object(&current, info)
+        })?;
+        let (uid, by) = (asker.session.uid, &asker.by);
+        tracing::info!(
+            uid,
+            by,
+            partition = partition.label(),
+            object = changed.title(),
+            every,
+            "rotation set"
+        );
+        Ok(objects::listed(&[changed]))
+    })
+    .await
+}
+
+/// Gives a new version to each key that is due for one. A key pair's waits for its certificate; a secret key's is active.
+///
+/// # Errors
+///
+/// STORE, INTERNAL.
+pub fn rotate_due(partition: &Partition) -> Result<(), Failure> {
+    let now = partition.age().now();
+    let is_due = |object: &&Arc<Object>| {
+        object.info.rotation_due != 0 && object.info.rotation_due <= now && crate::life::is_active(object)
+    };
+    let has_pending = |contents: &Contents, object: &Object| {
+        let all = versions(contents, &object.info);
+        all.iter().any(|other| other.info.version_state() == VersionState::Pending)
+    };
+    let due: Vec<_> = {
+        let contents = partition.contents();
+        let due = contents.objects.find(Search::default()).filter(is_due);
+        due.filter(|object| !has_pending(&contents, object)).map(Arc::clone).collect()
+    };
+    for object in due {
+        let key = key_like(&object)?;
+        let made = partition.change(|change| {
+            let current = current(change.before(), &object.id)?;
+            add_version(change, &current, &key, matches!(key, Key::Secret(_)))
+        });
+        match made {
+            Ok(made) => {
+                let object = made.first().map(|object| object.title());
+                tracing::info!(partition = partition.label(), object, "key rotated: its time had come");
+            }
+            Err(failure) => {
+                let object = object.title();
+                tracing::error!(partition = partition.label(), object, "not rotated: {failure}");
+            }
+        }
+    }
+    Ok(())
+}
