@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 use strongroom_protocol::v1::{
-    DestroyObject, FindObjects, KeyType, ObjectClass, ObjectInfo, Role, request::Op,
+    DestroyObject, FindObjects, KeyType, ObjectClass, ObjectInfo, Role, VersionState, request::Op,
 };
 
 use crate::failure::{Exit, Failure};
@@ -128,6 +128,17 @@ impl Key {
         self.main().map(|o| o.public_key.as_slice()).unwrap_or_default()
     }
 
+    /// Which version it is, of a key that was rotated.
+    pub fn state(&self) -> VersionState {
+        self.main().map(ObjectInfo::version_state).unwrap_or_default()
+    }
+
+    /// What the versions of a key share.
+    fn family(&self) -> Option<&[u8]> {
+        let main = self.main()?;
+        Some(if main.family.is_empty() { &main.object } else { &main.family })
+    }
+
     /// The objects that are there.
     pub fn halves(&self) -> impl Iterator<Item = &ObjectInfo> {
         self.private.iter().chain(&self.public)
@@ -146,7 +157,7 @@ pub fn fingerprint(public_key: &[u8]) -> String {
 }
 
 /// Puts halves together: same public key and same CKA_ID.
-fn pair(objects: Vec<ObjectInfo>) -> Vec<Key> {
+pub fn pair(objects: Vec<ObjectInfo>) -> Vec<Key> {
     let (privates, publics): (Vec<_>, Vec<_>) =
         objects.into_iter().partition(|o| o.class() != ObjectClass::PublicKey);
     let mut keys: Vec<_> =
@@ -244,6 +255,25 @@ impl Session {
             }
         }
         Ok(keys)
+    }
+
+    /// Finds all versions of a key, as a crypto user.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::find`].
+    pub fn versions(&mut self, key: &Key) -> Result<Vec<Key>, Failure> {
+        let mut objects = Vec::new();
+        for class in [ObjectClass::PrivateKey, ObjectClass::PublicKey, ObjectClass::SecretKey] {
+            let label = key.label().to_owned();
+            objects.extend(self.find(FindObjects {
+                label,
+                label_given: true,
+                all_versions: true,
+                ..of_class(class)
+            })?);
+        }
+        Ok(pair(objects).into_iter().filter(|version| version.family() == key.family()).collect())
     }
 
     /// Finds the one key that `selector` names. A crypto user's log-in is asked for only if nothing public

@@ -103,6 +103,11 @@ fn a_node_is_sealed_and_unsealed_as_the_page_says() {
     page("seal.md", 15);
 }
 
+#[test]
+fn keys_live_as_the_page_says() {
+    page("key-life.md", 20);
+}
+
 /// Runs a page of docs/, which has more examples than `least`.
 fn page(name: &str, least: usize) {
     if !rustix::process::getuid().is_root() {

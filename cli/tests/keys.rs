@@ -63,10 +63,13 @@ fn every_type_is_generated() {
             "origin",
             "owner",
             "public_key",
+            "rotate_every",
+            "state",
             "trusted",
             "type",
             "uri",
             "uses",
+            "version",
             "wrap_with_trusted"
         ]
     );

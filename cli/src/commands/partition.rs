@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use strongroom_protocol::v1::{DeletePartition, PartitionInfo, Role, request::Op};
+use strongroom_protocol::v1::{DeletePartition, PartitionInfo, Role, SetLife, request::Op};
 
 use crate::args::Global;
 use crate::commands::confirm;
@@ -15,6 +15,9 @@ use crate::session::{self, Session, answer, role_name};
 pub enum Partition {
     /// List the partitions, and as whom you act in each
     List,
+    /// Say for how long deleted keys are kept, and switch purge protection on (as a crypto officer)
+    #[command(long_about = SET)]
+    Set(Set),
     /// Delete a partition with all its keys, for ever (as its crypto officer)
     Delete(Delete),
 }
@@ -27,6 +30,78 @@ pub struct Delete {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+}
+
+const SET: &str = "\
+Say what the partition does with keys that are deleted, as its crypto officer. Without options it shows what it does.
+
+  strongroom partition set --retention-days 30
+  strongroom partition set --purge-protection     nobody destroys a deleted key before its time; for good
+
+Deleted keys are kept for 7 to 90 days, at first 90. With --destroy-at-once yes, C_DestroyObject (pkcs11-tool --delete-object) \
+destroys keys at once, as in other HSMs; 'strongroom key delete' never does.";
+
+/// `strongroom partition set`.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// For how many days keys that are deleted from now on are kept, 7 to 90
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(7..=90))]
+    retention_days: Option<u32>,
+    /// Let nobody destroy a deleted key before its time. It cannot be switched off again
+    #[arg(long)]
+    purge_protection: bool,
+    /// Whether C_DestroyObject destroys keys, and does not delete them softly
+    #[arg(long, value_name = "yes|no", value_parser = ["yes", "no"])]
+    destroy_at_once: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Life {
+    partition: String,
+    retention_days: u32,
+    purge_protection: bool,
+    destroy_at_once: bool,
+    /// Objects of deleted keys.
+    deleted_objects: u64,
+}
+
+impl Report for Life {
+    fn text(&self, page: &mut Page) {
+        let on = |on: bool| if on { "on" } else { "off" };
+        page.fields([
+            ("partition", self.partition.as_str().into()),
+            ("deleted keys are kept", format!("{} days", self.retention_days).into()),
+            ("purge protection", on(self.purge_protection).into()),
+            ("C_DestroyObject", if self.destroy_at_once { "destroys" } else { "deletes" }.into()),
+            ("deleted objects", self.deleted_objects.to_string().into()),
+        ]);
+    }
+}
+
+impl Set {
+    fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        let mut session = Session::open(global, output, Role::CryptoOfficer)?;
+        let asks = self.retention_days.is_some() || self.purge_protection || self.destroy_at_once.is_some();
+        let info = if asks {
+            let op = || {
+                Op::SetLife(SetLife {
+                    retention_days: self.retention_days,
+                    purge_protection: self.purge_protection.then_some(true),
+                    destroy_at_once: self.destroy_at_once.as_deref().map(|answer| answer == "yes"),
+                })
+            };
+            answer!(session.call(Role::CryptoOfficer, op), Partition)?
+        } else {
+            session.partition().clone()
+        };
+        output.print(&Life {
+            partition: info.label,
+            retention_days: info.retention_days,
+            purge_protection: info.purge_protection,
+            destroy_at_once: info.destroy_at_once,
+            deleted_objects: info.deleted_objects,
+        })
+    }
 }
 
 /// A partition in reports.
@@ -152,6 +227,7 @@ impl Partition {
                 let partitions = session::partitions(&mut connection)?;
                 output.print(&List { partitions: partitions.into_iter().map(PartitionView::from).collect() })
             }
+            Partition::Set(set) => set.run(global, output),
             Partition::Delete(delete) => delete.run(global, output),
         }
     }

@@ -97,11 +97,8 @@ impl Partition {
         let (header, age) = open_header(&names, &key, &sealed)?;
         let header_name = names.header();
         let mut set_hash = SetHash::default();
-        let mut contents = Contents {
-            settings: Arc::clone(&header.settings),
-            life: header.life,
-            ..Contents::default()
-        };
+        let mut contents =
+            Contents { settings: Arc::clone(&header.settings), life: header.life, ..Contents::default() };
         contents.roles.set(&header.settings.roles);
         let count = sealed.len();
         for (name, bytes) in sealed.into_iter().filter(|(name, _)| *name != header_name) {

@@ -70,7 +70,7 @@ impl Report for Outcome {
 impl Put {
     pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
         let given = self.read()?;
-        let key = session.key(&self.key)?;
+        let key = self.version(session, &given)?;
         if key.is_secret() {
             let message = format!("key {} is a secret key: it has no certificate", self.key);
             return Err(Failure::new(Exit::Failed, "no_pair", message));
@@ -105,6 +105,16 @@ impl Put {
         }
         let replaced = olds.into_iter().map(view).collect();
         output.print(&Outcome { certificate, chain: stored_chain, replaced, changed })
+    }
+
+    /// The version of the key that one of the certificates is for; the active one if none is.
+    fn version(&self, session: &mut Session, given: &[Certificate]) -> Result<Key, Failure> {
+        let key = session.key(&self.key)?;
+        let is_for = |key: &Key| given.iter().any(|certificate| certificate.public_key == key.public_key());
+        if is_for(&key) || !matches!(self.key, Selector::Label(_)) {
+            return Ok(key);
+        }
+        Ok(session.versions(&key)?.into_iter().find(is_for).unwrap_or(key))
     }
 
     /// Reads the certificates in the file.

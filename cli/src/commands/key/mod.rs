@@ -1,13 +1,14 @@
 //! `strongroom key`: keys are made or brought into the partition, named, and destroyed.
 
 mod access;
-mod delete;
+mod deleted;
 mod export;
 mod file;
 mod generate;
 mod import;
 mod list;
 mod publish;
+mod rotate;
 mod trust;
 mod view;
 mod wrapped;
@@ -40,13 +41,28 @@ pub enum Key {
     /// Trust a wrapping key (as a crypto officer)
     #[command(long_about = trust::ABOUT)]
     Trust(trust::Trust),
-    /// List the keys
-    List,
+    /// List the keys, or those that were deleted
+    List(list::List),
     /// Show a key: type, policy, URI, and of a pair the public key and its fingerprint
     Show(Named),
-    /// Destroy a key, for ever
-    #[command(long_about = delete::ABOUT)]
-    Delete(delete::Delete),
+    /// Delete a key; for a while it can be recovered
+    #[command(long_about = deleted::DELETE)]
+    Delete(deleted::Delete),
+    /// Bring a deleted key back (as a crypto officer)
+    #[command(long_about = deleted::RECOVER)]
+    Recover(deleted::Recover),
+    /// Destroy a deleted key before its time, for ever (as a crypto officer)
+    #[command(long_about = deleted::PURGE)]
+    Purge(deleted::Purge),
+    /// Make a new version of a key, under the same name
+    #[command(long_about = rotate::ROTATE)]
+    Rotate(rotate::Rotate),
+    /// Make a version the one that the key's name means
+    #[command(long_about = rotate::ACTIVATE)]
+    Activate(rotate::Activate),
+    /// Have new versions of a key made by time
+    #[command(long_about = rotate::ROTATION)]
+    Rotation(rotate::Rotation),
     /// Let somebody use one key, and no other: a web server's user id
     #[command(long_about = access::GRANT)]
     Grant(access::Grant),
@@ -58,7 +74,7 @@ pub enum Key {
     /// Print the public key (PEM)
     Public(publish::Public),
     /// Print the key's pkcs11: URI (RFC 7512), its name for nginx, Apache and openssl
-    Uri(Named),
+    Uri(publish::UriOf),
     /// Write the PEM reference file, for programs that load keys from files only
     #[command(long_about = publish::REFERENCE)]
     Reference(publish::Reference),
@@ -208,21 +224,29 @@ impl Key {
     ///
     /// Why it failed.
     pub fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
-        let role = if matches!(self, Key::Trust(_)) { Role::CryptoOfficer } else { Role::CryptoUser };
+        let role = match self {
+            Key::Trust(_) | Key::Recover(_) | Key::Purge(_) => Role::CryptoOfficer,
+            _ => Role::CryptoUser,
+        };
         let mut session = Session::open(global, output, role)?;
         match self {
             Key::Generate(generate) => generate.run(&mut session, output),
             Key::Import(import) => import.run(&mut session, output),
             Key::Export(export) => export.run(&mut session, output),
             Key::Trust(trust) => trust.run(&mut session, output),
-            Key::List => list::run(&mut session, output),
+            Key::List(list) => list.run(&mut session, output),
             Key::Show(named) => publish::show(&named, &mut session, output),
             Key::Delete(delete) => delete.run(&mut session, output),
             Key::Grant(grant) => grant.run(&mut session, output),
             Key::Revoke(revoke) => revoke.run(&mut session, output),
             Key::Access(named) => access::access(&named, &mut session, output),
             Key::Public(public) => public.run(&mut session, output),
-            Key::Uri(named) => publish::uri(&named, &mut session, output),
+            Key::Uri(uri) => uri.run(&mut session, output),
+            Key::Recover(recover) => recover.run(&mut session, output),
+            Key::Purge(purge) => purge.run(&mut session, output),
+            Key::Rotate(rotate) => rotate.run(&mut session, output),
+            Key::Activate(activate) => activate.run(&mut session, output),
+            Key::Rotation(rotation) => rotation.run(&mut session, output),
             Key::Reference(reference) => reference.run(&mut session, output),
         }
     }

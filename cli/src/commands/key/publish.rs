@@ -22,6 +22,16 @@ secret. For nginx before 1.29, HAProxy, stunnel, PostgreSQL and others that open
 
 With --cert the certificates stored for the key follow, leaf first: HAProxy's crt bundle.";
 
+/// `strongroom key uri`.
+#[derive(Debug, Args)]
+pub struct UriOf {
+    #[command(flatten)]
+    named: Named,
+    /// Without the id: a server then has the new version of the key when it reloads ('strongroom key rotate')
+    #[arg(long)]
+    by_name: bool,
+}
+
 /// `strongroom key public`.
 #[derive(Debug, Args)]
 pub struct Public {
@@ -37,6 +47,9 @@ pub struct Public {
 pub struct Reference {
     #[command(flatten)]
     named: Named,
+    /// Without the id: a server then has the new version of the key when it reloads ('strongroom key rotate')
+    #[arg(long)]
+    by_name: bool,
     /// Add the certificates that are stored for the key
     #[arg(long)]
     cert: bool,
@@ -89,8 +102,8 @@ impl To {
     }
 }
 
-fn uri_of(session: &Session, key: &Key) -> String {
-    super::view::uri_of(&session.partition().label, key)
+fn uri_of(session: &Session, key: &Key, by_name: bool) -> String {
+    super::view::uri(&session.partition().label, key, by_name)
 }
 
 /// The key pair of that name.
@@ -126,10 +139,11 @@ impl Report for Uri {
     }
 }
 
-/// `strongroom key uri`.
-pub(super) fn uri(named: &Named, session: &mut Session, output: Output) -> Result<(), Failure> {
-    let key = session.key(&named.name)?;
-    output.print(&Uri { name: key.label().to_owned(), uri: uri_of(session, &key) })
+impl UriOf {
+    pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
+        let key = session.key(&self.named.name)?;
+        output.print(&Uri { name: key.label().to_owned(), uri: uri_of(session, &key, self.by_name) })
+    }
 }
 
 impl Public {
@@ -142,7 +156,7 @@ impl Public {
 impl Reference {
     pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
         let key = pair(&self.named, session)?;
-        let uri = uri_of(session, &key);
+        let uri = uri_of(session, &key, self.by_name);
         let mut pem = reference::pem_from_uri(&uri)
             .map_err(|e| Failure::new(Exit::Failed, "reference", format!("no reference for {uri}: {e}")))?;
         if self.cert {

@@ -2,7 +2,7 @@
 
 use pem_rfc7468::LineEnding;
 use serde::Serialize;
-use strongroom_protocol::v1::{KeyPolicy, ObjectInfo};
+use strongroom_protocol::v1::{KeyPolicy, ObjectInfo, VersionState};
 
 use crate::commands::moment;
 use crate::key_type;
@@ -21,7 +21,7 @@ pub struct KeyView {
     #[serde(rename = "type")]
     key_type: &'static str,
     #[serde(skip)]
-    title: &'static str,
+    pub title: &'static str,
     /// The RFC 7512 URI of the private or secret key.
     pub uri: String,
     /// SHA-256 of the public key (DER SubjectPublicKeyInfo) in hexadecimal; `null` of secret keys.
@@ -39,6 +39,12 @@ pub struct KeyView {
     wrap_with_trusted: Option<bool>,
     /// A wrapping key that a crypto officer trusts.
     pub trusted: bool,
+    /// Which version it is, of a key that was rotated.
+    pub version: Option<u32>,
+    /// `active`, `pending` or `retired`: the name means the active version.
+    pub state: &'static str,
+    /// The time between versions that are made by themselves.
+    pub rotate_every: Option<String>,
     /// `sign`, `decrypt`, ...
     uses: Vec<&'static str>,
     owner: String,
@@ -53,6 +59,11 @@ pub struct KeyView {
 pub fn public_pem(public_key: &[u8]) -> String {
     // Fails only for lengths beyond the address space.
     pem_rfc7468::encode_string("PUBLIC KEY", LineEnding::LF, public_key).unwrap_or_default()
+}
+
+/// A time as it is given on the command line.
+fn every(seconds: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
 }
 
 fn uses(policy: &KeyPolicy) -> Vec<&'static str> {
@@ -72,7 +83,15 @@ fn uses(policy: &KeyPolicy) -> Vec<&'static str> {
 
 /// The RFC 7512 URI of the private half, or of the secret key.
 pub fn uri_of(token: &str, key: &Key) -> String {
+    uri(token, key, false)
+}
+
+/// As [`uri_of`]; by the name alone, it names the version that is active when it is used.
+pub fn uri(token: &str, key: &Key, by_name: bool) -> String {
     let mut uri = Uri::of_private_key(token, key.label(), key.id());
+    if by_name {
+        uri.id = None;
+    }
     if key.is_secret() {
         uri.kind = Some(ObjectType::SecretKey);
     }
@@ -102,6 +121,13 @@ impl KeyView {
             never_extractable: of_private(|p| p.never_extractable),
             wrap_with_trusted: of_private(|p| p.wrap_with_trusted),
             trusted: key.halves().any(|half| half.policy.is_some_and(|policy| policy.trusted)),
+            version: first.map(|o| o.version).filter(|version| *version > 0),
+            state: match key.state() {
+                VersionState::Active => "active",
+                VersionState::Pending => "pending",
+                VersionState::Retired => "retired",
+            },
+            rotate_every: first.map(|o| o.rotate_every).filter(|every| *every > 0).map(every),
             uses: first.and_then(|o| o.policy.as_ref()).map(uses).unwrap_or_default(),
             owner: first.map(|o| o.owner.clone()).unwrap_or_default(),
             created: moment(first.map(|o| o.created).unwrap_or_default()),
@@ -121,10 +147,24 @@ impl KeyView {
     }
 
     /// The headings for [`KeyView::row`].
-    pub const HEADINGS: [&str; 6] = ["KEY", "TYPE", "ORIGIN", "CERTIFICATE", "CREATED", "ID"];
+    const HEADINGS: [&str; 6] = ["KEY", "TYPE", "ORIGIN", "CERTIFICATE", "CREATED", "ID"];
+
+    /// Writes keys as a table.
+    pub fn table(keys: &[Self], versions: bool, page: &mut Page) {
+        let (mut headings, mut rows) =
+            (Self::HEADINGS.to_vec(), keys.iter().map(Self::row).collect::<Vec<_>>());
+        if versions {
+            headings.insert(1, "VERSION");
+            for (row, key) in rows.iter_mut().zip(keys) {
+                let version = key.version.map_or("-".to_owned(), |number| format!("{number}, {}", key.state));
+                row.insert(1, version.into());
+            }
+        }
+        page.table(&headings, rows);
+    }
 
     /// A line of the list.
-    pub fn row(&self) -> Vec<Cell> {
+    fn row(&self) -> Vec<Cell> {
         let certificate = match self.certificates.as_slice() {
             [] => Cell::from("-"),
             several => several.join(", ").into(),
@@ -183,6 +223,12 @@ impl Report for KeyView {
             ("may", may.into()),
             ("made by", format!("{}, {}", self.owner, self.created).into()),
         ]);
+        if let Some(version) = self.version {
+            fields.push(("version", format!("{version}, {}", self.state).into()));
+        }
+        if let Some(every) = &self.rotate_every {
+            fields.push(("rotated", format!("every {every}").into()));
+        }
         if self.public_key.is_some() {
             fields.push(("certificate", certificates.into()));
         }
