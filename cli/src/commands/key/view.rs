@@ -61,9 +61,13 @@ pub fn public_pem(public_key: &[u8]) -> String {
     pem_rfc7468::encode_string("PUBLIC KEY", LineEnding::LF, public_key).unwrap_or_default()
 }
 
-/// A time as it is given on the command line.
+/// A time for people: whole days mostly.
 fn every(seconds: u64) -> String {
-    humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
+    match (seconds / 86_400, seconds % 86_400) {
+        (1, 0) => "day".to_owned(),
+        (days, 0) => format!("{days} days"),
+        _ => humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string(),
+    }
 }
 
 fn uses(policy: &KeyPolicy) -> Vec<&'static str> {
