@@ -59,6 +59,14 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
         Op::WrapKey(_) => ("wrap_key", Change),
         Op::UnwrapKey(_) => ("unwrap_key", Change),
         Op::TrustKey(_) => ("trust_key", Change),
+        Op::DeleteKey(_) => ("delete_key", Change),
+        Op::ListDeleted(_) => ("list_deleted", Counted(&[])),
+        Op::RecoverKey(_) => ("recover_key", Change),
+        Op::PurgeKey(_) => ("purge_key", Change),
+        Op::SetLife(_) => ("set_life", Change),
+        Op::RotateKey(_) => ("rotate_key", Change),
+        Op::ActivateKey(_) => ("activate_key", Change),
+        Op::SetRotation(_) => ("set_rotation", Change),
         Op::Seal(_) => ("seal", Change),
         Op::Unseal(_) => ("unseal", Change),
         Op::SealWith(_) => ("seal_with", Change),
@@ -85,10 +93,21 @@ pub(super) fn object(op: &Op) -> &[u8] {
         Op::DestroyObject(m) => &m.object,
         Op::WrapKey(m) => &m.key,
         Op::TrustKey(m) => &m.object,
+        Op::DeleteKey(m) => first(&m.objects),
+        Op::RecoverKey(m) => first(&m.objects),
+        Op::PurgeKey(m) => first(&m.objects),
+        Op::RotateKey(m) => &m.object,
+        Op::ActivateKey(m) => &m.object,
+        Op::SetRotation(m) => &m.object,
         Op::GrantAccess(m) => &m.key,
         Op::RevokeAccess(m) => &m.key,
         _ => &[],
     }
+}
+
+/// A key's private or secret half comes first.
+fn first(objects: &[Vec<u8>]) -> &[u8] {
+    objects.first().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// What a request says, without its secrets.
@@ -112,6 +131,9 @@ pub(super) fn describe(op: &Op, entry: Entry) -> Entry {
             .with("target", name(&m.name))
             .with(if m.withdraw { "withdrawn_uid" } else { "admitted_uid" }, m.uid),
         Op::UnlockUser(m) => entry.with("target", name(&m.name)),
+        // Numbers and switches: nothing of it is secret.
+        Op::SetLife(m) => entry.with("life", format!("{m:?}")),
+        Op::SetRotation(m) => entry.with("every_seconds", m.every_seconds),
         Op::GenerateKeyPair(m) => key(entry, m.private_key.as_ref(), m.key_type()),
         Op::ImportKeyPair(m) => key(entry, m.private_key.as_ref(), KeyType::Unspecified),
         Op::GenerateKey(m) => key(entry, m.key.as_ref(), m.key_type()),

@@ -85,7 +85,7 @@ impl Trail {
                 entry.request = Some(id);
                 if let Some(partition) = &partition {
                     partition.label().clone_into(&mut entry.partition);
-                    let object = partition.contents().objects.get(actions::object(op)).map(Arc::clone);
+                    let object = partition.contents().known(actions::object(op));
                     match object {
                         Some(object) => name_object(&mut entry, &object.info),
                         None => entry.object = identity(actions::object(op)),
@@ -216,7 +216,7 @@ fn subject(
 ) -> Subject {
     let mut entry = Entry::new(action, "");
     name_who(&mut entry, audit, session, acting, op);
-    let known = partition.and_then(|partition| partition.contents().objects.get(object).map(Arc::clone));
+    let known = partition.and_then(|partition| partition.contents().known(object));
     match known {
         Some(object) => name_object(&mut entry, &object.info),
         None => entry.object = identity(object),

@@ -97,6 +97,13 @@ pub struct Contents {
     pub settings: Arc<Settings>,
 }
 
+impl Contents {
+    /// The object of this identity, also if it is a key that was deleted softly.
+    pub fn known(&self, identity: &[u8]) -> Option<Arc<Object>> {
+        self.objects.get(identity).or_else(|| self.deleted.get(identity)).map(Arc::clone)
+    }
+}
+
 /// What is set for a whole partition. It lies in the header's record.
 #[derive(Debug, Default, Clone)]
 pub struct Settings {
