@@ -216,7 +216,7 @@ fn subject(
 ) -> Subject {
     let mut entry = Entry::new(action, "");
     name_who(&mut entry, audit, session, acting, op);
-    let known = partition.and_then(|partition| partition.contents().known(object));
+    let known = partition.and_then(|partition| partition.contents().objects.get(object).map(Arc::clone));
     match known {
         Some(object) => name_object(&mut entry, &object.info),
         None => entry.object = identity(object),

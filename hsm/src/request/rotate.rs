@@ -178,7 +178,7 @@ pub(super) async fn rotate(
     // Refuse what is wrong before spending seconds on a key.
     current(&partition.contents(), &request.object)?;
     let key = match object.kind {
-        Some(kind) => Key::Private(Arc::new(context.service.generate(kind).await?)),
+        Some(kind) => Key::Private(Arc::new(context.service.generate(context.session.uid, kind).await?)),
         None => key_like(&object)?,
     };
     let (partition, asker) = (Arc::clone(partition), context.asker());
