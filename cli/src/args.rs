@@ -7,7 +7,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, cert, doctor, init, key, page, partition, role, roles, seal, share, shell, tamper, user,
+    audit, cert, doctor, init, key, node, page, partition, role, roles, seal, share, shell, tamper, user,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -111,6 +111,9 @@ pub enum Command {
     /// List or delete partitions
     #[command(subcommand)]
     Partition(partition::Partition),
+    /// Prove which node the daemon is: its certificate, signed by the partition's owner
+    #[command(subcommand)]
+    Node(node::Node),
     /// Show who may do what: each request with the roles that may send it
     #[command(long_about = roles::ABOUT)]
     Roles,

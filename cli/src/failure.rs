@@ -113,6 +113,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::NotPermitted
         | ErrorCode::PasswordWrong
         | ErrorCode::UserLocked
+        | ErrorCode::PasswordExpired
         | ErrorCode::TicketInvalid
         | ErrorCode::KeyNotExtractable
         | ErrorCode::WrappingKeyNotTrusted
@@ -142,6 +143,8 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::Tampered
         | ErrorCode::Zeroized
         | ErrorCode::BackupWrong
+        | ErrorCode::NoChallenge
+        | ErrorCode::CertificateWrong
         | ErrorCode::Limit => Exit::Failed,
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use strongroom_protocol::address;
 use strongroom_protocol::client::{Connection, Deadlines};
-use strongroom_protocol::v1::{ListPartitions, Login, PartitionInfo, Role, request::Op, response};
+use strongroom_protocol::v1::{
+    ChangePassword, ListPartitions, Login, PartitionInfo, Role, request::Op, response,
+};
 use zeroize::Zeroizing;
 
 use crate::args::Global;
@@ -152,11 +154,6 @@ impl Session {
         Ok(Session { connection, partition, logged_in: false })
     }
 
-    /// Opens a session for a partition that was just made.
-    pub fn of_new_partition(connection: Connection, partition: PartitionInfo) -> Self {
-        Session { connection, partition, logged_in: false }
-    }
-
     /// Waits for replies as long as making a key may take.
     ///
     /// # Errors
@@ -226,7 +223,8 @@ impl Session {
         Ok(self.connection.call(self.partition.number, op)?)
     }
 
-    /// Logs in. An empty `user` is the only user of that role.
+    /// Logs in. An empty `user` is the only user of that role. Who logs in with a password that somebody else has
+    /// set is asked for another one, if there is a terminal to ask at; elsewhere the daemon refuses what comes next.
     ///
     /// # Errors
     ///
@@ -245,9 +243,27 @@ impl Session {
             })?;
         drop(Zeroizing::new(std::mem::take(&mut reply.ticket)));
         self.partition.set_acting_role(reply.role());
-        self.partition.acting_as = reply.user;
+        self.partition.acting_as = reply.user.clone();
         self.logged_in = true;
+        if reply.must_change_password && password::interactive() {
+            let prompt = format!("Somebody else has set the password of {}. New password", reply.user);
+            self.change_password(&reply.user, password, &password::ask_new(&prompt)?)?;
+        }
         Ok(())
+    }
+
+    /// Changes a password, by who knows the present one or, with none, as its crypto officer.
+    ///
+    /// # Errors
+    ///
+    /// The daemon's refusal.
+    pub fn change_password(&mut self, name: &str, old: &Password, new: &Password) -> Result<(), Failure> {
+        let change = ChangePassword {
+            name: name.to_owned(),
+            old_password: old.to_string(),
+            new_password: new.to_string(),
+        };
+        answer!(self.try_call(Op::ChangePassword(change)), Done).map(drop)
     }
 
     fn log_in_at_terminal(&mut self, role: Role, refused: Failure) -> Result<(), Failure> {

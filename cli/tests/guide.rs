@@ -108,6 +108,12 @@ fn keys_live_as_the_page_says() {
     page("key-life.md", 20);
 }
 
+/// The owner's part is played by the real openssl.
+#[test]
+fn roles_are_as_the_page_says() {
+    page("roles.md", 20);
+}
+
 /// Runs a page of docs/, which has more examples than `least`.
 fn page(name: &str, least: usize) {
     if !rustix::process::getuid().is_root() {

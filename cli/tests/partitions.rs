@@ -87,10 +87,19 @@ fn init_tells_the_next_steps() {
     let error = daemon.init("tls", &[]).fails(6);
     assert!(error.contains("tls"), "{error}");
     let json = daemon.init("second", &["--json"]).json();
-    assert_eq!(fields(&json), ["label", "number", "officer", "password_files", "serial", "user"]);
+    assert_eq!(fields(&json), ["label", "number", "officer", "owner", "password_files", "serial", "user"]);
     assert_eq!(
         fields(&json["user"]),
-        ["failed_attempts", "has_password", "limited", "locked", "name", "role", "uids"]
+        [
+            "failed_attempts",
+            "has_password",
+            "limited",
+            "locked",
+            "must_change_password",
+            "name",
+            "role",
+            "uids"
+        ]
     );
     assert_eq!(json["user"]["uids"], serde_json::json!([]));
     assert_eq!(json["serial"].as_str().unwrap().len(), 16);
@@ -238,7 +247,10 @@ fn an_appliance_user_lists_users_and_no_private_keys() {
         .as_officer(&["user", "create", "backup", "--role", "au", "--new-password-file", &password, "--json"])
         .json();
     assert_eq!(json["user"]["role"], "appliance_user");
-    let login = ["-l", "backup", "--password-file", &password];
+    let own = daemon.secret("own.txt", "another password");
+    let change = ["user", "password", "backup", "--password-file", &password, "--new-password-file", &own];
+    daemon.run(&change).succeeds();
+    let login = ["-l", "backup", "--password-file", &own];
     let text = daemon.run(&[&["user", "list"][..], &login].concat()).succeeds();
     assert!(text.contains("backup  appliance user  password"), "{text}");
     daemon.run(&[&["key", "list"][..], &login].concat()).fails(4);
@@ -275,6 +287,9 @@ fn passwords_change() {
     let daemon = Daemon::start();
     daemon.init("tls", &[]).succeeds();
     let new = daemon.secret("new.txt", "a new password");
+    let own = |old: &str, new: &str| {
+        daemon.run(&["user", "password", "user", "--password-file", old, "--new-password-file", new])
+    };
     // The user's own.
     daemon.run(&["user", "password", "user", "--new-password-file", &new]).fails(4);
     daemon
@@ -309,6 +324,12 @@ fn passwords_change() {
     let json =
         daemon.as_officer(&["user", "password", "user", "--new-password-file", "user.txt", "--json"]).json();
     assert_eq!(json["done"], "password_changed");
+    assert_eq!(json["user"]["must_change_password"], true);
+    let error = daemon.run(&["key", "list", "--password-file", "user.txt", "--json"]).json_error();
+    assert_eq!((&error["code"], &error["exit"]), (&"password_expired".into(), &4.into()));
+    assert!(error["message"].as_str().unwrap().contains("strongroom user password user"), "{error}");
+    own("user.txt", &new).succeeds();
+    own(&new, "user.txt").succeeds();
     daemon.run(&["key", "list", "--password-file", "user.txt"]).succeeds();
     daemon.as_officer(&["user", "password", "nobody", "--new-password-file", "user.txt"]).fails(5);
     // The officer's own.
@@ -318,9 +339,42 @@ fn passwords_change() {
     // By an officer whose user id is admitted: no password is asked for.
     daemon.run(&["user", "admit", "admin", &own_uid(), "-l", "admin", "--password-file", &new]).succeeds();
     daemon.run(&["user", "password", "user", "--new-password-file", &new]).succeeds();
-    daemon.run(&["key", "list", "-l", "user", "--password-file", &new]).succeeds();
+    let initial = [&["user", "password", "user", "-l", "user", "--password-file", &new][..]].concat();
+    daemon.run(&[&initial[..], &["--new-password-file", "user.txt"]].concat()).succeeds();
+    daemon.run(&["key", "list", "-l", "user", "--password-file", "user.txt"]).succeeds();
     let users = daemon.run(&["user", "list", "--json"]).json();
     assert_eq!(users["users"][1]["failed_attempts"], 0, "an empty password was tried: {users}");
+}
+
+/// Who logs in for the first time at a terminal is asked for a password of the own, and the command goes on.
+#[test]
+fn an_initial_password_is_changed_at_the_first_log_in() {
+    let daemon = Daemon::start();
+    daemon.init("tls", &["--hand-over"]).succeeds();
+    let error = daemon.run(&["user", "list", "-l", "admin", "--password-file", "officer.txt"]).fails(4);
+    assert!(error.contains("somebody else"), "{error}");
+    let run = daemon.at_terminal(
+        &["user", "list", "--login", "admin"],
+        &[OFFICER_PASSWORD, "the officer's own", "the officer's own"],
+    );
+    assert!(run.code == 0 && run.stdout.contains("has to change the password"), "{run:?}");
+    let own = daemon.secret("own.txt", "the officer's own");
+    let officer = ["-l", "admin", "--password-file", &own];
+    let text = daemon.run(&[&["user", "list"][..], &officer].concat()).succeeds();
+    let words: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(words, ["admin", "crypto", "officer", "password", "ok"]);
+    // A partition may do without.
+    let text = daemon.run(&["partition", "policy"]).succeeds();
+    assert!(text.contains("10 in a row") && text.contains("must be changed"), "{text}");
+    daemon.run(&["partition", "policy", "--max-attempts", "5"]).fails(4);
+    let set = ["partition", "policy", "--max-attempts", "5", "--initial-passwords", "keep", "--json"];
+    let json = daemon.run(&[&set[..], &officer].concat()).json();
+    assert_eq!(fields(&json), ["initial_passwords", "max_attempts", "owner", "partition"]);
+    assert!(json["max_attempts"] == 5 && json["initial_passwords"] == "keep", "{json}");
+    let create = ["user", "create", "web", "--new-password-file", "user.txt"];
+    daemon.run(&[&create[..], &officer].concat()).succeeds();
+    daemon.run(&["key", "list", "-l", "web", "--password-file", "user.txt"]).succeeds();
+    daemon.run(&[&["partition", "policy", "--max-attempts", "1"][..], &officer].concat()).fails(1);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod audit;
+mod challenges;
 mod changes;
 pub mod config;
 pub mod confinement;
@@ -15,6 +16,7 @@ pub mod crypto;
 pub mod daemon;
 pub mod engine;
 pub mod failure;
+mod identity;
 pub mod life;
 pub mod memory;
 pub mod metrics;

@@ -15,17 +15,23 @@ use crate::users::User;
 /// Whom a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// Anybody who can connect. What they see may still depend on who they are.
+    /// Anybody who can connect, in whatever state.
     Anyone,
+    /// Anybody who can connect, but for who logged in with a password that has to be changed first. What they
+    /// see may still depend on who they are.
+    Public,
     /// Root, or the user as whom the daemon runs: they own the machine, and make its partitions.
     Owner,
     /// A crypto officer of the partition.
     Officer,
     /// A crypto officer of the partition, or an appliance user: what backup, synchronisation and audit look at.
     OfficerOrAppliance,
-    /// A crypto officer of the partition, or the owner: so that wrong passwords, which anybody can send,
-    /// never lock the last officer out for good.
+    /// A crypto officer of the partition, or the owner of the machine.
     OfficerOrOwner,
+    /// A crypto officer of the partition, its owner by a signed challenge, or, of a partition without an owner's
+    /// certificate, the owner of the machine: so that wrong passwords, which anybody can send, never lock the last
+    /// officer out for good. The handler decides.
+    Unlocking,
     /// A crypto officer, or whoever knows the user's old password: the handler asks for it.
     OfficerOrOldPassword,
     /// A crypto user of the partition.
@@ -72,11 +78,11 @@ table! {
     OpenChannel: Anyone, "share memory with the daemon, with the rights that the connection has";
     Login: Anyone, "log in, with the own password";
     Logout: Anyone, "log out";
-    GenerateRandom: Anyone, "get random bytes";
+    GenerateRandom: Public, "get random bytes";
     // Who sees what is in request::objects.
-    FindObjects: Anyone, "list public keys, certificates and data (private and secret keys: crypto users only)";
-    Verify: Anyone, "verify with a public key";
-    Encapsulate: Anyone, "make a shared secret for the owner of a public key";
+    FindObjects: Public, "list public keys, certificates and data (private and secret keys: crypto users only)";
+    Verify: Public, "verify with a public key";
+    Encapsulate: Public, "make a shared secret for the owner of a public key";
     CreatePartition: Owner, "make a partition with its first crypto officer";
     Seal: Owner, "seal the node: wipe all keys from its memory";
     Unseal: Owner, "unseal the node";
@@ -93,7 +99,12 @@ table! {
     CreateUser: Officer, "create a user";
     DeleteUser: Officer, "delete a user";
     AdmitUid: Officer, "let a local user id act as a user, or no longer";
-    UnlockUser: OfficerOrOwner, "unlock a user who gave too many wrong passwords";
+    UnlockUser: Unlocking, "unlock a user who gave too many wrong passwords";
+    ChallengeUser: Anyone, "get the challenge with which the partition's owner unlocks a locked user";
+    RequestNodeCertificate: Anyone, "get the node's certificate request, for the partition's owner to sign";
+    InstallNodeCertificate: OfficerOrOwner, "give the node its certificate";
+    ProveNode: Anyone, "have the node prove that it is the owner's";
+    SetPolicy: Officer, "set how many wrong passwords lock a user, and whether initial passwords must be changed";
     ChangePassword: OfficerOrOldPassword, "change a password";
     GenerateKeyPair: CryptoUser, "make a key pair";
     ImportKeyPair: CryptoUser, "bring a private key in";
@@ -147,7 +158,8 @@ pub fn answered_when_closed(op: &Op) -> bool {
 ///
 /// # Errors
 ///
-/// NOT_LOGGED_IN if a log-in would help, NOT_PERMITTED if those who act may not do this.
+/// NOT_LOGGED_IN if a log-in would help, NOT_PERMITTED if those who act may not do this, PASSWORD_EXPIRED if
+/// they have to change their password first.
 pub fn authorize(op: &Op, acting: &Acting) -> Result<(), Failure> {
     permit(needs(op), acting)
 }
@@ -158,8 +170,19 @@ pub fn authorize(op: &Op, acting: &Acting) -> Result<(), Failure> {
 ///
 /// As for [`authorize`].
 pub fn permit(needs: Needs, acting: &Acting) -> Result<(), Failure> {
+    if let Some(user) = &acting.must_change
+        && !matches!(needs, Needs::Anyone | Needs::OfficerOrOldPassword | Needs::Unlocking)
+    {
+        return refuse!(
+            PasswordExpired,
+            "the password of {} was set by somebody else and has to be changed first: 'strongroom user password \
+             {}', or C_SetPIN",
+            user.title(),
+            user.name
+        );
+    }
     let (permitted, wanted) = match needs {
-        Needs::Anyone | Needs::OfficerOrOldPassword => return Ok(()),
+        Needs::Anyone | Needs::Public | Needs::OfficerOrOldPassword | Needs::Unlocking => return Ok(()),
         Needs::Owner if acting.owner => return Ok(()),
         Needs::Owner => {
             return refuse!(NotPermitted, "only root and the user as whom strongroomd runs may do this");
@@ -201,19 +224,23 @@ pub fn responsible(needs: Needs, acting: &Acting) -> String {
 /// As [`responsible`]; `None`: no user of the partition gives the right.
 pub fn responsible_user(needs: Needs, acting: &Acting) -> Option<&Arc<User>> {
     match needs {
-        Needs::Officer | Needs::OfficerOrOwner | Needs::OfficerOrOldPassword => acting.officer.as_ref(),
+        Needs::Officer | Needs::OfficerOrOwner | Needs::OfficerOrOldPassword | Needs::Unlocking => {
+            acting.officer.as_ref()
+        }
         Needs::OfficerOrAppliance => acting.officer.as_ref().or(acting.appliance_user.as_ref()),
         Needs::CryptoUser => acting.crypto_user.as_ref(),
         Needs::OfficerOrCryptoUser => acting.crypto_user.as_ref().or(acting.officer.as_ref()),
         Needs::KeyUser => acting.crypto_user.as_ref().or(acting.limited.as_ref()),
         Needs::Owner => None,
-        Needs::Anyone => acting.shown(),
+        Needs::Anyone | Needs::Public => acting.shown(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use strongroom_protocol::v1::{CreatePartition, DeletePartition, ErrorCode, Sign, UnlockUser};
+    use strongroom_protocol::v1::{
+        CreatePartition, DeletePartition, ErrorCode, InstallNodeCertificate, Sign,
+    };
 
     use super::*;
 
@@ -231,16 +258,16 @@ mod tests {
     #[test]
     fn what_only_the_owner_may() {
         let create = Op::CreatePartition(CreatePartition::default());
-        let unlock = Op::UnlockUser(UnlockUser::default());
+        let install = Op::InstallNodeCertificate(InstallNodeCertificate::default());
         for officer in [false, true] {
             for user in [false, true] {
                 assert!(authorize(&create, &acting(true, officer, user)).is_ok());
                 let refused = authorize(&create, &acting(false, officer, user)).unwrap_err();
                 assert_eq!(refused.code, ErrorCode::NotPermitted);
-                assert_eq!(authorize(&unlock, &acting(false, officer, user)).is_ok(), officer);
+                assert_eq!(authorize(&install, &acting(false, officer, user)).is_ok(), officer);
             }
         }
-        assert!(authorize(&unlock, &acting(true, false, false)).is_ok());
+        assert!(authorize(&install, &acting(true, false, false)).is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! root                              sealed by the node key: RootRecord
 //! ledger                            sealed by the node key: see store/ledger.rs
 //! audit/node/…                      sealed by the node key: see audit/key.rs
+//! node                              sealed by the node key: length of the NodeRecord ‖ NodeRecord ‖ PKCS#8 (if it was asked for)
 //! partition/00000001/key            sealed by the node key: the partition's key, 32 bytes
 //! partition/00000001/header         sealed by the partition's key: HeaderRecord
 //! partition/00000001/user/alice     UserRecord
@@ -19,6 +20,8 @@ use crate::memory::SecretBytes;
 
 /// The name of the [`RootRecord`].
 pub const ROOT: &str = "root";
+/// The name of the node's own key and certificates, see [`crate::identity`].
+pub const NODE: &str = "node";
 /// The name of the ledger, see [`crate::store::Ledger`].
 pub const LEDGER: &str = "ledger";
 
@@ -99,6 +102,15 @@ pub struct HeaderRecord {
     /// The sequence number that the next object gets.
     #[prost(uint64, tag = "3")]
     pub next_sequence: u64,
+    /// The certificate of the partition's owner, DER. Empty: none.
+    #[prost(bytes = "vec", tag = "20")]
+    pub owner_certificate: Vec<u8>,
+    /// [`crate::partition::Settings::max_attempts`]; 0: the default.
+    #[prost(uint32, tag = "21")]
+    pub max_attempts: u32,
+    /// [`crate::partition::Settings::keep_initial_passwords`].
+    #[prost(bool, tag = "22")]
+    pub keep_initial_passwords: bool,
     /// The partition's own roles of [`crate::access`].
     #[prost(message, repeated, tag = "30")]
     pub roles: Vec<RoleRecord>,
@@ -177,6 +189,9 @@ pub struct UserRecord {
     /// The revision that last set the password: log-ins from before it are over.
     #[prost(uint64, tag = "9")]
     pub epoch: u64,
+    /// Somebody else has set the password.
+    #[prost(bool, tag = "20")]
+    pub must_change: bool,
     /// Uses only keys that name it.
     #[prost(bool, tag = "30")]
     pub limited: bool,
@@ -197,6 +212,14 @@ pub struct ObjectRecord {
     /// Of keys: whom they name.
     #[prost(message, repeated, tag = "30")]
     pub access: Vec<GrantRecord>,
+}
+
+/// The node's certificates, apart from its key.
+#[derive(Clone, PartialEq, Message)]
+pub struct NodeRecord {
+    /// By partition, DER: each owner signs one.
+    #[prost(btree_map = "uint32, bytes", tag = "1")]
+    pub certificates: std::collections::BTreeMap<u32, Vec<u8>>,
 }
 
 /// The names of one partition's records.
@@ -244,6 +267,11 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// An object's record as bytes: `key` only ever lies in secret memory.
 pub fn join_object(record: &ObjectRecord, key: &[u8]) -> SecretBytes {
+    join(record, key)
+}
+
+/// A record and a key as bytes: the length of the record, the record, the key.
+pub fn join(record: &impl Message, key: &[u8]) -> SecretBytes {
     let public = record.encode_to_vec();
     // Public parts are bounded by the protocol's frames, far below 32 bits.
     let length = (public.len() as u32).to_le_bytes();
@@ -256,7 +284,12 @@ pub fn join_object(record: &ObjectRecord, key: &[u8]) -> SecretBytes {
 
 /// The parts that [`join_object`] joined; `None` if the bytes are not such a record.
 pub fn split_object(bytes: &[u8]) -> Option<(ObjectRecord, &[u8])> {
+    split(bytes)
+}
+
+/// The parts that [`join`] joined; `None` if the bytes are not such a record.
+pub fn split<T: Message + Default>(bytes: &[u8]) -> Option<(T, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (public, key) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    Some((ObjectRecord::decode(public).ok()?, key))
+    Some((T::decode(public).ok()?, key))
 }

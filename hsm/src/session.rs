@@ -77,6 +77,8 @@ pub struct Acting {
     pub limited: Option<Arc<User>>,
     /// What a key may call the connection, to let it do something with that key alone.
     pub named: Named,
+    /// Who logged in and may do nothing before changing the password, which somebody else has set.
+    pub must_change: Option<Arc<User>>,
 }
 
 impl Acting {
@@ -141,6 +143,7 @@ impl Session {
         let mut acting = Acting { owner: self.owner, ..Acting::default() };
         let valid = login.and_then(|login| users.get(&login.user).filter(|user| login.is_valid_for(user)));
         match valid {
+            Some(user) if user.must_change => acting.must_change = Some(Arc::clone(user)),
             Some(user) => acting.put(Some(user)),
             None => {
                 acting.named.uid = Some(self.uid);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use strongroom_protocol::v1::{Role, UserInfo};
+use strongroom_protocol::v1::{PinState, Role, UserInfo};
 
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
@@ -15,8 +15,6 @@ use crate::seal::Element;
 pub const MIN_PASSWORD: usize = 8;
 /// The longest password, in bytes.
 pub const MAX_PASSWORD: usize = 128;
-/// This many wrong passwords in a row lock a user.
-pub const MAX_ATTEMPTS: u32 = 10;
 /// User ids that one user may have admitted.
 pub const MAX_UIDS: usize = 64;
 /// The longest user name, in bytes.
@@ -46,6 +44,8 @@ pub struct User {
     pub password: Option<PasswordHash>,
     /// Passwords tried since the last right one.
     pub attempts: u32,
+    /// Somebody else has set the password: its first use is to change it.
+    pub must_change: bool,
     /// The revision that last set the password: log-ins and tickets from before it are over.
     pub epoch: u64,
     /// A crypto user who uses only keys that name it: see [`crate::access`].
@@ -65,6 +65,7 @@ impl User {
             uids,
             password,
             attempts: 0,
+            must_change: false,
             epoch,
             limited: false,
             identity: epoch,
@@ -72,9 +73,10 @@ impl User {
         }
     }
 
-    /// Whether a crypto officer has to unlock the user before the password counts again.
-    pub fn is_locked(&self) -> bool {
-        self.attempts >= MAX_ATTEMPTS
+    /// Whether the user has to be unlocked before the password counts again. `max_attempts` is the partition's
+    /// policy.
+    pub fn is_locked(&self, max_attempts: u32) -> bool {
+        self.attempts >= max_attempts
     }
 
     /// Whether this is a crypto officer whom somebody can act as: locked ones are unlocked by the owner.
@@ -87,16 +89,17 @@ impl User {
         format!("{} \"{}\"", role_name(self.role), self.name)
     }
 
-    /// What clients see.
-    pub fn info(&self) -> UserInfo {
+    /// What clients see. `max_attempts` as for [`User::is_locked`].
+    pub fn info(&self, max_attempts: u32) -> UserInfo {
         UserInfo {
             name: self.name.clone(),
             role: self.role.into(),
             uids: self.uids.clone(),
             has_password: self.password.is_some(),
-            locked: self.is_locked(),
+            locked: self.is_locked(max_attempts),
             failed_attempts: self.attempts,
             limited: self.limited,
+            must_change_password: self.must_change,
         }
     }
 
@@ -123,6 +126,7 @@ impl User {
             epoch: self.epoch,
             limited: self.limited,
             identity: self.identity,
+            must_change: self.must_change,
         }
     }
 
@@ -147,6 +151,7 @@ impl User {
             uids: record.uids,
             password,
             attempts: record.attempts,
+            must_change: record.must_change,
             epoch: record.epoch,
             limited: record.limited,
             identity: if record.identity == 0 { record.epoch } else { record.identity },
@@ -197,6 +202,18 @@ pub fn check_new_password(password: &str) -> Result<(), Failure> {
         return refuse!(AttributeWrong, "the password is too long: at most {MAX_PASSWORD} bytes");
     }
     Ok(())
+}
+
+/// Checks how many user ids a user is to have admitted.
+///
+/// # Errors
+///
+/// LIMIT.
+pub fn check_uids(uids: &[u32]) -> Result<(), Failure> {
+    match uids.len() > MAX_UIDS {
+        true => refuse!(Limit, "a user may have {MAX_UIDS} admitted user ids"),
+        false => Ok(()),
+    }
 }
 
 /// A password's Argon2id hash with its salt and costs.
@@ -304,6 +321,21 @@ impl Users {
         self.by_name.is_empty()
     }
 
+    /// How the passwords of a role stand: all users together, see [`PinState`].
+    pub fn pin_state(&self, role: Role, max_attempts: u32) -> PinState {
+        let with_password: Vec<_> =
+            self.iter().filter(|user| user.role == role && user.password.is_some()).collect();
+        let each = |holds: &dyn Fn(&User) -> bool| {
+            !with_password.is_empty() && with_password.iter().all(|user| holds(user))
+        };
+        PinState {
+            count_low: with_password.iter().any(|user| user.attempts > 0),
+            final_try: each(&|user| user.attempts + 1 >= max_attempts),
+            locked: each(&|user| user.is_locked(max_attempts)),
+            to_be_changed: each(&|user| user.must_change),
+        }
+    }
+
     /// Whether a local user id acts as any of the users.
     pub fn admits(&self, uid: u32) -> bool {
         ROLES.iter().any(|role| self.by_uid.contains_key(&(uid, *role)))
@@ -359,5 +391,29 @@ mod tests {
         users.remove("a");
         assert_eq!(found(&users, 34, Role::CryptoUser), None);
         assert_eq!(users.len(), 1);
+    }
+
+    #[test]
+    fn one_user_who_can_log_in_keeps_a_role_from_being_locked() {
+        let hash = PasswordHash::of_nobody();
+        let user = |name: &str, attempts| {
+            let user = User::new(name, Role::CryptoUser, Some(hash.clone()), Vec::new(), 1);
+            Arc::new(User { attempts, ..user })
+        };
+        let mut users = Users::default();
+        assert_eq!(users.pin_state(Role::CryptoUser, 5), PinState::default());
+        users.put(user("a", 5));
+        let state = users.pin_state(Role::CryptoUser, 5);
+        assert!(state.locked && state.final_try && state.count_low && !state.to_be_changed);
+        users.put(user("b", 4));
+        let state = users.pin_state(Role::CryptoUser, 5);
+        assert!(!state.locked && state.final_try && state.count_low);
+        users.put(user("c", 0));
+        let state = users.pin_state(Role::CryptoUser, 5);
+        assert!(!state.locked && !state.final_try && state.count_low);
+        // Who has no password has none that could be wrong.
+        users.put(Arc::new(User::new("c", Role::CryptoUser, None, vec![33], 1)));
+        assert!(users.pin_state(Role::CryptoUser, 5).final_try);
+        assert_eq!(users.pin_state(Role::CryptoOfficer, 5), PinState::default());
     }
 }

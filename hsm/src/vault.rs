@@ -11,21 +11,22 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use prost::Message;
-use strongroom_protocol::v1::{Finding, Role};
+use strongroom_protocol::v1::Finding;
 
 use crate::access::Named;
 use crate::changes;
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
+use crate::identity::Identity;
 use crate::life::Clocks;
 use crate::memory::SecretBytes;
 use crate::metrics::{Commits, Metered};
 use crate::node_key::{Files, Found, NodeKeyError};
-use crate::partition::Partition;
+use crate::partition::{Partition, Settings};
 use crate::records::{self, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, Ledger, RedbStore, Store, StoreError};
-use crate::users::{PasswordHash, User, Users};
+use crate::users::{User, Users};
 pub use check::watch;
 use load::Decision;
 pub use load::Opened;
@@ -313,7 +314,25 @@ impl Vault {
         })
     }
 
-    /// Makes a partition with its first crypto officer. Blocks.
+    /// The node's own key and certificates; made, durably, if this is the first time. Blocks then.
+    ///
+    /// # Errors
+    ///
+    /// STORE, and those of [`Vault::ready`].
+    pub fn identity(&self) -> Result<Arc<Identity>, Failure> {
+        self.opened()?.identity()
+    }
+
+    /// Keeps the certificate that a partition's owner has signed for the node. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// STORE, and those of [`Vault::ready`].
+    pub fn set_node_certificate(&self, partition: u32, der: Vec<u8>) -> Result<(), Failure> {
+        self.opened()?.set_node_certificate(partition, der)
+    }
+
+    /// Makes a partition with its first users. Blocks.
     ///
     /// # Errors
     ///
@@ -321,8 +340,8 @@ impl Vault {
     pub fn create(
         &self,
         label: &str,
-        officer: &str,
-        password: PasswordHash,
+        users: Vec<User>,
+        settings: Settings,
     ) -> Result<Arc<Partition>, Failure> {
         if label.is_empty() || label.len() > MAX_LABEL || label.chars().any(char::is_control) {
             return refuse!(
@@ -351,8 +370,11 @@ impl Vault {
         partition.change(|change| {
             change.also(names.key(), sealed_key);
             change.also(ROOT.to_owned(), sealed_root);
+            *change.settings() = settings;
             let epoch = change.revision();
-            change.put_user(User::new(officer, Role::CryptoOfficer, Some(password), Vec::new(), epoch))
+            users
+                .into_iter()
+                .try_for_each(|user| change.put_user(User { epoch, identity: epoch, ..user }).map(drop))
         })?;
         *root = new_root;
         opened.insert(record.number, Slot::Sound(Arc::clone(&partition)));

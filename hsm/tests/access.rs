@@ -53,11 +53,12 @@ fn limited_user(running: &Running, name: &str) {
         .call(Op::CreateUser(CreateUser {
             name: name.into(),
             role: Role::CryptoUser.into(),
-            password: PASSWORD.into(),
+            password: running::initial(PASSWORD),
             limited: true,
             ..CreateUser::default()
         }))
         .unwrap();
+    running.client().take_over(name, PASSWORD).unwrap();
 }
 
 fn logged_in(running: &Running, name: &str) -> Client {
@@ -227,8 +228,10 @@ fn a_user_of_the_same_name_inherits_nothing() {
     let mut shop = logged_in(&running, "shop");
     sign(&mut shop, &pair[0]).unwrap();
     // Nor does the user with another password lose anything.
-    let change = ChangePassword { name: "shop".into(), new_password: PASSWORD.into(), ..Default::default() };
+    let new_password = running::initial(PASSWORD);
+    let change = ChangePassword { name: "shop".into(), new_password, ..Default::default() };
     running.officer().call(Op::ChangePassword(change)).unwrap();
+    running.client().take_over("shop", PASSWORD).unwrap();
     sign(&mut logged_in(&running, "shop"), &pair[0]).unwrap();
     running.officer().call(Op::DeleteUser(DeleteUser { name: "shop".into() })).unwrap();
     limited_user(&running, "shop");

@@ -87,7 +87,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::ListUsers(ListUsers {}),
         Op::CreateUser(CreateUser { name: name(), role: 2, ..CreateUser::default() }),
         Op::AdmitUid(AdmitUid { name: name(), uid: 77, withdraw: false }),
-        Op::UnlockUser(UnlockUser { name: name() }),
+        Op::UnlockUser(UnlockUser { name: name(), signature: vec![] }),
         Op::DeleteUser(DeleteUser { name: name() }),
         Op::ChangePassword(ChangePassword { name: name(), ..ChangePassword::default() }),
         Op::GenerateKeyPair(GenerateKeyPair { key_type: KeyType::P256.into(), ..Default::default() }),
@@ -249,7 +249,7 @@ fn log_ins_are_noted_right_wrong_and_locked() {
     assert_eq!(code(client.login(Role::CryptoUser, USER, PASSWORD)), ErrorCode::UserLocked);
     // What somebody typed into the wrong field may be a password.
     let _ = client.login(Role::CryptoUser, "my password!", PASSWORD);
-    running.officer().call(Op::UnlockUser(UnlockUser { name: USER.into() })).unwrap();
+    running.officer().call(Op::UnlockUser(UnlockUser { name: USER.into(), signature: vec![] })).unwrap();
     running.user();
     let entries = read(&mut running.officer(), TLS);
     let of_user: Vec<_> = entries.iter().filter(|e| e.action == "login" && e.user == USER).collect();
@@ -340,7 +340,7 @@ fn pages_and_the_end_of_a_log_are_whole() {
     let mut officer = running.officer();
     for number in 0..350 {
         let name = format!("{}{number}", "u".repeat(20));
-        officer.call(Op::UnlockUser(UnlockUser { name })).unwrap_err();
+        officer.call(Op::UnlockUser(UnlockUser { name, signature: vec![] })).unwrap_err();
     }
     let all = read(&mut officer, TLS);
     assert!(all.len() > 700 && all.iter().zip(1..).all(|(entry, number)| entry.seq == number));
@@ -479,7 +479,7 @@ fn files_follow_each_other_and_the_old_ones_go() {
     let mut officer = running.officer();
     let mut fill = || {
         for _ in 0..20 {
-            officer.call(Op::UnlockUser(UnlockUser { name: USER.into() })).unwrap();
+            officer.call(Op::UnlockUser(UnlockUser { name: USER.into(), signature: vec![] })).unwrap();
         }
     };
     fill();

@@ -175,8 +175,18 @@ fn a_right_ends_on_an_open_channel_too() {
     };
     officer.call(Op::ChangePassword(reset)).unwrap();
     assert_eq!(code(ask(TLS)), ErrorCode::NotLoggedIn);
+    // What the officer has chosen has to be changed before anything else.
+    client.login(Role::CryptoUser, USER, "chosen by the officer").unwrap();
+    assert_eq!(code(ask(TLS)), ErrorCode::PasswordExpired);
+    let change = ChangePassword {
+        name: USER.into(),
+        old_password: "chosen by the officer".into(),
+        new_password: "the user's own".into(),
+    };
+    client.call(Op::ChangePassword(change)).unwrap();
+    ask(TLS).unwrap();
     // The log-in is ended on another connection that has its ticket.
-    let ticket = client.login(Role::CryptoUser, USER, "chosen by the officer").unwrap().ticket;
+    let ticket = client.login(Role::CryptoUser, USER, "the user's own").unwrap().ticket;
     ask(TLS).unwrap();
     let mut other = running.client();
     redeem(&mut other, ticket);
@@ -185,7 +195,7 @@ fn a_right_ends_on_an_open_channel_too() {
     // The key's identity in another partition, where the same connection is logged in.
     let mut owner = running.client();
     owner.make_partition("second");
-    client.login(Role::CryptoUser, USER, "chosen by the officer").unwrap();
+    client.login(Role::CryptoUser, USER, "the user's own").unwrap();
     client.partition = TLS + 1;
     client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
     ask(TLS).unwrap();

@@ -11,10 +11,15 @@ use std::sync::{Arc, Mutex};
 
 use running::{PASSWORD, Running};
 use stores::{Numbers, Records, copy, everything, load, node_key};
+use strongroom_hsm::partition::Settings;
 use strongroom_hsm::store::Store;
-use strongroom_hsm::users::PasswordHash;
+use strongroom_hsm::users::{PasswordHash, User};
 use strongroom_hsm::vault::{Unlock, Vault};
 use strongroom_protocol::v1::*;
+
+fn officer(password: PasswordHash) -> User {
+    User::new("admin", Role::CryptoOfficer, Some(password), Vec::new(), 0)
+}
 
 #[test]
 fn flipped_bits_and_cut_files_are_never_accepted_silently() {
@@ -108,7 +113,9 @@ fn history() -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
     Vault::initialise(&node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
     let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
     for label in ["one", "two"] {
-        let partition = vault.create(label, "admin", PasswordHash::new(PASSWORD).unwrap()).unwrap();
+        let partition = vault
+            .create(label, vec![officer(PasswordHash::new(PASSWORD).unwrap())], Settings::default())
+            .unwrap();
         partition
             .change(|change| {
                 change.add_object(info(1, "first"), None, None)?;
@@ -198,7 +205,9 @@ fn a_damaged_partition_stops_the_node_until_its_owner_decides() {
     assert_eq!(vault.partition(1).unwrap_err().code, ErrorCode::Store);
     assert_eq!(vault.partition(2).unwrap().contents().objects.len(), 3);
     // Its label and number stay taken, and the owner's decision holds.
-    vault.create("one", "admin", PasswordHash::new(PASSWORD).unwrap()).unwrap_err();
+    vault
+        .create("one", vec![officer(PasswordHash::new(PASSWORD).unwrap())], Settings::default())
+        .unwrap_err();
     vault.seal().unwrap();
     assert_eq!(vault.partition(2).unwrap_err().code, ErrorCode::Sealed);
     vault.unseal(Unlock::default()).unwrap();

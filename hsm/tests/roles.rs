@@ -4,7 +4,7 @@
 
 mod running;
 
-use running::{Client, OFFICER, PASSWORD, Running, TLS, USER, WRONG, code};
+use running::{Client, OFFICER, PASSWORD, Process, Running, TLS, USER, WRONG, code};
 use strongroom_protocol::v1::request::Op;
 use strongroom_protocol::v1::*;
 
@@ -62,7 +62,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::ListUsers(ListUsers {}),
         Op::CreateUser(CreateUser { name: "new".into(), role: 2, ..CreateUser::default() }),
         Op::AdmitUid(AdmitUid { name: "new".into(), uid: 77, withdraw: false }),
-        Op::UnlockUser(UnlockUser { name: "new".into() }),
+        Op::UnlockUser(UnlockUser { name: "new".into(), signature: vec![] }),
         Op::DeleteUser(DeleteUser { name: "new".into() }),
         Op::GenerateKeyPair(GenerateKeyPair { key_type: KeyType::P256.into(), ..Default::default() }),
         Op::ImportKeyPair(ImportKeyPair::default()),
@@ -105,6 +105,11 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         // One after the other: what is sealed is unsealed by its key file.
         Op::Seal(Seal {}),
         Op::Unseal(Unseal::default()),
+        Op::SetPolicy(SetPolicy::default()),
+        Op::ChallengeUser(ChallengeUser { name: "new".into() }),
+        Op::RequestNodeCertificate(RequestNodeCertificate {}),
+        Op::InstallNodeCertificate(InstallNodeCertificate::default()),
+        Op::ProveNode(ProveNode::default()),
         // A short new password stops it before anything happens.
         Op::ChangePassword(ChangePassword { name: USER.into(), ..ChangePassword::default() }),
         Op::Login(Login::default()),
@@ -124,10 +129,11 @@ fn may(who: Who, op: &Op) -> bool {
         Op::ShowSeal(_) | Op::ShowTampering(_) | Op::ClearTampering(_) | Op::CheckStore(_) => {
             who == Who::Root
         }
-        Op::UnlockUser(_) => matches!(who, Who::Root | Who::Officer),
+        Op::UnlockUser(_) | Op::InstallNodeCertificate(_) => matches!(who, Who::Root | Who::Officer),
+        Op::ChallengeUser(_) | Op::RequestNodeCertificate(_) | Op::ProveNode(_) => true,
         Op::ListUsers(_) => matches!(who, Who::Officer | Who::Appliance),
         Op::CreateUser(_) | Op::DeleteUser(_) | Op::AdmitUid(_) => who == Who::Officer,
-        Op::DeletePartition(_) => who == Who::Officer,
+        Op::DeletePartition(_) | Op::SetPolicy(_) => who == Who::Officer,
         Op::ReadAudit(_) => matches!(who, Who::Officer | Who::Appliance),
         Op::DescribeAudit(_) => true,
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => who == Who::User,
@@ -275,8 +281,216 @@ fn ten_wrong_passwords_lock_for_good_until_an_officer_unlocks() {
     let response::Result::Users(list) = officer.call(Op::ListUsers(ListUsers {})).unwrap() else { panic!() };
     let user = list.users.iter().find(|user| user.name == USER).unwrap();
     assert!(user.locked && user.failed_attempts == 10);
-    officer.call(Op::UnlockUser(UnlockUser { name: USER.into() })).unwrap();
+    officer.call(Op::UnlockUser(UnlockUser { name: USER.into(), signature: vec![] })).unwrap();
     running.user();
+}
+
+/// Each wrong password counts, whatever happens to the daemon, and however many connections try.
+#[test]
+fn kill_and_further_connections_give_no_more_attempts() {
+    let directory = tempfile::tempdir().unwrap();
+    let wrong = |client: &mut Client| code(client.login(Role::CryptoUser, USER, WRONG));
+    let process = Process::start(directory.path());
+    process.client().make_partition("tls");
+    for _ in 0..3 {
+        assert_eq!(wrong(&mut process.client()), ErrorCode::PasswordWrong);
+    }
+    process.kill();
+    let process = Process::start(directory.path());
+    // Two at the same time, each on connections of its own.
+    let tries = || (0..2).map(|_| wrong(&mut process.client())).collect::<Vec<_>>();
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let both = [scope.spawn(tries), scope.spawn(tries)];
+        both.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(answers, [ErrorCode::PasswordWrong; 4]);
+    process.kill();
+    let process = Process::start(directory.path());
+    for _ in 0..3 {
+        assert_eq!(wrong(&mut process.client()), ErrorCode::PasswordWrong);
+    }
+    assert_eq!(code(process.client().login(Role::CryptoUser, USER, PASSWORD)), ErrorCode::UserLocked);
+    process.kill();
+    let process = Process::start(directory.path());
+    assert_eq!(code(process.client().login(Role::CryptoUser, USER, PASSWORD)), ErrorCode::UserLocked);
+}
+
+fn user_info(client: &mut Client, name: &str) -> UserInfo {
+    let response::Result::Users(list) = client.call(Op::ListUsers(ListUsers {})).unwrap() else { panic!() };
+    list.users.into_iter().find(|user| user.name == name).unwrap()
+}
+
+fn change_password(name: &str, old: &str, new: &str) -> Op {
+    Op::ChangePassword(ChangePassword {
+        name: name.into(),
+        old_password: old.into(),
+        new_password: new.into(),
+    })
+}
+
+#[test]
+fn a_password_that_somebody_else_set_is_good_for_its_change_only() {
+    let mut running = Running::with_partition();
+    let pair = running.user().generate(KeyType::P256, "key").unwrap();
+    running.officer().create_initial_user("new", Role::CryptoUser, "an initial one").unwrap();
+    running = running.restart();
+    assert!(user_info(&mut running.officer(), "new").must_change_password);
+    assert!(!user_info(&mut running.officer(), USER).must_change_password);
+    let mut client = running.client();
+    let reply = client.login(Role::CryptoUser, "new", "an initial one").unwrap();
+    assert!(reply.must_change_password);
+    // The ticket is worth no more.
+    let mut second = running.client();
+    by_ticket(&mut second, &reply.ticket).unwrap();
+    for op in every_request(&pair[0], &pair[1]) {
+        // What is not about a partition is not this user's affair.
+        let about_the_node = matches!(
+            op,
+            Op::Hello(_)
+                | Op::Status(_)
+                | Op::ListPartitions(_)
+                | Op::ListRights(_)
+                | Op::CreatePartition(_)
+                | Op::OpenChannel(_)
+                | Op::ShowPage(_)
+                | Op::Seal(_)
+                | Op::Unseal(_)
+                | Op::SealWith(_)
+                | Op::Zeroize(_)
+                | Op::ShowSeal(_)
+                | Op::ShowTampering(_)
+                | Op::ClearTampering(_)
+                | Op::CheckStore(_)
+        );
+        if about_the_node {
+            continue;
+        }
+        let may = matches!(
+            op,
+            Op::Login(_)
+                | Op::ChangePassword(_)
+                | Op::UnlockUser(_)
+                | Op::ChallengeUser(_)
+                | Op::RequestNodeCertificate(_)
+                | Op::ProveNode(_)
+                | Op::Logout(_)
+        );
+        let text = format!("{op:?}");
+        let expired = second.call(op).is_err_and(|error| error.code() == Some(ErrorCode::PasswordExpired));
+        assert_eq!(expired, !may, "{text}");
+    }
+    // The initial one again is no new one.
+    assert_eq!(
+        code(client.call(change_password("new", "an initial one", "an initial one"))),
+        ErrorCode::AttributeWrong
+    );
+    client.call(change_password("new", "an initial one", "my own secret")).unwrap();
+    client.sign(&pair[0], Mechanism::Ecdsa, None, &[0; 32]).unwrap();
+    assert!(!client.login(Role::CryptoUser, "new", "my own secret").unwrap().must_change_password);
+    // A user id needs no password, whatever the state of the user's.
+    let mut officer = running.officer();
+    officer.call(change_password("new", "", "an initial one")).unwrap();
+    assert!(user_info(&mut officer, "new").must_change_password);
+    let uid = rustix::process::geteuid().as_raw();
+    officer.call(Op::AdmitUid(AdmitUid { name: "new".into(), uid, withdraw: false })).unwrap();
+    running.client().sign(&pair[0], Mechanism::Ecdsa, None, &[0; 32]).unwrap();
+    // Whose passwords those of a new partition are, its maker says.
+    let create = CreatePartition {
+        label: "other".into(),
+        officer: "co".into(),
+        password: "an initial one".into(),
+        user: "cu".into(),
+        user_password: "an initial one".into(),
+        hand_over: true,
+        ..CreatePartition::default()
+    };
+    let mut client = running.client();
+    let response::Result::Partition(made) = client.connection.call(0, Op::CreatePartition(create)).unwrap()
+    else {
+        panic!()
+    };
+    client.partition = made.number;
+    client.login(Role::CryptoOfficer, "co", "an initial one").unwrap();
+    assert_eq!(code(client.call(Op::ListUsers(ListUsers {}))), ErrorCode::PasswordExpired);
+    client.call(change_password("co", "an initial one", "my own secret")).unwrap();
+    assert!(user_info(&mut client, "cu").must_change_password);
+    assert!(partition_info(&mut client).user_pin.unwrap().to_be_changed);
+}
+
+/// Both or none, and each is checked before anything is made.
+#[test]
+fn a_partition_comes_with_its_first_user() {
+    let running = Running::start();
+    let good = || CreatePartition {
+        label: "tls".into(),
+        officer: OFFICER.into(),
+        password: PASSWORD.into(),
+        user: USER.into(),
+        user_password: PASSWORD.into(),
+        user_uids: vec![70_001],
+        ..CreatePartition::default()
+    };
+    let bad = [
+        CreatePartition { user: "with blank".into(), ..good() },
+        CreatePartition { user: OFFICER.into(), ..good() },
+        CreatePartition { user_password: "short".into(), ..good() },
+        CreatePartition { user_uids: vec![1; 65], ..good() },
+        CreatePartition { label: String::new(), ..good() },
+    ];
+    let mut client = running.client();
+    for create in bad {
+        client.connection.call(0, Op::CreatePartition(create)).unwrap_err();
+    }
+    let text = format!("{:?}", good());
+    assert!(!text.contains(PASSWORD), "{text}");
+    client.connection.call(0, Op::CreatePartition(good())).unwrap();
+    assert_eq!(partition_info(&mut client).number, TLS);
+    running.user().generate(KeyType::P256, "key").unwrap();
+    let user = user_info(&mut running.officer(), USER);
+    assert!(user.uids == [70_001] && !user.must_change_password);
+}
+
+#[test]
+fn the_policy_of_a_partition() {
+    let mut running = Running::with_partition();
+    let set = |max_attempts, keep_initial_passwords| {
+        Op::SetPolicy(SetPolicy { max_attempts, keep_initial_passwords })
+    };
+    let mut officer = running.officer();
+    assert_eq!(code(officer.call(set(Some(2), Some(true)))), ErrorCode::AttributeWrong);
+    assert_eq!(code(officer.call(set(Some(101), None))), ErrorCode::AttributeWrong);
+    let policy = |client: &mut Client| partition_info(client).policy.unwrap();
+    assert_eq!(policy(&mut officer), PartitionPolicy { max_attempts: 10, keep_initial_passwords: false });
+    officer.call(set(Some(3), None)).unwrap();
+    officer.call(set(None, Some(true))).unwrap();
+    drop(officer);
+    running = running.restart();
+    let mut officer = running.officer();
+    assert_eq!(policy(&mut officer), PartitionPolicy { max_attempts: 3, keep_initial_passwords: true });
+    // A service's password may be set once and for all then.
+    officer.create_initial_user("service", Role::CryptoUser, PASSWORD).unwrap();
+    let reply = running.client().login(Role::CryptoUser, "service", PASSWORD).unwrap();
+    assert!(!reply.must_change_password);
+
+    let pins = |client: &mut Client| {
+        let info = partition_info(client);
+        (info.user_pin.unwrap(), info.officer_pin.unwrap())
+    };
+    officer.call(Op::DeleteUser(DeleteUser { name: "service".into() })).unwrap();
+    assert_eq!(pins(&mut officer), (PinState::default(), PinState::default()));
+    let mut client = running.client();
+    let mut states = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(code(client.login(Role::CryptoUser, USER, WRONG)), ErrorCode::PasswordWrong);
+        states.push(pins(&mut client).0);
+    }
+    let low = PinState { count_low: true, ..PinState::default() };
+    let last = PinState { final_try: true, ..low };
+    assert_eq!(states, [low, last, PinState { locked: true, ..last }]);
+    assert_eq!(code(client.login(Role::CryptoUser, USER, PASSWORD)), ErrorCode::UserLocked);
+    // More attempts are given at once.
+    officer.call(set(Some(4), None)).unwrap();
+    client.login(Role::CryptoUser, USER, PASSWORD).unwrap();
 }
 
 #[test]
@@ -287,7 +501,7 @@ fn the_owner_unlocks_the_only_officer() {
         let _ = client.login(Role::CryptoOfficer, OFFICER, WRONG);
     }
     assert_eq!(code(client.login(Role::CryptoOfficer, OFFICER, PASSWORD)), ErrorCode::UserLocked);
-    client.call(Op::UnlockUser(UnlockUser { name: OFFICER.into() })).unwrap();
+    client.call(Op::UnlockUser(UnlockUser { name: OFFICER.into(), signature: vec![] })).unwrap();
     running.officer();
 }
 
@@ -353,8 +567,11 @@ fn a_ticket_stands_for_the_password_until_it_changes_or_its_user_logs_out() {
     assert_eq!(by_ticket(&mut second, &ticket), Err(ErrorCode::TicketInvalid));
     assert_eq!(code(second.login(Role::CryptoUser, USER, PASSWORD)), ErrorCode::PasswordWrong);
     // An officer sets it without knowing the old one, but not another officer's.
-    running.officer().call(change("", PASSWORD)).unwrap();
+    running.officer().call(change("", "chosen by the officer")).unwrap();
     let mut third = running.client();
+    assert!(third.login(Role::CryptoUser, USER, "chosen by the officer").unwrap().must_change_password);
+    third.call(change("chosen by the officer", PASSWORD)).unwrap();
+    assert!(may_sign(&mut third), "the log-in that changed it goes on");
     let ticket = third.login(Role::CryptoUser, USER, PASSWORD).unwrap().ticket;
     let mut officer = running.officer();
     officer.create_user("admin2", Role::CryptoOfficer, PASSWORD).unwrap();
@@ -444,7 +661,12 @@ fn a_deleted_partition_is_gone_and_its_number_is_not_used_again() {
     let mut client = running.client();
     client.partition = TLS + 1;
     assert_eq!(partition_info(&mut client).objects, 0);
-    let duplicate = CreatePartition { label: "tls".into(), officer: "x".into(), password: PASSWORD.into() };
+    let duplicate = CreatePartition {
+        label: "tls".into(),
+        officer: "x".into(),
+        password: PASSWORD.into(),
+        ..Default::default()
+    };
     assert_eq!(code(client.call(Op::CreatePartition(duplicate))), ErrorCode::Exists);
 }
 

@@ -16,8 +16,9 @@ use stores::{Numbers, Records, copy, everything, load, node_key};
 use strongroom_hsm::crypto::KeyKind;
 use strongroom_hsm::crypto::aws_lc::PrivateKey;
 use strongroom_hsm::object::{Key, Search};
+use strongroom_hsm::partition::Settings;
 use strongroom_hsm::store::{RedbStore, Store};
-use strongroom_hsm::users::PasswordHash;
+use strongroom_hsm::users::{PasswordHash, User};
 use strongroom_hsm::vault::Vault;
 use strongroom_protocol::v1::*;
 
@@ -25,6 +26,10 @@ const AT_RECORDS: usize = 800;
 const AT_THE_FILE: usize = 200;
 
 type State = BTreeMap<String, Vec<u8>>;
+
+fn officer(password: PasswordHash) -> User {
+    User::new("admin", Role::CryptoOfficer, Some(password), Vec::new(), 0)
+}
 
 /// The same in every run, unless another one is asked for.
 fn seed() -> u64 {
@@ -41,7 +46,7 @@ fn life(store: &Arc<dyn Store>, numbers: &mut Numbers, look: &mut dyn FnMut()) {
     look();
     let password = PasswordHash::new(PASSWORD).unwrap();
     for label in ["one", "two", "three"] {
-        vault.create(label, "admin", password.clone()).unwrap();
+        vault.create(label, vec![officer(password.clone())], Settings::default()).unwrap();
         look();
     }
     for step in 0..30u8 {

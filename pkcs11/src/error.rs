@@ -40,6 +40,8 @@ pub fn of_code(code: ErrorCode) -> CK_RV {
         ErrorCode::Exists => CKR_ATTRIBUTE_VALUE_INVALID,
         ErrorCode::NotLoggedIn | ErrorCode::NotPermitted | ErrorCode::TicketInvalid => CKR_USER_NOT_LOGGED_IN,
         ErrorCode::UserLocked => CKR_PIN_LOCKED,
+        ErrorCode::PasswordExpired => CKR_PIN_EXPIRED,
+        ErrorCode::NoChallenge | ErrorCode::CertificateWrong => CKR_FUNCTION_FAILED,
         ErrorCode::PasswordTooShort => CKR_PIN_LEN_RANGE,
         ErrorCode::KeyMayNot => CKR_KEY_FUNCTION_NOT_PERMITTED,
         ErrorCode::MechanismDoesNotFit => CKR_KEY_TYPE_INCONSISTENT,

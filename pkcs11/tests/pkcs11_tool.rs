@@ -98,6 +98,38 @@ impl Token {
     }
 }
 
+/// The flags of a token, as pkcs11-tool names them, follow its users' passwords; an initial password is good for
+/// its change, and a locked one for nothing.
+#[test]
+fn initial_and_wrong_pins() {
+    let token = Token::new();
+    let flags = || {
+        let printed = token.tool(&["--list-token-slots"]);
+        printed.lines().find(|line| line.contains("token flags")).unwrap().to_owned()
+    };
+    assert!(!flags().contains("user PIN"), "{}", flags());
+    let officer = ["--login", "--login-type", "so", "--so-pin", OFFICER.1];
+    token.tool(&[&officer[..], &["--init-pin", "--new-pin", "set by the officer"]].concat());
+    assert!(flags().contains("user PIN to be changed"), "{}", flags());
+    let sign = ["--keypairgen", "--key-type", "EC:prime256v1", "--id", "01"];
+    token.refused(&[&["--login", "--pin", "set by the officer"], &sign[..]].concat(), "CKR_PIN_EXPIRED");
+    let change = ["--change-pin", "--login", "--pin", "set by the officer", "--new-pin", USER.1];
+    token.tool(&change);
+    assert!(!flags().contains("user PIN"), "{}", flags());
+    token.as_user(&sign);
+
+    let wrong = ["--login", "--pin", "wrong", "--list-objects"];
+    for _ in 0..9 {
+        token.refused(&wrong, "CKR_PIN_INCORRECT");
+    }
+    let nearly = flags();
+    assert!(nearly.contains("user PIN count low") && nearly.contains("final user PIN try"), "{nearly}");
+    token.refused(&wrong, "CKR_PIN_INCORRECT");
+    assert!(flags().contains("user PIN locked"), "{}", flags());
+    token.refused(&["--login", "--pin", USER.1, "--list-objects"], "CKR_PIN_LOCKED");
+    assert!(!flags().contains("SO PIN"), "{}", flags());
+}
+
 /// The public key of a printed EC_POINT.
 fn spki(key_type: &str, point: &str) -> Vec<u8> {
     let key_type = match key_type {
@@ -398,10 +430,16 @@ fn pins() {
     token.tool(&["--login", "--pin", USER.1, "--change-pin", "--new-pin", "changed-secret"]);
     assert!(!with(USER.1) && with("changed-secret"));
     let officer = ["--login", "--login-type", "so", "--so-pin", OFFICER.1];
-    token.tool(&[&officer[..], &["--init-pin", "--new-pin", "third-secret"]].concat());
+    let change = |old: &str, new: &str| {
+        token.tool(&["--login", "--pin", old, "--change-pin", "--new-pin", new]);
+    };
+    token.tool(&[&officer[..], &["--init-pin", "--new-pin", "second-secret"]].concat());
+    assert!(!with("second-secret"), "the officer's choice has to be changed first");
+    change("second-secret", "third-secret");
     assert!(with("third-secret"));
     // A second user is made by name; then a PIN has to name its user.
-    token.tool(&[&officer[..], &["--init-pin", "--new-pin", "bob:bobs-secret"]].concat());
+    token.tool(&[&officer[..], &["--init-pin", "--new-pin", "bob:bobs-first-secret"]].concat());
+    change("bob:bobs-first-secret", "bob:bobs-secret");
     assert!(with("bob:bobs-secret") && with("user:third-secret") && !with("third-secret"));
     token.refused(&[&officer[..], &["--init-pin", "--new-pin", "whose-secret"]].concat(), "CKR_PIN_INVALID");
 }

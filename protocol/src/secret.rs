@@ -22,8 +22,8 @@ macro_rules! redacted_debug {
 
 redacted_debug! {
     Login { role, user }
-    LoginReply { role, user }
-    CreatePartition { label, officer }
+    LoginReply { role, user, must_change_password }
+    CreatePartition { label, officer, user }
     CreateUser { name, role, uids, limited }
     ChangePassword { name }
     ImportKeyPair { private_key, public_key }
@@ -44,7 +44,10 @@ pub fn wipe(op: &mut request::Op) {
             m.password.zeroize();
             m.ticket.zeroize();
         }
-        request::Op::CreatePartition(m) => m.password.zeroize(),
+        request::Op::CreatePartition(m) => {
+            m.password.zeroize();
+            m.user_password.zeroize();
+        }
         request::Op::CreateUser(m) => m.password.zeroize(),
         request::Op::ChangePassword(m) => {
             m.old_password.zeroize();

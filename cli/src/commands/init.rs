@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use strongroom_protocol::v1::{CreatePartition, DeletePartition, Role, request::Op};
+use strongroom_protocol::v1::{CreatePartition, Role, UserInfo, request::Op};
 
 use crate::args::Global;
+use crate::commands::owner;
 use crate::commands::user::{Uid, UserView, new_password};
 use crate::failure::Failure;
+use crate::objects::hex;
 use crate::output::{Output, Page, Report};
 use crate::password::{self, Password};
-use crate::session::{self, Session, answer};
+use crate::session::{self, answer};
 use strongroom_uri::Uri;
 
 /// What `strongroom init --help` says.
@@ -34,7 +36,16 @@ Passwords are asked at the terminal. For scripts, let the command make them, eac
 only you can read, or read them from files:
 
   strongroom init tls --admit root --generate-passwords /root/strongroom
-  strongroom init tls --officer-password-file officer.txt --user-password-file user.txt";
+  strongroom init tls --officer-password-file officer.txt --user-password-file user.txt
+
+These passwords are yours: nobody else has chosen them. If they are for other people, --hand-over has each of \
+them choose another one at the first log-in.
+
+An owner's certificate makes you independent of root, and of officers who forget their password. Its key stays \
+off this machine:
+
+  openssl req -x509 -newkey rsa:3072 -noenc -keyout PO.key -out PO.crt -days 3650 -subj \"/CN=Owner of tls\"
+  strongroom init tls --owner-certificate PO.crt --admit root --generate-passwords /root/strongroom";
 
 /// `strongroom init`.
 #[derive(Debug, Args)]
@@ -61,6 +72,14 @@ pub struct Init {
     /// Make random passwords and write them to LABEL-NAME.password in this directory, mode 0600
     #[arg(long, value_name = "DIR")]
     generate_passwords: Option<PathBuf>,
+    /// The owner's self-signed certificate (PEM). It cannot be changed later. Its key unlocks a crypto officer who
+    /// gave too many wrong passwords, and signs the certificates of nodes
+    #[arg(long, value_name = "FILE")]
+    owner_certificate: Option<PathBuf>,
+    /// The passwords are initial ones, to be handed to other people, who change them at their first log-in.
+    /// Otherwise they are yours, and stay
+    #[arg(long)]
+    hand_over: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,6 +89,8 @@ struct Made {
     serial: String,
     officer: String,
     user: UserView,
+    /// SHA-256 of the owner's certificate.
+    owner: Option<String>,
     /// Files with generated passwords.
     password_files: Vec<PathBuf>,
     #[serde(skip)]
@@ -84,6 +105,9 @@ impl Report for Made {
         ));
         page.line(format!("  crypto officer  {:<12}  logs in by: password", self.officer));
         page.line(format!("  crypto user     {:<12}  logs in by: {}", self.user.name, self.user.ways()));
+        if let Some(owner) = &self.owner {
+            page.line(format!("  owner           SHA256 {owner}"));
+        }
         for path in &self.password_files {
             page.line(format!("  password file   {}", path.display()));
         }
@@ -133,7 +157,7 @@ impl Chosen {
 }
 
 impl Init {
-    /// Makes the partition and its users; if a later step fails, takes back the earlier ones.
+    /// Makes the partition with its users: all or nothing.
     ///
     /// # Errors
     ///
@@ -152,6 +176,8 @@ impl Init {
         if stdin(&self.officer_password_file) && stdin(&self.user_password_file) {
             return Err(Failure::usage("standard input can give only one of the two passwords"));
         }
+        let owner = self.owner_certificate.as_deref().map(owner::read_owner).transpose()?;
+        let owner_fingerprint = owner.as_ref().map(|owner| hex(&owner.certificate().fingerprint()));
         // The connection first: nobody wants to type passwords for a daemon that is not there.
         let mut connection = session::connect(global)?;
         let others = session::partitions(&mut connection)?.len();
@@ -170,48 +196,33 @@ impl Init {
             label: self.label.clone(),
             officer: self.officer.clone(),
             password: officer.password.to_string(),
+            user: self.user.clone(),
+            user_password: user.as_ref().map(|user| user.password.to_string()).unwrap_or_default(),
+            user_uids: self.admit.iter().map(|uid| uid.0).collect(),
+            hand_over: self.hand_over,
+            owner_certificate: owner.map(|owner| owner.certificate().der().to_vec()).unwrap_or_default(),
         };
-        let made = answer!(connection.call(0, Op::CreatePartition(create)), Partition);
-        let mut session = match made {
-            Ok(partition) => Session::of_new_partition(connection, partition),
-            Err(failure) => {
-                remove(&written);
-                return Err(failure);
-            }
-        };
-        let done = session.log_in(Role::CryptoOfficer, &self.officer, &officer.password).and_then(|()| {
-            session.create_user(
-                &self.user,
-                Role::CryptoUser,
-                user.as_ref().map(|u| &u.password),
-                &self.admit,
-                false,
-            )
+        let partition = answer!(connection.call(0, Op::CreatePartition(create)), Partition)
+            .inspect_err(|_| remove(&written))?;
+        let view = UserView::from(UserInfo {
+            name: self.user,
+            role: Role::CryptoUser.into(),
+            uids: self.admit.iter().map(|uid| uid.0).collect(),
+            has_password: user.is_some(),
+            must_change_password: self.hand_over && user.is_some(),
+            ..UserInfo::default()
         });
-        if let Err(failure) = done {
-            let label = self.label.clone();
-            return Err(match session.call(Role::CryptoOfficer, || Op::DeletePartition(DeletePartition { label: label.clone() })) {
-                Ok(_) => {
-                    remove(&written);
-                    failure
-                }
-                Err(_) => failure.with_remedy(&format!(
-                    "the partition is there without its crypto user: add one with 'strongroom user create {}', or delete it with 'strongroom partition delete {label}'",
-                    self.user
-                )),
-            });
-        }
-        let view = session.user(&self.user).ok_or_else(Failure::unexpected_answer)?;
         let option = if others > 0 { format!(" -p {}", quoted(&self.label)) } else { String::new() };
         let us = rustix::process::getuid().as_raw();
-        let login = if view.uids.contains(&us) { String::new() } else { format!(" -l {}", self.user) };
+        let login = if view.uids.contains(&us) { String::new() } else { format!(" -l {}", view.name) };
         output.print(&Made {
-            number: session.partition().number,
-            serial: session.partition().serial.clone(),
+            number: partition.number,
+            serial: partition.serial,
             hint: hint(&self.label, &option, &login),
             label: self.label,
             officer: self.officer,
             user: view,
+            owner: owner_fingerprint,
             password_files: written,
         })
     }

@@ -5,6 +5,8 @@ pub mod cert;
 pub mod doctor;
 pub mod init;
 pub mod key;
+pub mod node;
+pub mod owner;
 pub mod page;
 pub mod partition;
 pub mod role;
@@ -37,6 +39,7 @@ pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Fail
         Command::Doctor(doctor) => doctor.run(global, output),
         Command::Page => page::run(global, output),
         Command::Partition(partition) => partition.run(global, output),
+        Command::Node(node) => node.run(global, output),
         Command::Roles => roles::run(global, output),
         Command::User(user) => user.run(global, output),
         Command::Key(key) => key.run(global, output),

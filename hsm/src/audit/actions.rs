@@ -39,6 +39,11 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
         Op::ChangePassword(_) => ("change_password", Change),
         Op::AdmitUid(_) => ("admit_uid", Change),
         Op::UnlockUser(_) => ("unlock_user", Change),
+        Op::ChallengeUser(_) => ("challenge_user", Counted(&[])),
+        Op::SetPolicy(_) => ("set_policy", Change),
+        Op::RequestNodeCertificate(_) => ("request_node_certificate", Counted(&[])),
+        Op::InstallNodeCertificate(_) => ("install_node_certificate", Change),
+        Op::ProveNode(_) => ("prove_node", Counted(&[])),
         Op::FindObjects(_) => ("find_objects", Counted(&[])),
         Op::GenerateKeyPair(_) => ("generate_key_pair", Change),
         Op::ImportKeyPair(_) => ("import_key_pair", Change),
@@ -130,10 +135,23 @@ pub(super) fn describe(op: &Op, entry: Entry) -> Entry {
         Op::AdmitUid(m) => entry
             .with("target", name(&m.name))
             .with(if m.withdraw { "withdrawn_uid" } else { "admitted_uid" }, m.uid),
-        Op::UnlockUser(m) => entry.with("target", name(&m.name)),
         // Numbers and switches: nothing of it is secret.
         Op::SetLife(m) => entry.with("life", format!("{m:?}")),
         Op::SetRotation(m) => entry.with("every_seconds", m.every_seconds),
+        Op::UnlockUser(m) => {
+            let entry = entry.with("target", name(&m.name));
+            if m.signature.is_empty() { entry } else { entry.with("signed_by", "partition owner") }
+        }
+        Op::SetPolicy(m) => {
+            let entry = match m.max_attempts {
+                Some(attempts) => entry.with("max_attempts", attempts),
+                None => entry,
+            };
+            match m.keep_initial_passwords {
+                Some(keep) => entry.with("keep_initial_passwords", keep),
+                None => entry,
+            }
+        }
         Op::GenerateKeyPair(m) => key(entry, m.private_key.as_ref(), m.key_type()),
         Op::ImportKeyPair(m) => key(entry, m.private_key.as_ref(), KeyType::Unspecified),
         Op::GenerateKey(m) => key(entry, m.key.as_ref(), m.key_type()),

@@ -244,7 +244,8 @@ fn partitions(sheet: &mut Sheet<'_>, slots: &[Slot]) -> fmt::Result {
         "Users by whether they are locked after wrong passwords.",
         all(slots, |partition| {
             let contents = partition.contents();
-            let locked = contents.users.iter().filter(|user| user.is_locked()).count();
+            let locked =
+                contents.users.iter().filter(|user| user.is_locked(contents.settings.max_attempts)).count();
             [("locked", locked), ("open", contents.users.len() - locked)]
                 .map(|(state, count)| ([("state", state.to_owned())], count as f64))
                 .to_vec()

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use prost::Message;
 
 use super::{Contents, Header, Partition, Settings};
-use crate::access::{Access, Permissions};
+use crate::access::Access;
 use crate::crypto::KeyKind;
 use crate::life::{Age, Policy, USUAL_RETENTION};
 use crate::object::{self, Object, ObjectId};
-use crate::records::{self, HeaderRecord, Names, PartitionRecord, RoleRecord, UserRecord};
+use crate::records::{self, HeaderRecord, Names, PartitionRecord, UserRecord};
 use crate::seal::{SealError, SealingKey, SetHash};
 use crate::store::Store;
 use crate::users::User;
@@ -75,6 +75,7 @@ impl Partition {
             contents: RwLock::new(contents),
             age,
             tickets: Mutex::default(),
+            challenges: Mutex::default(),
             login_turns: Default::default(),
             meter: Arc::default(),
         })
@@ -161,25 +162,6 @@ fn open_header(
     let (life, age) = (policy_of(&record), Age::stored(record.age, record.wall));
     let next_sequence = record.next_sequence;
     Ok((Header { revision, set_hash, next_sequence, settings, life, deleted: false }, age))
-}
-
-impl Settings {
-    /// The settings' part of the header's record.
-    pub(super) fn to_record(&self) -> HeaderRecord {
-        let roles = self.roles.iter();
-        HeaderRecord {
-            roles: roles
-                .map(|(name, permissions)| RoleRecord { name: name.clone(), permissions: permissions.bits() })
-                .collect(),
-            ..HeaderRecord::default()
-        }
-    }
-
-    /// The settings of a header's record; `None` if this release does not know them.
-    fn from_record(record: &HeaderRecord) -> Option<Self> {
-        let role = |role: &RoleRecord| Some((role.name.clone(), Permissions::from_bits(role.permissions)?));
-        Some(Settings { roles: record.roles.iter().map(role).collect::<Option<_>>()? })
-    }
 }
 
 fn policy_of(header: &HeaderRecord) -> Policy {

@@ -5,17 +5,19 @@
 
 mod change;
 mod load;
+mod settings;
 
 pub use change::Change;
 pub use load::LoadError;
+pub use settings::Settings;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use prost::Message;
 
-use crate::access::{Permissions, Roles};
+use crate::access::Roles;
+use crate::challenges::Challenges;
 use crate::crypto::aes::{AesKey, AesKind};
 use crate::crypto::aws_lc::PrivateKey;
 use crate::failure::{Failure, refuse};
@@ -55,6 +57,7 @@ pub struct Partition {
     age: Age,
     /// Log-in tickets, see [`crate::tickets`].
     tickets: Mutex<Tickets>,
+    challenges: Mutex<Challenges>,
     login_turns: [tokio::sync::Mutex<()>; LOGIN_TURNS],
     meter: Arc<Meter>,
 }
@@ -93,7 +96,7 @@ pub struct Contents {
     pub users: Users,
     /// Roles that keys give.
     pub roles: Roles,
-    /// What holds for the whole partition.
+    /// What is set for the whole partition.
     pub settings: Arc<Settings>,
 }
 
@@ -102,13 +105,6 @@ impl Contents {
     pub fn known(&self, identity: &[u8]) -> Option<Arc<Object>> {
         self.objects.get(identity).or_else(|| self.deleted.get(identity)).map(Arc::clone)
     }
-}
-
-/// What is set for a whole partition. It lies in the header's record.
-#[derive(Debug, Default, Clone)]
-pub struct Settings {
-    /// The partition's own roles, see [`crate::access`].
-    pub roles: BTreeMap<String, Permissions>,
 }
 
 impl Partition {
@@ -167,6 +163,11 @@ impl Partition {
     /// The log-in tickets.
     pub fn tickets(&self) -> MutexGuard<'_, Tickets> {
         self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The challenges that wait for the owner.
+    pub fn challenges(&self) -> MutexGuard<'_, Challenges> {
+        self.challenges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until no other password of this user is being checked.

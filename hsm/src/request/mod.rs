@@ -5,6 +5,7 @@ mod audit;
 mod deleted;
 pub mod encrypt;
 mod node;
+mod node_certificate;
 pub mod objects;
 mod partitions;
 mod private_keys;
@@ -14,6 +15,7 @@ mod secret_keys;
 pub mod sign;
 mod status;
 mod templates;
+mod unlock;
 mod users;
 mod wrap;
 
@@ -220,7 +222,12 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::DeleteUser(m) => users::delete(context, p, std::mem::take(m)).await,
         Op::ChangePassword(m) => users::change_password(context, p, std::mem::take(m)).await,
         Op::AdmitUid(m) => users::admit_uid(context, p, std::mem::take(m)).await,
-        Op::UnlockUser(m) => users::unlock(context, p, std::mem::take(m)).await,
+        Op::UnlockUser(m) => unlock::unlock(context, p, std::mem::take(m)).await,
+        Op::ChallengeUser(m) => unlock::challenge(p, m),
+        Op::RequestNodeCertificate(_) => node_certificate::request(context).await,
+        Op::InstallNodeCertificate(m) => node_certificate::install(context, p, std::mem::take(m)).await,
+        Op::ProveNode(m) => node_certificate::prove(context, p, m).await,
+        Op::SetPolicy(m) => partitions::set_policy(context, p, *m).await,
         Op::GrantAccess(m) => access::grant(context, p, std::mem::take(m)).await,
         Op::RevokeAccess(m) => access::revoke(context, p, std::mem::take(m)).await,
         Op::ListAccess(m) => access::list(context, p, m),

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use strongroom_owner::OwnerCertificate;
 use strongroom_protocol::v1::{
-    CreatePartition, DeletePartition, PartitionInfo, PartitionList, Role, response,
+    CreatePartition, DeletePartition, PartitionInfo, PartitionList, Role, SetPolicy, response,
 };
 use zeroize::Zeroizing;
 
 use super::{Context, blocking, done};
 use crate::failure::{Failure, refuse};
-use crate::partition::Partition;
+use crate::partition::{Partition, Settings};
 use crate::session::{Acting, Session};
-use crate::users::{self, MAX_PASSWORD, MIN_PASSWORD};
+use crate::users::{self, MAX_PASSWORD, MIN_PASSWORD, User};
 use crate::vault::Slot;
 
 pub(super) fn list(context: &Context) -> response::Result {
@@ -48,6 +49,7 @@ pub(super) fn info(session: &Session, partition: &Partition) -> PartitionInfo {
         true => acting.limited.as_ref().map(|user| user.name.clone()),
         false => acting.shown().map(|user| user.name.clone()),
     };
+    let owner = contents.settings.owner.as_ref();
     PartitionInfo {
         number: partition.number(),
         label: partition.label().to_owned(),
@@ -63,7 +65,15 @@ pub(super) fn info(session: &Session, partition: &Partition) -> PartitionInfo {
         max_password: MAX_PASSWORD as u32,
         damaged: String::new(),
         limited,
-        locked_users: contents.users.iter().filter(|user| user.is_locked()).count() as u32,
+        locked_users: contents
+            .users
+            .iter()
+            .filter(|user| user.is_locked(contents.settings.max_attempts))
+            .count() as u32,
+        user_pin: Some(contents.users.pin_state(Role::CryptoUser, contents.settings.max_attempts)),
+        officer_pin: Some(contents.users.pin_state(Role::CryptoOfficer, contents.settings.max_attempts)),
+        policy: Some(contents.settings.policy()),
+        owner_fingerprint: owner.map(|owner| owner.certificate().fingerprint()).unwrap_or_default(),
         retention_days: contents.life.retention_days,
         purge_protection: contents.life.purge_protection,
         destroy_at_once: contents.life.destroy_at_once,
@@ -73,20 +83,89 @@ pub(super) fn info(session: &Session, partition: &Partition) -> PartitionInfo {
 }
 
 pub(super) async fn create(context: &Context, request: CreatePartition) -> Result<response::Result, Failure> {
-    let CreatePartition { label, officer, password } = request;
-    let password = Zeroizing::new(password);
+    let CreatePartition {
+        label,
+        officer,
+        password,
+        owner_certificate,
+        user,
+        user_password,
+        user_uids,
+        hand_over,
+    } = request;
+    let passwords = [Zeroizing::new(password), Zeroizing::new(user_password)];
+    let [password, user_password] = &passwords;
     users::check_name(&officer)?;
-    users::check_new_password(&password)?;
-    let hash = context.service.hash_password(context.session.uid, password).await?;
+    users::check_new_password(password)?;
+    let has_user = !user.is_empty();
+    if has_user {
+        users::check_name(&user)?;
+        users::check_uids(&user_uids)?;
+        if user == officer {
+            return refuse!(Exists, "the crypto officer and the crypto user need different names");
+        }
+        if !user_password.is_empty() {
+            users::check_new_password(user_password)?;
+        }
+    }
+    let owner = match owner_certificate.as_slice() {
+        [] => None,
+        der => match OwnerCertificate::parse(der) {
+            Ok(owner) => Some(Arc::new(owner)),
+            Err(error) => return refuse!(CertificateWrong, "the owner's certificate {error}"),
+        },
+    };
+    let settings = Settings { owner, ..Settings::default() };
+    let mut made = vec![first_user(context, &officer, Role::CryptoOfficer, password, Vec::new()).await?];
+    if has_user {
+        made.push(first_user(context, &user, Role::CryptoUser, user_password, user_uids).await?);
+    }
+    for user in &mut made {
+        user.must_change = hand_over && user.password.is_some();
+    }
     let service = Arc::clone(&context.service);
     let (uid, by) = (context.session.uid, context.asker().by);
     let partition = blocking(move || {
-        let partition = service.vault.create(&label, &officer, hash)?;
+        let partition = service.vault.create(&label, made, settings)?;
         tracing::info!(uid, by, partition = label, user = officer, "partition created");
         Ok(partition)
     })
     .await?;
     Ok(response::Result::Partition(info(&context.session, &partition)))
+}
+
+/// A user of a partition that is to be made.
+async fn first_user(
+    context: &Context,
+    name: &str,
+    role: Role,
+    password: &Zeroizing<String>,
+    uids: Vec<u32>,
+) -> Result<User, Failure> {
+    let hash = match password.is_empty() {
+        true => None,
+        false => Some(context.service.hash_password(context.session.uid, password.clone()).await?),
+    };
+    Ok(User::new(name, role, hash, uids, 0))
+}
+
+pub(super) async fn set_policy(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: SetPolicy,
+) -> Result<response::Result, Failure> {
+    let (asker, changed) = (context.asker(), Arc::clone(partition));
+    blocking(move || {
+        changed.change(|change| {
+            asker.still_may(&changed, &change.before().users)?;
+            change.settings().set(request)
+        })?;
+        let (uid, by) = (asker.session.uid, &asker.by);
+        tracing::info!(uid, by, partition = changed.label(), ?request, "policy set");
+        Ok(())
+    })
+    .await?;
+    Ok(response::Result::Partition(info(&context.session, partition)))
 }
 
 pub(super) async fn delete(

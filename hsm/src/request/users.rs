@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use strongroom_protocol::v1::{
-    AdmitUid, ChangePassword, CreateUser, DeleteUser, Login, LoginReply, Role, UnlockUser, UserList, response,
+    AdmitUid, ChangePassword, CreateUser, DeleteUser, Login, LoginReply, Role, UserList, response,
 };
 use zeroize::Zeroizing;
 
@@ -12,7 +13,7 @@ use crate::failure::{Failure, refuse};
 use crate::partition::{Change, Partition};
 use crate::service::{Service, detached};
 use crate::session::Acting;
-use crate::users::{self, MAX_ATTEMPTS, MAX_UIDS, PasswordHash, User, Users, role_name};
+use crate::users::{self, MAX_UIDS, PasswordHash, User, Users, role_name};
 
 /// Passwords of one user id that are checked, or wait for it, at the same time. The workers of a web server
 /// may all log in at once.
@@ -44,6 +45,7 @@ pub(super) async fn login(
         user: user.name.clone(),
         role: user.role.into(),
         ticket: ticket.to_vec(),
+        must_change_password: user.must_change,
     }))
 }
 
@@ -55,17 +57,22 @@ fn login_by_ticket(
 ) -> Result<response::Result, Failure> {
     let login = partition.tickets().redeem(ticket);
     let contents = partition.contents();
-    let valid = login.filter(|login| {
-        [login.role, Role::Unspecified].contains(&role)
-            && contents.users.get(&login.user).is_some_and(|user| login.is_valid_for(user))
+    let valid = login.filter(|login| [login.role, Role::Unspecified].contains(&role)).and_then(|login| {
+        let user = contents.users.get(&login.user).filter(|user| login.is_valid_for(user))?;
+        Some((login, user.must_change))
     });
-    let Some(login) = valid else {
+    let Some((login, must_change_password)) = valid else {
         return refuse!(
             TicketInvalid,
             "the log-in is over (log-out, new password, or a restart): log in again"
         );
     };
-    let reply = LoginReply { user: login.user.clone(), role: login.role.into(), ticket: ticket.to_vec() };
+    let reply = LoginReply {
+        user: login.user.clone(),
+        role: login.role.into(),
+        ticket: ticket.to_vec(),
+        must_change_password,
+    };
     context.session.log_in(partition.number(), login);
     Ok(response::Result::Login(reply))
 }
@@ -175,11 +182,12 @@ fn count_attempt(
     let known = user.filter(|user| user.password.is_some() && role.is_none_or(|role| role == user.role));
     match known {
         None => Ok(None),
-        Some(user) if user.is_locked() => refuse!(
+        Some(user) if user.is_locked(change.before().settings.max_attempts) => refuse!(
             UserLocked,
-            "{} \"{name}\" is locked after {MAX_ATTEMPTS} wrong passwords: a crypto officer unlocks with \
-             'strongroom user unlock {name}'",
-            role_name(user.role)
+            "{} \"{name}\" is locked after {} wrong passwords: 'strongroom user unlock {name}' unlocks, by a crypto \
+             officer or the partition's owner",
+            role_name(user.role),
+            user.attempts
         ),
         Some(_) => {
             let counted = edit(change, name, |user| {
@@ -192,7 +200,7 @@ fn count_attempt(
 }
 
 /// Changes a user that has to be there.
-fn edit(
+pub(super) fn edit(
     change: &mut Change<'_>,
     name: &str,
     edit: impl FnOnce(&mut User) -> Result<(), Failure>,
@@ -205,7 +213,7 @@ fn edit(
     change.put_user(user)
 }
 
-fn no_such_user<T>(name: &str) -> Result<T, Failure> {
+pub(super) fn no_such_user<T>(name: &str) -> Result<T, Failure> {
     refuse!(NoSuchUser, "there is no user \"{name}\"; list them with 'strongroom user list'")
 }
 
@@ -217,7 +225,8 @@ pub(super) fn logout(context: &Context, partition: &Partition) -> response::Resu
 }
 
 pub(super) fn list(partition: &Partition) -> response::Result {
-    let users = partition.contents().users.iter().map(|user| user.info()).collect();
+    let contents = partition.contents();
+    let users = contents.users.iter().map(|user| user.info(contents.settings.max_attempts)).collect();
     response::Result::Users(UserList { users })
 }
 
@@ -236,9 +245,7 @@ pub(super) async fn create(
     if limited && role != Role::CryptoUser {
         return refuse!(AttributeWrong, "only a crypto user can be limited to keys that name it");
     }
-    if uids.len() > MAX_UIDS {
-        return refuse!(Limit, "a user may have {MAX_UIDS} admitted user ids");
-    }
+    users::check_uids(&uids)?;
     let hash = match password.is_empty() {
         true => None,
         false => {
@@ -254,10 +261,11 @@ pub(super) async fn create(
             check_free(&change.before().users, *uid, role, name)?;
         }
         let epoch = change.revision();
-        change.put_user(User { limited, ..User::new(name, role, hash, uids, epoch) })
+        let must_change = hash.is_some() && !change.before().settings.keep_initial_passwords;
+        change.put_user(User { must_change, limited, ..User::new(name, role, hash, uids, epoch) })
     })
     .await?;
-    Ok(response::Result::User(user.info()))
+    Ok(described(partition, &user))
 }
 
 pub(super) async fn delete(
@@ -301,6 +309,7 @@ pub(super) async fn change_password(
     let role = partition.contents().users.get(&name).map(|user| user.role);
     let by_officer = context.acting.officer.is_some() && role.is_some_and(is_set_by_officers);
     let mut asker = context.asker();
+    let is_unchanged = verify_slices_are_equal(old_password.as_bytes(), new_password.as_bytes()).is_ok();
     let checked = match by_officer && old_password.is_empty() {
         true => None,
         false => Some(check_password(context, partition, &name, None, old_password).await?),
@@ -308,9 +317,14 @@ pub(super) async fn change_password(
     if let Some(user) = &checked {
         asker.by = user.title();
     }
+    if checked.as_ref().is_some_and(|user| user.must_change) && is_unchanged {
+        return refuse!(AttributeWrong, "the new password of \"{name}\" is the initial one: choose another");
+    }
     let hash = context.service.hash_password(context.session.uid, new_password).await?;
     let plan = move |change: &mut Change<'_>, acting: &Acting, name: &str| {
         let epoch = change.revision();
+        // Who knows the old one sets the own.
+        let must_change = checked.is_none() && !change.before().settings.keep_initial_passwords;
         edit(change, name, |user| {
             match &checked {
                 Some(checked) if user.is_still(checked) => {}
@@ -329,6 +343,7 @@ pub(super) async fn change_password(
             }
             user.password = Some(hash);
             user.attempts = 0;
+            user.must_change = must_change;
             user.epoch = epoch;
             Ok(())
         })
@@ -376,7 +391,7 @@ pub(super) async fn admit_uid(
         })
     })
     .await?;
-    Ok(response::Result::User(user.info()))
+    Ok(described(partition, &user))
 }
 
 /// A user id acts as one user of each role, so that it is clear who did something.
@@ -392,23 +407,13 @@ fn check_free(users: &Users, uid: u32, role: Role, name: &str) -> Result<(), Fai
     }
 }
 
-pub(super) async fn unlock(
-    context: &Context,
-    partition: &Arc<Partition>,
-    request: UnlockUser,
-) -> Result<response::Result, Failure> {
-    let user = administer(context.asker(), partition, "user unlocked", request.name, |change, _, name| {
-        edit(change, name, |user| {
-            user.attempts = 0;
-            Ok(())
-        })
-    })
-    .await?;
-    Ok(response::Result::User(user.info()))
+/// A user as clients see it.
+pub(super) fn described(partition: &Partition, user: &User) -> response::Result {
+    response::Result::User(user.info(partition.contents().settings.max_attempts))
 }
 
 /// Makes a change of a user if those who ask still may, and logs it with who did it.
-async fn administer<T: Send + 'static>(
+pub(super) async fn administer<T: Send + 'static>(
     asker: Asker,
     partition: &Arc<Partition>,
     what: &'static str,

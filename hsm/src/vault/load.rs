@@ -8,8 +8,10 @@ use strongroom_protocol::v1::Finding;
 
 use super::{Slot, VaultError, seal_root};
 use crate::audit;
+use crate::failure::Failure;
+use crate::identity::Identity;
 use crate::partition::Partition;
-use crate::records::{LEDGER, Names, PartitionRecord, ROOT, RootRecord};
+use crate::records::{LEDGER, NODE, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::SealingKey;
 use crate::store::{Batch, Ledger, Store, StoreError, is_listed};
 
@@ -20,6 +22,8 @@ pub struct Opened {
     /// Held while partitions are made and deleted.
     root: Mutex<RootRecord>,
     slots: RwLock<BTreeMap<u32, Slot>>,
+    /// Made when it is first asked for.
+    identity: Mutex<Option<Arc<Identity>>>,
     /// What was wrong, and is not known to the owner.
     pub(super) findings: Vec<Finding>,
     /// The audit log's records.
@@ -61,6 +65,7 @@ impl Opened {
         })?;
         let mut top: BTreeMap<String, Vec<u8>> = groups.remove("").unwrap_or_default().into_iter().collect();
         let ledger = top.remove(LEDGER);
+        let sealed_node = top.remove(NODE);
         let sealed_root = top.remove(ROOT).ok_or_else(|| damaged("its root record is missing".to_owned()))?;
         if !top.is_empty() {
             return Err(damaged("it has records that belong to no partition".to_owned()));
@@ -73,6 +78,7 @@ impl Opened {
         let listed = groups.values().flatten().filter(|(name, _)| is_listed(name));
         let listed = listed.map(|(name, record)| (name.as_str(), record.as_slice()));
         let listed = listed.chain([(ROOT, sealed_root.as_slice())]);
+        let listed = listed.chain(sealed_node.iter().map(|record| (NODE, record.as_slice())));
         let begin = |listed| Ledger::begin(Arc::clone(&store), Arc::clone(&node_key), listed);
         let (ledger, not_the_last) = match (revision, &ledger) {
             // Written before there was a ledger.
@@ -84,12 +90,18 @@ impl Opened {
                 opened.map_err(|e| damaged(e.to_string()))?
             }
         };
-        if not_the_last.iter().any(|name| name == ROOT) {
-            return Err(damaged("its root record is from an earlier time".to_owned()));
+        if let Some(name) = not_the_last.iter().find(|name| [ROOT, NODE].contains(&name.as_str())) {
+            return Err(damaged(format!("its {name} record is from an earlier time, or missing")));
         }
         let records = groups.remove(audit::RECORDS).unwrap_or_default();
         let audit = audit::Records::of(records).map_err(|name| damaged(format!("a record {name}")))?;
         audit.heads(&node_key).map_err(|e| damaged(format!("the ends of the audit log: {e}")))?;
+        let identity = sealed_node.as_ref().map(|sealed| {
+            let opened =
+                node_key.open(NODE, sealed).ok().and_then(|(_, plain)| Identity::from_record(&plain));
+            opened.map(Arc::new).ok_or_else(|| damaged("its node record does not open".to_owned()))
+        });
+        let identity = Mutex::new(identity.transpose()?);
         let mut findings = Vec::new();
         if let Some(name) = not_the_last.iter().find(|name| name.starts_with(audit::RECORDS))
             && !decision.clear
@@ -99,7 +111,7 @@ impl Opened {
         }
         let ledger = Arc::new(ledger);
         let (root_of_none, slots) = (Mutex::default(), RwLock::default());
-        let mut opened = Self { node_key, ledger, root: root_of_none, slots, findings, audit };
+        let mut opened = Self { node_key, ledger, root: root_of_none, slots, identity, findings, audit };
         opened.take_in(&mut root, &mut groups, &not_the_last, decision)?;
         if let Some(stray) = groups.into_keys().next() {
             return Err(damaged(format!("it has records of {stray}, which its root record does not name")));
@@ -180,6 +192,38 @@ impl Opened {
         self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 
+    pub(super) fn identity(&self) -> Result<Arc<Identity>, Failure> {
+        let mut identity = self.lock_identity();
+        match &*identity {
+            Some(identity) => Ok(Arc::clone(identity)),
+            None => self.put_identity(&mut identity, Identity::generate()?),
+        }
+    }
+
+    pub(super) fn set_node_certificate(&self, partition: u32, der: Vec<u8>) -> Result<(), Failure> {
+        let mut identity = self.lock_identity();
+        let changed = match &*identity {
+            Some(identity) => identity.with_certificate(partition, der)?,
+            None => Identity::generate()?.with_certificate(partition, der)?,
+        };
+        self.put_identity(&mut identity, changed).map(drop)
+    }
+
+    fn put_identity(
+        &self,
+        place: &mut Option<Arc<Identity>>,
+        identity: Identity,
+    ) -> Result<Arc<Identity>, Failure> {
+        let mut batch = Batch::default();
+        batch.put(NODE.to_owned(), self.node_key.seal(NODE, 0, identity.to_record()?)?);
+        self.ledger.commit(&batch)?;
+        Ok(Arc::clone(place.insert(Arc::new(identity))))
+    }
+
+    fn lock_identity(&self) -> MutexGuard<'_, Option<Arc<Identity>>> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes a changed root, with what else has to change in the same moment.
     pub(super) fn write_root(
         &self,
@@ -200,6 +244,7 @@ impl Opened {
     /// Lets go of the store and wipes what was loaded, whoever holds it.
     pub(super) fn close(&self) {
         self.ledger.close();
+        drop(self.lock_identity().take());
         let slots = std::mem::take(&mut *self.slots.write().unwrap_or_else(PoisonError::into_inner));
         for slot in slots.into_values() {
             if let Slot::Sound(partition) = slot {

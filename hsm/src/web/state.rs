@@ -145,7 +145,11 @@ fn partition(slot: &Slot, holder: Option<&Arc<Session>>) -> PartitionState {
         objects: contents.objects.len(),
         objects_limit: MAX_OBJECTS,
         users: contents.users.len(),
-        locked_users: contents.users.iter().filter(|user| user.is_locked()).count(),
+        locked_users: contents
+            .users
+            .iter()
+            .filter(|user| user.is_locked(contents.settings.max_attempts))
+            .count(),
         wrong_passwords: meter.logins.wrong.load(Ordering::Relaxed),
         last_backup: (last_backup > 0).then_some(last_backup),
         operations: operations(partition),

@@ -170,6 +170,11 @@ impl Drop for Process {
     }
 }
 
+/// The password that a user is made with who changes it to `password`: somebody else has set it.
+pub fn initial(password: &str) -> String {
+    if password.is_empty() { String::new() } else { format!("initial {password}") }
+}
+
 /// A connection with the requests that tests make; about partition [`TLS`] unless changed.
 pub struct Client {
     pub connection: Connection,
@@ -194,8 +199,12 @@ impl Client {
     }
 
     pub fn make_partition(&mut self, label: &str) {
-        let request =
-            CreatePartition { label: label.into(), officer: OFFICER.into(), password: PASSWORD.into() };
+        let request = CreatePartition {
+            label: label.into(),
+            officer: OFFICER.into(),
+            password: PASSWORD.into(),
+            ..Default::default()
+        };
         let response::Result::Partition(made) =
             self.connection.call(0, Op::CreatePartition(request)).unwrap()
         else {
@@ -217,6 +226,12 @@ impl Client {
     }
 
     pub fn create_user(&mut self, name: &str, role: Role, password: &str) -> Result<(), ClientError> {
+        self.create_initial_user(name, role, &initial(password))?;
+        if password.is_empty() { Ok(()) } else { self.take_over(name, password) }
+    }
+
+    /// A user whose password, an officer's choice, has to be changed at the first log-in.
+    pub fn create_initial_user(&mut self, name: &str, role: Role, password: &str) -> Result<(), ClientError> {
         let request = CreateUser {
             name: name.into(),
             role: role.into(),
@@ -224,6 +239,13 @@ impl Client {
             ..CreateUser::default()
         };
         self.call(Op::CreateUser(request)).map(drop)
+    }
+
+    /// The user whose password is [`initial`] changes it.
+    pub fn take_over(&mut self, name: &str, password: &str) -> Result<(), ClientError> {
+        let (name, old_password) = (name.to_owned(), initial(password));
+        let change = ChangePassword { name, old_password, new_password: password.into() };
+        self.call(Op::ChangePassword(change)).map(drop)
     }
 
     pub fn objects(&mut self, op: Op) -> Result<Vec<ObjectInfo>, ClientError> {

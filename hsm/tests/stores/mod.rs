@@ -24,7 +24,7 @@ pub fn everything(vault: &Vault) -> Result<Vec<(ObjectInfo, Vec<u8>)>, String> {
         };
         let contents = partition.contents();
         for user in contents.users.iter() {
-            all.push((ObjectInfo { label: format!("{:?}", user.info()), ..ObjectInfo::default() }, vec![]));
+            all.push((ObjectInfo { label: format!("{:?}", user.info(10)), ..ObjectInfo::default() }, vec![]));
         }
         for object in contents.objects.find(Search::default()) {
             let private = match object.info.class() {

@@ -2,6 +2,8 @@
 
 use cryptoki_sys::*;
 
+use strongroom_protocol::v1::PinState;
+
 use super::general::{MANUFACTURER, VERSION};
 use super::{padded, place, write_list};
 use crate::error::{Outcome, as_slot};
@@ -43,6 +45,17 @@ pub unsafe fn get_slot_info(process: &'static Process, slot: CK_SLOT_ID, info: *
     Ok(())
 }
 
+/// The flags for count_low, final_try, locked and to_be_changed.
+const USER_PIN: [CK_FLAGS; 4] =
+    [CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED, CKF_USER_PIN_TO_BE_CHANGED];
+const SO_PIN: [CK_FLAGS; 4] =
+    [CKF_SO_PIN_COUNT_LOW, CKF_SO_PIN_FINAL_TRY, CKF_SO_PIN_LOCKED, CKF_SO_PIN_TO_BE_CHANGED];
+
+fn pin_flags(state: &PinState, flags: &[CK_FLAGS; 4]) -> CK_FLAGS {
+    let states = [state.count_low, state.final_try, state.locked, state.to_be_changed];
+    states.iter().zip(flags).filter(|(holds, _)| **holds).fold(0, |all, (_, flag)| all | flag)
+}
+
 /// `C_GetTokenInfo`.
 pub unsafe fn get_token_info(
     process: &'static Process,
@@ -65,6 +78,8 @@ pub unsafe fn get_token_info(
     if info.user_pin_initialized {
         flags |= CKF_USER_PIN_INITIALIZED;
     }
+    flags |= pin_flags(&info.user_pin.unwrap_or_default(), &USER_PIN);
+    flags |= pin_flags(&info.officer_pin.unwrap_or_default(), &SO_PIN);
     let (sessions, writable) = process.sessions.count(&token);
     *place = CK_TOKEN_INFO {
         label: padded(&info.label),

@@ -5,7 +5,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
-use strongroom_protocol::v1::{CreateUser, Role, request::Op};
 
 use crate::call;
 use crate::logged_in;
@@ -47,13 +46,7 @@ fn meanwhile(application: &Application, slot: u32, end: impl FnOnce()) -> Vec<CK
 pub fn another_user(daemon: &Daemon) {
     let (application, slot, session) = logged_in(daemon);
     application.generate(session, "web").unwrap();
-    let other = CreateUser {
-        name: "other".into(),
-        role: Role::CryptoUser.into(),
-        password: "other-secret".into(),
-        ..CreateUser::default()
-    };
-    daemon.as_officer(slot, Op::CreateUser(other));
+    daemon.create_user(slot, ("other", "other-secret"));
     let user = format!("{}:{}", USER.0, USER.1);
     assert_eq!(call!(application, C_Logout, session), CKR_OK);
     for pin in [user.as_str(), "other:other-secret"].repeat(3) {

@@ -86,7 +86,12 @@ fn objects(identity: u32, more: bool) -> response::Result {
 }
 
 fn logged_in() -> response::Result {
-    let reply = LoginReply { user: USER.0.into(), role: Role::CryptoUser.into(), ticket: vec![1; 32] };
+    let reply = LoginReply {
+        user: USER.0.into(),
+        role: Role::CryptoUser.into(),
+        ticket: vec![1; 32],
+        ..LoginReply::default()
+    };
     response::Result::Login(reply)
 }
 

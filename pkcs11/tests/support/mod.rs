@@ -20,6 +20,8 @@ use strongroom_protocol::v1::{
 use tempfile::TempDir;
 
 /// The crypto officer of every partition, and the password.
+/// The password that somebody else sets, and that its user changes.
+const INITIAL: &str = "an initial secret";
 pub const OFFICER: (&str, &str) = ("admin", "officer-secret");
 /// The crypto user of every partition, and the password.
 pub const USER: (&str, &str) = ("user", "user-secret");
@@ -105,7 +107,7 @@ impl Daemon {
             });
         }
         self.child = Some(command.spawn().unwrap());
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(60);
         while Connection::open(&self.socket(), "test", Deadlines::default()).is_err() {
             assert!(Instant::now() < until, "no daemon: {}", fs::read_to_string(self.path("log")).unwrap());
             thread::sleep(Duration::from_millis(20));
@@ -144,20 +146,30 @@ impl Daemon {
     /// Makes a partition with [`OFFICER`] and [`USER`]; returns its number.
     pub fn create_partition(&self, label: &str) -> u32 {
         let mut connection = self.connect();
-        let create =
-            CreatePartition { label: label.into(), officer: OFFICER.0.into(), password: OFFICER.1.into() };
+        let create = CreatePartition {
+            label: label.into(),
+            officer: OFFICER.0.into(),
+            password: OFFICER.1.into(),
+            ..Default::default()
+        };
         let response::Result::Partition(partition) = connection.call(0, Op::CreatePartition(create)).unwrap()
         else {
             panic!("CreatePartition's answer");
         };
+        self.create_user(partition.number, USER);
+        partition.number
+    }
+
+    /// Makes a further crypto user.
+    pub fn create_user(&self, partition: u32, (name, password): (&str, &str)) {
         let user = CreateUser {
-            name: USER.0.into(),
+            name: name.into(),
             role: Role::CryptoUser.into(),
-            password: USER.1.into(),
+            password: INITIAL.into(),
             ..CreateUser::default()
         };
-        self.as_officer(partition.number, Op::CreateUser(user));
-        partition.number
+        self.as_officer(partition, Op::CreateUser(user));
+        take_over(&mut self.connect(), partition, (name, password));
     }
 
     /// Lets the user id of this process act as [`USER`].
@@ -168,12 +180,10 @@ impl Daemon {
 
     /// Sets [`USER`]'s password.
     pub fn set_password(&self, partition: u32, password: &str) {
-        let change = ChangePassword {
-            name: USER.0.into(),
-            old_password: String::new(),
-            new_password: password.into(),
-        };
+        let change =
+            ChangePassword { name: USER.0.into(), old_password: String::new(), new_password: INITIAL.into() };
         self.as_officer(partition, Op::ChangePassword(change));
+        take_over(&mut self.connect(), partition, (USER.0, password));
     }
 
     /// What [`Daemon::requests`] itself adds to its next result: Hello and Status.
@@ -280,4 +290,11 @@ pub fn scenario() -> Option<(String, Daemon)> {
     unsafe { env::remove_var(SCENARIO) };
     daemon.run();
     Some((scenario, daemon))
+}
+
+/// The user changes the password that somebody else has set.
+fn take_over(connection: &mut Connection, partition: u32, (name, password): (&str, &str)) {
+    let change =
+        ChangePassword { name: name.into(), old_password: INITIAL.into(), new_password: password.into() };
+    connection.call(partition, Op::ChangePassword(change)).unwrap();
 }

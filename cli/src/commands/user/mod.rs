@@ -1,23 +1,24 @@
 //! `strongroom user`: who may do what in a partition.
 
 mod password;
+mod unlock;
 mod view;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use strongroom_protocol::v1::{
-    AdmitUid, CreateUser, DeleteUser, ListUsers, Role, UnlockUser, UserInfo, request::Op, response,
+    AdmitUid, CreateUser, DeleteUser, ListUsers, Role, UserInfo, request::Op, response,
 };
 
 use crate::args::Global;
 use crate::commands::confirm;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::password::Password;
 use crate::session::{Session, answer};
 
 use password::SetPassword;
+use unlock::{Challenge, Unlock};
 use view::{Changed, List};
 
 pub use password::new_password;
@@ -32,13 +33,24 @@ key names them ('strongroom key grant web --uid www-data --role tls-server').
 
   strongroom user admit user root";
 
+const CREATE: &str = "\
+Create a user.
+
+The password is an initial one: the user has to choose another at the first log-in, and can do nothing else before. \
+At a terminal, every command that logs in asks for it. For a program, change it here, once:
+
+  strongroom user create web --new-password-file first.txt -l admin
+  strongroom user password web --password-file first.txt --new-password-file /etc/ssl/web.pin
+
+Or let the program in by its user id, without a password: --admit.";
+
 /// `strongroom user`.
 #[derive(Debug, Subcommand)]
 pub enum User {
     /// List the users, their roles, and the user ids that act as them
     List,
     /// Create a user
-    #[command(visible_alias = "add")]
+    #[command(visible_alias = "add", long_about = CREATE)]
     Create(Create),
     /// Delete a user; keys stay
     #[command(visible_alias = "remove")]
@@ -50,7 +62,11 @@ pub enum User {
     Admit(Admission),
     /// No longer let a local user id act as a user
     Withdraw(Admission),
+    /// Get what the partition's owner signs to unlock a user
+    #[command(long_about = unlock::CHALLENGE)]
+    Challenge(Challenge),
     /// Unlock a user who gave too many wrong passwords
+    #[command(long_about = unlock::UNLOCK)]
     Unlock(Unlock),
 }
 
@@ -93,13 +109,6 @@ pub struct Admission {
     /// Local users, by id or name
     #[arg(required = true, value_name = "UID|NAME", value_parser = Uid::parse)]
     uids: Vec<Uid>,
-}
-
-/// `strongroom user unlock`.
-#[derive(Debug, Args)]
-pub struct Unlock {
-    /// The user
-    name: String,
 }
 
 /// A role on the command line.
@@ -163,10 +172,13 @@ impl User {
         let mut session = match &self {
             // Who knows the present password needs no log-in.
             User::Password(change) if change.is_own(global) => Session::open_without_log_in(global)?,
+            User::Challenge(_) => Session::open_without_log_in(global)?,
+            User::Unlock(unlock) if unlock.is_by_owner() => Session::open_without_log_in(global)?,
             User::List => Session::open_in_own_role(global, output, Role::CryptoOfficer)?,
             _ => Session::open(global, output, Role::CryptoOfficer)?,
         };
         let (done, name) = match self {
+            User::Challenge(challenge) => return challenge.run(&mut session, output),
             User::List => {
                 let users = session.users()?.into_iter().map(UserView::from).collect();
                 return output.print(&List { partition: session.partition().label.clone(), users });
@@ -176,11 +188,7 @@ impl User {
             User::Password(change) => ("password_changed", change.run(&mut session, global, output)?),
             User::Admit(admission) => ("admitted", admission.run(&mut session, false)?),
             User::Withdraw(admission) => ("withdrawn", admission.run(&mut session, true)?),
-            User::Unlock(Unlock { name }) => {
-                let op = || Op::UnlockUser(UnlockUser { name: name.clone() });
-                finished(session.call(Role::CryptoOfficer, op)?)?;
-                ("unlocked", name)
-            }
+            User::Unlock(unlock) => ("unlocked", unlock.run(&mut session)?),
         };
         let user = session.user(&name);
         output.print(&Changed { partition: session.partition().label.clone(), done, name, user })
@@ -202,31 +210,6 @@ impl Session {
     fn users_seen(&mut self) -> Result<Vec<UserInfo>, Failure> {
         Ok(answer!(self.try_call(Op::ListUsers(ListUsers {})), Users)?.users)
     }
-
-    /// Adds a user.
-    ///
-    /// # Errors
-    ///
-    /// The daemon's refusal.
-    pub fn create_user(
-        &mut self,
-        name: &str,
-        role: Role,
-        password: Option<&Password>,
-        uids: &[Uid],
-        limited: bool,
-    ) -> Result<(), Failure> {
-        let op = || {
-            Op::CreateUser(CreateUser {
-                name: name.to_owned(),
-                role: role as i32,
-                password: password.map(|p| p.to_string()).unwrap_or_default(),
-                uids: uids.iter().map(|uid| uid.0).collect(),
-                limited,
-            })
-        };
-        finished(self.call(Role::CryptoOfficer, op)?)
-    }
 }
 
 /// Takes either answer that says that the request was carried out.
@@ -245,7 +228,16 @@ impl Create {
             let prompt = format!("New password of {}", self.name);
             Some(new_password(self.new_password_file.as_ref(), "--new-password-file", &prompt, output)?)
         };
-        session.create_user(&self.name, self.role.into(), password.as_ref(), &self.admit, self.limited)?;
+        let op = || {
+            Op::CreateUser(CreateUser {
+                name: self.name.clone(),
+                role: Role::from(self.role).into(),
+                password: password.as_ref().map(|p| p.to_string()).unwrap_or_default(),
+                uids: self.admit.iter().map(|uid| uid.0).collect(),
+                limited: self.limited,
+            })
+        };
+        finished(session.call(Role::CryptoOfficer, op)?)?;
         Ok(self.name)
     }
 }

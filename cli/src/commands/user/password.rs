@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use strongroom_protocol::v1::{ChangePassword, Role, request::Op};
+use strongroom_protocol::v1::Role;
 use zeroize::Zeroizing;
 
 use crate::args::Global;
-use crate::commands::user::finished;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::password::{self, Password};
@@ -54,12 +53,7 @@ impl SetPassword {
         };
         let prompt = format!("New password of {}", self.name);
         let new = new_password(self.new_password_file.as_ref(), "--new-password-file", &prompt, output)?;
-        let op = Op::ChangePassword(ChangePassword {
-            name: self.name.clone(),
-            old_password: old.to_string(),
-            new_password: new.to_string(),
-        });
-        finished(session.try_call(op)?)?;
+        session.change_password(&self.name, &old, &new)?;
         Ok(self.name)
     }
 

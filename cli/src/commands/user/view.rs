@@ -22,6 +22,8 @@ pub struct UserView {
     limited: bool,
     locked: bool,
     failed_attempts: u32,
+    /// Somebody else has set the password: the user changes it at the first log-in.
+    must_change_password: bool,
 }
 
 impl From<UserInfo> for UserView {
@@ -34,6 +36,7 @@ impl From<UserInfo> for UserView {
             limited: user.limited,
             locked: user.locked,
             failed_attempts: user.failed_attempts,
+            must_change_password: user.must_change_password,
         }
     }
 }
@@ -51,6 +54,9 @@ impl UserView {
     fn row(&self) -> Vec<Cell> {
         let state = match (self.locked, self.failed_attempts) {
             (true, _) => Cell::toned("locked", Tone::Bad),
+            (false, 0) if self.must_change_password => {
+                Cell::toned("has to change the password", Tone::Doubtful)
+            }
             (false, 0) => Cell::toned("ok", Tone::Good),
             (false, n) => Cell::toned(format!("{n} wrong passwords"), Tone::Doubtful),
         };

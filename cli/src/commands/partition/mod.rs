@@ -1,5 +1,7 @@
 //! `strongroom partition`: which partitions there are, and their end.
 
+mod policy;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use strongroom_protocol::v1::{DeletePartition, PartitionInfo, Role, SetLife, request::Op};
@@ -20,6 +22,9 @@ pub enum Partition {
     Set(Set),
     /// Delete a partition with all its keys, for ever (as its crypto officer)
     Delete(Delete),
+    /// Show or set what holds for all users of the partition (set: as its crypto officer)
+    #[command(long_about = policy::ABOUT)]
+    Policy(policy::Policy),
 }
 
 /// `strongroom partition delete`.
@@ -229,6 +234,7 @@ impl Partition {
             }
             Partition::Set(set) => set.run(global, output),
             Partition::Delete(delete) => delete.run(global, output),
+            Partition::Policy(policy) => policy.run(global, output),
         }
     }
 }
