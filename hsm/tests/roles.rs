@@ -361,6 +361,7 @@ fn a_password_that_somebody_else_set_is_good_for_its_change_only() {
                 | Op::ShowTampering(_)
                 | Op::ClearTampering(_)
                 | Op::CheckStore(_)
+                | Op::DescribeAudit(_)
         );
         if about_the_node {
             continue;
