@@ -7,7 +7,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, cert, doctor, init, key, node, page, partition, role, roles, seal, share, shell, tamper, user,
+    audit, backup, cert, doctor, init, key, node, page, partition, role, roles, seal, security_domain, share,
+    shell, tamper, user,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -129,6 +130,12 @@ pub enum Command {
     /// Keep certificates beside the keys
     #[command(subcommand)]
     Cert(cert::Cert),
+    /// Make, show, verify and restore backups
+    #[command(subcommand)]
+    Backup(backup::Backup),
+    /// Split the key of a partition's backups among holders
+    #[command(subcommand)]
+    SecurityDomain(security_domain::SecurityDomain),
     /// Seal the node: wipe all keys from its memory (as root)
     #[command(long_about = seal::SEAL)]
     Seal,

@@ -214,6 +214,11 @@ impl Session {
         self.try_call(op())
     }
 
+    /// The partition's number and the connection, for requests that are not only about the partition.
+    pub fn into_connection(self) -> (u32, Connection) {
+        (self.partition.number, self.connection)
+    }
+
     /// Sends a request with the rights that the session has.
     ///
     /// # Errors

@@ -114,6 +114,11 @@ fn roles_are_as_the_page_says() {
     page("roles.md", 20);
 }
 
+#[test]
+fn backups_are_made_and_restored_as_the_page_says() {
+    page("backup.md", 15);
+}
+
 /// Runs a page of docs/, which has more examples than `least`.
 fn page(name: &str, least: usize) {
     if !rustix::process::getuid().is_root() {

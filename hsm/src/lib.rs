@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod backup;
 mod challenges;
 mod changes;
 pub mod config;

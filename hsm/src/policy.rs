@@ -84,6 +84,13 @@ table! {
     Verify: Public, "verify with a public key";
     Encapsulate: Public, "make a shared secret for the owner of a public key";
     CreatePartition: Owner, "make a partition with its first crypto officer";
+    CreateSecurityDomain: Officer, "make the partition's security domain, once";
+    ShowSecurityDomain: OfficerOrAppliance, "see the partition's security domain and its holders";
+    BeginBackup: OfficerOrAppliance, "make a backup of the partition, or of a key";
+    ReadBackup: OfficerOrAppliance, "read the backup that was begun";
+    BeginRestore: Owner, "restore a backup, or see whether it could be restored";
+    RestoreChunk: Owner, "give the next bytes of the backup that is being restored";
+    FinishRestore: Owner, "make what was restored usable";
     Seal: Owner, "seal the node: wipe all keys from its memory";
     Unseal: Owner, "unseal the node";
     SealWith: Owner, "change what unseals the node";

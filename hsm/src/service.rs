@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
@@ -44,6 +45,8 @@ pub struct Service {
     pub passes: Passes,
     /// The permits for large frames.
     pub large_frames: LargeFrames,
+    /// The permits for backups and restores.
+    pub transfers: Arc<Semaphore>,
     hashing: Arc<Turns>,
     generating: Arc<Turns>,
     computing: Arc<Turns>,
@@ -119,6 +122,7 @@ impl Service {
             pages: OnceLock::new(),
             passes: Passes::default(),
             large_frames: LargeFrames::default(),
+            transfers: Arc::new(Semaphore::new(crate::request::backup::MOST)),
             hashing: Turns::new(HASHING),
             generating: Turns::new(cores),
             computing: Turns::new(cores),

@@ -10,6 +10,7 @@ use crate::access::Named;
 use crate::audit::Recent;
 use crate::changes;
 use crate::partition::Partition;
+use crate::request::backup::Place;
 use crate::tickets::LoginSession;
 use crate::users::{ROLES, User, Users};
 
@@ -28,6 +29,8 @@ pub struct Session {
     pub(crate) recent: Recent,
     /// Explicit log-ins, by partition.
     logins: Mutex<HashMap<u32, Arc<LoginSession>>>,
+    /// The backup or restore that the connection has begun.
+    pub transfers: Arc<Place>,
 }
 
 /// The other end of a connection, as the audit log tells of it.
@@ -128,8 +131,16 @@ impl Acting {
 impl Session {
     /// A connection from this user id and process that has not logged in.
     pub fn new(uid: u32, owner: bool, pid: Option<i32>) -> Self {
-        let recent = Recent::default();
-        Self { uid, owner, certificate: None, peer: Peer::new(pid), recent, logins: Mutex::default() }
+        let (recent, transfers) = (Recent::default(), Arc::default());
+        Self {
+            uid,
+            owner,
+            certificate: None,
+            peer: Peer::new(pid),
+            recent,
+            logins: Mutex::default(),
+            transfers,
+        }
     }
 
     /// As whom the connection acts in a partition now. A log-in replaces what its user id is admitted to.

@@ -2,6 +2,7 @@
 //! with, zeroized.
 
 mod audit;
+mod backup;
 mod check;
 mod load;
 mod state;
@@ -27,6 +28,7 @@ use crate::records::{self, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, Ledger, RedbStore, Store, StoreError};
 use crate::users::{User, Users};
+pub use backup::Restore;
 pub use check::watch;
 use load::Decision;
 pub use load::Opened;

@@ -95,6 +95,13 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::ListAccessRoles(ListAccessRoles {}),
         Op::PutAccessRole(PutAccessRole::default()),
         Op::DeleteAccessRole(DeleteAccessRole::default()),
+        Op::CreateSecurityDomain(CreateSecurityDomain::default()),
+        Op::ShowSecurityDomain(ShowSecurityDomain {}),
+        Op::BeginBackup(BeginBackup::default()),
+        Op::ReadBackup(ReadBackup {}),
+        Op::BeginRestore(BeginRestore::default()),
+        Op::RestoreChunk(RestoreChunk::default()),
+        Op::FinishRestore(FinishRestore {}),
         // Both at once are malformed, and the path is no store's.
         Op::SealWith(SealWith { passphrase: "x".into(), holders: vec![vec![]], needed: 1 }),
         Op::Zeroize(Zeroize { store_path: "another".into() }),
@@ -125,6 +132,11 @@ fn may(who: Who, op: &Op) -> bool {
         Op::OpenChannel(_) | Op::Encapsulate(_) | Op::ListRights(_) | Op::ShowPage(_) => true,
         Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
         Op::CreatePartition(_) => who == Who::Root,
+        Op::CreateSecurityDomain(_) => who == Who::Officer,
+        Op::ShowSecurityDomain(_) | Op::BeginBackup(_) | Op::ReadBackup(_) => {
+            matches!(who, Who::Officer | Who::Appliance)
+        }
+        Op::BeginRestore(_) | Op::RestoreChunk(_) | Op::FinishRestore(_) => who == Who::Root,
         Op::Seal(_) | Op::Unseal(_) | Op::SealWith(_) | Op::Zeroize(_) => who == Who::Root,
         Op::ShowSeal(_) | Op::ShowTampering(_) | Op::ClearTampering(_) | Op::CheckStore(_) => {
             who == Who::Root

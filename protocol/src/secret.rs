@@ -59,6 +59,7 @@ pub fn wipe(op: &mut request::Op) {
         request::Op::Unseal(m) => wipe_unseal(m),
         request::Op::ClearTampering(m) => m.unseal.iter_mut().for_each(wipe_unseal),
         request::Op::SealWith(m) => m.passphrase.zeroize(),
+        request::Op::BeginRestore(m) => m.shares.zeroize(),
         _ => {}
     }
 }
@@ -95,6 +96,7 @@ pub fn is_secret(op: &request::Op) -> bool {
             | Op::Unseal(_)
             | Op::ClearTampering(_)
             | Op::SealWith(_)
+            | Op::BeginRestore(_)
     )
 }
 

@@ -1,6 +1,7 @@
 //! The commands: one file each.
 
 pub mod audit;
+pub mod backup;
 pub mod cert;
 pub mod doctor;
 pub mod init;
@@ -12,6 +13,7 @@ pub mod partition;
 pub mod role;
 pub mod roles;
 pub mod seal;
+pub mod security_domain;
 pub mod share;
 pub mod shell;
 pub mod status;
@@ -45,6 +47,8 @@ pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Fail
         Command::Key(key) => key.run(global, output),
         Command::Role(role) => role.run(global, output),
         Command::Cert(cert) => cert.run(global, output),
+        Command::Backup(backup) => backup.run(global, output),
+        Command::SecurityDomain(domain) => domain.run(global, output),
         Command::Seal => seal::seal(global, output),
         Command::Unseal(unseal) => unseal.run(global, output),
         Command::Share(share) => share.run(output),

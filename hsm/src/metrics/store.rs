@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::operation::Outcome;
 use super::series::{Series, Totals};
-use crate::store::{Batch, Store, StoreError};
+use crate::store::{Batch, Snapshot, Store, StoreError};
 
 /// How a store's commits went.
 #[derive(Debug, Default)]
@@ -53,6 +53,10 @@ impl Store for Metered {
         self.commits.series.count(outcome, started.elapsed());
         self.commits.failing.store(result.is_err(), Ordering::Relaxed);
         result
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.store.snapshot()
     }
 
     fn read_again(&self) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 
 mod change;
 mod load;
+pub mod restored;
 mod settings;
 
 pub use change::Change;
@@ -15,6 +16,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use prost::Message;
+use strongroom_protocol::v1::ObjectInfo;
 
 use crate::access::Roles;
 use crate::challenges::Challenges;
@@ -139,6 +141,11 @@ impl Partition {
         *self.tickets() = Tickets::default();
     }
 
+    /// The key under which its records are sealed.
+    pub(crate) fn sealing_key(&self) -> &SealingKey {
+        &self.key
+    }
+
     /// The name of the header's record.
     pub fn header_name(&self) -> String {
         self.names.header()
@@ -209,7 +216,7 @@ impl Partition {
         let Some(sealed) = &object.sealed else { return Ok(None) };
         let opened = self.key.open(&self.names.object(&object.id), sealed).ok();
         let bytes = opened.as_ref().and_then(|(_, plain)| records::split_object(plain));
-        match bytes.and_then(|(_, bytes)| parse(object, bytes)) {
+        match bytes.and_then(|(_, bytes)| parse(&object.info, bytes)) {
             Some(key) => Ok(Some(object.key.get_or_init(|| key).clone())),
             None => {
                 self.store.alarm(format!(
@@ -225,8 +232,8 @@ impl Partition {
 }
 
 /// The key that an object's record holds.
-fn parse(object: &Object, bytes: &[u8]) -> Option<Key> {
-    match AesKind::from_wire(object.info.key_type()) {
+fn parse(info: &ObjectInfo, bytes: &[u8]) -> Option<Key> {
+    match AesKind::from_wire(info.key_type()) {
         Some(kind) => Some(Key::Secret(Arc::new(AesKey::new(kind, SecretBytes::from(bytes)).ok()?))),
         None => Some(Key::Private(Arc::new(PrivateKey::from_pkcs8(bytes).ok()?))),
     }

@@ -161,5 +161,5 @@ pub(super) async fn set_life(
         Ok(())
     })
     .await?;
-    Ok(response::Result::Partition(partitions::info(&context.session, partition)))
+    Ok(response::Result::Partition(partitions::info(&context.service, &context.session, partition)))
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+pub mod backup;
 mod deleted;
 pub mod encrypt;
 mod node;
@@ -147,6 +148,7 @@ async fn dispatch(
         Op::ListPartitions(_) => return Ok(partitions::list(&whole)),
         Op::ListRights(_) => return Ok(policy::matrix::reply()),
         Op::ShowPage(_) => return status::show_page(&whole.service, whole.session),
+        op if backup::is_restore(op) => backup::restore(&whole, number, op).await,
         op if node::is_about_the_node(op) => node::answer(&whole, op).await,
         Op::DescribeAudit(_) => return Ok(audit::describe(&whole.service)),
         Op::ReadAudit(m) if number == 0 => return audit::read_node(&whole, m).await,
@@ -236,6 +238,10 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::ListAccessRoles(_) => Ok(access::roles(&p.contents())),
         Op::DeletePartition(m) => partitions::delete(context, p, m).await,
         Op::ReadAudit(m) => audit::read(&context.service, p.number(), m).await,
+        Op::CreateSecurityDomain(m) => backup::create_domain(context, p, std::mem::take(m)).await,
+        Op::ShowSecurityDomain(_) => backup::show_domain(context, p),
+        Op::BeginBackup(m) => backup::begin(context, p, std::mem::take(m)).await,
+        Op::ReadBackup(_) => backup::read(context, p).await,
         // Answered above.
         Op::Hello(_)
         | Op::Status(_)
@@ -245,6 +251,9 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         | Op::CreatePartition(_)
         | Op::DescribeAudit(_)
         | Op::OpenChannel(_)
+        | Op::BeginRestore(_)
+        | Op::RestoreChunk(_)
+        | Op::FinishRestore(_)
         | Op::Seal(_)
         | Op::Unseal(_)
         | Op::SealWith(_)

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::{Context, blocking, done};
 use crate::failure::{Failure, refuse};
 use crate::partition::{Partition, Settings};
+use crate::service::Service;
 use crate::session::{Acting, Session};
 use crate::users::{self, MAX_PASSWORD, MIN_PASSWORD, User};
 use crate::vault::Slot;
@@ -22,7 +23,7 @@ pub(super) fn list(context: &Context) -> response::Result {
         .slots()
         .iter()
         .map(|slot| match slot {
-            Slot::Sound(partition) => info(&context.session, partition),
+            Slot::Sound(partition) => info(&context.service, &context.session, partition),
             Slot::Damaged { record, why } => PartitionInfo {
                 number: record.number,
                 label: record.label.clone(),
@@ -36,7 +37,8 @@ pub(super) fn list(context: &Context) -> response::Result {
 }
 
 /// A partition as this connection sees it.
-pub(super) fn info(session: &Session, partition: &Partition) -> PartitionInfo {
+pub(super) fn info(service: &Service, session: &Session, partition: &Partition) -> PartitionInfo {
+    let record = service.vault.record(partition.number()).unwrap_or_default();
     let acting: Acting = session.acting(partition);
     let contents = partition.contents();
     let is_named = contents.objects.names(&acting.named);
@@ -78,7 +80,8 @@ pub(super) fn info(session: &Session, partition: &Partition) -> PartitionInfo {
         purge_protection: contents.life.purge_protection,
         destroy_at_once: contents.life.destroy_at_once,
         deleted_objects: contents.deleted.len() as u64,
-        ..PartitionInfo::default()
+        last_backup: record.last_backup,
+        security_domain: record.domain.and_then(|domain| domain.quorum).unwrap_or_default().id,
     }
 }
 
@@ -131,7 +134,7 @@ pub(super) async fn create(context: &Context, request: CreatePartition) -> Resul
         Ok(partition)
     })
     .await?;
-    Ok(response::Result::Partition(info(&context.session, &partition)))
+    Ok(response::Result::Partition(info(&context.service, &context.session, &partition)))
 }
 
 /// A user of a partition that is to be made.
@@ -165,7 +168,7 @@ pub(super) async fn set_policy(
         Ok(())
     })
     .await?;
-    Ok(response::Result::Partition(info(&context.session, partition)))
+    Ok(response::Result::Partition(info(&context.service, &context.session, partition)))
 }
 
 pub(super) async fn delete(

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
 
-use super::{Batch, Store, StoreError};
+use super::{Batch, Snapshot, Store, StoreError};
 use crate::memory::SecretBytes;
 use crate::records::{LEDGER, ROOT};
 use crate::seal::{Element, SealError, SealingKey, SetKey};
@@ -219,6 +219,13 @@ impl Store for Ledger {
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         match self.lock().as_mut() {
             Some(books) => books.commit(batch),
+            None => Err(StoreError::Closed { location: self.location.clone() }),
+        }
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        match self.lock().as_ref() {
+            Some(books) => books.store.snapshot(),
             None => Err(StoreError::Closed { location: self.location.clone() }),
         }
     }

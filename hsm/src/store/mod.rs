@@ -60,6 +60,40 @@ impl Batch {
     }
 }
 
+/// The records of a store as they were at one moment.
+pub trait Snapshot: Send {
+    /// The next records whose names begin with `prefix` and come after `after`, in the order of names: about `bytes`
+    /// bytes of them, at least one if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if the store cannot be read.
+    fn page(&mut self, prefix: &str, after: &str, bytes: usize)
+    -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+}
+
+/// Records in memory: the snapshot of a store that has none of its own.
+impl Snapshot for BTreeMap<String, Vec<u8>> {
+    fn page(
+        &mut self,
+        prefix: &str,
+        after: &str,
+        bytes: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let (mut page, mut size) = (Vec::new(), 0);
+        let from = if after > prefix { after } else { prefix };
+        let records = self.range(from.to_owned()..).filter(|(name, _)| name.as_str() > after);
+        for (name, record) in records.take_while(|(name, _)| name.starts_with(prefix)) {
+            page.push((name.clone(), record.clone()));
+            size += record.len();
+            if size >= bytes {
+                break;
+            }
+        }
+        Ok(page)
+    }
+}
+
 /// Keeps records.
 pub trait Store: Send + Sync {
     /// Shows every record to `visit`, in the order of names.
@@ -76,6 +110,17 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Failed`]: nothing was changed, and the next commit starts from there even if the failed
     /// one had reached the disk in part.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// The records as they are now, whatever is written afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`].
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let mut all = BTreeMap::new();
+        self.scan(&mut |name, record| drop(all.insert(name.to_owned(), record.to_vec())))?;
+        Ok(Box::new(all))
+    }
 
     /// Forgets what it has in memory of the records and reads them from where they lie. A store that has nothing
     /// in memory does nothing.

@@ -4,12 +4,14 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+};
 
-use super::{Batch, Store, StoreError};
+use super::{Batch, Snapshot, Store, StoreError};
 
 const RECORDS: TableDefinition<&str, &[u8]> = TableDefinition::new("records");
 
@@ -29,7 +31,12 @@ struct State {
     database: Option<Database>,
     /// Undoes a commit that failed and may yet have reached the disk; made part of the next one.
     undo: Batch,
+    /// Those that are being read: they have to end before the file can be opened again.
+    snapshots: Vec<Weak<Reading>>,
 }
+
+/// A snapshot's transaction; `None` when it had to end.
+type Reading = Mutex<Option<ReadTransaction>>;
 
 impl RedbStore {
     /// Opens an existing file and verifies the checksum of every page in use.
@@ -62,7 +69,7 @@ impl RedbStore {
     }
 
     fn of(path: &Path, database: Database) -> Self {
-        let state = State { database: Some(database), undo: Batch::default() };
+        let state = State { database: Some(database), undo: Batch::default(), snapshots: Vec::new() };
         Self { path: path.to_owned(), state: Mutex::new(state) }
     }
 }
@@ -100,10 +107,23 @@ impl Store for RedbStore {
                 Ok(())
             }
             Err(error) => {
+                state.end_snapshots();
                 state.undo = undo;
                 Err(error)
             }
         }
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = guarded(&self.path, || {
+            let database = state.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+            Ok(database.begin_read()?)
+        })?;
+        let reading = Arc::new(Mutex::new(Some(transaction)));
+        state.snapshots.retain(|reading| reading.strong_count() > 0);
+        state.snapshots.push(Arc::downgrade(&reading));
+        Ok(Box::new(RedbSnapshot { path: self.path.clone(), reading }))
     }
 
     fn read_again(&self) -> Result<(), StoreError> {
@@ -114,6 +134,13 @@ impl Store for RedbStore {
                 reason: "the last change failed, and is undone by the next".to_owned(),
             });
         }
+        state.snapshots.retain(|reading| reading.strong_count() > 0);
+        if !state.snapshots.is_empty() {
+            return Err(StoreError::Failed {
+                location: self.location(),
+                reason: "a backup is being read".to_owned(),
+            });
+        }
         drop(state.database.take());
         state.database = Some(guarded(&self.path, || open_checked(&self.path))?);
         Ok(())
@@ -121,6 +148,58 @@ impl Store for RedbStore {
 
     fn location(&self) -> String {
         self.path.display().to_string()
+    }
+}
+
+impl State {
+    fn end_snapshots(&mut self) {
+        for reading in self.snapshots.drain(..).filter_map(|reading| reading.upgrade()) {
+            drop(reading.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.end_snapshots();
+    }
+}
+
+/// The records of one moment: redb keeps the pages that they are in.
+struct RedbSnapshot {
+    path: PathBuf,
+    reading: Arc<Reading>,
+}
+
+impl Snapshot for RedbSnapshot {
+    fn page(
+        &mut self,
+        prefix: &str,
+        after: &str,
+        bytes: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut page, mut size) = (Vec::new(), 0);
+        guarded(&self.path, || {
+            let transaction = reading.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+            let table = transaction.open_table(RECORDS)?;
+            let from = if after > prefix { after } else { prefix };
+            for entry in table.range(from..)? {
+                let (name, record) = entry?;
+                if !name.value().starts_with(prefix) {
+                    break;
+                }
+                if name.value() > after {
+                    page.push((name.value().to_owned(), record.value().to_vec()));
+                    size += record.value().len();
+                }
+                if size >= bytes {
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(page)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Loading the store: every record is looked at before any is used, and what is wrong is found.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use prost::Message;
@@ -24,6 +25,10 @@ pub struct Opened {
     slots: RwLock<BTreeMap<u32, Slot>>,
     /// Made when it is first asked for.
     identity: Mutex<Option<Arc<Identity>>>,
+    /// What the root says of partitions, for who must not wait for the disk.
+    notes: RwLock<BTreeMap<u32, PartitionRecord>>,
+    /// Whether a backup is being restored: one at a time.
+    pub(super) restoring: AtomicBool,
     /// What was wrong, and is not known to the owner.
     pub(super) findings: Vec<Finding>,
     /// The audit log's records.
@@ -110,8 +115,10 @@ impl Opened {
             findings.push(Finding { what, ..Finding::default() });
         }
         let ledger = Arc::new(ledger);
-        let (root_of_none, slots) = (Mutex::default(), RwLock::default());
-        let mut opened = Self { node_key, ledger, root: root_of_none, slots, identity, findings, audit };
+        let (root_of_none, slots, notes) = (Mutex::default(), RwLock::default(), RwLock::default());
+        let restoring = AtomicBool::new(false);
+        let mut opened =
+            Self { node_key, ledger, root: root_of_none, slots, notes, restoring, identity, findings, audit };
         opened.take_in(&mut root, &mut groups, &not_the_last, decision)?;
         if let Some(stray) = groups.into_keys().next() {
             return Err(damaged(format!("it has records of {stray}, which its root record does not name")));
@@ -119,6 +126,7 @@ impl Opened {
         if let Some(tampered) = root.tampered.as_ref().filter(|_| opened.findings.is_empty()) {
             opened.findings.push(Finding { what: tampered.what.clone(), ..Finding::default() });
         }
+        opened.note(&root);
         opened.root = Mutex::new(root);
         Ok(opened)
     }
@@ -237,8 +245,19 @@ impl Opened {
         })?;
         batch.put(ROOT.to_owned(), sealed);
         self.ledger.commit(&batch)?;
+        self.note(&changed);
         **root = changed;
         Ok(())
+    }
+
+    pub(super) fn note(&self, root: &RootRecord) {
+        let notes = root.partitions.iter().map(|record| (record.number, record.clone())).collect();
+        *self.notes.write().unwrap_or_else(PoisonError::into_inner) = notes;
+    }
+
+    /// What the root says of a partition.
+    pub(super) fn noted(&self, number: u32) -> Option<PartitionRecord> {
+        self.notes.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
     }
 
     /// Lets go of the store and wipes what was loaded, whoever holds it.

@@ -1,0 +1,251 @@
+//! Backups that are made while the daemon serves, restored on the same node and on a bare one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test's panic is its report"
+)]
+
+mod harness;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use harness::{Daemon, OFFICER_PASSWORD, openssl};
+use strongroom_protocol::v1::{
+    BeginBackup, DestroyObject, FindObjects, Login, Mechanism, ObjectClass, ReadBackup, Role, Sign,
+    request::Op, response,
+};
+
+/// SHA-256 of nothing, in a DigestInfo.
+fn digest_info() -> Vec<u8> {
+    let prefix = [0x30, 0x31, 0x30, 0x0d, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0, 4, 0x20];
+    let hash = openssl("/".as_ref(), &["dgst", "-sha256", "-hex", "-r", "/dev/null"]);
+    let hash = hash.split_whitespace().next().unwrap().to_owned();
+    let hash = (0..32).map(|at| u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).unwrap());
+    prefix.into_iter().chain(hash).collect()
+}
+
+/// What the only private RSA key of a partition signs.
+fn signature(daemon: &Daemon, partition: u32) -> Vec<u8> {
+    let mut connection = daemon.connect();
+    let find = FindObjects { class: ObjectClass::PrivateKey.into(), ..FindObjects::default() };
+    let response::Result::Objects(found) = connection.call(partition, Op::FindObjects(find)).unwrap() else {
+        panic!()
+    };
+    let sign = Sign {
+        key: found.objects[0].object.clone(),
+        mechanism: Mechanism::RsaPkcs.into(),
+        data: digest_info(),
+        pss: None,
+    };
+    match connection.call(partition, Op::Sign(sign)).unwrap() {
+        response::Result::Signature(signature) => signature.signature,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A daemon with the partition "tls" and the key "web" in it, which openssl has made; and what openssl signs with it.
+fn with_key() -> (Daemon, Vec<u8>) {
+    let daemon = Daemon::with_partition();
+    let directory = daemon.directory.path();
+    openssl(directory, &["genpkey", "-quiet", "-algorithm", "RSA", "-out", "web.key"]);
+    openssl(directory, &["dgst", "-sha256", "-sign", "web.key", "-out", "web.signature", "/dev/null"]);
+    daemon.run(&["key", "import", "web", "web.key"]).succeeds();
+    let expected = fs::read(daemon.path("web.signature")).unwrap();
+    assert_eq!(signature(&daemon, 1), expected);
+    (daemon, expected)
+}
+
+fn holders(daemon: &Daemon) {
+    for name in ["alice", "bob", "carol", "mallory"] {
+        let (key, public) = (format!("{name}.key"), format!("{name}.pem"));
+        openssl(daemon.directory.path(), &["genpkey", "-quiet", "-algorithm", "RSA", "-out", &key]);
+        openssl(daemon.directory.path(), &["pkey", "-in", &key, "-pubout", "-out", &public]);
+    }
+}
+
+#[test]
+fn a_partition_comes_back_on_the_node_that_made_the_backup() {
+    let (daemon, expected) = with_key();
+    assert_eq!(daemon.run(&["backup", "create", "tls", "--out", "none", "--json"]).json_error()["exit"], 4);
+    let made = daemon.as_officer(&["backup", "create", "tls", "--out", "tls.backup"]).succeeds();
+    assert!(made.contains("Only this node"), "{made}");
+    let mode = fs::metadata(daemon.path("tls.backup")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    daemon.as_officer(&["backup", "create", "tls", "--out", "tls.backup"]).fails(6);
+    let shown = daemon.run(&["backup", "show", "tls.backup", "--json"]).json();
+    assert_eq!((&shown["partition"], &shown["key"]), (&"tls".into(), &serde_json::Value::Null));
+    daemon.run(&["backup", "verify", "tls.backup"]).succeeds();
+    // Not over what is there, unless that is said.
+    daemon.run(&["backup", "restore", "tls.backup"]).fails(6);
+    daemon.run(&["backup", "restore", "tls.backup", "--label", "copy"]).succeeds();
+    assert_eq!(signature(&daemon, 2), expected);
+    daemon.run(&["key", "delete", "web", "--yes", "-p", "tls"]).succeeds();
+    daemon.run(&["backup", "restore", "tls.backup", "--replace", "--yes"]).succeeds();
+    assert_eq!(signature(&daemon, 3), expected);
+    let list = daemon.run(&["partition", "list", "--json"]).json();
+    let labels: Vec<_> = list["partitions"].as_array().unwrap().iter().map(|p| p["label"].clone()).collect();
+    assert_eq!(labels, ["copy", "tls"]);
+    daemon.run(&["tamper", "check"]).succeeds();
+    // And it is there after a restart.
+    let mut daemon = daemon;
+    daemon.restart();
+    assert_eq!(signature(&daemon, 3), expected);
+}
+
+#[test]
+fn a_partition_is_rebuilt_on_a_bare_machine_by_a_quorum_of_its_holders() {
+    let (lost, expected) = with_key();
+    holders(&lost);
+    let create = ["security-domain", "create", "--quorum", "2", "--out", "tls.domain"];
+    let with = ["--holder", "alice.pem", "--holder", "bob.pem", "--holder", "carol.pem"];
+    lost.as_officer(&[&create[..], &with].concat()).succeeds();
+    let again = ["security-domain", "create", "--quorum", "2", "--out", "other.domain"];
+    assert!(lost.as_officer(&[&again[..], &with].concat()).fails(6).contains("made once"));
+    lost.as_officer(&["security-domain", "show", "--out", "again.domain"]).succeeds();
+    let read = |name: &str| fs::read(lost.path(name)).unwrap();
+    assert_eq!(read("tls.domain"), read("again.domain"));
+    lost.as_officer(&["backup", "create", "tls", "--out", "tls.backup"]).succeeds();
+    lost.run(&["share", "tls.domain", "--holder-key", "carol.key", "--out", "carol.share"]).succeeds();
+
+    let bare = Daemon::start();
+    for name in ["tls.backup", "tls.domain", "alice.key", "bob.key", "mallory.key", "carol.share"] {
+        fs::copy(lost.path(name), bare.path(name)).unwrap();
+    }
+    drop(lost);
+    let error = bare.run(&["backup", "restore", "tls.backup", "--json"]).json_error();
+    assert_eq!(error["code"], "backup_wrong");
+    assert!(error["message"].as_str().unwrap().contains("2 of its 3 holders"), "{error}");
+    let one = bare.run(&["backup", "restore", "tls.backup", "--holder-key", "alice.key"]).fails(4);
+    assert!(one.contains("1 of 2"), "{one}");
+    let with = ["--holder-key", "alice.key", "--holder-key", "mallory.key"];
+    assert!(
+        bare.run(&[&["backup", "restore", "tls.backup"][..], &with].concat())
+            .fails(1)
+            .contains("no holder's")
+    );
+    let mut changed = fs::read(bare.path("carol.share")).unwrap();
+    changed[5] ^= 1;
+    fs::write(bare.path("changed.share"), changed).unwrap();
+    let with = ["--holder-key", "alice.key", "--share", "changed.share"];
+    assert!(
+        bare.run(&[&["backup", "restore", "tls.backup"][..], &with].concat()).fails(4).contains("number 3")
+    );
+    assert_eq!(bare.run(&["partition", "list", "--json"]).json()["partitions"], serde_json::json!([]));
+
+    let with = ["--domain", "tls.domain", "--holder-key", "alice.key", "--share", "carol.share"];
+    bare.run(&[&["backup", "restore", "tls.backup"][..], &with].concat()).succeeds();
+    assert_eq!(signature(&bare, 1), expected);
+    // Users and the security domain came along: the next loss is survived, too.
+    bare.as_officer(&["backup", "create", "tls", "--out", "next.backup"]).succeeds();
+    let shown = bare.run(&["backup", "show", "next.backup", "--json"]).json();
+    assert_eq!(shown["quorum"], 2);
+    let with = ["--holder-key", "bob.key", "--share", "carol.share"];
+    bare.run(&[&["backup", "verify", "next.backup"][..], &with].concat()).succeeds();
+}
+
+#[test]
+fn a_backup_that_was_changed_is_never_restored() {
+    let (daemon, expected) = with_key();
+    daemon.as_officer(&["backup", "create", "tls", "--out", "tls.backup"]).succeeds();
+    let sound = fs::read(daemon.path("tls.backup")).unwrap();
+    for round in 0..40 {
+        let mut damaged = sound.clone();
+        match round {
+            0 => damaged.push(0),
+            1 => damaged.truncate(sound.len() - 1),
+            2 => damaged.truncate(sound.len() / 2),
+            3 => damaged.extend_from_slice(&sound),
+            4 => damaged.clear(),
+            _ => {
+                let at = round * 7919 % sound.len();
+                damaged[at] ^= 1 << (round % 8);
+            }
+        }
+        fs::write(daemon.path("damaged.backup"), &damaged).unwrap();
+        let run = daemon.run(&["backup", "restore", "damaged.backup", "--label", "copy"]);
+        assert_ne!(run.code, 0, "round {round}: {run:?}");
+    }
+    let list = daemon.run(&["partition", "list", "--json"]).json();
+    assert_eq!(list["partitions"].as_array().unwrap().len(), 1, "{list}");
+    daemon.run(&["tamper", "check"]).succeeds();
+    daemon.run(&["backup", "restore", "tls.backup", "--label", "copy"]).succeeds();
+    assert!(signature(&daemon, 1) == expected);
+}
+
+#[test]
+fn a_backup_is_the_partition_at_one_moment() {
+    let (daemon, expected) = with_key();
+    let mut officer = daemon.connect();
+    let login =
+        Login { role: Role::CryptoOfficer.into(), password: OFFICER_PASSWORD.into(), ..Login::default() };
+    officer.call(1, Op::Login(login)).unwrap();
+    let response::Result::BackupBegun(begun) =
+        officer.call(1, Op::BeginBackup(BeginBackup::default())).unwrap()
+    else {
+        panic!()
+    };
+    // Meanwhile everything goes, and something else comes.
+    let mut user = daemon.connect();
+    let response::Result::Objects(all) = user.call(1, Op::FindObjects(FindObjects::default())).unwrap()
+    else {
+        panic!()
+    };
+    for object in all.objects {
+        user.call(1, Op::DestroyObject(DestroyObject { object: object.object })).unwrap();
+    }
+    daemon.run(&["key", "generate", "later", "--type", "p256"]).succeeds();
+    let mut file = begun.head;
+    loop {
+        let response::Result::BackupChunk(chunk) = officer.call(1, Op::ReadBackup(ReadBackup {})).unwrap()
+        else {
+            panic!()
+        };
+        file.extend(chunk.data);
+        if chunk.last {
+            break;
+        }
+    }
+    officer.call(1, Op::ReadBackup(ReadBackup {})).unwrap_err();
+    fs::write(daemon.path("tls.backup"), file).unwrap();
+    daemon.run(&["backup", "restore", "tls.backup", "--label", "before"]).succeeds();
+    assert_eq!(signature(&daemon, 2), expected);
+    daemon.run(&["key", "show", "later", "-p", "before"]).fails(5);
+    daemon.run(&["key", "show", "later", "-p", "tls"]).succeeds();
+}
+
+#[test]
+fn a_key_comes_back_into_its_partition() {
+    let (daemon, expected) = with_key();
+    daemon.run(&["key", "generate", "other", "--type", "p256"]).succeeds();
+    daemon.as_officer(&["backup", "create", "tls", "--key", "web", "--out", "web.backup"]).succeeds();
+    assert_eq!(daemon.run(&["backup", "show", "web.backup", "--json"]).json()["key"], "web");
+    assert!(daemon.run(&["backup", "restore", "web.backup"]).fails(6).contains("already"));
+    daemon.run(&["key", "delete", "web", "--yes"]).succeeds();
+    daemon.run(&["key", "delete", "other", "--yes"]).succeeds();
+    daemon.run(&["backup", "restore", "web.backup"]).succeeds();
+    assert_eq!(signature(&daemon, 1), expected);
+    daemon.run(&["key", "show", "other"]).fails(5);
+    daemon.as_officer(&["backup", "create", "tls", "--key", "wbe", "--out", "none"]).fails(5);
+}
+
+#[test]
+fn a_timer_keeps_as_many_backups_as_it_is_told() {
+    let (daemon, _) = with_key();
+    let admit = ["user", "create", "backup", "--role", "au", "--admit", "0"];
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    daemon.as_officer(&admit).succeeds();
+    fs::create_dir(daemon.path("backups")).unwrap();
+    for day in 1..5 {
+        fs::write(daemon.path(&format!("backups/tls-2025010{day}T000000Z.strongroom-backup")), "").unwrap();
+    }
+    fs::write(daemon.path("backups/notes"), "").unwrap();
+    let create = ["backup", "create", "tls", "--directory", "backups", "--keep", "3", "--json"];
+    let made = daemon.run(&create).json();
+    assert_eq!(made["removed"].as_array().unwrap().len(), 2, "{made}");
+    assert_eq!(fs::read_dir(daemon.path("backups")).unwrap().count(), 4);
+    daemon.run(&["backup", "verify", made["file"].as_str().unwrap()]).succeeds();
+}

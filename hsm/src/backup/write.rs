@@ -1,0 +1,157 @@
+//! Making a backup: chunk after chunk from a snapshot of the store, while the partition goes on.
+
+use std::sync::Arc;
+
+use strongroom_protocol::v1::BackupHead;
+
+use super::{CHUNK, ChunkNames, FORMAT, beginning, key_name};
+use crate::crypto::aws_lc;
+use crate::failure::Failure;
+use crate::memory::SecretBytes;
+use crate::object::ObjectId;
+use crate::partition::Partition;
+use crate::records::{DomainRecord, Names};
+use crate::seal::SealingKey;
+use crate::service::now;
+use crate::store::Snapshot;
+
+/// A backup that is being made. Holds as much memory as a chunk has.
+pub struct Writer {
+    partition: Arc<Partition>,
+    snapshot: Box<dyn Snapshot>,
+    /// Of a single key: the names of its records.
+    only: Option<Vec<String>>,
+    beginning: Vec<u8>,
+    key: SealingKey,
+    names: ChunkNames,
+    number: u64,
+    manifest: Option<SecretBytes>,
+    after: String,
+    done: bool,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("partition", &self.partition.label()).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// Begins a backup of a partition as `snapshot` has it, or of these objects of it, which are called `title`.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL.
+    pub fn begin(
+        partition: Arc<Partition>,
+        snapshot: Box<dyn Snapshot>,
+        node_key: &SealingKey,
+        domain: Option<(&DomainRecord, SealingKey)>,
+        only: Option<(String, Vec<ObjectId>)>,
+    ) -> Result<Self, Failure> {
+        let key = SealingKey::generate();
+        let names = Names::of(partition.number());
+        let (title, objects) = only.map_or((String::new(), None), |(title, objects)| (title, Some(objects)));
+        let mut head = BackupHead {
+            format: FORMAT,
+            id: aws_lc::random_array::<16>().to_vec(),
+            label: partition.label().to_owned(),
+            serial: partition.serial().to_owned(),
+            created: now(),
+            key: title,
+            domain: domain.as_ref().and_then(|(record, _)| record.quorum.clone()),
+            ..BackupHead::default()
+        };
+        head.for_node = node_key.seal(&key_name(&head), 0, SecretBytes::from(key.bytes()))?;
+        let domain_key = domain.map(|(_, domain_key)| domain_key);
+        if let Some(domain_key) = &domain_key {
+            head.for_domain = domain_key.seal(&key_name(&head), 0, SecretBytes::from(key.bytes()))?;
+        }
+        let beginning = beginning(&head);
+        let manifest = manifest(partition.number(), partition.sealing_key(), domain_key.as_ref());
+        Ok(Self {
+            only: objects.map(|objects| objects.iter().map(|object| names.object(object)).collect()),
+            names: ChunkNames::of(&beginning),
+            beginning,
+            partition,
+            snapshot,
+            key,
+            number: 0,
+            manifest: Some(manifest),
+            after: String::new(),
+            done: false,
+        })
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> &Arc<Partition> {
+        &self.partition
+    }
+
+    /// Whether it holds the partition as a whole.
+    pub fn is_whole(&self) -> bool {
+        self.only.is_none()
+    }
+
+    /// The beginning of the file.
+    pub fn beginning(&self) -> &[u8] {
+        &self.beginning
+    }
+
+    /// The next bytes of the file, and whether they are the last. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// STORE if the store cannot be read.
+    pub fn next_bytes(&mut self) -> Result<(Vec<u8>, bool), Failure> {
+        if let Some(manifest) = self.manifest.take() {
+            return Ok((self.chunk(false, manifest)?, false));
+        }
+        let (names, mut content) = (Names::of(self.partition.number()), Vec::with_capacity(CHUNK));
+        while !self.done && content.len() < CHUNK {
+            let page = self.snapshot.page(names.prefix(), &self.after, CHUNK - content.len())?;
+            let Some((last, _)) = page.last() else {
+                self.done = true;
+                break;
+            };
+            self.after.clone_from(last);
+            for (name, record) in &page {
+                let wanted = self.only.as_ref().is_none_or(|only| only.contains(name));
+                // The partition's key goes with the manifest: this one is sealed for the node.
+                if wanted && *name != names.key() {
+                    content.extend_from_slice(&(name.len() as u16).to_le_bytes());
+                    content.extend_from_slice(name.as_bytes());
+                    content.extend_from_slice(&(record.len() as u32).to_le_bytes());
+                    content.extend_from_slice(record);
+                }
+            }
+        }
+        // A record larger than a chunk goes on in the next ones.
+        let mut file = Vec::new();
+        let mut pieces = content.chunks(CHUNK).peekable();
+        if pieces.peek().is_none() {
+            return Ok((self.chunk(true, SecretBytes::zeroed(0))?, true));
+        }
+        while let Some(piece) = pieces.next() {
+            let last = self.done && pieces.peek().is_none();
+            file.extend(self.chunk(last, SecretBytes::from(piece))?);
+        }
+        Ok((file, self.done))
+    }
+
+    fn chunk(&mut self, last: bool, content: SecretBytes) -> Result<Vec<u8>, Failure> {
+        let sealed = self.key.seal(self.names.name(last), self.number, content)?;
+        self.number += 1;
+        Ok([&(sealed.len() as u32).to_le_bytes(), &[u8::from(last)][..], &sealed].concat())
+    }
+}
+
+fn manifest(number: u32, key: &SealingKey, domain_key: Option<&SealingKey>) -> SecretBytes {
+    let domain_key = domain_key.map(SealingKey::bytes).unwrap_or_default();
+    let number = number.to_le_bytes();
+    let mut manifest = SecretBytes::zeroed(number.len() + key.bytes().len() + domain_key.len());
+    for (to, from) in manifest.iter_mut().zip(number.iter().chain(key.bytes()).chain(domain_key)) {
+        *to = *from;
+    }
+    manifest
+}
