@@ -217,14 +217,20 @@ fn a_backup_is_the_partition_at_one_moment() {
 
 #[test]
 fn a_key_comes_back_into_its_partition() {
-    let (daemon, expected) = with_key();
+    let (mut daemon, expected) = with_key();
     daemon.run(&["key", "generate", "other", "--type", "p256"]).succeeds();
     daemon.as_officer(&["backup", "create", "tls", "--key", "web", "--out", "web.backup"]).succeeds();
     assert_eq!(daemon.run(&["backup", "show", "web.backup", "--json"]).json()["key"], "web");
     assert!(daemon.run(&["backup", "restore", "web.backup"]).fails(6).contains("already"));
     daemon.run(&["key", "delete", "web", "--yes"]).succeeds();
     daemon.run(&["key", "delete", "other", "--yes"]).succeeds();
+    // What can be recovered is not made a second time.
+    assert!(daemon.run(&["backup", "restore", "web.backup"]).fails(6).contains("recover"));
+    daemon.as_officer(&["key", "purge", "web", "--yes"]).succeeds();
     daemon.run(&["backup", "restore", "web.backup"]).succeeds();
+    assert_eq!(signature(&daemon, 1), expected);
+    daemon.run(&["tamper", "check"]).succeeds();
+    daemon.restart();
     assert_eq!(signature(&daemon, 1), expected);
     daemon.run(&["key", "show", "other"]).fails(5);
     daemon.as_officer(&["backup", "create", "tls", "--key", "wbe", "--out", "none"]).fails(5);

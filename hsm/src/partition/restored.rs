@@ -38,6 +38,15 @@ pub fn add_objects(partition: &Partition, objects: &[SecretBytes]) -> Result<(),
                     partition.label()
                 );
             }
+            if change.before().deleted.get(&info.object).is_some() {
+                return refuse!(
+                    Exists,
+                    "{} was deleted from partition \"{}\" and can be recovered: 'strongroom key recover'; nothing was \
+                     restored",
+                    object::title(info),
+                    partition.label()
+                );
+            }
             change.add_object(info.clone(), KeyKind::from_wire(info.key_type()), key.as_ref())?;
         }
         Ok(())
