@@ -8,6 +8,7 @@ mod running;
 use looking::Looking;
 use running::*;
 use strongroom_channel::{ChannelError, Client as Channel, Descriptors, Operation, Request};
+use strongroom_protocol::v1::request::Op;
 use strongroom_protocol::v1::*;
 
 #[test]
@@ -49,6 +50,23 @@ fn operations_are_counted_by_what_they_were_and_how_they_went() {
     assert!(metrics.value("process_open_fds") > 5.0);
     assert_eq!(metrics.value("strongroom_batch_size_count{key_type=\"RSA-2048\"}"), 5.0);
     assert!(metrics.text.ends_with("# EOF\n"));
+}
+
+/// The alarm for a missing backup reads it.
+#[test]
+fn a_backup_has_its_time() {
+    let looking = Looking::start();
+    let mut client = looking.process.client();
+    client.make_partition("tls");
+    let last = || looking.metrics().value("strongroom_last_backup_timestamp_seconds{partition=\"tls\"}");
+    assert_eq!(last(), 0.0);
+    client.login(Role::CryptoOfficer, OFFICER, PASSWORD).unwrap();
+    client.call(Op::BeginBackup(BeginBackup::default())).unwrap();
+    while !matches!(
+        client.call(Op::ReadBackup(ReadBackup {})).unwrap(),
+        response::Result::BackupChunk(BackupChunk { last: true, .. })
+    ) {}
+    assert!(last() > 1.7e9, "{}", last());
 }
 
 #[test]

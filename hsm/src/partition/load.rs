@@ -1,5 +1,6 @@
 //! Loading a partition: every record is opened and the set of them compared with the header, before any is used.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use prost::Message;
@@ -8,6 +9,7 @@ use super::{Contents, Header, Partition, Settings};
 use crate::access::Access;
 use crate::crypto::KeyKind;
 use crate::life::{Age, Policy, USUAL_RETENTION};
+use crate::metrics::Meter;
 use crate::object::{self, Object, ObjectId};
 use crate::records::{self, HeaderRecord, Names, PartitionRecord, UserRecord};
 use crate::seal::{SealError, SealingKey, SetHash};
@@ -63,6 +65,8 @@ impl Partition {
         contents: Contents,
         age: Age,
     ) -> Result<Self, SealError> {
+        let meter = Arc::<Meter>::default();
+        meter.last_backup.store(record.last_backup, Ordering::Relaxed);
         Ok(Partition {
             number: record.number,
             label: record.label.clone(),
@@ -77,7 +81,7 @@ impl Partition {
             tickets: Mutex::default(),
             challenges: Mutex::default(),
             login_turns: Default::default(),
-            meter: Arc::default(),
+            meter,
         })
     }
 

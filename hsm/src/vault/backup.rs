@@ -125,10 +125,13 @@ impl Vault {
     ///
     /// STORE.
     pub fn backed_up(&self, number: u32) -> Result<(), Failure> {
+        let time = now();
         self.edit_record(number, |_, record| {
-            record.last_backup = now();
+            record.last_backup = time;
             Ok(())
-        })
+        })?;
+        self.partition(number)?.meter().last_backup.store(time, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Begins to restore a backup as a partition, in an old one's place if `replace`. Blocks.
