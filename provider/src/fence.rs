@@ -46,7 +46,7 @@ const OPERATION: &str = "::dispatch::operation::";
 
 /// The function that a closure is in, of the closure's type name: for `a::dispatch::b::sign::{{closure}}`, `b::sign`, and for
 /// `a::dispatch::b::c::with<a::dispatch::b::c::sign::{{closure}}>::{{closure}}` too: what `b` is made of is nobody else's concern.
-/// What [`operation`](crate::dispatch::operation) does for a context is that context's:
+/// What `dispatch::operation` does for a context is that context's:
 /// `a::dispatch::operation::free<a::dispatch::b::Context>::{{closure}}` is `b::free`.
 fn function(closure: &str) -> Cow<'_, str> {
     let path = closure.split("::{{closure}}").next().unwrap_or(closure);

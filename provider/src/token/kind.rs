@@ -153,7 +153,7 @@ pub trait Table<K> {
     const TABLE: Functions;
 }
 
-/// What the types of CKK_ML_DSA have in common (FIPS 204). Names, algorithm and parameter set come from [`of_set`].
+/// What the types of CKK_ML_DSA have in common (FIPS 204). Names, algorithm and parameter set come from `of_set!`.
 const ML_DSA: Facts = Facts {
     names: names!(""),
     description: c"",

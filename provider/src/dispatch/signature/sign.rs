@@ -45,7 +45,7 @@ pub unsafe extern "C" fn digest_sign_init(
 ///
 /// # Safety
 ///
-/// `pointer` as [`context`]; `length` can be written; `buffer` is null or can be written for `size` bytes.
+/// `pointer` as `context`; `length` can be written; `buffer` is null or can be written for `size` bytes.
 pub unsafe fn produce<M: FnOnce(&mut Context, &mut [u8]) -> Result<usize>>(
     pointer: *mut c_void,
     buffer: *mut c_uchar,
