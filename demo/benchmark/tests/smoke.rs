@@ -50,8 +50,8 @@ fn handshakes_and_signatures_are_measured() {
             assert!(number(&rounds[0][figure]) > 0.0, "{figure} of {source}: {cell}");
         }
         assert_eq!(number(&rounds[0]["errors"]), 0.0, "{cell}");
-        // Only the partition has a daemon that works.
-        assert_eq!(number(&rounds[0]["daemon_cpu_us"]) > 0.5, source == "partition", "{cell}");
+        // Only the partition has a daemon that works for the handshakes; both have one that looks after itself.
+        assert_eq!(number(&rounds[0]["daemon_cpu_us"]) > 10.0, source == "partition", "{cell}");
     }
     let ratio = &cells[1]["ratio"];
     let expected = number(&cells[1]["median"]["cpu_us"]) / number(&cells[0]["median"]["cpu_us"]);
