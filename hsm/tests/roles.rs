@@ -189,11 +189,21 @@ fn every_request_as_every_role() {
             let permitted = may(who, &op) || (!is_root && may(Who::Root, &op));
             let text = format!("{who:?}: {op:?}");
             asked.insert(text.split([' ', '(']).nth(1).unwrap().to_owned());
-            let refused = match client.call(op) {
+            // Of what anybody may ask, each user id has so many a second that are noted in the audit log.
+            let outcome = loop {
+                match client.call(op.clone()) {
+                    Err(error) if error.code() == Some(ErrorCode::Limit) => {
+                        std::thread::sleep(std::time::Duration::from_millis(200));
+                    }
+                    outcome => break outcome,
+                }
+            };
+            let refused = match outcome {
                 Ok(_) => false,
                 Err(error) => match (error.code().unwrap(), login) {
                     (ErrorCode::NotLoggedIn, None) | (ErrorCode::NotPermitted, _) => true,
                     (ErrorCode::NotLoggedIn, _) => panic!("{text}: {error}"),
+                    (_, _) if !permitted => panic!("{text}: {error}"),
                     _ => false,
                 },
             };
@@ -374,6 +384,9 @@ fn a_password_that_somebody_else_set_is_good_for_its_change_only() {
                 | Op::ClearTampering(_)
                 | Op::CheckStore(_)
                 | Op::DescribeAudit(_)
+                | Op::BeginRestore(_)
+                | Op::RestoreChunk(_)
+                | Op::FinishRestore(_)
         );
         if about_the_node {
             continue;
