@@ -175,7 +175,7 @@ impl Slot {
                 Err(self.refused(&format!("C_Login: {}{left}; {REMEDY}", Rv(rv))))
             }
             // Not of this PIN: when that is mended it may be the right one.
-            Err(rv @ (CKR_PIN_LOCKED | CKR_PIN_EXPIRED | CKR_USER_PIN_NOT_INITIALIZED)) => {
+            Err(rv @ (CKR_PIN_LOCKED | CKR_PIN_EXPIRED)) => {
                 Err(self.refused(&format!("C_Login: {}", Rv(rv))))
             }
             // There are modules that say so of a wrong PIN; and there is SoftHSM2, which says so while another process logs in.

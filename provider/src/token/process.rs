@@ -323,6 +323,9 @@ impl Process {
             Error::NoToken { away: false, .. } => FIRST_TRIES / 2,
             Error::NoToken { .. } => FIRST_TRIES,
             _ if error.rv().is_some_and(is_dead) => FIRST_TRIES,
+            // SoftHSM2 says so, and goes on to, if it was loaded while another process wrote the file with the PIN. None was
+            // compared, so no try was counted.
+            _ if error.rv() == Some(CKR_USER_PIN_NOT_INITIALIZED) => FIRST_TRIES,
             _ => 0,
         };
         if restarts >= tries || self.settled.load(Ordering::Relaxed) {
