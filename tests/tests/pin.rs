@@ -272,6 +272,19 @@ fn many_workers_try_a_wrong_pin_once() {
     };
     change(&password, &new_password);
 
+    // Until no worker is left that was there before.
+    let reload = || {
+        let (master, old) = (server.process.id(), server.processes().unwrap());
+        server.tell(&["-s", "reload"]).unwrap();
+        strongroom_demo::process::wait_for("the new workers", SOON, || {
+            let now = server.processes()?;
+            let left = now.iter().filter(|process| **process != master && old.contains(process)).count();
+            anyhow::ensure!(left == 0 && now.len() > 1, "{left} of the old ones are left");
+            Ok(())
+        })
+        .unwrap();
+    };
+
     // No worker has logged in yet.
     let report = load(100);
     assert_eq!(report.handshakes, 0, "{report:?}");
@@ -286,32 +299,16 @@ fn many_workers_try_a_wrong_pin_once() {
     bench.partition.daemon.manage(&[&login[..], &[&new_password], &list].concat()).unwrap();
 
     fs::write(&pin, "user:another-password-of-the-user").unwrap();
-    server.tell(&["-s", "reload"]).unwrap();
-    strongroom_demo::process::wait_for("handshakes after the reload", SOON, || {
-        match traffic::handshake(server.port, "-tls1_3", &ca)?.status.success() {
-            true => Ok(()),
-            false => anyhow::bail!("none yet"),
-        }
-    })
-    .unwrap();
+    reload();
     let report = load(100);
     assert_eq!((report.handshakes, report.errors.len()), (100, 0), "{:?}", report.error_messages);
 
     // Changed on both sides and then reloaded, it fails nobody but the old workers' last connections.
-    let old = server.processes().unwrap();
     let third_password = bench.file("third.password");
     fs::write(&third_password, "a-third-password-of-the-user").unwrap();
     change(&new_password, &third_password);
     fs::write(&pin, "user:a-third-password-of-the-user").unwrap();
-    server.tell(&["-s", "reload"]).unwrap();
-    let master = server.process.id();
-    strongroom_demo::process::wait_for("the new workers", SOON, || {
-        let now = server.processes()?;
-        let left = now.iter().filter(|process| **process != master && old.contains(process)).count();
-        anyhow::ensure!(left == 0 && now.len() > 1, "{left} of the old ones are left");
-        Ok(())
-    })
-    .unwrap();
+    reload();
     let report = load(200);
     assert_eq!((report.handshakes, report.errors.len()), (200, 0), "{:?}", report.error_messages);
 }
