@@ -1,0 +1,174 @@
+//! The table: what each mechanism does, with which keys.
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{Hash, Mechanism};
+
+use crate::error::Outcome;
+use crate::key::Family;
+
+/// What a mechanism does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Makes key pairs, or secret keys, of a family.
+    Generate(Family),
+    /// Signs with keys of a family: as a request of the protocol over data that has been hashed here, or, of
+    /// [`Hash::Unspecified`], over the application's data as they are.
+    Sign(Family, Mechanism, Hash),
+    /// Encrypts and decrypts with keys of a family.
+    Cipher(Family, Mechanism),
+    /// Decrypts with private keys of a family, and nothing else. What also signs is a [`Purpose::Sign`], see
+    /// [`decryption`].
+    Decrypt(Family, Mechanism),
+    /// Agrees on secrets with keys on curves.
+    Derive,
+    /// Encapsulates and decapsulates secrets with keys of a family.
+    Encapsulate(Family),
+    /// Wraps and unwraps keys with keys of a family, and does nothing else. So does OAEP, which also decrypts.
+    Wrap(Family, Mechanism),
+    /// Hashes, in the application's process.
+    Digest(Hash),
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Entry {
+    /// PKCS#11's name.
+    pub mechanism: CK_MECHANISM_TYPE,
+    /// What it does.
+    pub purpose: Purpose,
+}
+
+macro_rules! table {
+    ($($mechanism:ident => $purpose:expr,)*) => {
+        /// All mechanisms, in the order in which `C_GetMechanismList` gives them.
+        pub static MECHANISMS: &[Entry] = &[$(Entry { mechanism: $mechanism, purpose: $purpose }),*];
+    };
+}
+
+use Family::{Aes, Ec, Edwards, MlDsa, MlKem, Montgomery, Rsa};
+use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Unspecified};
+use Mechanism::{
+    AesGcm, AesKeyWrap, AesKeyWrapKwp, Ecdsa, Eddsa, RsaAesKeyWrap, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509,
+};
+use Purpose::{Cipher, Decrypt, Derive, Digest, Encapsulate, Generate, Sign, Wrap};
+
+table! {
+    CKM_RSA_PKCS_KEY_PAIR_GEN => Generate(Rsa),
+    CKM_RSA_PKCS => Sign(Rsa, RsaPkcs, Unspecified),
+    CKM_SHA1_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha1),
+    CKM_SHA224_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha224),
+    CKM_SHA256_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha256),
+    CKM_SHA384_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha384),
+    CKM_SHA512_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha512),
+    CKM_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Unspecified),
+    CKM_SHA1_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha1),
+    CKM_SHA224_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha224),
+    CKM_SHA256_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha256),
+    CKM_SHA384_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha384),
+    CKM_SHA512_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha512),
+    CKM_RSA_PKCS_OAEP => Decrypt(Rsa, RsaPkcsOaep),
+    CKM_RSA_X_509 => Sign(Rsa, RsaX509, Unspecified),
+    CKM_EC_KEY_PAIR_GEN => Generate(Ec),
+    CKM_ECDSA => Sign(Ec, Ecdsa, Unspecified),
+    CKM_ECDSA_SHA1 => Sign(Ec, Ecdsa, Sha1),
+    CKM_ECDSA_SHA224 => Sign(Ec, Ecdsa, Sha224),
+    CKM_ECDSA_SHA256 => Sign(Ec, Ecdsa, Sha256),
+    CKM_ECDSA_SHA384 => Sign(Ec, Ecdsa, Sha384),
+    CKM_ECDSA_SHA512 => Sign(Ec, Ecdsa, Sha512),
+    CKM_EC_EDWARDS_KEY_PAIR_GEN => Generate(Edwards),
+    CKM_EDDSA => Sign(Edwards, Eddsa, Unspecified),
+    CKM_EC_MONTGOMERY_KEY_PAIR_GEN => Generate(Montgomery),
+    CKM_ECDH1_DERIVE => Derive,
+    // The cofactor of all curves here that have one of their own is 1; X25519 takes care of its own.
+    CKM_ECDH1_COFACTOR_DERIVE => Derive,
+    CKM_ML_DSA_KEY_PAIR_GEN => Generate(MlDsa),
+    CKM_ML_DSA => Sign(MlDsa, Mechanism::MlDsa, Unspecified),
+    CKM_ML_KEM_KEY_PAIR_GEN => Generate(MlKem),
+    CKM_ML_KEM => Encapsulate(MlKem),
+    CKM_AES_KEY_GEN => Generate(Aes),
+    CKM_AES_GCM => Cipher(Aes, AesGcm),
+    CKM_AES_KEY_WRAP => Wrap(Aes, AesKeyWrap),
+    CKM_AES_KEY_WRAP_KWP => Wrap(Aes, AesKeyWrapKwp),
+    // PKCS#11 2.40's name, which SoftHSM and others have for the same.
+    CKM_AES_KEY_WRAP_PAD => Wrap(Aes, AesKeyWrapKwp),
+    CKM_RSA_AES_KEY_WRAP => Wrap(Rsa, RsaAesKeyWrap),
+    CKM_SHA_1 => Digest(Sha1),
+    CKM_SHA224 => Digest(Sha224),
+    CKM_SHA256 => Digest(Sha256),
+    CKM_SHA384 => Digest(Sha384),
+    CKM_SHA512 => Digest(Sha512),
+}
+
+/// The row of a mechanism.
+///
+/// # Errors
+///
+/// `CKR_MECHANISM_INVALID` if there is none.
+pub fn find(mechanism: CK_MECHANISM_TYPE) -> Outcome<&'static Entry> {
+    MECHANISMS.iter().find(|entry| entry.mechanism == mechanism).ok_or(CKR_MECHANISM_INVALID)
+}
+
+impl Entry {
+    /// What `C_GetMechanismInfo` says.
+    pub fn info(&self) -> CK_MECHANISM_INFO {
+        let sizes = |family| match family {
+            Rsa => (2048, 4096, 0),
+            Ec => (256, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS),
+            Edwards | Montgomery => (255, 255, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME),
+            // The public key, in bytes.
+            MlDsa => (1312, 2592, 0),
+            MlKem => (800, 1568, 0),
+            // In bytes, as the standard has it for AES.
+            Aes => (16, 32, 0),
+        };
+        let ((min, max, curve), flags) = match self.purpose {
+            // CKF_HW: the partition does it, not the application's process.
+            Generate(family) if family.is_pair() => (sizes(family), CKF_HW | CKF_GENERATE_KEY_PAIR),
+            Generate(family) => (sizes(family), CKF_HW | CKF_GENERATE),
+            Cipher(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
+            Decrypt(family, _) => (sizes(family), CKF_HW | CKF_DECRYPT | CKF_WRAP | CKF_UNWRAP),
+            Wrap(family, _) => (sizes(family), CKF_HW | CKF_WRAP | CKF_UNWRAP),
+            Sign(Rsa, RsaPkcs | RsaX509, Unspecified) => {
+                (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_VERIFY | CKF_DECRYPT)
+            }
+            Sign(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
+            Derive => ((255, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
+            Encapsulate(family) => (sizes(family), CKF_HW | CKF_ENCAPSULATE | CKF_DECAPSULATE),
+            Digest(_) => ((0, 0, 0), CKF_DIGEST),
+        };
+        CK_MECHANISM_INFO { ulMinKeySize: min, ulMaxKeySize: max, flags: flags | curve }
+    }
+}
+
+/// The family whose private keys decrypt with a mechanism, and what the daemon calls that.
+///
+/// # Errors
+///
+/// `CKR_MECHANISM_INVALID` if none do.
+pub fn decryption(mechanism: CK_MECHANISM_TYPE) -> Outcome<(Family, Mechanism)> {
+    match find(mechanism)?.purpose {
+        Decrypt(family, wire) => Ok((family, wire)),
+        Sign(Rsa, wire @ (RsaPkcs | RsaX509), Unspecified) => Ok((Rsa, wire)),
+        _ => Err(CKR_MECHANISM_INVALID),
+    }
+}
+
+/// The hash that a digest mechanism computes.
+pub fn hash_of(mechanism: CK_MECHANISM_TYPE) -> Option<Hash> {
+    match find(mechanism).ok()?.purpose {
+        Digest(hash) => Some(hash),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_mechanism_stands_twice() {
+        for (index, entry) in MECHANISMS.iter().enumerate() {
+            assert!(MECHANISMS[..index].iter().all(|other| other.mechanism != entry.mechanism));
+        }
+    }
+}
