@@ -34,9 +34,22 @@ fn enter(body: impl FnOnce(&'static Process) -> Outcome) -> CK_RV {
     code(|| body(state::current()?))
 }
 
+/// One C function, for those who list them: docs/pkcs11-mirror.md.
+#[derive(Debug, Clone, Copy)]
+pub struct Function {
+    /// Its name.
+    pub name: &'static str,
+    /// The function of [`crate::api`] that carries it out; `None`: it is not offered.
+    pub path: Option<&'static str>,
+}
+
 /// Functions that need `C_Initialize` first.
 macro_rules! functions {
-    ($($name:ident($($argument:ident: $type:ty),*) => $function:path;)*) => {$(
+    ($($name:ident($($argument:ident: $type:ty),*) => $function:path;)*) => {
+        /// The functions that need `C_Initialize` first.
+        pub const AFTER_INITIALIZE: &[Function] =
+            &[$(Function { name: stringify!($name), path: Some(stringify!($function)) }),*];
+    $(
         #[doc = concat!("`", stringify!($name), "`: see [`", stringify!($function), "`].")]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
@@ -48,7 +61,11 @@ macro_rules! functions {
 
 /// Functions that work without it.
 macro_rules! functions_before_initialize {
-    ($($name:ident($($argument:ident: $type:ty),*) => $function:path;)*) => {$(
+    ($($name:ident($($argument:ident: $type:ty),*) => $function:path;)*) => {
+        /// The functions that work before `C_Initialize`.
+        pub const BEFORE_INITIALIZE: &[Function] =
+            &[$(Function { name: stringify!($name), path: Some(stringify!($function)) }),*];
+    $(
         #[doc = concat!("`", stringify!($name), "`: see [`", stringify!($function), "`].")]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($argument: $type),*) -> CK_RV {
@@ -60,7 +77,11 @@ macro_rules! functions_before_initialize {
 
 /// Functions that the partition does not offer.
 macro_rules! unsupported {
-    ($($name:ident($($type:ty),*);)*) => {$(
+    ($($name:ident($($type:ty),*);)*) => {
+        /// The functions that are not offered.
+        pub const UNSUPPORTED: &[Function] =
+            &[$(Function { name: stringify!($name), path: None }),*];
+    $(
         #[doc = concat!("`", stringify!($name), "`: always `CKR_FUNCTION_NOT_SUPPORTED`.")]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($(_: $type),*) -> CK_RV {

@@ -12,6 +12,12 @@ use crate::state;
 /// Makes the lists of the same functions. A function that is missing does not compile, so none is null.
 macro_rules! lists {
     (2.40: $($old:ident,)* 3.0: $($new:ident,)* 3.2: $($newest:ident,)*) => {
+        /// The names of the functions, with the version of the standard that brought them.
+        pub const NAMES: [(&str, &[&str]); 3] = [
+            ("2.40", &[$(stringify!($old)),*]),
+            ("3.0", &[$(stringify!($new)),*]),
+            ("3.2", &[$(stringify!($newest)),*]),
+        ];
         static LIST_2_40: CK_FUNCTION_LIST = CK_FUNCTION_LIST {
             version: CK_VERSION { major: 2, minor: 40 },
             $($old: Some(entry::$old),)*

@@ -410,6 +410,19 @@ pub fn may_be_given(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> Outcome
     }
 }
 
+/// Whether `C_SetAttributeValue` can change the attribute in an object of this class. Whether it can in this object, and to
+/// what, is another question.
+pub fn may_be_changed(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> bool {
+    let holds_key = matches!(class, ObjectClass::PrivateKey | ObjectClass::SecretKey);
+    match attribute {
+        CKA_LABEL => true,
+        CKA_ID => class != ObjectClass::Data,
+        CKA_EXTRACTABLE | CKA_WRAP_WITH_TRUSTED => holds_key,
+        CKA_TRUSTED => matches!(class, ObjectClass::PublicKey | ObjectClass::SecretKey),
+        _ => is_kept(class, attribute),
+    }
+}
+
 /// The class of a `CKA_CLASS`.
 ///
 /// # Errors

@@ -32,8 +32,10 @@ pub enum Purpose {
 /// A row of the table.
 #[derive(Debug)]
 pub struct Entry {
-    /// PKCS#11's name.
+    /// PKCS#11's number for it.
     pub mechanism: CK_MECHANISM_TYPE,
+    /// PKCS#11's name.
+    pub name: &'static str,
     /// What it does.
     pub purpose: Purpose,
 }
@@ -41,7 +43,8 @@ pub struct Entry {
 macro_rules! table {
     ($($mechanism:ident => $purpose:expr,)*) => {
         /// All mechanisms, in the order in which `C_GetMechanismList` gives them.
-        pub static MECHANISMS: &[Entry] = &[$(Entry { mechanism: $mechanism, purpose: $purpose }),*];
+        pub static MECHANISMS: &[Entry] =
+            &[$(Entry { mechanism: $mechanism, name: stringify!($mechanism), purpose: $purpose }),*];
     };
 }
 
