@@ -243,7 +243,7 @@ impl Access {
         self.0.iter().map(record).collect()
     }
 
-    /// From what lies in the store; `None` if it makes no sense.
+    /// From what lies in the store, without whom it gives a role that there is not; `None` if it makes no sense.
     pub fn from_records(records: &[GrantRecord], roles: &Roles) -> Option<Self> {
         let grant = |record: &GrantRecord| {
             let grantee = match (record.uid, record.user, &record.certificate) {
@@ -252,9 +252,10 @@ impl Access {
                 (None, None, Some(hash)) => Grantee::Certificate(hash.as_slice().try_into().ok()?),
                 _ => return None,
             };
-            Some(Grant { grantee, role: Arc::clone(roles.get(&record.role)?) })
+            Some(roles.get(&record.role).map(|role| Grant { grantee, role: Arc::clone(role) }))
         };
-        Some(Access(records.iter().map(grant).collect::<Option<_>>()?))
+        let all: Vec<Option<Grant>> = records.iter().map(grant).collect::<Option<_>>()?;
+        Some(Access(all.into_iter().flatten().collect()))
     }
 }
 
@@ -329,12 +330,15 @@ mod tests {
         assert!(again.names(&Named { certificate: Some([9; 32]), ..Named::default() }));
         for wrong in [
             GrantRecord { role: "tls-server".into(), ..GrantRecord::default() },
-            GrantRecord { role: "unknown".into(), uid: Some(1), ..GrantRecord::default() },
             GrantRecord { role: "tls-server".into(), uid: Some(1), user: Some(1), ..GrantRecord::default() },
             GrantRecord { role: "tls-server".into(), certificate: Some(vec![1]), ..GrantRecord::default() },
         ] {
             assert!(Access::from_records(std::slice::from_ref(&wrong), &roles).is_none(), "{wrong:?}");
         }
+        // A role that is gone costs what it gave, and not the key.
+        let gone = GrantRecord { role: "unknown".into(), uid: Some(1), ..GrantRecord::default() };
+        let left = Access::from_records(&[gone, records[0].clone()], &roles).unwrap();
+        assert_eq!(left.to_records(), records[..1]);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use running::{PASSWORD, Running};
 use stores::{Numbers, Records, copy, everything, load, node_key};
-use strongroom_hsm::partition::Settings;
+use strongroom_hsm::object::Object;
+use strongroom_hsm::partition::{Change, Settings};
 use strongroom_hsm::store::Store;
 use strongroom_hsm::users::{PasswordHash, User};
 use strongroom_hsm::vault::{Unlock, Vault};
@@ -237,6 +238,64 @@ fn the_owner_gives_a_partition_up_or_takes_it_as_it_was() {
         drop(vault);
         Vault::load(node_key(), store).unwrap().partition(2).unwrap();
     }
+}
+
+/// No request asks for it; whatever a later one does, the set hash stays that of the records.
+#[test]
+fn no_change_names_a_record_twice_or_one_that_is_no_longer_there() {
+    let (_, last) = history();
+    let store = Arc::new(Records(Mutex::new(last)));
+    let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    let partition = vault.partition(1).unwrap();
+    let object = Arc::clone(partition.contents().objects.get(&[1; 16]).unwrap());
+    let user = Arc::clone(partition.contents().users.get("admin").unwrap());
+    let before = store.0.lock().unwrap().clone();
+    let twice: [fn(&mut Change<'_>, &Object, &User); 4] = [
+        |change, object, _| drop(change.replace_object(object, object.info.clone())),
+        |change, object, _| drop(change.soft_delete(object)),
+        |change, object, _| change.delete_object(object),
+        |change, _, user| change.delete_user(user),
+    ];
+    for plan in twice {
+        let changed = partition.change(|change| {
+            plan(change, &object, &user);
+            plan(change, &object, &user);
+            Ok(())
+        });
+        assert_eq!(changed.unwrap_err().code, ErrorCode::Internal);
+    }
+    assert!(*store.0.lock().unwrap() == before);
+    partition.change(|change| change.replace_object(&object, object.info.clone())).unwrap();
+    let old = partition.change(|change| change.replace_object(&object, object.info.clone()));
+    assert_eq!(old.unwrap_err().code, ErrorCode::Internal);
+    vault.check().unwrap();
+}
+
+/// A restore that was broken off is cleared away, but not before the owner has seen what else is wrong: to write anything
+/// would write down that the partition that was put back is as it should be.
+#[test]
+fn what_was_put_back_stays_so_when_a_broken_restore_is_cleared_away() {
+    let (earlier, last) = history();
+    let store = Arc::new(Records(Mutex::new(last)));
+    let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    let head = vault.begin_backup(&vault.partition(2).unwrap(), None).unwrap().beginning().to_vec();
+    vault.begin_restore(&head, &[], "three", false, false, None).map(drop).unwrap();
+    drop(vault);
+    let mut put_back = store.0.lock().unwrap().clone();
+    put_back.retain(|name, _| !name.starts_with("partition/00000001/"));
+    let old = earlier.iter().filter(|(name, _)| name.starts_with("partition/00000001/"));
+    put_back.extend(old.map(|(name, record)| (name.clone(), record.clone())));
+    *store.0.lock().unwrap() = put_back;
+    for start in 0..3 {
+        let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+        let found = vault.tampering().unwrap_or_else(|| panic!("start {start} takes it as it is")).findings;
+        assert!(found.len() == 1 && found[0].put_back, "{found:?}");
+    }
+    let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    vault.clear_tampering(Unlock::default(), vec!["one".into()], vec![]).unwrap();
+    assert_eq!(vault.partition(1).unwrap().contents().objects.len(), 2);
+    drop(vault);
+    Vault::load(node_key(), store).unwrap().partition(1).unwrap();
 }
 
 /// The store of a running node is edited: the next look finds it.

@@ -24,6 +24,8 @@ pub struct Change<'a> {
     header: Header,
     batch: Batch,
     edits: Vec<Edit>,
+    /// What no change may do was asked for: the set hash would no longer be that of the records.
+    inconsistent: Option<String>,
 }
 
 enum Edit {
@@ -55,9 +57,21 @@ impl Partition {
             header: header.clone(),
             batch: Batch::default(),
             edits: Vec::new(),
+            inconsistent: None,
         };
         let value = plan(&mut change)?;
-        let Change { header: after, mut batch, edits, .. } = change;
+        let Change { header: after, mut batch, edits, inconsistent, .. } = change;
+        if let Some(name) = inconsistent {
+            tracing::error!(
+                partition = self.label,
+                name,
+                "a change of a record twice, or of an old one, was refused"
+            );
+            return refuse!(
+                Internal,
+                "the record {name} would be changed twice at once: nothing was changed"
+            );
+        }
         drop(contents);
         let age = self.age.to_store();
         batch.put(self.names.header(), self.seal_header(&after, age)?);
@@ -182,7 +196,31 @@ impl Change<'_> {
 
     /// Also writes a record that is not among the partition's users and objects.
     pub fn also(&mut self, name: String, sealed: Vec<u8>) {
+        self.put(name, sealed);
+    }
+
+    /// Writes a record. Of a name it is the only change.
+    fn put(&mut self, name: String, sealed: Vec<u8>) {
+        if self.batch.changes.contains_key(&name) {
+            self.inconsistent.get_or_insert_with(|| name.clone());
+        }
         self.batch.put(name, sealed);
+    }
+
+    /// Deletes a record, as [`Change::put`].
+    fn delete(&mut self, name: String) {
+        if self.batch.changes.contains_key(&name) {
+            self.inconsistent.get_or_insert_with(|| name.clone());
+        }
+        self.batch.delete(name);
+    }
+
+    /// Takes the object's record out of the set hash, which has the one that is there now.
+    fn take_out(&mut self, object: &Object) {
+        if self.before.known(&object.id).is_none_or(|known| known.element != object.element) {
+            self.inconsistent.get_or_insert_with(|| self.partition.names.object(&object.id));
+        }
+        self.header.set_hash.toggle(object.element);
     }
 
     /// Adds an object with the key in it, if it is to hold one.
@@ -231,7 +269,7 @@ impl Change<'_> {
     /// INTERNAL if the object's record does not open.
     pub fn replace_object(&mut self, object: &Object, info: ObjectInfo) -> Result<Arc<Object>, Failure> {
         let key = self.partition.key(object)?;
-        self.header.set_hash.toggle(object.element);
+        self.take_out(object);
         let access = object.access.clone();
         self.put_object(object.sequence, info, access, object.kind, key.as_ref(), Edit::PutObject)
     }
@@ -243,7 +281,7 @@ impl Change<'_> {
     /// INTERNAL if the object's record does not open.
     pub fn set_access(&mut self, object: &Object, access: Access) -> Result<Arc<Object>, Failure> {
         let key = self.partition.key(object)?;
-        self.header.set_hash.toggle(object.element);
+        self.take_out(object);
         let info = object.info.clone();
         self.put_object(object.sequence, info, access, object.kind, key.as_ref(), Edit::PutObject)
     }
@@ -271,7 +309,7 @@ impl Change<'_> {
             ..object.info.clone()
         };
         let key = self.partition.key(object)?;
-        self.header.set_hash.toggle(object.element);
+        self.take_out(object);
         let access = object.access.clone();
         self.put_object(object.sequence, info, access, object.kind, key.as_ref(), Edit::PutDeleted)
     }
@@ -283,15 +321,15 @@ impl Change<'_> {
     /// As [`Change::soft_delete`].
     pub fn recover(&mut self, object: &Object, info: ObjectInfo) -> Result<Arc<Object>, Failure> {
         let key = self.partition.key(object)?;
-        self.header.set_hash.toggle(object.element);
+        self.take_out(object);
         let access = object.access.clone();
         self.put_object(object.sequence, info, access, object.kind, key.as_ref(), Edit::Recover)
     }
 
     /// Destroys a deleted key.
     pub fn purge(&mut self, object: &Object) {
-        self.header.set_hash.toggle(object.element);
-        self.batch.delete(self.partition.names.object(&object.id));
+        self.take_out(object);
+        self.delete(self.partition.names.object(&object.id));
         self.edits.push(Edit::Purge(object.id));
     }
 
@@ -338,15 +376,15 @@ impl Change<'_> {
                 .map_or_else(OnceLock::new, |key| OnceLock::from(key.clone())),
             element,
         });
-        self.batch.put(name, sealed);
+        self.put(name, sealed);
         self.edits.push(edit(Arc::clone(&object)));
         Ok(object)
     }
 
     /// Deletes an object.
     pub fn delete_object(&mut self, object: &Object) {
-        self.header.set_hash.toggle(object.element);
-        self.batch.delete(self.partition.names.object(&object.id));
+        self.take_out(object);
+        self.delete(self.partition.names.object(&object.id));
         self.edits.push(Edit::DeleteObject(object.id));
     }
 
@@ -372,7 +410,7 @@ impl Change<'_> {
         let sealed = self.partition.key.seal(&name, self.header.revision, plain)?;
         user.element = self.partition.set_key.element(&name, &sealed);
         self.header.set_hash.toggle(user.element);
-        self.batch.put(name, sealed);
+        self.put(name, sealed);
         let user = Arc::new(user);
         self.edits.push(Edit::PutUser(Arc::clone(&user)));
         Ok(user)
@@ -380,8 +418,12 @@ impl Change<'_> {
 
     /// Deletes a user.
     pub fn delete_user(&mut self, user: &User) {
+        let name = self.partition.names.user(&user.name);
+        if self.before.users.get(&user.name).is_none_or(|known| known.element != user.element) {
+            self.inconsistent.get_or_insert_with(|| name.clone());
+        }
         self.header.set_hash.toggle(user.element);
-        self.batch.delete(self.partition.names.user(&user.name));
+        self.delete(name);
         self.edits.push(Edit::DeleteUser(user.name.clone()));
     }
 }

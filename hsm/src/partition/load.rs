@@ -125,11 +125,20 @@ impl Partition {
                 if holds_key == key.is_empty() {
                     return Err(form());
                 }
+                let access = Access::from_records(&record.access, &contents.roles).ok_or_else(form)?;
+                if access.grants().len() < record.access.len() {
+                    let object = object::title(&info);
+                    tracing::error!(
+                        record = name,
+                        object,
+                        "it names somebody in a role that is gone: left out"
+                    );
+                }
                 let to = if info.deleted_at == 0 { &mut contents.objects } else { &mut contents.deleted };
                 to.put(Arc::new(Object {
                     id,
                     sequence: record.sequence,
-                    access: Access::from_records(&record.access, &contents.roles).ok_or_else(form)?,
+                    access,
                     kind: KeyKind::from_wire(info.key_type()),
                     info,
                     sealed: holds_key.then_some(bytes),

@@ -207,6 +207,13 @@ pub(super) async fn delete_role(
                 "keys give role \"{name}\": revoke it there first; 'strongroom role list' shows the roles"
             );
         }
+        if change.before().deleted.give(name) {
+            return refuse!(
+                NotPermitted,
+                "deleted keys give role \"{name}\" ('strongroom key list --deleted'): purge them, or recover them and \
+                 revoke it there"
+            );
+        }
         change.settings().roles.remove(name);
         Ok(())
     })

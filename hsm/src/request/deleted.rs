@@ -1,5 +1,6 @@
 //! DeleteKey, ListDeleted, RecoverKey, PurgeKey and SetLife: keys that were deleted softly, see [`crate::life`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
@@ -34,9 +35,7 @@ pub(super) async fn delete(
     partition: &Arc<Partition>,
     request: DeleteKey,
 ) -> Result<response::Result, Failure> {
-    if request.objects.is_empty() {
-        return refuse!(Malformed, "no object is named");
-    }
+    check_names(&request.objects)?;
     for identity in &request.objects {
         let object = objects::visible(&context.acting, partition, identity)?;
         if object.info.not_destroyable {
@@ -67,11 +66,24 @@ pub(super) async fn delete(
     .await
 }
 
-/// The deleted objects of these identities, all of them.
-fn named(contents: &Contents, identities: &[Vec<u8>]) -> Result<Vec<Arc<Object>>, Failure> {
+/// The objects of one request are few, and each is another one.
+fn check_names(identities: &[Vec<u8>]) -> Result<(), Failure> {
     if identities.is_empty() {
         return refuse!(Malformed, "no object is named");
     }
+    if identities.len() > MAX_PAGE {
+        return refuse!(Limit, "{} objects at once: name {MAX_PAGE} at most", identities.len());
+    }
+    let different: BTreeSet<&Vec<u8>> = identities.iter().collect();
+    if different.len() != identities.len() {
+        return refuse!(Malformed, "an object is named twice");
+    }
+    Ok(())
+}
+
+/// The deleted objects of these identities, all of them.
+fn named(contents: &Contents, identities: &[Vec<u8>]) -> Result<Vec<Arc<Object>>, Failure> {
+    check_names(identities)?;
     let found = identities.iter().map(|identity| contents.deleted.get(identity).map(Arc::clone));
     match found.collect::<Option<Vec<_>>>() {
         Some(found) => Ok(found),

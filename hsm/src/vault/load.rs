@@ -172,7 +172,9 @@ impl Opened {
         if decision.clear {
             root.tampered = None;
         }
-        if *root != before || decision.clear {
+        // Not before the owner has decided about what was found: the commit writes a ledger of what is there now, which
+        // would then be what has to be there.
+        if decision.clear || *root != before && self.findings.is_empty() {
             batch.put(ROOT.to_owned(), seal_root(&self.node_key, root)?);
             self.ledger.commit(&batch)?;
         }
