@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 pub mod chain;
+mod collected;
 mod entry;
 mod key;
 mod time;
 mod verify;
 
+pub use collected::Collected;
 pub use entry::{CHECKPOINT, Entry, FORMAT, MAX_LINE, SUCCESS};
 pub use key::{KeyError, PublicKey};
 pub use time::{micros_of, moment};

@@ -1,5 +1,7 @@
 //! strongroomd: keeps keys in partitions and signs with them, for programs on this machine.
 
+mod arguments;
+
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -43,6 +45,8 @@ struct Arguments {
     /// encryption and without a log-in: a firewall has to say who.
     #[arg(long)]
     metrics_from_anywhere: bool,
+    #[command(flatten)]
+    audit: arguments::Audit,
     /// How to write the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -93,6 +97,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             "--metrics {address} can be reached from other machines: take 127.0.0.1, or say --metrics-from-anywhere"
         );
     }
+    config.audit = arguments.audit.options()?;
     let inherited = Inherited::take()?;
     let mut doors = inherited.doors;
     for address in &arguments.metrics {

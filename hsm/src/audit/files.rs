@@ -15,6 +15,7 @@ use strongroom_audit::chain::{self, Head, LineHash};
 use strongroom_audit::{CHECKPOINT, Entry, SUCCESS};
 
 use super::key::AuditKey;
+use super::last::Last;
 use super::options::Options;
 
 /// Room that is kept for entries when the disk is full, in bytes: the outcome of what was begun always fits.
@@ -63,6 +64,19 @@ pub(super) struct Ended {
     pub(super) torn: u64,
     /// Changes that were begun and of which nothing more is said: connection, request and action.
     pub(super) unfinished: Vec<Entry>,
+    /// Its last entries.
+    pub(super) last: Last,
+}
+
+/// Up to where a log is on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct End {
+    /// The file that is written to: the number of its first entry.
+    pub(super) file: u64,
+    /// Its whole entries that survive a loss of power, in bytes.
+    pub(super) size: u64,
+    /// The number of the last of them.
+    pub(super) seq: u64,
 }
 
 /// One log.
@@ -71,6 +85,7 @@ pub(super) struct Log {
     number: u32,
     directory: PathBuf,
     head: Head,
+    on_disk: End,
     current: Option<Current>,
     /// Entries since the last checkpoint, and since when there are some.
     unsigned: u64,
@@ -80,6 +95,8 @@ pub(super) struct Log {
 #[derive(Debug)]
 struct Current {
     file: File,
+    /// The number of its first entry.
+    first: u64,
     /// Whole entries, in bytes.
     size: u64,
     /// Up to where the disk has room for it.
@@ -102,14 +119,15 @@ impl Log {
             number,
             directory: directory.to_owned(),
             head: Head::default(),
+            on_disk: End::default(),
             current: None,
             unsigned: 0,
             unsigned_since: None,
         };
         let mut ended = Ended::default();
-        for (_, path) in files_of(directory, number)?.iter().rev() {
+        for (first, path) in files_of(directory, number)?.iter().rev() {
             // A file whose first line was cut off is begun anew.
-            if log.take_up(path, &mut ended)? {
+            if log.take_up(*first, path, &mut ended)? {
                 break;
             }
             fs::remove_file(path)?;
@@ -118,7 +136,7 @@ impl Log {
     }
 
     /// Goes on where a file ended; `false` if there is no whole line in it.
-    fn take_up(&mut self, path: &Path, ended: &mut Ended) -> io::Result<bool> {
+    fn take_up(&mut self, first: u64, path: &Path, ended: &mut Ended) -> io::Result<bool> {
         let mut file = OpenOptions::new().read(true).append(true).open(path)?;
         let length = file.metadata()?.len();
         let from = length.saturating_sub(TAIL);
@@ -141,6 +159,7 @@ impl Log {
             let Ok(entry) = serde_json::from_slice::<Entry>(line) else { continue };
             found = true;
             self.head = Head { seq: entry.seq, hash: chain::hash(line) };
+            ended.last.push(&entry);
             self.unsigned = if entry.action == CHECKPOINT { 0 } else { self.unsigned + 1 };
             ended.cleanly = match entry.action.as_str() {
                 CHECKPOINT => ended.cleanly,
@@ -156,8 +175,11 @@ impl Log {
         }
         ended.unfinished = begun;
         if found {
+            // A daemon that was killed may have left some of it in the kernel's memory.
+            file.sync_data()?;
             let day = file.metadata()?.modified().map(today)?;
-            self.current = Some(Current { file, size, reserved: 0, day, is_dirty: false });
+            self.current = Some(Current { file, first, size, reserved: 0, day, is_dirty: false });
+            self.is_on_disk();
         }
         Ok(found)
     }
@@ -165,6 +187,17 @@ impl Log {
     /// The end of the log.
     pub(super) fn head(&self) -> Head {
         self.head
+    }
+
+    /// Up to where it is on the disk.
+    pub(super) fn on_disk(&self) -> End {
+        self.on_disk
+    }
+
+    fn is_on_disk(&mut self) {
+        if let Some(current) = &self.current {
+            self.on_disk = End { file: current.first, size: current.size, seq: self.head.seq };
+        }
     }
 
     /// Goes on after entries that are missing: the numbers of those that were there are not used again.
@@ -210,70 +243,72 @@ impl Log {
         Ok(())
     }
 
-    /// Appends entries, all or none; with `sync`, they will survive a loss of power. Returns the lines.
+    /// Appends entries, all or none; with `sync`, they will survive a loss of power. Of files that are old enough to be
+    /// deleted, those from `unsent` on stay.
     pub(super) fn append(
         &mut self,
         entries: &[Entry],
         key: Option<&AuditKey>,
         sync: bool,
         options: &Options,
-    ) -> io::Result<Vec<String>> {
+        unsent: u64,
+    ) -> io::Result<()> {
         let now = SystemTime::now();
         let is_over = self
             .current
             .as_ref()
             .is_some_and(|current| current.size >= options.rotate_bytes || current.day != today(now));
-        let mut lines = Vec::new();
         if is_over {
-            lines.append(&mut self.checkpoint(key)?);
+            self.checkpoint(key)?;
             if let Some(current) = self.current.take() {
                 // The room that was kept for more.
                 let _ = current.file.set_len(current.size);
             }
         }
         if self.current.is_none() {
-            lines.append(&mut self.begin_file(key, now)?);
-            lines.append(&mut self.delete_old(key, now, options)?);
+            self.begin_file(key, now)?;
+            self.delete_old(key, now, options, unsent)?;
         }
-        lines.append(&mut self.write(entries, key, sync, now)?);
-        Ok(lines)
+        self.write(entries, key, sync, now)
     }
 
     /// Signs what was appended since the last checkpoint, if there is anything, and makes it survive a loss of power.
-    pub(super) fn checkpoint(&mut self, key: Option<&AuditKey>) -> io::Result<Vec<String>> {
+    pub(super) fn checkpoint(&mut self, key: Option<&AuditKey>) -> io::Result<()> {
         if self.unsigned == 0 || key.is_none() {
-            return self.sync().map(|()| Vec::new());
+            return self.sync();
         }
         self.write(&[Entry::new(CHECKPOINT, SUCCESS)], key, true, SystemTime::now())
     }
 
-    fn begin_file(&mut self, key: Option<&AuditKey>, now: SystemTime) -> io::Result<Vec<String>> {
-        let name = format!("{}-{:012}{EXTENSION}", log_name(self.number), self.head.seq + 1);
+    fn begin_file(&mut self, key: Option<&AuditKey>, now: SystemTime) -> io::Result<()> {
+        let first = self.head.seq + 1;
+        let name = format!("{}-{first:012}{EXTENSION}", log_name(self.number));
         let path = self.directory.join(name);
         let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o640).open(path)?;
         File::open(&self.directory)?.sync_all()?;
-        self.current = Some(Current { file, size: 0, reserved: 0, day: today(now), is_dirty: false });
-        let mut first = Entry::new("audit_file", SUCCESS).with("strongroomd", env!("CARGO_PKG_VERSION"));
+        self.current = Some(Current { file, first, size: 0, reserved: 0, day: today(now), is_dirty: false });
+        let mut entry = Entry::new("audit_file", SUCCESS).with("strongroomd", env!("CARGO_PKG_VERSION"));
         if let Some(key) = key {
-            first = first.with("public_key", chain::hex(&key.public().to_spki()));
+            entry = entry.with("public_key", chain::hex(&key.public().to_spki()));
         }
-        self.write(&[first], key, true, now)
+        self.write(&[entry], key, true, now)
     }
 
-    /// Deletes files that nothing was written to for as long as they are kept.
+    /// Deletes files that nothing was written to for as long as they are kept, up to the one with what is still to be sent.
     fn delete_old(
         &mut self,
         key: Option<&AuditKey>,
         now: SystemTime,
         options: &Options,
-    ) -> io::Result<Vec<String>> {
-        let Some(days) = options.keep_days else { return Ok(Vec::new()) };
+        unsent: u64,
+    ) -> io::Result<()> {
+        let Some(days) = options.keep_days else { return Ok(()) };
         let kept = Duration::from_secs(u64::from(days) * DAY);
         let mut files = files_of(&self.directory, self.number)?;
         // Never the one that is written to.
         files.pop();
         let mut deleted = Vec::new();
-        for (_, path) in files {
+        for (_, path) in files.into_iter().take_while(|(first, _)| *first < unsent) {
             let written = fs::metadata(&path)?.modified()?;
             if now.duration_since(written).is_ok_and(|age| age > kept) {
                 fs::remove_file(&path)?;
@@ -281,7 +316,7 @@ impl Log {
                 deleted.push(Entry::new("audit_file_deleted", SUCCESS).with("file", name));
             }
         }
-        if deleted.is_empty() { Ok(Vec::new()) } else { self.write(&deleted, key, true, now) }
+        if deleted.is_empty() { Ok(()) } else { self.write(&deleted, key, true, now) }
     }
 
     /// Writes entries at the end of the file; if that fails, none of them is there.
@@ -291,11 +326,10 @@ impl Log {
         key: Option<&AuditKey>,
         sync: bool,
         now: SystemTime,
-    ) -> io::Result<Vec<String>> {
-        let Some(current) = &mut self.current else { return Ok(Vec::new()) };
+    ) -> io::Result<()> {
+        let Some(current) = &mut self.current else { return Ok(()) };
         let mut head = self.head;
         let (mut unsigned, mut unsigned_since) = (self.unsigned, self.unsigned_since);
-        let mut lines = Vec::with_capacity(entries.len());
         let mut bytes = Vec::new();
         for entry in entries {
             let mut entry = entry.clone();
@@ -312,7 +346,6 @@ impl Log {
             let line = head.append(entry, |message| key?.sign(message));
             bytes.extend_from_slice(line.as_bytes());
             bytes.push(b'\n');
-            lines.push(line);
         }
         let size = current.size;
         let mut written = current.file.write_all(&bytes);
@@ -329,7 +362,10 @@ impl Log {
         current.is_dirty = !sync;
         self.head = head;
         (self.unsigned, self.unsigned_since) = (unsigned, unsigned_since);
-        Ok(lines)
+        if sync {
+            self.is_on_disk();
+        }
+        Ok(())
     }
 
     /// Makes what was appended survive a loss of power.
@@ -338,6 +374,7 @@ impl Log {
             Some(current) if current.is_dirty => {
                 current.file.sync_data()?;
                 current.is_dirty = false;
+                self.is_on_disk();
                 Ok(())
             }
             _ => Ok(()),

@@ -9,24 +9,28 @@
 mod actions;
 mod files;
 mod key;
+mod last;
 mod options;
 mod page;
+pub mod sink;
+mod status;
 mod trail;
 mod uses;
 mod writer;
 
 pub use key::{AuditKey, RECORDS, Records, seal_heads, seal_key};
-pub use options::Options;
+pub use options::{Network, Options};
 pub use page::{Page, Start};
+pub use status::{LogStatus, Totals};
 pub use trail::{Recent, Trail};
 pub use uses::Uses;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,6 +38,8 @@ use strongroom_audit::{Entry, PublicKey, SUCCESS};
 use strongroom_protocol::v1::ErrorCode;
 use tokio::sync::oneshot;
 
+use self::files::End;
+use self::last::Last;
 use self::uses::{Registry, Subject};
 use self::writer::{Message, Pending, Writer};
 use crate::failure::{Failure, refuse};
@@ -64,13 +70,44 @@ enum Must {
     Soon,
 }
 
-/// What the writer and those who tell it something share.
+/// For sinks to take the last entries when the daemon stops.
+const LAST: Duration = Duration::from_secs(4);
+
+/// A log, as the writer shows it to others.
+#[derive(Debug, Default)]
+struct View {
+    on_disk: End,
+    /// The number of the last entry.
+    seq: u64,
+    /// Entries since the daemon's start.
+    written: u64,
+    last: Last,
+}
+
+/// What the writer, the sinks, and those who tell them something share.
 #[derive(Debug)]
 struct Shared {
     uses: Registry,
     is_healthy: AtomicBool,
+    /// Writes that failed, and entries that were lost because memory had no room for them, since the start.
+    failures: AtomicU64,
+    lost: AtomicU64,
     public: Mutex<Option<PublicKey>>,
     instance: [u8; 4],
+    views: Mutex<BTreeMap<u32, View>>,
+    sinks: Vec<Arc<sink::State>>,
+    bell: sink::Bell,
+}
+
+impl Shared {
+    fn views(&self) -> MutexGuard<'_, BTreeMap<u32, View>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Up to where each log is on the disk.
+    fn ends(&self) -> Vec<(u32, End)> {
+        self.views().iter().map(|(log, view)| (*log, view.on_disk)).collect()
+    }
 }
 
 /// The audit log, as everybody else in the daemon has it.
@@ -81,7 +118,13 @@ pub struct Audit {
     sender: Sender<Message>,
     /// Log-ins by user id: since when, and how many.
     log_ins: Mutex<HashMap<u32, (Instant, u32)>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Option<Threads>>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    writer: JoinHandle<()>,
+    sinks: Vec<JoinHandle<()>>,
 }
 
 impl Audit {
@@ -97,18 +140,24 @@ impl Audit {
         let shared = Arc::new(Shared {
             uses: Registry::default(),
             is_healthy: AtomicBool::new(true),
+            failures: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             public: Mutex::default(),
             instance,
+            views: Mutex::default(),
+            sinks: sink::State::of(&options.sinks),
+            bell: sink::Bell::default(),
         });
         let (sender, receiver) = channel();
         let writer = Writer::open(directory.to_owned(), options.clone(), Arc::clone(&shared), receiver)?;
-        let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run())?;
+        let sinks = sink::start(directory, &shared, &sender)?;
+        let writer = std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run())?;
         Ok(Audit {
             directory: directory.to_owned(),
             shared,
             sender,
             log_ins: Mutex::default(),
-            thread: Mutex::new(Some(thread)),
+            threads: Mutex::new(Some(Threads { writer, sinks })),
         })
     }
 
@@ -232,13 +281,19 @@ impl Audit {
         page::read(&self.directory, log, start)
     }
 
-    /// Writes that the daemon stops, signs, and ends the writer.
+    /// Writes that the daemon stops, signs, ends the writer, and gives sinks a moment for the last entries: what they do not
+    /// take they get after the next start.
     pub fn stop(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return };
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Threads { writer, sinks }) = threads else { return };
         let (done, _) = oneshot::channel();
         let _ = self.sender.send(Message::Stop(done));
-        let _ = thread.join();
+        let _ = writer.join();
+        self.shared.bell.stop();
+        let until = Instant::now() + LAST;
+        while sinks.iter().any(|sink| !sink.is_finished()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -72,6 +72,7 @@ pub(super) struct Writer {
     noted: BTreeMap<u32, Head>,
     ticked: Instant,
     noted_at: Instant,
+    synced_at: Instant,
 }
 
 impl Writer {
@@ -96,6 +97,7 @@ impl Writer {
             noted: BTreeMap::new(),
             ticked: Instant::now(),
             noted_at: Instant::now(),
+            synced_at: Instant::now(),
         };
         let mut start = Entry::new(START, SUCCESS).with("strongroomd", env!("CARGO_PKG_VERSION"));
         for log in files::logs_in(&writer.directory)? {
@@ -121,8 +123,9 @@ impl Writer {
     }
 
     fn open_log(&mut self, number: u32) -> io::Result<Ended> {
-        let (log, ended) = Log::open(&self.directory, number)?;
+        let (log, mut ended) = Log::open(&self.directory, number)?;
         self.logs.insert(number, log);
+        self.shared.views().entry(number).or_default().last = std::mem::take(&mut ended.last);
         Ok(ended)
     }
 
@@ -148,6 +151,7 @@ impl Writer {
                         self.vault = Some(vault);
                         self.follow();
                         self.flush();
+                        self.publish();
                         // Whoever asked may have gone; here and below.
                         let _ = done.send(());
                     }
@@ -156,6 +160,7 @@ impl Writer {
                         self.collect();
                         self.flush();
                         self.checkpoint(log);
+                        self.publish();
                         let _ = done.send(());
                     }
                     Message::Stop(done) => stop = Some(done),
@@ -177,6 +182,8 @@ impl Writer {
                 return;
             }
             self.sign_what_is_due();
+            self.sync_for_sinks();
+            self.publish();
             if self.noted_at.elapsed() >= SIGN_AFTER {
                 self.note_heads();
             }
@@ -190,7 +197,39 @@ impl Writer {
         for log in self.logs.keys().copied().collect::<Vec<_>>() {
             self.checkpoint(log);
         }
+        self.publish();
         self.note_heads();
+    }
+
+    /// Sinks get what is on the disk: sums a second later, not ten.
+    fn sync_for_sinks(&mut self) {
+        if self.shared.sinks.is_empty() || self.synced_at.elapsed() < TICK {
+            return;
+        }
+        self.synced_at = Instant::now();
+        for (number, log) in &mut self.logs {
+            if let Err(error) = log.sync() {
+                tracing::warn!(
+                    "the audit log {} does not get to the disk: {error}",
+                    files::log_name(*number)
+                );
+            }
+        }
+    }
+
+    /// Says where the logs are now; whoever sends them goes on.
+    fn publish(&self) {
+        let mut views = self.shared.views();
+        let mut is_more = false;
+        for (number, log) in &self.logs {
+            let view = views.entry(*number).or_default();
+            is_more |= view.on_disk != log.on_disk();
+            (view.on_disk, view.seq) = (log.on_disk(), log.head().seq);
+        }
+        drop(views);
+        if is_more {
+            self.shared.bell.ring();
+        }
     }
 
     /// Takes the sums of what was counted since the last time.
@@ -282,6 +321,7 @@ impl Writer {
         for (number, waiting) in by_log {
             if let Err(error) = self.write(number, waiting) {
                 is_healthy = false;
+                self.shared.failures.fetch_add(1, Ordering::Relaxed);
                 if self.shared.is_healthy.load(Ordering::Relaxed) {
                     tracing::error!(
                         "the audit log {} in {} cannot be written: {error}; until it can, changes are refused, and \
@@ -323,9 +363,16 @@ impl Writer {
         let entries: Vec<Entry> =
             waiting.iter().map(|pending| pending.entry.clone()).chain((lost > 0).then_some(gap)).collect();
         let sync = waiting.iter().any(|pending| pending.must != Must::Soon);
-        match log.append(&entries, self.key.as_ref(), sync, &self.options) {
-            Ok(_) => {
+        let unsent = self.shared.sinks.iter().map(|sink| sink.unsent(number)).min().unwrap_or(u64::MAX);
+        match log.append(&entries, self.key.as_ref(), sync, &self.options, unsent) {
+            Ok(()) => {
                 self.lost.remove(&number);
+                let time = strongroom_audit::moment(SystemTime::now());
+                let mut views = self.shared.views();
+                let view = views.entry(number).or_default();
+                view.written += entries.len() as u64;
+                view.last.extend(&entries, &time);
+                drop(views);
                 for done in waiting.into_iter().filter_map(|pending| pending.done) {
                     let _ = done.send(true);
                 }
@@ -345,6 +392,7 @@ impl Writer {
                 self.waiting.push(pending);
             } else {
                 *self.lost.entry(pending.log).or_default() += 1;
+                self.shared.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
         result

@@ -1,14 +1,24 @@
-//! Files: Landlock leaves the store, the socket's directory and the credentials. It also forbids TCP and
-//! signals to other processes; all as far as the kernel knows it (5.13 and newer).
+//! Files: Landlock leaves the store, the audit log, the socket's directory and the credentials. It also forbids TCP, but for
+//! the ports of the audit log's sinks, and signals to other processes; all as far as the kernel knows it (5.13 and newer).
 
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
-    RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
 use crate::config::Config;
+
+/// What the C library reads to look up the name of a host.
+const NAMES: [&str; 6] = [
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/run/systemd/resolve",
+];
 
 /// Gives up all other files, for this thread and all that it starts. The directories have to exist.
 ///
@@ -30,6 +40,16 @@ pub(super) fn give_up(config: &Config) -> Result<(), RulesetError> {
         .scope(Scope::Signal)?
         .create()?;
     rules = allow(rules, &config.state_dir, store)?;
+    rules = allow(rules, &config.audit_directory(), store)?;
+    let network = config.audit.network();
+    for port in network.tcp {
+        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    }
+    if network.names {
+        for name in NAMES {
+            rules = allow(rules, Path::new(name), read)?;
+        }
+    }
     if let Some(directory) = config.socket.parent() {
         rules = allow(rules, directory, socket)?;
     }
@@ -53,7 +73,11 @@ fn allow(
 ) -> Result<RulesetCreated, RulesetError> {
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     match PathFd::new(directory) {
-        Ok(descriptor) => rules.add_rule(PathBeneath::new(descriptor, access)),
+        // Of a file, what can be done with files.
+        Ok(descriptor) => rules.add_rule(PathBeneath::new(
+            descriptor,
+            if directory.is_file() { access & AccessFs::from_file(ABI::V5) } else { access },
+        )),
         Err(_) => Ok(rules),
     }
 }

@@ -1,5 +1,6 @@
 //! The metrics as text.
 
+mod audit;
 mod sheet;
 
 use std::fmt;
@@ -45,6 +46,7 @@ impl Collector for Node {
         node(&mut sheet, &self.0, &slots)?;
         engine(&mut sheet, &self.0)?;
         store(&mut sheet, &self.0)?;
+        audit::audit(&mut sheet, &self.0.audit)?;
         partitions(&mut sheet, &slots)
     }
 }

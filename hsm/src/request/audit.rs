@@ -1,11 +1,13 @@
 //! ReadAudit and DescribeAudit.
 
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use strongroom_protocol::v1::{AuditDescription, AuditPage, ReadAudit, response};
+use strongroom_protocol::v1::{AuditDescription, AuditLog, AuditPage, AuditSink, ReadAudit, response};
 
 use super::{Context, blocking};
-use crate::audit::{NODE, Start};
+use crate::audit::sink::SinkStatus;
+use crate::audit::{LogStatus, NODE, Start};
 use crate::failure::{Failure, refuse};
 use crate::policy::{self, Needs};
 use crate::service::Service;
@@ -13,12 +15,44 @@ use crate::service::Service;
 /// The most lines that one request may ask the end of a log for.
 const MOST_LAST: u32 = 10_000;
 
-pub(super) fn describe(service: &Service) -> response::Result {
+/// Everybody may know where the log is and how it is verified; who may read it, how far it has got.
+pub(super) fn describe(context: &Context, number: u32) -> response::Result {
+    let service = &context.service;
     let audit = &service.audit;
+    let is_shown = |log: &LogStatus| {
+        if number == NODE {
+            return context.acting.owner;
+        }
+        let partition = service.vault.partition(number);
+        log.log == number
+            && partition.is_ok_and(|partition| {
+                policy::permit(Needs::OfficerOrAppliance, &context.session.acting(&partition)).is_ok()
+            })
+    };
+    let logs: Vec<LogStatus> = audit.logs().into_iter().filter(is_shown).collect();
+    let sinks = if logs.is_empty() { Vec::new() } else { audit.sinks() };
+    let is_owner = context.acting.owner;
+    let sink = |sink: SinkStatus| AuditSink {
+        lag: logs.iter().map(|log| sink.lag(log.log, log.last)).sum(),
+        name: sink.name,
+        address: if is_owner { sink.target.to_string() } else { String::new() },
+        connected: sink.is_connected,
+        error: if is_owner { sink.error } else { String::new() },
+        since: sink.since.and_then(|since| since.duration_since(UNIX_EPOCH).ok()).map_or(0, |s| s.as_secs()),
+        failures: sink.failures,
+    };
+    let sinks = sinks.into_iter().map(sink).collect();
+    let log = |log: &LogStatus| AuditLog {
+        log: log.name.clone(),
+        last: log.last,
+        partition: service.vault.partition(log.log).map(|p| p.label().to_owned()).unwrap_or_default(),
+    };
     response::Result::AuditDescription(AuditDescription {
         directory: audit.directory().display().to_string(),
         healthy: audit.is_healthy(),
         public_key: audit.public_key().map(|key| key.to_spki()).unwrap_or_default(),
+        logs: logs.iter().map(log).collect(),
+        sinks,
     })
 }
 

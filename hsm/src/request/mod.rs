@@ -150,7 +150,7 @@ async fn dispatch(
         Op::ShowPage(_) => return status::show_page(&whole.service, whole.session),
         op if backup::is_restore(op) => backup::restore(&whole, number, op).await,
         op if node::is_about_the_node(op) => node::answer(&whole, op).await,
-        Op::DescribeAudit(_) => return Ok(audit::describe(&whole.service)),
+        Op::DescribeAudit(_) => return Ok(audit::describe(&whole, number)),
         Op::ReadAudit(m) if number == 0 => return audit::read_node(&whole, m).await,
         // The connection answers it itself; here it comes from where there is no connection.
         Op::OpenChannel(_) => return refuse!(Unsupported, "there are no channels here"),

@@ -32,9 +32,13 @@ pub struct Answer {
 
 impl Looking {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub fn start_with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Process::command(directory.path());
-        command.args(["--metrics", "127.0.0.1:0"]).stderr(Stdio::piped());
+        command.args(["--metrics", "127.0.0.1:0"]).args(arguments).stderr(Stdio::piped());
         let mut process = Process::spawn(command, directory.path());
         let mut log = BufReader::new(process.child.stderr.take().unwrap());
         let address = loop {

@@ -2,6 +2,7 @@
 
 mod filter;
 mod show;
+mod status;
 mod verify;
 
 use std::fs::File;
@@ -35,6 +36,7 @@ read; the daemon has one, too ('--node'), which root reads.
   strongroom audit export --out tls.jsonl        the whole log, to keep elsewhere
   strongroom audit key --out audit.pem           the public key that it is verified with
   strongroom audit verify tls.jsonl --key audit.pem
+  strongroom audit status                        whether it is written, and sent
 
 Verifying needs no daemon. Keep the public key where whoever may change the log cannot change it.";
 
@@ -52,6 +54,9 @@ pub enum Audit {
     Verify(verify::Verify),
     /// Print the public key that logs are verified with
     Key(Key),
+    /// Show whether the log gets to the disk, and how far sinks are behind
+    #[command(long_about = status::ABOUT)]
+    Status(status::Status),
 }
 
 /// Which log.
@@ -99,6 +104,7 @@ impl Audit {
             Audit::Export(export) => export.run(global, output),
             Audit::Verify(verify) => verify.run(output),
             Audit::Key(key) => key.run(global, output),
+            Audit::Status(status) => status.run(global, output),
         }
     }
 }
@@ -119,7 +125,9 @@ impl Reader {
     fn open(which: &Which, global: &Global, output: Output, request: ReadAudit) -> Result<Self, Failure> {
         let from = match which.node {
             true => Source::Node(Box::new(session::connect(global)?)),
-            false => Source::Partition(Box::new(Session::open(global, output, Role::CryptoOfficer)?)),
+            false => {
+                Source::Partition(Box::new(Session::open_in_own_role(global, output, Role::CryptoOfficer)?))
+            }
         };
         Ok(Reader { from, request })
     }

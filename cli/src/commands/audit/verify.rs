@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use strongroom_audit::{Fault, MAX_LINE, PublicKey, Summary, Verifier};
+use strongroom_audit::{Collected, Fault, MAX_LINE, PublicKey, Summary, Verifier};
 
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Page, Report};
@@ -24,6 +24,13 @@ with what was sent elsewhere (docs/audit.md).
   strongroom audit verify tls.jsonl --key audit.pem
   strongroom audit verify /var/lib/strongroom/audit --key audit.pem
 
+What a syslog server or journald has collected is verified with --collected: lines of several logs may be mixed there, with \
+words of the receiver before them, and an entry may stand there twice, because it is sent again when nobody knows whether it \
+arrived.
+
+  strongroom audit verify --collected /var/log/strongroom --key audit.pem
+  journalctl -o cat SYSLOG_IDENTIFIER=strongroomd | strongroom audit verify --collected - --key audit.pem
+
 Exit code 0: everything is as strongroomd wrote it. 1: something is not; the first line that is wrong is named.";
 
 /// `strongroom audit verify`.
@@ -36,6 +43,9 @@ pub struct Verify {
     /// a file that was made anew as a whole is not found out
     #[arg(long, short, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// The files are a receiver's; '-' is standard input
+    #[arg(long)]
+    collected: bool,
 }
 
 /// A log that is as it was written.
@@ -104,6 +114,10 @@ impl Verify {
                 Some(key.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?)
             }
         };
+        if self.collected {
+            let sound = collected(&self.paths, key)?.into_iter().map(Sound::from).collect();
+            return output.print(&Verified { logs: sound });
+        }
         let mut logs: BTreeMap<String, Vec<(u64, PathBuf)>> = BTreeMap::new();
         for path in files(&self.paths)? {
             // What is wrong with the first line is said when it is verified.
@@ -130,25 +144,37 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
             files.push(path.clone());
             continue;
         }
-        let listed = fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
-        let listed = listed.map_err(|error| Failure::file("list", path, &error))?;
-        let found = listed.into_iter().map(|entry| entry.path());
+        let found = in_directory(path)?.into_iter();
         files.extend(found.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")));
     }
     Ok(files)
 }
 
+/// What is in a directory, by name.
+fn in_directory(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let listed = fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let listed = listed.map_err(|error| Failure::file("list", path, &error))?;
+    let mut paths: Vec<PathBuf> = listed.into_iter().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.is_file());
+    paths.sort();
+    Ok(paths)
+}
+
 /// Lines of a file, each at most a little longer than a line may be.
 struct Lines {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: Box<dyn BufRead>,
     number: u64,
 }
 
 impl Lines {
     fn open(path: &Path) -> Result<Self, Failure> {
         let file = File::open(path).map_err(|error| Failure::file("read", path, &error))?;
-        Ok(Lines { path: path.to_owned(), reader: BufReader::new(file), number: 0 })
+        Ok(Lines { path: path.to_owned(), reader: Box::new(BufReader::new(file)), number: 0 })
+    }
+
+    fn of_standard_input() -> Self {
+        Lines { path: "standard input".into(), reader: Box::new(io::stdin().lock()), number: 0 }
     }
 
     /// The next line, with its line feed if it has one.
@@ -193,6 +219,28 @@ fn verify(files: &[(u64, PathBuf)], key: Option<PublicKey>) -> Result<Summary, F
     }
     let names: Vec<String> = files.iter().map(|(_, path)| path.display().to_string()).collect();
     verifier.finish().map_err(|fault| broken(&names.join(", "), &fault))
+}
+
+/// Verifies what a receiver has written down, in the order of the files' names.
+fn collected(paths: &[PathBuf], key: Option<PublicKey>) -> Result<Vec<Summary>, Failure> {
+    let mut verifier = Collected::new(key);
+    for path in paths {
+        let is_input = path.as_os_str() == "-";
+        let mut files = vec![path.clone()];
+        if path.is_dir() {
+            files = in_directory(path)?;
+        }
+        for path in files {
+            let mut lines = if is_input { Lines::of_standard_input() } else { Lines::open(&path)? };
+            while let Some(line) = lines.next()? {
+                // What has no end is being written.
+                let Some(line) = line.strip_suffix(b"\n") else { continue };
+                let place = || format!("{} line {}", lines.path.display(), lines.number);
+                verifier.line(line).map_err(|fault| broken(&place(), &fault))?;
+            }
+        }
+    }
+    verifier.finish().map_err(|fault| broken("what was collected", &fault))
 }
 
 fn broken(place: &str, fault: &Fault) -> Failure {
