@@ -14,8 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
+use strongroom_audit::Entry;
+use strongroom_audit::chain::hex;
 use strongroom_protocol::v1::VersionState;
 
+use crate::audit::Audit;
 use crate::failure::{Failure, refuse};
 use crate::object::{Object, Search};
 use crate::partition::Partition;
@@ -211,7 +214,8 @@ pub async fn keep(service: Arc<Service>, every: Duration) {
         for slot in service.vault.slots() {
             let Slot::Sound(partition) = slot else { continue };
             let label = partition.label().to_owned();
-            let look = blocking(move || look_after(&partition)).await;
+            let audit = Arc::clone(&service.audit);
+            let look = blocking(move || look_after(&partition, &audit)).await;
             if let Err(failure) = look {
                 tracing::error!(partition = label, "deleted keys and rotation: {failure}");
             }
@@ -220,22 +224,39 @@ pub async fn keep(service: Arc<Service>, every: Duration) {
 }
 
 /// One look at a partition.
-fn look_after(partition: &Partition) -> Result<(), Failure> {
+fn look_after(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
     let now = partition.age().now();
     let (due, waits) = {
         let contents = partition.contents();
         let all = || contents.deleted.find(Search::default());
-        let due = all().any(|object| object.info.purge_due <= now);
+        let due: Vec<_> = all().filter(|object| object.info.purge_due <= now).map(Arc::clone).collect();
         (due, !contents.deleted.is_empty())
     };
-    if due {
-        let gone = partition.change(|change| {
-            let contents = change.before();
-            let due = contents.deleted.find(Search::default()).filter(|object| object.info.purge_due <= now);
-            let due: Vec<_> = due.map(Arc::clone).collect();
-            due.iter().for_each(|object| change.purge(object));
-            Ok(due)
-        })?;
+    if !due.is_empty() {
+        let infos: Vec<_> = due.iter().map(|object| &object.info).collect();
+        let purge = || {
+            partition.change(|change| {
+                let contents = change.before();
+                // Some of them may have been recovered or purged meanwhile.
+                let still: Vec<_> = due
+                    .iter()
+                    .filter_map(|object| contents.deleted.get(&object.id))
+                    .filter(|object| object.info.purge_due <= now)
+                    .map(Arc::clone)
+                    .collect();
+                still.iter().for_each(|object| change.purge(object));
+                Ok(still)
+            })
+        };
+        let described = |entry: Entry, gone: &Vec<Arc<Object>>| match gone
+            .iter()
+            .any(|object| hex(&object.id) == entry.object)
+        {
+            true => entry,
+            false => Entry { outcome: "no_such_object".to_owned(), ..entry },
+        };
+        let gone =
+            audit.own_act(partition, ("purge_key", "its retention was over"), &infos, purge, described)?;
         for object in gone {
             tracing::info!(
                 partition = partition.label(),
@@ -247,7 +268,7 @@ fn look_after(partition: &Partition) -> Result<(), Failure> {
         // So that a system clock that is put back while the daemon is stopped takes an hour at most.
         partition.change(|_| Ok(()))?;
     }
-    super::request::rotate::rotate_due(partition)
+    super::request::rotate::rotate_due(partition, audit)
 }
 
 /// Whether a search by label leaves this version of a key out: the label means the active one.

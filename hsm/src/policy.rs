@@ -103,6 +103,7 @@ table! {
     ListUsers: OfficerOrAppliance, "list the users";
     // The node's own log is the owner's: see request::audit.
     ReadAudit: OfficerOrAppliance, "read the partition's audit log (the daemon's own: root only)";
+    SetAudit: OfficerOrAppliance, "say whether each use of a key has an entry in the audit log";
     CreateUser: Officer, "create a user";
     DeleteUser: Officer, "delete a user";
     AdmitUid: Officer, "let a local user id act as a user, or no longer";

@@ -129,6 +129,9 @@ pub struct HeaderRecord {
     /// See [`crate::life::Policy`].
     #[prost(bool, tag = "44")]
     pub destroy_at_once: bool,
+    /// [`crate::partition::Settings::audit_each`].
+    #[prost(bool, tag = "60")]
+    pub audit_each: bool,
 }
 
 /// A role that keys give.

@@ -142,6 +142,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::FinishRestore(FinishRestore {}),
         Op::ReadAudit(ReadAudit::default()),
         Op::DescribeAudit(DescribeAudit {}),
+        Op::SetAudit(SetAudit { uses: AuditUses::Sums.into() }),
         Op::DeletePartition(DeletePartition { label: "another".into() }),
         Op::Login(Login { role: 2, user: USER.into(), ..Login::default() }),
         Op::Logout(Logout {}),
@@ -508,4 +509,97 @@ fn files_follow_each_other_and_the_old_ones_go() {
     let name = before[0].file_name().unwrap().to_str().unwrap();
     assert_eq!(of(&entries, "audit_file_deleted")[0].details["file"], name);
     assert!(summary.first > 1);
+}
+
+/// The uses of a key in a log.
+fn uses<'a>(entries: &'a [Entry], action: &str) -> Vec<&'a Entry> {
+    entries.iter().filter(|entry| entry.action == action && entry.key == "web").collect()
+}
+
+fn set_audit(client: &mut Client, uses: AuditUses) {
+    client.call(Op::SetAudit(SetAudit { uses: uses.into() })).unwrap();
+}
+
+#[test]
+fn each_use_has_an_entry_where_the_partition_wants_it() {
+    let running = Running::with_partition();
+    let mut user = running.user();
+    let pair = user.generate(KeyType::P256, "web").unwrap();
+    user.sign(&pair[0], Mechanism::Ecdsa, None, &[1; 32]).unwrap();
+    assert_eq!(
+        code(user.call(Op::SetAudit(SetAudit { uses: AuditUses::Each.into() }))),
+        ErrorCode::NotPermitted
+    );
+    let mut officer = running.officer();
+    assert_eq!(code(officer.call(Op::SetAudit(SetAudit::default()))), ErrorCode::AttributeWrong);
+    // An appliance user looks after the audit log.
+    officer.create_user("auditor", Role::ApplianceUser, PASSWORD).unwrap();
+    let mut auditor = running.client();
+    auditor.login(Role::ApplianceUser, "auditor", PASSWORD).unwrap();
+    set_audit(&mut auditor, AuditUses::Each);
+    for _ in 0..20 {
+        user.sign(&pair[0], Mechanism::Ecdsa, None, &[1; 32]).unwrap();
+    }
+    user.sign(&pair[0], Mechanism::RsaPkcs, None, &[1; 32]).unwrap_err();
+    // Through a channel as well.
+    let given = user.connection.open_channel().unwrap().unwrap();
+    let channel =
+        Channel::new(Descriptors { region: given.region, bell: given.bell, state: given.state }).unwrap();
+    let mut output = [0; 1024];
+    let key = pair[0].object.as_slice().try_into().unwrap();
+    let operation =
+        Operation::Sign { mechanism: Mechanism::Ecdsa as u32, hash: 0, mgf1_hash: 0, salt_length: 0 };
+    for _ in 0..30 {
+        let request = ChannelRequest { operation, partition: TLS, key, data: &[1; 32] };
+        assert!(channel.exchange(&request, &mut output, &mut || true).is_ok());
+    }
+    let running = running.restart();
+    let entries = read(&mut running.officer(), TLS);
+    let set = of(&entries, "set_audit");
+    assert_eq!(set.iter().filter(|entry| entry.outcome == "success").count(), 1);
+    assert!(set.iter().all(|entry| entry.user != "auditor" || entry.details["uses"] == "each"));
+    let signed = uses(&entries, "sign");
+    let (sums, each): (Vec<&Entry>, Vec<&Entry>) = signed.iter().partition(|entry| entry.count.is_some());
+    assert_eq!(sums.iter().map(|entry| entry.count.unwrap()).sum::<u64>(), 1);
+    let outcomes: Vec<_> = each.iter().map(|entry| entry.outcome.as_str()).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == "success").count(), 50);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == "mechanism_does_not_fit").count(), 1);
+    // Over the connection each names its request.
+    let requests: HashSet<u64> = each.iter().filter_map(|entry| entry.request).collect();
+    assert_eq!(requests.len(), 21);
+    assert!(
+        each.iter()
+            .all(|e| e.user == USER && !e.connection.is_empty() && e.time <= entries.last().unwrap().time)
+    );
+    // It is kept over a restart, and can be taken back.
+    let mut user = running.user();
+    user.sign(&pair[0], Mechanism::Ecdsa, None, &[1; 32]).unwrap();
+    set_audit(&mut running.officer(), AuditUses::Sums);
+    user.sign(&pair[0], Mechanism::Ecdsa, None, &[1; 32]).unwrap();
+    let after = read(&mut running.officer(), TLS);
+    let new = uses(&after, "sign")[signed.len()..].iter().map(|entry| entry.count).collect::<Vec<_>>();
+    assert_eq!(new, [None, Some(1)]);
+}
+
+/// A flood of uses that have an entry each: none is lost, from whatever thread.
+#[test]
+fn every_use_of_many_at_once_is_noted() {
+    let running = Running::with_partition();
+    let pair = running.user().generate(KeyType::P256, "web").unwrap();
+    set_audit(&mut running.officer(), AuditUses::Each);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut user = running.user();
+                for _ in 0..250 {
+                    user.sign(&pair[0], Mechanism::Ecdsa, None, &[1; 32]).unwrap();
+                }
+            });
+        }
+    });
+    let entries = read(&mut running.officer(), TLS);
+    let signed = uses(&entries, "sign");
+    assert_eq!(signed.iter().map(|entry| entry.count.unwrap_or(1)).sum::<u64>(), 1000);
+    let requests: HashSet<_> = signed.iter().map(|entry| (&entry.connection, entry.request)).collect();
+    assert_eq!(requests.len(), 1000);
 }

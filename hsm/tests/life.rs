@@ -125,6 +125,23 @@ fn a_deleted_key_does_nothing_until_it_is_recovered() {
     assert_eq!(running.user().find(FindObjects::default()).unwrap(), again);
 }
 
+/// What the daemon says in the audit log that it did by itself: outcome and key.
+fn own_acts(running: &Running, action: &str) -> Vec<(String, String)> {
+    let request = ReadAudit { checkpoint: true, ..ReadAudit::default() };
+    let response::Result::AuditPage(page) = running.officer().call(Op::ReadAudit(request)).unwrap() else {
+        panic!()
+    };
+    let entries =
+        page.lines.iter().map(|line| serde_json::from_str::<strongroom_audit::Entry>(line).unwrap());
+    let own = entries.filter(|entry| entry.role == "daemon" && entry.action == action);
+    own.map(|entry| (entry.outcome, entry.key)).collect()
+}
+
+fn done(keys: &[&str]) -> Vec<(String, String)> {
+    let all = ["begun", "success"].into_iter();
+    all.flat_map(|outcome| keys.iter().map(move |key| (outcome.to_owned(), (*key).to_owned()))).collect()
+}
+
 #[test]
 fn what_is_deleted_goes_when_its_time_is_over_and_not_before() {
     let (mut running, hands) = with_clocks();
@@ -158,9 +175,11 @@ fn what_is_deleted_goes_when_its_time_is_over_and_not_before() {
     assert_eq!(deleted(&mut user).len(), 2);
     pass(&hands, 1);
     wait(|| deleted(&mut user).is_empty());
+    wait(|| own_acts(&running, "purge_key") == done(&["web", "web"]));
     drop(user);
     running = start(running.stop(), &hands);
     assert_eq!(deleted(&mut running.user()), []);
+    assert_eq!(own_acts(&running, "purge_key"), done(&["web", "web"]));
     assert_eq!(running.user().find(FindObjects::default()).unwrap(), marker);
 }
 
@@ -342,5 +361,8 @@ fn keys_are_rotated_when_their_time_has_come() {
     delete(&mut user, &other);
     pass(&hands, 90 * DAY);
     wait(|| deleted(&mut user).is_empty());
+    wait(|| own_acts(&running, "purge_key") == done(&["other", "other"]));
+    let rotated = [done(&["web"]), done(&["data"]), done(&["data"])].concat();
+    assert_eq!(own_acts(&running, "rotate_key"), rotated);
     assert_eq!(versions(&mut user, "data").len(), 3);
 }

@@ -99,6 +99,22 @@ fn a_browser_sees_the_numbers_move() {
         for shown in ["www.example.com", "shop.example.com", "private key"] {
             assert!(with_pass.contains(shown), "{shown}:\n{with_pass}");
         }
+        // A crypto user reads no partition's log; who runs the daemon reads the node's.
+        let audit = |page: &str| {
+            let section =
+                page.split_once("id=\"audit-section\"").unwrap().1.split_once("</section>").unwrap().0;
+            (section.starts_with(" hidden"), section.to_owned())
+        };
+        let (hidden, entries) = audit(&with_pass);
+        assert!(
+            !hidden && entries.contains("create_partition") && !entries.contains("generate_key_pair"),
+            "{entries}"
+        );
+        assert!(audit(&page).0);
+        let mut officer = looking.process.client();
+        officer.login(Role::CryptoOfficer, OFFICER, PASSWORD).unwrap();
+        let (_, entries) = audit(&load(&looking, &format!("#pass={}", pass(&mut officer))));
+        assert!(entries.contains("sign www.example.com") && entries.contains("success"), "{entries}");
         let stranger = pass(&mut looking.process.client());
         assert!(!load(&looking, &format!("#pass={stranger}")).contains("www.example.com"));
     });

@@ -54,6 +54,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::ListRights(ListRights {}),
         Op::ShowPage(ShowPage {}),
         Op::DescribeAudit(DescribeAudit {}),
+        Op::SetAudit(SetAudit { uses: AuditUses::Sums.into() }),
         Op::ReadAudit(ReadAudit::default()),
         Op::CreatePartition(CreatePartition::default()),
         Op::FindObjects(FindObjects::default()),
@@ -146,7 +147,7 @@ fn may(who: Who, op: &Op) -> bool {
         Op::ListUsers(_) => matches!(who, Who::Officer | Who::Appliance),
         Op::CreateUser(_) | Op::DeleteUser(_) | Op::AdmitUid(_) => who == Who::Officer,
         Op::DeletePartition(_) | Op::SetPolicy(_) => who == Who::Officer,
-        Op::ReadAudit(_) => matches!(who, Who::Officer | Who::Appliance),
+        Op::ReadAudit(_) | Op::SetAudit(_) => matches!(who, Who::Officer | Who::Appliance),
         Op::DescribeAudit(_) => true,
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => who == Who::User,
         Op::GenerateKey(_) | Op::ImportKey(_) | Op::Encrypt(_) | Op::Decrypt(_) => who == Who::User,
@@ -486,13 +487,16 @@ fn the_policy_of_a_partition() {
     assert_eq!(code(officer.call(set(Some(2), Some(true)))), ErrorCode::AttributeWrong);
     assert_eq!(code(officer.call(set(Some(101), None))), ErrorCode::AttributeWrong);
     let policy = |client: &mut Client| partition_info(client).policy.unwrap();
-    assert_eq!(policy(&mut officer), PartitionPolicy { max_attempts: 10, keep_initial_passwords: false });
+    let sums = AuditUses::Sums.into();
+    let usual = PartitionPolicy { max_attempts: 10, keep_initial_passwords: false, audit_uses: sums };
+    assert_eq!(policy(&mut officer), usual);
     officer.call(set(Some(3), None)).unwrap();
     officer.call(set(None, Some(true))).unwrap();
     drop(officer);
     running = running.restart();
     let mut officer = running.officer();
-    assert_eq!(policy(&mut officer), PartitionPolicy { max_attempts: 3, keep_initial_passwords: true });
+    let changed = PartitionPolicy { max_attempts: 3, keep_initial_passwords: true, ..usual };
+    assert_eq!(policy(&mut officer), changed);
     // A service's password may be set once and for all then.
     officer.create_initial_user("service", Role::CryptoUser, PASSWORD).unwrap();
     let reply = running.client().login(Role::CryptoUser, "service", PASSWORD).unwrap();

@@ -96,6 +96,7 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
         Op::ListAccessRoles(_) => ("list_access_roles", Counted(&[])),
         Op::ReadAudit(_) => ("read_audit", Counted(&[])),
         Op::DescribeAudit(_) => ("describe_audit", Counted(&[])),
+        Op::SetAudit(_) => ("set_audit", Change),
     }
 }
 
@@ -160,6 +161,7 @@ pub(super) fn describe(op: &Op, entry: Entry) -> Entry {
                 None => entry,
             }
         }
+        Op::SetAudit(m) => entry.with("uses", super::trail::lower(m.uses().as_str_name(), "AUDIT_USES_")),
         Op::GenerateKeyPair(m) => key(entry, m.private_key.as_ref(), m.key_type()),
         Op::ImportKeyPair(m) => key(entry, m.private_key.as_ref(), KeyType::Unspecified),
         Op::GenerateKey(m) => key(entry, m.key.as_ref(), m.key_type()),

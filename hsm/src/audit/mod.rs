@@ -11,7 +11,9 @@ mod files;
 mod key;
 mod last;
 mod options;
+mod own;
 mod page;
+mod ring;
 pub mod sink;
 mod status;
 mod trail;
@@ -42,7 +44,7 @@ use self::files::End;
 use self::last::Last;
 use self::uses::{Registry, Subject};
 use self::writer::{Message, Pending, Writer};
-use crate::failure::{Failure, refuse};
+use crate::failure::Failure;
 use crate::vault::Vault;
 
 /// The log of what concerns no partition.
@@ -94,6 +96,8 @@ struct Shared {
     lost: AtomicU64,
     public: Mutex<Option<PublicKey>>,
     instance: [u8; 4],
+    /// The number of the next thing that the daemon does by itself.
+    own_acts: AtomicU64,
     views: Mutex<BTreeMap<u32, View>>,
     sinks: Vec<Arc<sink::State>>,
     bell: sink::Bell,
@@ -144,6 +148,7 @@ impl Audit {
             lost: AtomicU64::new(0),
             public: Mutex::default(),
             instance,
+            own_acts: AtomicU64::new(0),
             views: Mutex::default(),
             sinks: sink::State::of(&options.sinks),
             bell: sink::Bell::default(),
@@ -212,7 +217,7 @@ impl Audit {
 
     /// Counts a connection that was refused, or broke the protocol.
     pub fn refused_connection(&self, uid: u32, code: ErrorCode) {
-        self.uses_of(subject_of_uid("connect", uid)).refused(code);
+        self.uses_of(subject_of_uid("connect", uid)).refused(code, None);
     }
 
     fn note(&self, log: u32, entry: Entry) {
@@ -238,12 +243,17 @@ impl Audit {
         if self.write(log, entry, Must::First).await {
             return Ok(());
         }
-        refuse!(
-            AuditUnavailable,
+        Err(self.unavailable())
+    }
+
+    /// Why a change is not begun.
+    fn unavailable(&self) -> Failure {
+        let message = format!(
             "the audit log in {} cannot be written: nothing was changed; free space on its disk, or repair it (the \
              daemon's log says why), and try again",
             self.directory.display()
-        )
+        );
+        Failure::new(ErrorCode::AuditUnavailable, message)
     }
 
     fn uses_of(&self, subject: Subject) -> Arc<Uses> {
@@ -324,5 +334,6 @@ fn subject_of_uid(action: &'static str, uid: u32) -> Subject {
         object: String::new(),
         class: String::new(),
         key_type: String::new(),
+        each: false,
     }
 }

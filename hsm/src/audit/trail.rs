@@ -24,6 +24,8 @@ const REMEMBERED: usize = 8;
 /// What a request leaves in the log: an entry of its own, or one more in a sum.
 pub struct Trail {
     service: Arc<Service>,
+    /// The request's number.
+    id: u64,
     kind: TrailKind,
 }
 
@@ -49,7 +51,7 @@ impl Trail {
         if let Kind::Counted(object) = kind
             && let Some(known) = session.recent.find(number, action, object)
         {
-            return Trail { service, kind: TrailKind::Counted(Some(known)) };
+            return Trail { service, id, kind: TrailKind::Counted(Some(known)) };
         }
         // Before anything is looked up: see `changes`.
         let change = changes::number();
@@ -98,7 +100,7 @@ impl Trail {
                 TrailKind::Entry { log, entry: Box::new(entry), is_change, instead }
             }
         };
-        Trail { service, kind }
+        Trail { service, id, kind }
     }
 
     /// Whether the request has to come to its end whatever becomes of its client, so that its outcome is noted.
@@ -121,7 +123,7 @@ impl Trail {
                         strongroom_protocol::v1::ErrorCode::Limit,
                         "too many requests of this user id that are noted one by one: wait a second",
                     );
-                    instead.refused(failure.code);
+                    instead.refused(failure.code, Some(self.id));
                     self.kind = TrailKind::Counted(None);
                     return Err(failure);
                 }
@@ -135,8 +137,8 @@ impl Trail {
     pub fn counted(mut self, failure: Option<&Failure>) {
         if let TrailKind::Counted(uses) = &mut self.kind {
             match (uses.take(), failure) {
-                (Some(uses), None) => uses.done(),
-                (Some(uses), Some(failure)) => uses.refused(failure.code),
+                (Some(uses), None) => uses.done(Some(self.id)),
+                (Some(uses), Some(failure)) => uses.refused(failure.code, Some(self.id)),
                 (None, _) => {}
             }
         }
@@ -145,11 +147,11 @@ impl Trail {
     /// Notes what came of it. What was changed or logged in is on the disk then.
     pub async fn end(mut self, result: &Result<response::Result, Failure>) {
         match std::mem::replace(&mut self.kind, TrailKind::Counted(None)) {
-            TrailKind::Counted(uses) => count(uses.as_ref(), result),
+            TrailKind::Counted(uses) => count(uses.as_ref(), self.id, result),
             TrailKind::Entry { log, mut entry, is_change, instead } => {
                 let audit = &self.service.audit;
                 if !is_change && instead.is_some() && !audit.has_own_entry(entry.uid.unwrap_or_default()) {
-                    return count(instead.as_ref(), result);
+                    return count(instead.as_ref(), self.id, result);
                 }
                 match result {
                     Ok(reply) => {
@@ -181,15 +183,15 @@ impl Trail {
 impl Drop for Trail {
     fn drop(&mut self) {
         if let TrailKind::Counted(Some(uses)) = &self.kind {
-            uses.abandoned();
+            uses.abandoned(Some(self.id));
         }
     }
 }
 
-fn count(uses: Option<&Arc<Uses>>, result: &Result<response::Result, Failure>) {
+fn count(uses: Option<&Arc<Uses>>, id: u64, result: &Result<response::Result, Failure>) {
     match (uses, result) {
-        (Some(uses), Ok(_)) => uses.done(),
-        (Some(uses), Err(failure)) => uses.refused(failure.code),
+        (Some(uses), Ok(_)) => uses.done(Some(id)),
+        (Some(uses), Err(failure)) => uses.refused(failure.code, Some(id)),
         (None, _) => {}
     }
 }
@@ -221,22 +223,16 @@ fn subject(
         Some(object) => name_object(&mut entry, &object.info),
         None => entry.object = identity(object),
     }
-    let log = partition.map_or(NODE, Partition::number);
-    subject_of(log, partition.map(Partition::label), action, entry, whose)
+    subject_of(partition, action, entry, whose)
 }
 
-fn subject_of(
-    log: u32,
-    partition: Option<&str>,
-    action: &'static str,
-    entry: Entry,
-    whose: Whose,
-) -> Subject {
+fn subject_of(partition: Option<&Partition>, action: &'static str, entry: Entry, whose: Whose) -> Subject {
     let own = whose == Whose::Connection;
+    let each = own && partition.is_some_and(|partition| partition.contents().settings.audit_each);
     Subject {
-        log,
+        log: partition.map_or(NODE, Partition::number),
         action,
-        partition: partition.unwrap_or_default().to_owned(),
+        partition: partition.map(Partition::label).unwrap_or_default().to_owned(),
         role: entry.role,
         user: entry.user,
         uid: entry.uid,
@@ -247,6 +243,7 @@ fn subject_of(
         object: entry.object,
         class: entry.class,
         key_type: entry.key_type,
+        each,
     }
 }
 
@@ -264,9 +261,7 @@ impl Audit {
         name_connection(&mut entry, self, session);
         name_key_user(&mut entry, acting);
         name_object(&mut entry, &object.info);
-        let subject =
-            subject_of(partition.number(), Some(partition.label()), action.name(), entry, Whose::Connection);
-        self.uses_of(subject)
+        self.uses_of(subject_of(Some(partition), action.name(), entry, Whose::Connection))
     }
 
     /// Counts what was refused to a connection with a channel.
@@ -289,8 +284,7 @@ impl Audit {
             }
         }
         entry.object = identity(object);
-        let (log, label) = (partition.map_or(NODE, Partition::number), partition.map(Partition::label));
-        self.uses_of(subject_of(log, label, action.name(), entry, Whose::Connection)).refused(code);
+        self.uses_of(subject_of(partition, action.name(), entry, Whose::Connection)).refused(code, None);
     }
 }
 
@@ -341,7 +335,7 @@ fn name_key_user(entry: &mut Entry, acting: &Acting) {
     }
 }
 
-fn name_object(entry: &mut Entry, info: &ObjectInfo) {
+pub(super) fn name_object(entry: &mut Entry, info: &ObjectInfo) {
     entry.key.clone_from(&info.label);
     entry.object = hex(&info.object);
     entry.class = lower(info.class().as_str_name(), "OBJECT_CLASS_");
@@ -404,7 +398,7 @@ pub(super) fn key_type_name(key_type: KeyType) -> String {
     if key_type == KeyType::Unspecified { String::new() } else { lower(key_type.as_str_name(), "KEY_TYPE_") }
 }
 
-fn lower(name: &str, prefix: &str) -> String {
+pub(super) fn lower(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_ascii_lowercase()
 }
 

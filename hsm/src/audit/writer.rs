@@ -23,6 +23,9 @@ use crate::vault::Vault;
 /// How often sums are collected.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often uses are collected that have an entry each.
+const QUICK: Duration = Duration::from_millis(100);
+
 /// A checkpoint follows so long after an entry, or after so many.
 const SIGN_AFTER: Duration = Duration::from_secs(10);
 const SIGN_EVERY: u64 = 1000;
@@ -136,7 +139,10 @@ impl Writer {
     /// Writes until it is told to stop, or nobody is left to tell it anything.
     pub(super) fn run(mut self) {
         loop {
-            let due = (self.ticked + TICK).saturating_duration_since(Instant::now());
+            let mut due = (self.ticked + TICK).saturating_duration_since(Instant::now());
+            if self.shared.uses.has_each() {
+                due = due.min(QUICK);
+            }
             let told = match self.receiver.recv_timeout(due) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -174,6 +180,9 @@ impl Writer {
             if self.ticked.elapsed() >= TICK {
                 self.collect();
                 self.follow();
+            } else if self.shared.uses.has_each() {
+                let entries = self.shared.uses.collect_each();
+                self.will_write(entries);
             }
             self.flush();
             if let Some(done) = stop {
@@ -235,9 +244,13 @@ impl Writer {
     /// Takes the sums of what was counted since the last time.
     fn collect(&mut self) {
         self.ticked = Instant::now();
-        for (log, entry) in self.shared.uses.collect() {
-            self.waiting.push(Pending { log, entry, must: Must::Soon, done: None });
-        }
+        let entries = self.shared.uses.collect();
+        self.will_write(entries);
+    }
+
+    fn will_write(&mut self, entries: Vec<(u32, Entry)>) {
+        let pending = |(log, entry)| Pending { log, entry, must: Must::Soon, done: None };
+        self.waiting.extend(entries.into_iter().map(pending));
     }
 
     /// Signs while the node is open, and says what becomes of it.

@@ -313,14 +313,14 @@ impl Shared {
         match outcome {
             Ok(()) => {
                 meter.count(Operation::Sign, key_type, mechanism, Outcome::Success, time);
-                uses.done();
+                uses.done(None);
             }
             Err(error) => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
                 let failure = Failure::from(error.clone());
                 meter.count(Operation::Sign, key_type, mechanism, failure.outcome(), time);
                 meter.refuse(&failure);
-                uses.refused(failure.code);
+                uses.refused(failure.code, None);
             }
         }
     }

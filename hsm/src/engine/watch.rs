@@ -139,7 +139,7 @@ impl Watch {
         if let Ok(length) = done {
             let (operation, key_type) = (what.operation(), key.kind().to_wire());
             counters.meter.count(operation, key_type, Mechanism::AesGcm, Outcome::Success, now.elapsed());
-            counters.uses.done();
+            counters.uses.done(None);
             self.seat.region.reply(number, output.get(..length).unwrap_or_default());
         }
         // What was secret of it is not kept: the plaintext, on whichever side it was.

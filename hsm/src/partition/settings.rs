@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use strongroom_owner::OwnerCertificate;
-use strongroom_protocol::v1::{PartitionPolicy, SetPolicy};
+use strongroom_protocol::v1::{AuditUses, PartitionPolicy, SetPolicy};
 
 use crate::access::Permissions;
 use crate::failure::{Failure, refuse};
@@ -23,6 +23,8 @@ pub struct Settings {
     pub max_attempts: u32,
     /// A password that somebody else has set need not be changed at the first log-in.
     pub keep_initial_passwords: bool,
+    /// Each use of a key has an entry in the audit log; otherwise there are sums.
+    pub audit_each: bool,
     /// The partition's owner. Set when the partition is made, and never again.
     pub owner: Option<Arc<OwnerCertificate>>,
     /// The partition's own roles, see [`crate::access`].
@@ -34,6 +36,7 @@ impl Default for Settings {
         Settings {
             max_attempts: MAX_ATTEMPTS,
             keep_initial_passwords: false,
+            audit_each: false,
             owner: None,
             roles: BTreeMap::new(),
         }
@@ -46,6 +49,7 @@ impl Settings {
         HeaderRecord {
             max_attempts: self.max_attempts,
             keep_initial_passwords: self.keep_initial_passwords,
+            audit_each: self.audit_each,
             owner_certificate: self
                 .owner
                 .as_ref()
@@ -74,7 +78,8 @@ impl Settings {
         let role = |role: &RoleRecord| Some((role.name.clone(), Permissions::from_bits(role.permissions)?));
         let roles = record.roles.iter().map(role).collect::<Option<_>>()?;
         let keep_initial_passwords = record.keep_initial_passwords;
-        Some(Settings { max_attempts, keep_initial_passwords, owner, roles })
+        let audit_each = record.audit_each;
+        Some(Settings { max_attempts, keep_initial_passwords, audit_each, owner, roles })
     }
 
     /// What clients see.
@@ -82,6 +87,7 @@ impl Settings {
         PartitionPolicy {
             max_attempts: self.max_attempts,
             keep_initial_passwords: self.keep_initial_passwords,
+            audit_uses: if self.audit_each { AuditUses::Each } else { AuditUses::Sums }.into(),
         }
     }
 

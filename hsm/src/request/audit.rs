@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use strongroom_protocol::v1::{AuditDescription, AuditLog, AuditPage, AuditSink, ReadAudit, response};
+use strongroom_protocol::v1::{
+    AuditDescription, AuditLog, AuditPage, AuditSink, AuditUses, ReadAudit, SetAudit, response,
+};
 
-use super::{Context, blocking};
+use super::{Context, blocking, partitions};
 use crate::audit::sink::SinkStatus;
 use crate::audit::{LogStatus, NODE, Start};
 use crate::failure::{Failure, refuse};
+use crate::partition::Partition;
 use crate::policy::{self, Needs};
 use crate::service::Service;
 
@@ -54,6 +57,28 @@ pub(super) fn describe(context: &Context, number: u32) -> response::Result {
         logs: logs.iter().map(log).collect(),
         sinks,
     })
+}
+
+pub(super) async fn set(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: SetAudit,
+) -> Result<response::Result, Failure> {
+    let each = match request.uses() {
+        AuditUses::Each => true,
+        AuditUses::Sums => false,
+        AuditUses::Unspecified => {
+            return refuse!(
+                AttributeWrong,
+                "uses of keys stand in the audit log each, or in sums: say which"
+            );
+        }
+    };
+    partitions::change_settings(context, partition, request, move |settings| {
+        settings.audit_each = each;
+        Ok(())
+    })
+    .await
 }
 
 /// The node's own log is the owner's.

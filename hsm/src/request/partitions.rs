@@ -1,5 +1,6 @@
 //! Partitions: list, create, delete.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use strongroom_owner::OwnerCertificate;
@@ -157,11 +158,21 @@ pub(super) async fn set_policy(
     partition: &Arc<Partition>,
     request: SetPolicy,
 ) -> Result<response::Result, Failure> {
+    change_settings(context, partition, request, move |settings| settings.set(request)).await
+}
+
+/// Changes what is set for the partition, as `request` wants it.
+pub(super) async fn change_settings(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: impl Debug + Send + 'static,
+    set: impl FnOnce(&mut Settings) -> Result<(), Failure> + Send + 'static,
+) -> Result<response::Result, Failure> {
     let (asker, changed) = (context.asker(), Arc::clone(partition));
     blocking(move || {
         changed.change(|change| {
             asker.still_may(&changed, &change.before().users)?;
-            change.settings().set(request)
+            set(change.settings())
         })?;
         let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = changed.label(), ?request, "policy set");

@@ -12,12 +12,14 @@ use strongroom_protocol::v1::{
 
 use super::{Context, blocking, objects};
 use crate::access::Access;
+use crate::audit::Audit;
 use crate::crypto::aes::{AesKey, AesKind};
 use crate::crypto::aws_lc::{self, PrivateKey};
 use crate::failure::{Failure, refuse};
 use crate::life::ROTATION;
 use crate::object::{self, Key, Object, Search};
 use crate::partition::{Change, Contents, Partition};
+use crate::records::hex;
 
 /// What all versions of a key share: the identity of the first one's private or secret key.
 fn family(info: &ObjectInfo) -> &[u8] {
@@ -286,7 +288,7 @@ pub(super) async fn set_rotation(
 /// # Errors
 ///
 /// STORE, INTERNAL.
-pub fn rotate_due(partition: &Partition) -> Result<(), Failure> {
+pub fn rotate_due(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
     let now = partition.age().now();
     let is_due = |object: &&Arc<Object>| {
         object.info.rotation_due != 0 && object.info.rotation_due <= now && crate::life::is_active(object)
@@ -301,11 +303,23 @@ pub fn rotate_due(partition: &Partition) -> Result<(), Failure> {
         due.filter(|object| !has_pending(&contents, object)).map(Arc::clone).collect()
     };
     for object in due {
-        let key = key_like(&object)?;
-        let made = partition.change(|change| {
-            let current = current(change.before(), &object.id)?;
-            add_version(change, &current, &key, matches!(key, Key::Secret(_)))
-        });
+        let rotate = || {
+            let key = key_like(&object)?;
+            partition.change(|change| {
+                let current = current(change.before(), &object.id)?;
+                add_version(change, &current, &key, matches!(key, Key::Secret(_)))
+            })
+        };
+        let made = audit.own_act(
+            partition,
+            ("rotate_key", "the time for a new version had come"),
+            &[&object.info],
+            rotate,
+            |entry, made| match made.first() {
+                Some(new) => entry.with("new_object", hex(&new.id)),
+                None => entry,
+            },
+        );
         match made {
             Ok(made) => {
                 let object = made.first().map(|object| object.title());

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
+use strongroom_audit::Entry;
 use strongroom_protocol::v1::{NodeState, ObjectClass};
 
+use crate::audit::NODE;
 use crate::crypto::KeyKind;
 use crate::memory::arena;
 use crate::metrics::{Totals, key_type_name};
 use crate::object::Search;
 use crate::partition::{MAX_OBJECTS, Partition};
+use crate::policy::{self, Needs};
 use crate::records::hex;
 use crate::request::may_see;
 use crate::service::Service;
@@ -19,6 +22,9 @@ use crate::vault::Slot;
 
 /// Keys that are shown of a partition. The command lists all.
 const MOST_KEYS: usize = 200;
+
+/// Audit entries that are shown. The command shows all.
+const MOST_ENTRIES: usize = 20;
 
 /// The node at this moment.
 #[derive(Serialize)]
@@ -37,8 +43,22 @@ pub(super) struct State {
     /// The upper bounds of [`Operation::buckets`], in seconds; one more bucket has the rest.
     bounds: Vec<f64>,
     partitions: Vec<PartitionState>,
+    /// The audit log cannot be written.
+    audit_failing: bool,
+    /// The last audit entries, the newest first; `null` if the pass shows none.
+    audit: Option<Vec<AuditEntry>>,
     /// Whether the request came with a pass that is good.
     has_pass: bool,
+}
+
+#[derive(Serialize)]
+struct AuditEntry {
+    time: String,
+    /// The partition's label; empty in the node's own log.
+    partition: String,
+    who: String,
+    what: String,
+    outcome: String,
 }
 
 #[derive(Serialize)]
@@ -111,9 +131,47 @@ impl State {
                 .collect(),
             bounds: bounds.filter(|bound| *bound < f64::MAX).collect(),
             partitions: service.vault.slots().iter().map(|slot| partition(slot, holder)).collect(),
+            audit_failing: !service.audit.is_healthy(),
+            audit: holder.and_then(|holder| audit(service, holder)),
             has_pass: holder.is_some(),
         }
     }
+}
+
+/// The last entries of the logs that the holder of the pass may read now; `None` if they may read none.
+fn audit(service: &Service, holder: &Session) -> Option<Vec<AuditEntry>> {
+    let sound = service.vault.slots().into_iter().filter_map(|slot| match slot {
+        Slot::Sound(partition) => Some(partition),
+        Slot::Damaged { .. } => None,
+    });
+    let readable = sound
+        .filter(|partition| policy::permit(Needs::OfficerOrAppliance, &holder.acting(partition)).is_ok())
+        .map(|partition| partition.number())
+        .chain(holder.owner.then_some(NODE));
+    let logs: Vec<Vec<Entry>> = readable.map(|log| service.audit.last_entries(log)).collect();
+    if logs.is_empty() {
+        return None;
+    }
+    let mut entries: Vec<Entry> = logs.into_iter().flatten().collect();
+    entries.sort_by(|one, other| other.time.cmp(&one.time));
+    Some(entries.into_iter().take(MOST_ENTRIES).map(shown).collect())
+}
+
+fn shown(entry: Entry) -> AuditEntry {
+    let who = match (entry.user.is_empty(), entry.role.is_empty(), entry.uid) {
+        (false, ..) => entry.user,
+        (true, false, _) => entry.role,
+        (true, true, Some(uid)) => format!("user id {uid}"),
+        (true, true, None) => "daemon".to_owned(),
+    };
+    let mut what = entry.action;
+    if !entry.key.is_empty() {
+        what = format!("{what} {}", entry.key);
+    }
+    if let Some(count) = entry.count {
+        what = format!("{what} ×{count}");
+    }
+    AuditEntry { time: entry.time, partition: entry.partition, who, what, outcome: entry.outcome }
 }
 
 fn partition(slot: &Slot, holder: Option<&Arc<Session>>) -> PartitionState {

@@ -3,6 +3,7 @@
 mod filter;
 mod show;
 mod status;
+mod uses;
 mod verify;
 
 use std::fs::File;
@@ -54,6 +55,9 @@ pub enum Audit {
     Verify(verify::Verify),
     /// Print the public key that logs are verified with
     Key(Key),
+    /// Show or say whether each use of a key has an entry, or there are sums
+    #[command(long_about = uses::ABOUT)]
+    Uses(uses::Uses),
     /// Show whether the log gets to the disk, and how far sinks are behind
     #[command(long_about = status::ABOUT)]
     Status(status::Status),
@@ -104,6 +108,7 @@ impl Audit {
             Audit::Export(export) => export.run(global, output),
             Audit::Verify(verify) => verify.run(output),
             Audit::Key(key) => key.run(global, output),
+            Audit::Uses(uses) => uses.run(global, output),
             Audit::Status(status) => status.run(global, output),
         }
     }

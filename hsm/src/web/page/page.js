@@ -166,7 +166,7 @@ function drawCharts() {
 
 function show(state) {
   const damaged = state.partitions.filter((partition) => partition.state !== "sound");
-  const wrong = state.node !== "open" ? state.node : damaged.length ? `${damaged.length} of ${state.partitions.length} partitions not in use` : state.store_failing ? "the store cannot be written" : "";
+  const wrong = state.node !== "open" ? state.node : damaged.length ? `${damaged.length} of ${state.partitions.length} partitions not in use` : state.store_failing ? "the store cannot be written" : state.audit_failing ? "the audit log cannot be written" : "";
   say("health", wrong || "running");
   byId("health").className = `badge ${wrong ? "bad" : "good"}`;
   say("node", `strongroomd ${state.version}, up ${duration(Math.floor(state.uptime_seconds))}; keys in ${state.memory}, ${number(state.memory_bytes / 1048576)} MiB`);
@@ -191,7 +191,7 @@ function show(state) {
   byId("no-keys").hidden = state.has_pass;
   rows("keys", keys);
   byId("audit-section").hidden = !state.audit;
-  if (state.audit) rows("audit", state.audit.map((entry) => [entry.time, entry.partition, entry.who, entry.what, { text: entry.outcome, kind: entry.outcome === "success" ? "good" : "bad" }]));
+  if (state.audit) rows("audit", state.audit.map((entry) => [entry.time.slice(0, 19).replace("T", " "), entry.partition, entry.who, entry.what, { text: entry.outcome, kind: entry.outcome === "success" ? "good" : entry.outcome === "begun" ? "" : "bad" }]));
   byId("engines").replaceChildren(...state.engines.map((line) => { const item = document.createElement("li"); item.textContent = line; return item; }));
   drawCharts();
 }
