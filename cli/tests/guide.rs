@@ -119,6 +119,11 @@ fn backups_are_made_and_restored_as_the_page_says() {
     page("backup.md", 15);
 }
 
+#[test]
+fn the_audit_log_is_as_the_page_says() {
+    page("audit.md", 10);
+}
+
 /// Runs a page of docs/, which has more examples than `least`.
 fn page(name: &str, least: usize) {
     if !rustix::process::getuid().is_root() {
