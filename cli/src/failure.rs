@@ -118,6 +118,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::KeyNotExtractable
         | ErrorCode::WrappingKeyNotTrusted
         | ErrorCode::PurgeProtected
+        | ErrorCode::NotApproved
         | ErrorCode::KeyMayNot => Exit::NotPermitted,
         ErrorCode::NoSuchPartition | ErrorCode::NoSuchObject | ErrorCode::NoSuchUser => Exit::NotFound,
         ErrorCode::Exists => Exit::Exists,
@@ -145,6 +146,8 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::BackupWrong
         | ErrorCode::NoChallenge
         | ErrorCode::CertificateWrong
+        | ErrorCode::Quota
+        | ErrorCode::Throttled
         | ErrorCode::Limit => Exit::Failed,
     }
 }

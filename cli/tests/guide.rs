@@ -40,6 +40,11 @@ fn run(daemon: &Daemon, command: &str) -> Vec<String> {
 fn steady(line: &str) -> String {
     let mut words = Vec::new();
     for word in line.split_whitespace() {
+        // Memory: a key's numbers have a byte more or less.
+        if word.strip_suffix(['K', 'M', 'G']).is_some_and(|size| size.parse::<f64>().is_ok()) {
+            words.push("SIZE".to_owned());
+            continue;
+        }
         let varies = |part: &str| part.len() >= 12 && part.bytes().all(|c| c.is_ascii_hexdigit());
         let moment =
             |part: &str| part.len() == 20 && part.ends_with('Z') && part.as_bytes().get(10) == Some(&b'T');

@@ -39,9 +39,11 @@ fn status() {
         fields(&json),
         [
             "connections",
+            "crypto_module",
             "daemon",
             "engines",
             "errors",
+            "fips_module",
             "memory",
             "objects",
             "partitions",
@@ -59,7 +61,20 @@ fn status() {
     assert_eq!(json["running"], true);
     assert_eq!(
         fields(&json["partitions"][0]),
-        ["acting_as", "acting_role", "damaged", "label", "limited", "number", "objects", "serial"]
+        [
+            "acting_as",
+            "acting_role",
+            "damaged",
+            "fips_state",
+            "keys",
+            "label",
+            "limited",
+            "memory",
+            "number",
+            "objects",
+            "quota",
+            "serial"
+        ]
     );
     assert_eq!(json["partitions"][0]["acting_as"], "user");
 }

@@ -56,6 +56,8 @@ pub struct CryptoMb {
 pub enum Absent {
     /// It was not there when this program was built, or the program is for another architecture.
     NotLinked,
+    /// The program does without it: it computes with a FIPS module, which this is not.
+    NotWanted,
     /// The processor lacks AVX-512 IFMA, or the system does not let programs use it.
     Processor,
     /// The linked library has another interface than the declarations here.
@@ -66,6 +68,7 @@ impl std::fmt::Display for Absent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Absent::NotLinked => "crypto_mb was not there when this program was built",
+            Absent::NotWanted => "crypto_mb is no FIPS module",
             Absent::Processor => "the processor has no AVX-512 IFMA, which crypto_mb needs",
             Absent::Version => "the linked crypto_mb has another version than this program was written for",
         })

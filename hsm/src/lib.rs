@@ -6,6 +6,7 @@
 //! ([`confinement`]).
 
 pub mod access;
+pub mod approval;
 pub mod audit;
 pub mod backup;
 mod challenges;

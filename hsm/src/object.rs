@@ -20,6 +20,12 @@ use crate::seal::Element;
 /// An object's identity: 16 random bytes.
 pub type ObjectId = [u8; 16];
 
+/// What the indexes take for one object, about, in bytes: an estimate.
+const FOUND_BY: usize = 400;
+
+/// What a secret key takes once it was used, in bytes, rounded up: as measured.
+const SECRET_KEY: usize = 512;
+
 /// One object. A change makes a new one in its place.
 #[derive(Debug)]
 pub struct Object {
@@ -45,6 +51,19 @@ impl Object {
     /// How messages and the log name it: `private key "web" (object 0123…)`.
     pub fn title(&self) -> String {
         title(&self.info)
+    }
+
+    /// How much memory it takes with all that finds it, in bytes; of a key: once it was used. As near as an estimate comes,
+    /// and the same for as long as the object is.
+    pub fn size(&self) -> usize {
+        let sealed = self.sealed.as_ref().map_or(0, Vec::len);
+        let opened = match self.kind {
+            _ if self.info.deleted_at > 0 || sealed == 0 => 0,
+            Some(kind) => kind.opened_size(),
+            None => SECRET_KEY,
+        };
+        let described = self.info.encoded_len() + size_of_val(self.access.grants());
+        size_of::<Object>() + described + sealed + opened + FOUND_BY
     }
 
     /// Says in a failure's message that it is about this object.
@@ -107,7 +126,7 @@ pub struct Objects {
     by_id: HashMap<Vec<u8>, BTreeSet<u64>>,
     by_scope: HashMap<Scope, BTreeSet<u64>>,
     by_grantee: HashMap<Grantee, BTreeSet<u64>>,
-    /// Of all descriptions together.
+    /// Of all objects together.
     bytes: usize,
 }
 
@@ -132,7 +151,14 @@ impl Objects {
         self.by_sequence.len()
     }
 
-    /// The encoded size of all descriptions together, in bytes.
+    /// How many of them are private and secret keys.
+    pub fn keys(&self) -> usize {
+        let of =
+            |class: ObjectClass| self.by_scope.get(&(Some(class.into()), false)).map_or(0, BTreeSet::len);
+        of(ObjectClass::PrivateKey) + of(ObjectClass::SecretKey)
+    }
+
+    /// What all of them take together, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -161,7 +187,7 @@ impl Objects {
         for grant in object.access.grants() {
             self.by_grantee.entry(grant.grantee).or_default().insert(sequence);
         }
-        self.bytes += object.info.encoded_len();
+        self.bytes += object.size();
         self.by_sequence.insert(sequence, object);
     }
 
@@ -178,7 +204,7 @@ impl Objects {
         for grant in object.access.grants() {
             take_out(&mut self.by_grantee, &grant.grantee, sequence);
         }
-        self.bytes -= info.encoded_len();
+        self.bytes -= object.size();
         Some(object)
     }
 

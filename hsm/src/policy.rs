@@ -99,6 +99,7 @@ table! {
     ClearTampering: Owner, "go on after tampering";
     CheckStore: Owner, "compare the store with what the node remembers";
     Zeroize: Owner, "destroy the node's keys and its store";
+    SetQuota: Owner, "limit a partition's keys, memory and operations a second";
     DeletePartition: Officer, "delete the partition with all that is in it";
     ListUsers: OfficerOrAppliance, "list the users";
     // The node's own log is the owner's: see request::audit.

@@ -114,6 +114,18 @@ pub struct HeaderRecord {
     /// The partition's own roles of [`crate::access`].
     #[prost(message, repeated, tag = "30")]
     pub roles: Vec<RoleRecord>,
+    /// The quota: keys, bytes of memory and operations a second; 0: none.
+    #[prost(uint64, tag = "31")]
+    pub quota_keys: u64,
+    /// See [`HeaderRecord::quota_keys`].
+    #[prost(uint64, tag = "32")]
+    pub quota_memory: u64,
+    /// See [`HeaderRecord::quota_keys`].
+    #[prost(uint32, tag = "33")]
+    pub quota_operations: u32,
+    /// FIPS state 2, fixed when the partition was made.
+    #[prost(bool, tag = "34")]
+    pub fips: bool,
     /// The partition's age in seconds when this was written, see [`crate::life`].
     #[prost(uint64, tag = "40")]
     pub age: u64,

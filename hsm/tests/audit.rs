@@ -89,6 +89,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::AdmitUid(AdmitUid { name: name(), uid: 77, withdraw: false }),
         Op::UnlockUser(UnlockUser { name: name(), signature: vec![] }),
         Op::SetPolicy(SetPolicy { max_attempts: Some(7), ..SetPolicy::default() }),
+        Op::SetQuota(SetQuota { keys: Some(90_000), ..SetQuota::default() }),
         Op::ChallengeUser(ChallengeUser { name: name() }),
         Op::RequestNodeCertificate(RequestNodeCertificate {}),
         Op::InstallNodeCertificate(InstallNodeCertificate::default()),

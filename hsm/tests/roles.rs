@@ -90,6 +90,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::SetRotation(SetRotation { object: public.object.clone(), every_seconds: 0 }),
         Op::DestroyObject(DestroyObject { object: public.object.clone() }),
         Op::DeletePartition(DeletePartition { label: "another".into() }),
+        Op::SetQuota(SetQuota::default()),
         Op::ListAccess(ListAccess { key: private.object.clone() }),
         Op::GrantAccess(GrantAccess { key: private.object.clone(), grant: None }),
         Op::RevokeAccess(RevokeAccess { key: private.object.clone(), grant: None }),
@@ -132,7 +133,7 @@ fn may(who: Who, op: &Op) -> bool {
         Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::FindObjects(_) => true,
         Op::OpenChannel(_) | Op::Encapsulate(_) | Op::ListRights(_) | Op::ShowPage(_) => true,
         Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
-        Op::CreatePartition(_) => who == Who::Root,
+        Op::CreatePartition(_) | Op::SetQuota(_) => who == Who::Root,
         Op::CreateSecurityDomain(_) => who == Who::Officer,
         Op::ShowSecurityDomain(_) | Op::BeginBackup(_) | Op::ReadBackup(_) => {
             matches!(who, Who::Officer | Who::Appliance)

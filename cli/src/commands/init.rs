@@ -80,6 +80,9 @@ pub struct Init {
     /// Otherwise they are yours, and stay
     #[arg(long)]
     hand_over: bool,
+    /// Refuse what NIST does not approve of, for good: FIPS state 2. A policy, and no validation (docs/fips.md)
+    #[arg(long)]
+    fips: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -201,6 +204,7 @@ impl Init {
             user_uids: self.admit.iter().map(|uid| uid.0).collect(),
             hand_over: self.hand_over,
             owner_certificate: owner.map(|owner| owner.certificate().der().to_vec()).unwrap_or_default(),
+            fips_state: if self.fips { 2 } else { 0 },
         };
         let partition = answer!(connection.call(0, Op::CreatePartition(create)), Partition)
             .inspect_err(|_| remove(&written))?;

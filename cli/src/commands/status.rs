@@ -28,6 +28,10 @@ struct View {
     signatures: u64,
     errors: u64,
     engines: Vec<String>,
+    /// What computes, with its version.
+    crypto_module: String,
+    /// A build of a source that NIST has validated: not the validation itself.
+    fips_module: bool,
     /// "open", "sealed", "tampered" or "zeroized".
     state: &'static str,
     /// What unseals the node.
@@ -64,6 +68,8 @@ pub fn run(global: &Global, output: Output) -> Result<(), Failure> {
         signatures: status.signatures,
         errors: status.errors,
         engines: status.engines,
+        crypto_module: status.crypto_module,
+        fips_module: status.fips_module,
     })
 }
 
@@ -80,6 +86,12 @@ fn memory(how: &str) -> Cell {
 }
 
 impl View {
+    fn module(&self) -> Cell {
+        let what =
+            if self.fips_module { "built as its FIPS module (docs/fips.md)" } else { "not a FIPS module" };
+        format!("{}, {what}", self.crypto_module).into()
+    }
+
     fn state(&self) -> Cell {
         match self.state {
             "open" => Cell::toned(format!("open, unsealed by: {}", self.sealed_with), Tone::Good),
@@ -108,10 +120,18 @@ impl Report for View {
             ("socket", self.socket.display().to_string().into()),
             ("store", self.store.as_str().into()),
             ("memory", memory(&self.memory)),
+            ("crypto module", self.module()),
             ("connections", self.connections.to_string().into()),
             ("requests", format!("{}, of which {} failed", self.requests, self.errors).into()),
             ("signatures", self.signatures.to_string().into()),
         ]);
+        let keys: u64 = self.partitions.iter().map(PartitionView::keys).sum();
+        let memory: u64 = self.partitions.iter().map(PartitionView::memory).sum();
+        if let Some(each) = memory.checked_div(keys) {
+            page.line(format!(
+                "keys         {keys}, {each} bytes of memory for each with what belongs to it"
+            ));
+        }
         for engine in &self.engines {
             page.line(format!("engine       {engine}"));
         }

@@ -41,6 +41,7 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
         Op::UnlockUser(_) => ("unlock_user", Change),
         Op::ChallengeUser(_) => ("challenge_user", Counted(&[])),
         Op::SetPolicy(_) => ("set_policy", Change),
+        Op::SetQuota(_) => ("set_quota", Change),
         Op::RequestNodeCertificate(_) => ("request_node_certificate", Counted(&[])),
         Op::InstallNodeCertificate(_) => ("install_node_certificate", Change),
         Op::ProveNode(_) => ("prove_node", Counted(&[])),
@@ -146,6 +147,7 @@ pub(super) fn describe(op: &Op, entry: Entry) -> Entry {
             .with(if m.withdraw { "withdrawn_uid" } else { "admitted_uid" }, m.uid),
         // Numbers and switches: nothing of it is secret.
         Op::SetLife(m) => entry.with("life", format!("{m:?}")),
+        Op::SetQuota(m) => entry.with("quota", format!("{m:?}")),
         Op::SetRotation(m) => entry.with("every_seconds", m.every_seconds),
         Op::UnlockUser(m) => {
             let entry = entry.with("target", name(&m.name));

@@ -165,6 +165,23 @@ impl KeyKind {
         }
     }
 
+    /// Memory that such a private key takes once it was used, in bytes, rounded up: as measured.
+    pub fn opened_size(self) -> usize {
+        match self {
+            KeyKind::Rsa2048 => 8_192,
+            KeyKind::Rsa3072 => 10_240,
+            KeyKind::Rsa4096 => 14_336,
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 | KeyKind::Secp256k1 => 1_024,
+            KeyKind::Ed25519 | KeyKind::X25519 => 512,
+            KeyKind::MlDsa44 => 5_120,
+            KeyKind::MlDsa65 => 7_168,
+            KeyKind::MlDsa87 => 10_240,
+            KeyKind::MlKem512 => 4_096,
+            KeyKind::MlKem768 => 5_120,
+            KeyKind::MlKem1024 => 7_168,
+        }
+    }
+
     /// The size of a signature, in bytes; 0 where there is none.
     pub fn signature_length(self) -> usize {
         match self {

@@ -93,6 +93,7 @@ impl Watch {
     fn sign(&mut self, number: usize, incoming: &Incoming, now: Instant) -> Result<Job, Failure> {
         let mechanism = seat::mechanism(incoming)?;
         let (key, counters) = self.seat.signing_key(&mut self.known, incoming.partition, incoming.key)?;
+        counters.meter.limits.admit()?;
         mechanism.check(key.kind(), incoming.length)?;
         if !key.kind().is_batched() {
             return refuse!(Unsupported, "signatures of {} keys are made over the connection", key.kind());
@@ -108,6 +109,7 @@ impl Watch {
         if !self.seat.region.read_payload(number, place) {
             return refuse!(Malformed, "a request whose length is not one");
         }
+        counters.meter.limits.approve_signature(mechanism, data.bytes())?;
         let answer = Answer::Slot { seat: Arc::clone(&self.seat), number, counters };
         Ok(Job { uid: self.seat.session.uid, key, mechanism, data, arrived: now, answer })
     }
@@ -122,6 +124,7 @@ impl Watch {
     ) -> Result<(), Failure> {
         let (key, counters) =
             self.seat.secret_key(&mut self.known, what, incoming.partition, incoming.key)?;
+        counters.meter.limits.admit()?;
         let Cipher { input, output } = cipher;
         let [iv_length, aad_length, tag_bits] = incoming.numbers;
         let parts = input

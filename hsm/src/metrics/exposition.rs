@@ -16,7 +16,7 @@ use strongroom_protocol::v1::NodeState;
 use self::sheet::{Labels, Sheet, labels};
 use super::operation::{Outcome, key_type_name, mechanism_name};
 use super::series::Totals;
-use crate::crypto::KeyKind;
+use crate::crypto::{KeyKind, aws_lc};
 use crate::memory::{Protection, arena};
 use crate::partition::{MAX_OBJECTS, Partition};
 use crate::service::Service;
@@ -91,8 +91,12 @@ fn resident_memory() -> Option<u64> {
 }
 
 fn node(sheet: &mut Sheet<'_>, service: &Service, slots: &[Slot]) -> fmt::Result {
-    let version = labels([("version", env!("CARGO_PKG_VERSION"))]);
-    sheet.info("strongroom_build", "The release of strongroomd.", version)?;
+    let version = labels([
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("crypto_module", aws_lc::module()),
+        ("fips_module", aws_lc::is_fips_module().to_string()),
+    ]);
+    sheet.info("strongroom_build", "The release of strongroomd, and what computes.", version)?;
     let damaged = slots.iter().filter(|slot| matches!(slot, Slot::Damaged { .. })).count();
     sheet.gauges(
         "strongroom_partitions",
@@ -241,6 +245,7 @@ fn partitions(sheet: &mut Sheet<'_>, slots: &[Slot]) -> fmt::Result {
         "How many a partition may have.",
         each(slots, |_| MAX_OBJECTS as f64),
     )?;
+    limits(sheet, slots)?;
     sheet.gauges(
         "strongroom_users",
         "Users by whether they are locked after wrong passwords.",
@@ -282,6 +287,39 @@ fn partitions(sheet: &mut Sheet<'_>, slots: &[Slot]) -> fmt::Result {
         }),
     )?;
     operations(sheet, slots)
+}
+
+/// What partitions take and may take, and what they refuse.
+fn limits(sheet: &mut Sheet<'_>, slots: &[Slot]) -> fmt::Result {
+    sheet.gauges(
+        "strongroom_keys",
+        "Private and secret keys.",
+        each(slots, |partition| partition.contents().objects.keys() as f64),
+    )?;
+    sheet.gauges(
+        "strongroom_partition_memory_bytes",
+        "Memory that a partition's objects take when all its keys are in use.",
+        each(slots, |partition| partition.contents().bytes() as f64),
+    )?;
+    let unlimited = |most: f64| if most > 0.0 { most } else { f64::INFINITY };
+    sheet.gauges(
+        "strongroom_quota",
+        "What root lets a partition have: keys, bytes of memory, operations a second. +Inf: as much as any.",
+        all(slots, move |partition| {
+            let quota = partition.contents().settings.quota;
+            let of = [
+                ("keys", quota.keys as f64),
+                ("memory", quota.memory as f64),
+                ("operations", f64::from(quota.operations)),
+            ];
+            of.map(|(what, most)| ([("of", what.to_owned())], unlimited(most))).to_vec()
+        }),
+    )?;
+    sheet.gauges(
+        "strongroom_fips_state",
+        "2 for a partition that refuses what NIST does not approve of, 0 for others.",
+        each(slots, |partition| if partition.meter().limits.is_fips() { 2.0 } else { 0.0 }),
+    )
 }
 
 fn operations(sheet: &mut Sheet<'_>, slots: &[Slot]) -> fmt::Result {

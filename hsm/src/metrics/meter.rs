@@ -9,6 +9,7 @@ use strongroom_protocol::v1::{ErrorCode, KeyType, Mechanism, response};
 use super::operation::{Operation, Outcome};
 use super::series::{Series, Totals};
 use crate::failure::Failure;
+use crate::partition::Limits;
 
 /// Sorts of operations that are told apart; more than there are combinations that work. What comes above is counted without
 /// its key type and mechanism.
@@ -39,6 +40,8 @@ pub struct Meter {
     /// A hash table that only grows: the sort, and what was counted.
     sorts: Box<[Place]>,
     refusals: [AtomicU64; CODES],
+    /// What the owner limits: asked where an operation is counted.
+    pub limits: Limits,
     /// Log-ins with passwords.
     pub logins: Logins,
     /// When the last backup of the whole partition was made, in seconds since 1970; 0: not known of any.
@@ -50,6 +53,7 @@ impl Default for Meter {
         Meter {
             sorts: (0..SORTS).map(|_| OnceLock::new()).collect(),
             refusals: [const { AtomicU64::new(0) }; CODES],
+            limits: Limits::default(),
             logins: Logins::default(),
             last_backup: AtomicU64::new(0),
         }

@@ -5,8 +5,10 @@ use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use prost::Message;
 use strongroom_protocol::v1::ObjectInfo;
 
-use super::{Contents, Header, MAX_OBJECT_BYTES, MAX_OBJECTS, MAX_USERS, Partition, Settings};
+use super::room::Room;
+use super::{Contents, Header, MAX_USERS, Partition, Settings};
 use crate::access::Access;
+use crate::approval;
 use crate::changes;
 use crate::crypto::KeyKind;
 use crate::failure::{Failure, refuse};
@@ -26,6 +28,7 @@ pub struct Change<'a> {
     edits: Vec<Edit>,
     /// What no change may do was asked for: the set hash would no longer be that of the records.
     inconsistent: Option<String>,
+    room: Room,
 }
 
 enum Edit {
@@ -58,6 +61,7 @@ impl Partition {
             batch: Batch::default(),
             edits: Vec::new(),
             inconsistent: None,
+            room: Room::taken_by(&contents),
         };
         let value = plan(&mut change)?;
         let Change { header: after, mut batch, edits, inconsistent, .. } = change;
@@ -83,6 +87,7 @@ impl Partition {
         if has_new_settings {
             contents.roles.set(&header.settings.roles);
             contents.settings = Arc::clone(&header.settings);
+            self.meter.limits.set(&header.settings);
         }
         for edit in edits {
             match edit {
@@ -227,7 +232,7 @@ impl Change<'_> {
     ///
     /// # Errors
     ///
-    /// LIMIT if the partition is full.
+    /// LIMIT if the partition is full or has its quota; NOT_APPROVED for a key that FIPS state 2 refuses.
     pub fn add_object(
         &mut self,
         info: ObjectInfo,
@@ -249,13 +254,8 @@ impl Change<'_> {
         kind: Option<KeyKind>,
         key: Option<&Key>,
     ) -> Result<Arc<Object>, Failure> {
-        let added = self.edits.iter().filter(|edit| matches!(edit, Edit::PutObject(_))).count();
-        if self.before.objects.len() + self.before.deleted.len() + added >= MAX_OBJECTS {
-            return refuse!(
-                Limit,
-                "partition \"{}\" is full: it holds {MAX_OBJECTS} objects; delete some or use another partition",
-                self.partition.label
-            );
+        if self.header.settings.fips {
+            approval::key_type(info.key_type())?;
         }
         let sequence = self.header.next_sequence;
         self.header.next_sequence += 1;
@@ -329,6 +329,7 @@ impl Change<'_> {
     /// Destroys a deleted key.
     pub fn purge(&mut self, object: &Object) {
         self.take_out(object);
+        self.room.remove(object);
         self.delete(self.partition.names.object(&object.id));
         self.edits.push(Edit::Purge(object.id));
     }
@@ -345,16 +346,6 @@ impl Change<'_> {
         let Ok(id) = ObjectId::try_from(info.object.as_slice()) else {
             return refuse!(Internal, "an object without an identity");
         };
-        let replaced = self.before.objects.get(&id).map_or(0, |object| object.info.encoded_len());
-        let (size, bytes) = (info.encoded_len(), self.before.objects.bytes());
-        if size > replaced && bytes - replaced + size > MAX_OBJECT_BYTES {
-            return refuse!(
-                Limit,
-                "partition \"{}\" is full: its objects have {MAX_OBJECT_BYTES} bytes; delete some or use \
-                 another partition",
-                self.partition.label
-            );
-        }
         let name = self.partition.names.object(&id);
         let record_is_alive = info.deleted_at == 0;
         let record = ObjectRecord { sequence, info: Some(info), access: access.to_records() };
@@ -376,6 +367,14 @@ impl Change<'_> {
                 .map_or_else(OnceLock::new, |key| OnceLock::from(key.clone())),
             element,
         });
+        if let Some(replaced) = self.before.known(&id) {
+            self.room.remove(&replaced);
+        }
+        self.room.add(&object);
+        if record_is_alive {
+            let before = Room::taken_by(self.before);
+            self.room.check(before, &self.header.settings, &self.partition.label)?;
+        }
         self.put(name, sealed);
         self.edits.push(edit(Arc::clone(&object)));
         Ok(object)
@@ -384,6 +383,7 @@ impl Change<'_> {
     /// Deletes an object.
     pub fn delete_object(&mut self, object: &Object) {
         self.take_out(object);
+        self.room.remove(object);
         self.delete(self.partition.names.object(&object.id));
         self.edits.push(Edit::DeleteObject(object.id));
     }

@@ -67,6 +67,7 @@ impl Partition {
     ) -> Result<Self, SealError> {
         let meter = Arc::<Meter>::default();
         meter.last_backup.store(record.last_backup, Ordering::Relaxed);
+        meter.limits.set(&header.settings);
         Ok(Partition {
             number: record.number,
             label: record.label.clone(),

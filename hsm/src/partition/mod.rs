@@ -4,11 +4,14 @@
 //! sealed, committed to the store, and only then visible; readers and signatures go on meanwhile.
 
 mod change;
+mod limits;
 mod load;
 pub mod restored;
-mod settings;
+mod room;
+pub(crate) mod settings;
 
 pub use change::Change;
+pub use limits::{Limits, Quota};
 pub use load::LoadError;
 pub use settings::Settings;
 
@@ -34,9 +37,9 @@ use crate::tickets::Tickets;
 use crate::users::Users;
 
 /// Objects that a partition holds at most.
-pub const MAX_OBJECTS: usize = 100_000;
-/// The descriptions of a partition's objects together, in bytes: they lie in memory.
-pub const MAX_OBJECT_BYTES: usize = 256 * 1024 * 1024;
+pub const MAX_OBJECTS: usize = 400_000;
+/// A partition's objects together, in bytes: they lie in memory.
+pub const MAX_OBJECT_BYTES: usize = 1024 * 1024 * 1024;
 /// Users that a partition has at most.
 pub const MAX_USERS: usize = 1_000;
 
@@ -106,6 +109,11 @@ impl Contents {
     /// The object of this identity, also if it is a key that was deleted softly.
     pub fn known(&self, identity: &[u8]) -> Option<Arc<Object>> {
         self.objects.get(identity).or_else(|| self.deleted.get(identity)).map(Arc::clone)
+    }
+
+    /// Memory that all objects take, also deleted ones, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.objects.bytes() + self.deleted.bytes()
     }
 }
 

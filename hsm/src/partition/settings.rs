@@ -6,6 +6,7 @@ use std::sync::Arc;
 use strongroom_owner::OwnerCertificate;
 use strongroom_protocol::v1::{AuditUses, PartitionPolicy, SetPolicy};
 
+use super::Quota;
 use crate::access::Permissions;
 use crate::failure::{Failure, refuse};
 use crate::records::{HeaderRecord, RoleRecord};
@@ -14,7 +15,7 @@ use crate::records::{HeaderRecord, RoleRecord};
 pub const MAX_ATTEMPTS: u32 = 10;
 
 /// What a policy may say instead. Two would lock whoever mistypes twice.
-const ATTEMPTS: std::ops::RangeInclusive<u32> = 3..=100;
+pub(crate) const ATTEMPTS: std::ops::RangeInclusive<u32> = 3..=100;
 
 /// What is set for a whole partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub struct Settings {
     pub owner: Option<Arc<OwnerCertificate>>,
     /// The partition's own roles, see [`crate::access`].
     pub roles: BTreeMap<String, Permissions>,
+    /// What the owner of the machine limits.
+    pub quota: Quota,
+    /// FIPS state 2, fixed when the partition was made: see [`crate::approval`].
+    pub fips: bool,
 }
 
 impl Default for Settings {
@@ -39,6 +44,8 @@ impl Default for Settings {
             audit_each: false,
             owner: None,
             roles: BTreeMap::new(),
+            quota: Quota::default(),
+            fips: false,
         }
     }
 }
@@ -60,6 +67,10 @@ impl Settings {
                 .iter()
                 .map(|(name, permissions)| RoleRecord { name: name.clone(), permissions: permissions.bits() })
                 .collect(),
+            quota_keys: self.quota.keys,
+            quota_memory: self.quota.memory,
+            quota_operations: self.quota.operations,
+            fips: self.fips,
             ..HeaderRecord::default()
         }
     }
@@ -79,7 +90,20 @@ impl Settings {
         let roles = record.roles.iter().map(role).collect::<Option<_>>()?;
         let keep_initial_passwords = record.keep_initial_passwords;
         let audit_each = record.audit_each;
-        Some(Settings { max_attempts, keep_initial_passwords, audit_each, owner, roles })
+        let quota = Quota {
+            keys: record.quota_keys,
+            memory: record.quota_memory,
+            operations: record.quota_operations,
+        };
+        Some(Settings {
+            max_attempts,
+            keep_initial_passwords,
+            audit_each,
+            owner,
+            roles,
+            quota,
+            fips: record.fips,
+        })
     }
 
     /// What clients see.

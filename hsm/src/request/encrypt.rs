@@ -40,7 +40,7 @@ pub(super) fn encrypt(
     request: &Encrypt,
 ) -> Result<response::Result, Failure> {
     let (object, key) = key_to(Use::Encrypt, &context.acting, partition, &request.key)?;
-    context.uses(object.info.key_type(), request.mechanism());
+    context.uses(object.info.key_type(), request.mechanism())?;
     let parameters = parameters(request.mechanism(), request.gcm.as_ref())?;
     let mut ciphertext = vec![0; request.data.len() + parameters.tag_length()];
     let length = aes::encrypt(&key, parameters, &request.data, &mut ciphertext)
@@ -55,7 +55,7 @@ pub(super) fn decrypt(
     request: &Decrypt,
 ) -> Result<response::Result, Failure> {
     let (object, key) = key_to(Use::Decrypt, &context.acting, partition, &request.key)?;
-    context.uses(object.info.key_type(), request.mechanism());
+    context.uses(object.info.key_type(), request.mechanism())?;
     let parameters = parameters(request.mechanism(), request.gcm.as_ref())?;
     let mut plaintext = vec![0; request.ciphertext.len()];
     let length = aes::decrypt(&key, parameters, &request.ciphertext, &mut plaintext)

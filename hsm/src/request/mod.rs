@@ -11,6 +11,7 @@ pub mod objects;
 mod partitions;
 mod private_keys;
 mod public_keys;
+mod quota;
 pub(crate) mod rotate;
 mod secret_keys;
 pub mod sign;
@@ -29,7 +30,7 @@ use strongroom_protocol::{VERSION, secret};
 
 use crate::audit::Trail;
 use crate::failure::{Failure, refuse};
-use crate::metrics::Operation;
+use crate::metrics::{Meter, Operation};
 use crate::partition::Partition;
 use crate::policy::{self, Needs};
 use crate::service::{Service, blocking, detached};
@@ -46,12 +47,23 @@ struct Context {
     needs: Needs,
     /// The key type and the mechanism, as soon as they are known, for whoever counts.
     used: OnceLock<(KeyType, Mechanism)>,
+    /// Of the partition that it works in.
+    limited: Option<Arc<Meter>>,
 }
 
 impl Context {
-    /// Says what the request works with. The first call counts.
-    fn uses(&self, key_type: KeyType, mechanism: Mechanism) {
-        let _ = self.used.set((key_type, mechanism));
+    /// Says what the request works with, once it is known that it may. The first call counts, and takes its part of the
+    /// partition's operations a second, if it is a use of a key.
+    ///
+    /// # Errors
+    ///
+    /// LIMIT if the partition has had as many as its quota permits.
+    fn uses(&self, key_type: KeyType, mechanism: Mechanism) -> Result<(), Failure> {
+        let is_first = self.used.set((key_type, mechanism)).is_ok();
+        match &self.limited {
+            Some(meter) if is_first && self.needs == Needs::KeyUser => meter.limits.admit(),
+            _ => Ok(()),
+        }
     }
 
     fn asker(&self) -> Asker {
@@ -141,7 +153,8 @@ async fn dispatch(
     }
     // Requests about the whole daemon.
     let acting = Acting { owner: session.owner, ..Acting::default() };
-    let whole = Context { service, session, acting, needs: policy::needs(&op), used: OnceLock::new() };
+    let whole =
+        Context { service, session, acting, needs: policy::needs(&op), used: OnceLock::new(), limited: None };
     let result = match &mut op {
         Op::Hello(m) => return status::hello(&whole, m),
         Op::Status(_) => return status::status(&whole.service).await,
@@ -174,9 +187,10 @@ async fn dispatch(
 async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<response::Result, Failure> {
     let partition: Arc<Partition> = whole.service.vault.partition(number)?;
     let acting = whole.session.acting(&partition);
-    let context = Context { acting, ..whole };
+    let context = Context { acting, limited: Some(Arc::clone(partition.meter())), ..whole };
     let (started, operation) = (Instant::now(), Operation::of(op));
-    let result = match policy::authorize(op, &context.acting) {
+    let approved = || partition.meter().limits.approve(op);
+    let result = match policy::authorize(op, &context.acting).and_then(|()| approved()) {
         Ok(()) => carry_out(&context, &partition, op).await,
         Err(failure) => Err(failure),
     };
@@ -236,6 +250,7 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::PutAccessRole(m) => access::put_role(context, p, std::mem::take(m)).await,
         Op::DeleteAccessRole(m) => access::delete_role(context, p, std::mem::take(m)).await,
         Op::ListAccessRoles(_) => Ok(access::roles(&p.contents())),
+        Op::SetQuota(m) => quota::set(context, p, *m).await,
         Op::DeletePartition(m) => partitions::delete(context, p, m).await,
         Op::ReadAudit(m) => audit::read(&context.service, p.number(), m).await,
         Op::SetAudit(m) => audit::set(context, p, *m).await,

@@ -184,7 +184,7 @@ pub(super) async fn generate(
     // Refuse what is wrong before spending seconds on a key.
     templates::key_info(context, private.clone(), Half::Private { generated: true }, kind, &[])?;
     templates::key_info(context, public.clone(), Half::Public { generated: true }, kind, &[])?;
-    context.uses(kind.to_wire(), Mechanism::Unspecified);
+    context.uses(kind.to_wire(), Mechanism::Unspecified)?;
     let key = context.service.generate(context.session.uid, kind).await?;
     store_pair(context, partition, key, private, Some(public), true).await
 }

@@ -83,6 +83,10 @@ pub(super) fn info(service: &Service, session: &Session, partition: &Partition) 
         deleted_objects: contents.deleted.len() as u64,
         last_backup: record.last_backup,
         security_domain: record.domain.and_then(|domain| domain.quorum).unwrap_or_default().id,
+        quota: Some(contents.settings.quota.to_wire()),
+        keys: contents.objects.keys() as u64,
+        memory: contents.bytes() as u64,
+        fips_state: if contents.settings.fips { 2 } else { 0 },
     }
 }
 
@@ -96,9 +100,13 @@ pub(super) async fn create(context: &Context, request: CreatePartition) -> Resul
         user_password,
         user_uids,
         hand_over,
+        fips_state,
     } = request;
     let passwords = [Zeroizing::new(password), Zeroizing::new(user_password)];
     let [password, user_password] = &passwords;
+    if !matches!(fips_state, 0 | 2) {
+        return refuse!(AttributeWrong, "the FIPS state of a partition is 0 or 2, not {fips_state}");
+    }
     users::check_name(&officer)?;
     users::check_new_password(password)?;
     let has_user = !user.is_empty();
@@ -119,7 +127,7 @@ pub(super) async fn create(context: &Context, request: CreatePartition) -> Resul
             Err(error) => return refuse!(CertificateWrong, "the owner's certificate {error}"),
         },
     };
-    let settings = Settings { owner, ..Settings::default() };
+    let settings = Settings { owner, fips: fips_state == 2, ..Settings::default() };
     let mut made = vec![first_user(context, &officer, Role::CryptoOfficer, password, Vec::new()).await?];
     if has_user {
         made.push(first_user(context, &user, Role::CryptoUser, user_password, user_uids).await?);

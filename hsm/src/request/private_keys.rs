@@ -35,7 +35,7 @@ pub(super) async fn decrypt(
     let is_raw = request.mechanism() == Mechanism::RsaX509;
     let wanted = if is_raw { &[Permission::Decrypt, Permission::Sign][..] } else { &[Permission::Decrypt] };
     let object = private_key(context, partition, &request.key, wanted, |policy| policy.decrypt)?;
-    context.uses(object.info.key_type(), request.mechanism());
+    context.uses(object.info.key_type(), request.mechanism())?;
     if is_raw && !object.info.policy.unwrap_or_default().sign {
         return refuse!(
             KeyMayNot,
@@ -89,7 +89,7 @@ pub(super) async fn derive(
 ) -> Result<response::Result, Failure> {
     let object =
         private_key(context, partition, &request.key, &[Permission::Derive], |policy| policy.derive)?;
-    context.uses(object.info.key_type(), request.mechanism());
+    context.uses(object.info.key_type(), request.mechanism())?;
     if request.mechanism() != Mechanism::Ecdh {
         return refuse!(MechanismDoesNotFit, "the mechanism derives nothing");
     }
@@ -113,7 +113,7 @@ pub(super) async fn decapsulate(
     let object = private_key(context, partition, &request.key, &[Permission::Decapsulate], |policy| {
         policy.decapsulate
     })?;
-    context.uses(object.info.key_type(), request.mechanism());
+    context.uses(object.info.key_type(), request.mechanism())?;
     if request.mechanism() != Mechanism::MlKem {
         return refuse!(MechanismDoesNotFit, "the mechanism decapsulates nothing");
     }

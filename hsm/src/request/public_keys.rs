@@ -28,7 +28,7 @@ pub(super) async fn encapsulate(
             object.title()
         );
     }
-    context.uses(object.info.key_type(), Mechanism::MlKem);
+    context.uses(object.info.key_type(), Mechanism::MlKem)?;
     let work = move || Ok(PublicKey::from_spki(&object.info.public_key)?.encapsulate()?);
     let (ciphertext, secret) = context.service.compute(context.session.uid, 0, work).await?;
     Ok(response::Result::Encapsulated(Encapsulated { ciphertext, secret: secret.to_vec() }))

@@ -176,7 +176,7 @@ pub(super) async fn rotate(
 ) -> Result<response::Result, Failure> {
     let object = objects::visible(&context.acting, partition, &request.object)?;
     rotatable(&object)?;
-    context.uses(object.info.key_type(), Mechanism::Unspecified);
+    context.uses(object.info.key_type(), Mechanism::Unspecified)?;
     // Refuse what is wrong before spending seconds on a key.
     current(&partition.contents(), &request.object)?;
     let key = match object.kind {

@@ -18,7 +18,7 @@ pub(super) async fn generate(
     request: GenerateKey,
 ) -> Result<response::Result, Failure> {
     let kind = kind(request.key_type())?;
-    context.uses(kind.to_wire(), Mechanism::Unspecified);
+    context.uses(kind.to_wire(), Mechanism::Unspecified)?;
     store(context, partition, AesKey::generate(kind), request.key.unwrap_or_default(), true).await
 }
 

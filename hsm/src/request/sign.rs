@@ -27,7 +27,7 @@ pub(super) async fn sign(
 ) -> Result<response::Result, Failure> {
     let object = object_to_sign(&context.acting, partition, &request.key)?;
     let mechanism = mechanism(request.mechanism(), request.pss.as_ref())?;
-    context.uses(object.info.key_type(), request.mechanism());
+    context.uses(object.info.key_type(), request.mechanism())?;
     let key = opened(partition, &object).await?;
     let engine = &context.service.engine;
     let signature = match key.kind().is_batched() {
@@ -86,7 +86,7 @@ pub(super) async fn verify(
     request: Verify,
 ) -> Result<response::Result, Failure> {
     let object = objects::visible(&context.acting, partition, &request.key)?;
-    context.uses(object.info.key_type(), request.mechanism());
+    context.uses(object.info.key_type(), request.mechanism())?;
     // Without padding only a public key is used: it is no decryption here.
     let mechanism = match request.mechanism() {
         v1::Mechanism::RsaX509 => None,

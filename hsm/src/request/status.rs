@@ -8,6 +8,7 @@ use strongroom_protocol::VERSION;
 use strongroom_protocol::v1::{Hello, HelloReply, PageReply, StatusReply, response};
 
 use super::Context;
+use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
 use crate::memory::arena;
 use crate::service::Service;
@@ -75,5 +76,7 @@ pub(super) async fn status(service: &Service) -> Result<response::Result, Failur
             .and_then(|t| t.findings.into_iter().next())
             .map(|f| f.what)
             .unwrap_or_default(),
+        crypto_module: aws_lc::module(),
+        fips_module: aws_lc::is_fips_module(),
     }))
 }

@@ -94,7 +94,7 @@ pub(super) async fn wrap(
     if object::holds_key(with.info.class()) {
         objects::usable(&context.acting, partition, &with.id, &[Permission::Wrap])?;
     }
-    context.uses(object.info.key_type(), request.mechanism());
+    context.uses(object.info.key_type(), request.mechanism())?;
     may_wrap(&with, &object)?;
     // What is wrong with the parameters is said before keys are opened.
     wrapping(request.mechanism(), request.oaep.as_ref(), request.aes_bits)?;
@@ -152,7 +152,7 @@ pub(super) async fn unwrap(
     request: UnwrapKey,
 ) -> Result<response::Result, Failure> {
     let with = objects::visible(&context.acting, partition, &request.unwrapping_key)?;
-    context.uses(with.info.key_type(), request.mechanism());
+    context.uses(with.info.key_type(), request.mechanism())?;
     if !object::holds_key(with.info.class()) {
         return refuse!(KeyMayNot, "{} does not unwrap: secret and private keys do", with.title());
     }

@@ -1,6 +1,7 @@
 //! `strongroom partition`: which partitions there are, and their end.
 
 mod policy;
+mod quota;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -11,15 +12,21 @@ use crate::commands::confirm;
 use crate::failure::Failure;
 use crate::output::{Cell, Output, Page, Report, Tone};
 use crate::session::{self, Session, answer, role_name};
+use quota::QuotaView;
 
 /// `strongroom partition`.
 #[derive(Debug, Subcommand)]
 pub enum Partition {
     /// List the partitions, and as whom you act in each
     List,
+    /// Show a partition: what is in it, what it may have, and its FIPS state
+    Show,
     /// Say for how long deleted keys are kept, and switch purge protection on (as a crypto officer)
     #[command(long_about = SET)]
     Set(Set),
+    /// Limit a partition's keys, memory and operations (as root)
+    #[command(long_about = quota::ABOUT)]
+    SetQuota(quota::SetQuotaCommand),
     /// Delete a partition with all its keys, for ever (as its crypto officer)
     Delete(Delete),
     /// Show or set what holds for all users of the partition (set: as its crypto officer)
@@ -121,6 +128,13 @@ pub struct PartitionView {
     acting_role: Option<&'static str>,
     /// Acts only with keys that name the caller.
     limited: bool,
+    /// Private and secret keys.
+    keys: u64,
+    /// Memory that the objects take in the daemon, in bytes.
+    memory: u64,
+    quota: QuotaView,
+    /// 2: refuses what is not approved.
+    fips_state: u32,
     /// Why the partition cannot be used; `null` if it is sound.
     damaged: Option<String>,
 }
@@ -146,6 +160,10 @@ impl From<PartitionInfo> for PartitionView {
         PartitionView {
             acting_role: role_code(partition.acting_role()),
             limited: partition.limited,
+            keys: partition.keys,
+            memory: partition.memory,
+            quota: partition.quota.unwrap_or_default().into(),
+            fips_state: partition.fips_state,
             number: partition.number,
             label: partition.label,
             serial: partition.serial,
@@ -157,10 +175,23 @@ impl From<PartitionInfo> for PartitionView {
 }
 
 impl PartitionView {
+    /// How many keys are in it.
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// Memory that its objects take, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory
+    }
+
     /// Writes partitions as a table.
     pub fn table(partitions: &[Self], page: &mut Page) {
         let rows = partitions.iter().map(Self::row).collect();
-        page.table(&["NUMBER", "PARTITION", "SERIAL", "OBJECTS", "YOU ACT AS"], rows);
+        page.table(
+            &["NUMBER", "PARTITION", "SERIAL", "OBJECTS", "KEYS", "MEMORY", "FIPS", "YOU ACT AS"],
+            rows,
+        );
         for partition in partitions {
             if let Some(why) = &partition.damaged {
                 page.line(format!("partition {:?} is damaged: {why}", partition.label));
@@ -185,8 +216,36 @@ impl PartitionView {
             } else {
                 self.objects.to_string().into()
             },
+            quota::of(self.keys.to_string(), self.quota.keys.map(|keys| keys.to_string())).into(),
+            quota::of(quota::size(self.memory), self.quota.memory.map(quota::size)).into(),
+            self.fips_state.to_string().into(),
             acting.into(),
         ]
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Detail(PartitionView);
+
+impl Report for Detail {
+    fn text(&self, page: &mut Page) {
+        let view = &self.0;
+        let unlimited = || "as many as the daemon can do".to_owned();
+        let rate = view.quota.operations_per_second.map_or_else(unlimited, |most| format!("at most {most}"));
+        let fips = match view.fips_state {
+            0 => "0: everything that Strongroom can".to_owned(),
+            state => format!("{state}: what NIST approves of (docs/fips.md)"),
+        };
+        page.fields([
+            ("partition", view.label.as_str().into()),
+            ("number", view.number.to_string().into()),
+            ("serial", view.serial.as_str().into()),
+            ("objects", view.objects.to_string().into()),
+            ("keys", quota::of(view.keys.to_string(), view.quota.keys.map(|keys| keys.to_string())).into()),
+            ("memory", quota::of(quota::size(view.memory), view.quota.memory.map(quota::size)).into()),
+            ("operations a second", rate.into()),
+            ("FIPS state", fips.into()),
+        ]);
     }
 }
 
@@ -232,7 +291,12 @@ impl Partition {
                 let partitions = session::partitions(&mut connection)?;
                 output.print(&List { partitions: partitions.into_iter().map(PartitionView::from).collect() })
             }
+            Partition::Show => {
+                let session = Session::open_without_log_in(global)?;
+                output.print(&Detail(PartitionView::from(session.partition().clone())))
+            }
             Partition::Set(set) => set.run(global, output),
+            Partition::SetQuota(quota) => quota.run(global, output),
             Partition::Delete(delete) => delete.run(global, output),
             Partition::Policy(policy) => policy.run(global, output),
         }

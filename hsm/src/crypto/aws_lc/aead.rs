@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::{library_error, prepare};
 use crate::crypto::CryptoError;

@@ -17,7 +17,7 @@ pub fn prepare() {
         // SAFETY: the three functions agree with each other and keep C's rules for malloc, realloc and free.
         // The library refuses (and keeps malloc, without protection) if it was given an allocator before.
         let taken = unsafe {
-            aws_lc_sys::CRYPTO_set_mem_functions(Some(allocate), Some(reallocate), Some(release)) == 1
+            super::sys::CRYPTO_set_mem_functions(Some(allocate), Some(reallocate), Some(release)) == 1
         };
         if !taken {
             tracing::error!("the crypto library does not take its memory from the protected arena");
@@ -74,11 +74,11 @@ mod tests {
         prepare();
         // SAFETY: a block of the library's allocator, freed once; its length is read while it lives.
         unsafe {
-            let block = NonNull::new(aws_lc_sys::OPENSSL_malloc(1234)).unwrap();
+            let block = NonNull::new(super::super::sys::OPENSSL_malloc(1234)).unwrap();
             assert_eq!(arena::length(block.cast()), 1234);
-            let block = NonNull::new(aws_lc_sys::OPENSSL_realloc(block.as_ptr(), 99)).unwrap();
+            let block = NonNull::new(super::super::sys::OPENSSL_realloc(block.as_ptr(), 99)).unwrap();
             assert_eq!(arena::length(block.cast()), 99);
-            aws_lc_sys::OPENSSL_free(block.as_ptr());
+            super::super::sys::OPENSSL_free(block.as_ptr());
         }
     }
 }

@@ -6,7 +6,7 @@
 //! plaintext's length. For [`Padding::Pkcs1`] that is enough to decrypt with some ten thousand questions (Bleichenbacher,
 //! 1998): an application that answers strangers asks for [`Padding::None`] and hides what it finds, or uses OAEP.
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::owned::PkeyContext;
 use super::sign::digest;

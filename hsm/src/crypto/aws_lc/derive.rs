@@ -1,6 +1,6 @@
 //! What a key on a curve agrees on with another's public key.
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::owned::{EcKey, EcPoint, Pkey, PkeyContext};
 use super::{PrivateKey, check, library_error};

@@ -1,6 +1,6 @@
 //! AES key wrap (NIST SP 800-38F), and RSA-OAEP the way that the owner of a public key goes.
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::decrypt::{Padding, choose_oaep};
 use super::owned::PkeyContext;

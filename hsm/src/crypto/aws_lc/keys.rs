@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::owned::{Bignum, EcKey, Pkey, Rsa, Written};
 use super::{Parts, check, library_error, library_reason, ml_dsa, ml_kem, prepare};

@@ -3,7 +3,7 @@
 //! The client makes the representative: it needs the message, the context and the public key, nothing secret. So what
 //! comes here is short however long the message is. Signatures are hedged (FIPS 204, 3.4): random bytes go into each.
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::owned::{Pkey, PkeyContext};
 use super::{PrivateKey, PublicKey, check, library_error};

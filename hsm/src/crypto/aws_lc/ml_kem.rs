@@ -1,6 +1,6 @@
 //! ML-KEM (FIPS 203): keys, and secrets that travel encapsulated.
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::owned::{Pkey, PkeyContext};
 use super::{PrivateKey, PublicKey, check, library_error};

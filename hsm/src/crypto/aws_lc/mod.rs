@@ -23,21 +23,42 @@ pub use key_wrap::{unwrap_with_aes, wrap_with_aes};
 pub use keys::{PrivateKey, PublicKey};
 pub use parts::Parts;
 
+use std::ffi::CStr;
+
+#[cfg(feature = "fips")]
+use aws_lc_fips_sys as sys;
+#[cfg(not(feature = "fips"))]
+use aws_lc_sys as sys;
+
 use super::CryptoError;
+
+/// The library's name and version: "AWS-LC 5.12.0", or "AWS-LC FIPS 4.2.0" in a build with the feature `fips`.
+pub fn module() -> String {
+    let version = CStr::from_bytes_with_nul(sys::AWSLC_VERSION_NUMBER_STRING).unwrap_or_default();
+    let fips = if is_fips_module() { "FIPS " } else { "" };
+    format!("AWS-LC {fips}{}", version.to_string_lossy())
+}
+
+/// Whether the library is built as its FIPS module, has compared itself with its own checksum at start and passed its
+/// self-tests: it does not run otherwise.
+pub fn is_fips_module() -> bool {
+    // SAFETY: without arguments; it reads a constant of the library's.
+    unsafe { sys::FIPS_mode() == 1 }
+}
 
 /// Fills `buffer` with random bytes from the library's generator (CTR_DRBG seeded by the kernel).
 pub fn random(buffer: &mut [u8]) {
     prepare();
     // SAFETY: the pointer and length are those of an exclusive slice. RAND_bytes always succeeds: it aborts
     // the process if the system has no entropy.
-    unsafe { aws_lc_sys::RAND_bytes(buffer.as_mut_ptr(), buffer.len()) };
+    unsafe { sys::RAND_bytes(buffer.as_mut_ptr(), buffer.len()) };
 }
 
 /// Fills `words` with random bits, see [`random`].
 pub fn random_words(words: &mut [u64]) {
     prepare();
     // SAFETY: as for `random`: an exclusive slice and its length in bytes; words may have any bits.
-    unsafe { aws_lc_sys::RAND_bytes(words.as_mut_ptr().cast(), size_of_val(words)) };
+    unsafe { sys::RAND_bytes(words.as_mut_ptr().cast(), size_of_val(words)) };
 }
 
 /// `N` random bytes, see [`random`].
@@ -57,12 +78,12 @@ fn library_reason() -> String {
     // SAFETY: the buffer is exclusive and its true length is passed; the function ends the text with a NUL.
     // The error queue belongs to this thread.
     unsafe {
-        let code = aws_lc_sys::ERR_get_error();
-        aws_lc_sys::ERR_clear_error();
+        let code = sys::ERR_get_error();
+        sys::ERR_clear_error();
         if code == 0 {
             return "no reason given".to_owned();
         }
-        aws_lc_sys::ERR_error_string_n(code, text.as_mut_ptr().cast(), text.len());
+        sys::ERR_error_string_n(code, text.as_mut_ptr().cast(), text.len());
     }
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
     String::from_utf8_lossy(text.get(..end).unwrap_or_default()).into_owned()

@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::library_error;
 use crate::crypto::CryptoError;

@@ -1,6 +1,6 @@
 //! A key's numbers, as crypto_mb takes them, and the blocks that RSA works on.
 
-use aws_lc_sys as c;
+use super::sys as c;
 use strongroom_crypto_mb::{CryptoMb, Curve, RsaSize};
 
 use super::owned::Pkey;

@@ -4,7 +4,7 @@
 //! `rsa_default_private_transform` does both for every key that has its public exponent, which all keys here
 //! have (`kind_of`). A test with a damaged CRT parameter holds it to that.
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::owned::{Bignum, EcdsaSig};
 use super::{PrivateKey, PublicKey, library_error};

@@ -10,6 +10,7 @@ use super::known_answers::KnownAnswer;
 use super::nonces::Moment;
 use super::workshop::Workshop;
 use super::{LANES, Signature};
+use crate::crypto::aws_lc::is_fips_module;
 use crate::crypto::{CryptoError, KeyKind};
 
 /// Batches of 1, 2, 4 and 8 are measured; the costs of the others lie on the lines between. Each is measured so often
@@ -75,7 +76,8 @@ impl Choices {
     /// [`CryptoError::Library`] if aws-lc computes a known answer wrong. If crypto_mb does, it is not used for that
     /// type of key, and the log and [`Choices::describe`] say so.
     pub fn measure() -> Result<Self, CryptoError> {
-        let library = CryptoMb::detect();
+        // What AWS-LC's FIPS module is for, crypto_mb is not: a build with the one computes nothing with the other.
+        let library = if is_fips_module() { Err(Absent::NotWanted) } else { CryptoMb::detect() };
         let mut workshop = Workshop::new(library.ok());
         let mut kinds = Vec::with_capacity(KeyKind::BATCHED.len());
         for kind in KeyKind::BATCHED {

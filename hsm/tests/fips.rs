@@ -1,0 +1,187 @@
+//! FIPS state 2: what is not approved is refused, whichever way it comes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod running;
+
+use std::time::{Duration, Instant};
+
+use running::{Client, OFFICER, PASSWORD, Running, TLS, USER, code};
+use strongroom_channel::{ChannelError, Client as Channel, Descriptors, Operation, Request};
+use strongroom_hsm::crypto::KeyKind;
+use strongroom_hsm::crypto::aws_lc::PrivateKey;
+use strongroom_protocol::v1::request::Op;
+use strongroom_protocol::v1::*;
+
+fn channel(client: &mut Client) -> Channel {
+    let given = client.connection.open_channel().unwrap().unwrap();
+    Channel::new(Descriptors { region: given.region, bell: given.bell, state: given.state }).unwrap()
+}
+
+fn over_channel(
+    channel: &Channel,
+    key: &ObjectInfo,
+    mechanism: Mechanism,
+    hash: Hash,
+    salt_length: u32,
+    data: &[u8],
+) -> Result<usize, ErrorCode> {
+    let until = Instant::now() + Duration::from_secs(60);
+    let hash = hash as u32;
+    let operation = Operation::Sign { mechanism: mechanism as u32, hash, mgf1_hash: hash, salt_length };
+    let key = key.object.as_slice().try_into().unwrap();
+    let request = Request { operation, partition: TLS, key, data };
+    match channel.exchange(&request, &mut [0; 512], &mut || Instant::now() < until) {
+        Ok(length) => Ok(length),
+        Err(ChannelError::Refused { code, .. }) => Err(ErrorCode::try_from(code as i32).unwrap()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+const SHA1: &[u8] = b"\x30\x21\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00\x04\x14";
+const SHA256: &[u8] = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
+
+/// A daemon with a partition in FIPS state 2.
+fn in_state_2() -> Running {
+    let running = Running::start();
+    let make = |fips_state| {
+        Op::CreatePartition(CreatePartition {
+            label: "tls".into(),
+            officer: OFFICER.into(),
+            password: PASSWORD.into(),
+            user: USER.into(),
+            user_password: PASSWORD.into(),
+            fips_state,
+            ..CreatePartition::default()
+        })
+    };
+    let mut client = running.client();
+    for state in [1, 3] {
+        assert_eq!(code(client.connection.call(0, make(state))), ErrorCode::AttributeWrong);
+    }
+    client.connection.call(0, make(2)).unwrap();
+    // For good: nothing changes it, and a restart finds it.
+    running.restart()
+}
+
+fn pkcs8(kind: KeyKind) -> Vec<u8> {
+    PrivateKey::generate(kind).unwrap().to_pkcs8().unwrap().to_vec()
+}
+
+#[test]
+fn keys_that_are_not_approved_do_not_come_in() {
+    let running = in_state_2();
+    let mut user = running.user();
+    for (key_type, kind) in [(KeyType::Secp256k1, KeyKind::Secp256k1), (KeyType::X25519, KeyKind::X25519)] {
+        assert_eq!(code(user.generate(key_type, "no")), ErrorCode::NotApproved);
+        let import = ImportKeyPair { pkcs8: pkcs8(kind), ..ImportKeyPair::default() };
+        assert_eq!(code(user.call(Op::ImportKeyPair(import))), ErrorCode::NotApproved);
+        let public_key = PrivateKey::generate(kind).unwrap().public_spki().unwrap();
+        let class = ObjectClass::PublicKey.into();
+        let object = Some(ObjectInfo { class, public_key, ..ObjectInfo::default() });
+        let public = CreateObject { object };
+        assert_eq!(code(user.call(Op::CreateObject(public))), ErrorCode::NotApproved);
+    }
+    for (key_type, kind) in [(KeyType::Ed25519, KeyKind::Ed25519), (KeyType::P521, KeyKind::P521)] {
+        user.generate(key_type, "yes").unwrap();
+        let import = ImportKeyPair { pkcs8: pkcs8(kind), ..ImportKeyPair::default() };
+        user.call(Op::ImportKeyPair(import)).unwrap();
+    }
+    // A key from another partition: wrapped there, where it may be.
+    let mut other = running.client();
+    other.make_partition("zero");
+    other.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    let both = |client: &mut Client| {
+        let policy = Some(KeyPolicy { wrap: true, unwrap: true, ..KeyPolicy::default() });
+        let key = Some(KeyTemplate { policy, ..KeyTemplate::default() });
+        let import = ImportKey { key_type: KeyType::Aes256.into(), value: vec![9; 32], key };
+        client.objects(Op::ImportKey(import)).unwrap().swap_remove(0)
+    };
+    let (there, here) = (both(&mut other), both(&mut user));
+    let template = KeyTemplate { extractable: true, ..KeyTemplate::default() };
+    let generate = GenerateKeyPair {
+        key_type: KeyType::Secp256k1.into(),
+        private_key: Some(template),
+        public_key: None,
+    };
+    let key = other.objects(Op::GenerateKeyPair(generate)).unwrap().swap_remove(0);
+    let wrap = WrapKey {
+        wrapping_key: there.object,
+        key: key.object,
+        mechanism: Mechanism::AesKeyWrapKwp.into(),
+        ..WrapKey::default()
+    };
+    let response::Result::WrappedKey(WrappedKey { wrapped }) = other.call(Op::WrapKey(wrap)).unwrap() else {
+        panic!()
+    };
+    let unwrap = UnwrapKey {
+        unwrapping_key: here.object,
+        mechanism: Mechanism::AesKeyWrapKwp.into(),
+        wrapped,
+        class: ObjectClass::PrivateKey.into(),
+        ..UnwrapKey::default()
+    };
+    assert_eq!(code(user.call(Op::UnwrapKey(unwrap))), ErrorCode::NotApproved);
+}
+
+#[test]
+fn operations_that_are_not_approved_are_refused_over_connections_and_channels() {
+    let running = in_state_2();
+    let mut user = running.user();
+    let policy = Some(KeyPolicy { sign: true, decrypt: true, ..KeyPolicy::default() });
+    let template = KeyTemplate { policy, ..KeyTemplate::default() };
+    let op =
+        GenerateKeyPair { key_type: KeyType::Rsa2048.into(), private_key: Some(template), public_key: None };
+    let rsa = user.objects(Op::GenerateKeyPair(op)).unwrap().swap_remove(0);
+    let p256 = user.generate(KeyType::P256, "key").unwrap().swap_remove(0);
+    let (old, new) = ([SHA1, &[7; 20]].concat(), [SHA256, &[7; 32]].concat());
+    let pss = |hash: Hash, salt_length| {
+        Some(PssParameters { hash: hash.into(), mgf1_hash: hash.into(), salt_length })
+    };
+    let channel = channel(&mut user);
+    for (key, mechanism, hash, salt, data, approved) in [
+        (&rsa, Mechanism::RsaPkcs, Hash::Unspecified, 0, &old[..], false),
+        (&rsa, Mechanism::RsaPkcs, Hash::Unspecified, 0, &new, true),
+        (&rsa, Mechanism::RsaPkcs, Hash::Unspecified, 0, b"anything", false),
+        (&rsa, Mechanism::RsaPkcsPss, Hash::Sha1, 20, &[7; 20], false),
+        (&rsa, Mechanism::RsaPkcsPss, Hash::Sha256, 32, &[7; 32], true),
+        (&rsa, Mechanism::RsaPkcsPss, Hash::Sha256, 33, &[7; 32], false),
+        (&p256, Mechanism::Ecdsa, Hash::Unspecified, 0, &[7; 20], false),
+        (&p256, Mechanism::Ecdsa, Hash::Unspecified, 0, &[7; 32], true),
+    ] {
+        let parameters = pss(hash, salt).filter(|_| mechanism == Mechanism::RsaPkcsPss);
+        let signed = user.sign(key, mechanism, parameters, data).map_err(|e| e.code().unwrap());
+        let by_channel = over_channel(&channel, key, mechanism, hash, salt, data);
+        let expected = if approved { None } else { Some(ErrorCode::NotApproved) };
+        assert_eq!((signed.err(), by_channel.err()), (expected, expected), "{mechanism:?} {hash:?}");
+    }
+    let ciphertext = [vec![0; 255], vec![2]].concat();
+    let mut decrypt = |mechanism: Mechanism| {
+        let hash = Hash::Sha256.into();
+        let oaep = Some(OaepParameters { hash, mgf1_hash: hash, label: vec![] });
+        let ciphertext = ciphertext.clone();
+        let request =
+            Decrypt { key: rsa.object.clone(), mechanism: mechanism.into(), ciphertext, oaep, gcm: None };
+        code(user.call(Op::Decrypt(request)))
+    };
+    assert_eq!(decrypt(Mechanism::RsaX509), ErrorCode::NotApproved);
+    assert_eq!(decrypt(Mechanism::RsaPkcs), ErrorCode::NotApproved);
+    assert_eq!(decrypt(Mechanism::RsaPkcsOaep), ErrorCode::CiphertextWrong);
+}
+
+/// What computes is said, and is what the build is: see docs/fips.md.
+#[test]
+fn the_daemon_says_what_computes() {
+    let running = Running::start();
+    let response::Result::Status(status) =
+        running.client().connection.call(0, Op::Status(Status {})).unwrap()
+    else {
+        panic!()
+    };
+    let name = if cfg!(feature = "fips") { "AWS-LC FIPS " } else { "AWS-LC " };
+    let version = status.crypto_module.strip_prefix(name).unwrap();
+    assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
+    assert_eq!(status.fips_module, cfg!(feature = "fips"));
+    let all_by_aws_lc = status.engines.iter().all(|engine| !engine.contains("crypto_mb, "));
+    assert!(!cfg!(feature = "fips") || all_by_aws_lc, "{:?}", status.engines);
+}
