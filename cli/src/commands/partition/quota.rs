@@ -57,7 +57,8 @@ const UNITS: [(char, u32); 3] = [('G', 30), ('M', 20), ('K', 10)];
 
 fn bytes(text: &str) -> Result<u64, String> {
     let unit = UNITS.into_iter().find(|(unit, _)| text.ends_with(*unit));
-    let (digits, shift) = unit.map_or((text, 0), |(unit, shift)| (text.trim_end_matches(unit), shift));
+    let (digits, shift) =
+        unit.and_then(|(unit, shift)| Some((text.strip_suffix(unit)?, shift))).unwrap_or((text, 0));
     number(digits)
         .ok()
         .filter(|_| unit.is_none() || digits != NONE)
