@@ -10,6 +10,14 @@ use std::time::{Duration, Instant};
 /// A program that is killed when it is no longer needed.
 pub struct Receiver(Child);
 
+impl Receiver {
+    /// Stops it where it is: it reads nothing from now on, and its system goes on taking what comes.
+    pub fn freeze(&self) {
+        let process = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+    }
+}
+
 impl Drop for Receiver {
     fn drop(&mut self) {
         let _ = self.0.kill();

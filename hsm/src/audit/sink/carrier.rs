@@ -25,8 +25,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 /// what is on the way, or not yet read by the receiver, is lost with the connection.
 const TLS_CONFIRMED: Duration = Duration::from_secs(30);
 
-/// For a datagram, an error comes back by then, if one does.
-const UDP_CONFIRMED: Duration = Duration::from_secs(2);
+/// For a datagram, an error comes back by then, if one does; and a receiver has written down what it took.
+const DATAGRAM_CONFIRMED: Duration = Duration::from_secs(5);
 
 /// Datagrams at a time: a receiver's system keeps few that its program has not read yet.
 const DATAGRAMS: usize = 50;
@@ -110,12 +110,11 @@ impl Carrier for Journald {
     }
 
     fn check(&mut self) -> io::Result<()> {
-        Ok(())
+        UnixDatagram::unbound()?.connect(&self.path)
     }
 
     fn confirmed_after(&self) -> Duration {
-        // It lies in journald's socket, which systemd keeps over a restart.
-        Duration::ZERO
+        DATAGRAM_CONFIRMED
     }
 
     fn finish(&mut self) -> bool {
@@ -167,7 +166,7 @@ impl Carrier for Udp {
     }
 
     fn confirmed_after(&self) -> Duration {
-        UDP_CONFIRMED
+        DATAGRAM_CONFIRMED
     }
 
     fn finish(&mut self) -> bool {
