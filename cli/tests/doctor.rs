@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use harness::{Daemon, Run, strongroom};
 use serde_json::Value;
@@ -280,4 +281,24 @@ fn people_read_what_to_do() {
         run.stdout
     );
     assert!(run.stderr.contains("problems were found"), "{}", run.stderr);
+}
+
+#[test]
+fn an_audit_log_that_does_not_get_where_it_is_sent() {
+    let mut daemon = Daemon::start();
+    finds_not(&examine(&daemon, CONF, &[]), "audit_sink_failing");
+    daemon.environment.push(("STRONGROOM_AUDIT_SINK", "journald:/nowhere/socket".to_owned()));
+    daemon.restart();
+    let until = Instant::now() + Duration::from_secs(60);
+    while findings(&examine(&daemon, CONF, &[])).iter().all(|finding| finding["code"] != "audit_sink_failing")
+    {
+        assert!(Instant::now() < until, "it is not found");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let found = examine(&daemon, CONF, &[]);
+    finds(&found, "audit_sink_failing", "warning");
+    assert!(found.stdout.contains("journald:/nowhere/socket"), "{}", found.stdout);
+    // 'strongroom audit status' says so, too.
+    let sinks = daemon.run(&["audit", "status", "--json"]).json()["sinks"].take();
+    assert!(sinks[0]["connected"] == false && sinks[0]["lag"].as_u64().unwrap() > 0, "{sinks}");
 }

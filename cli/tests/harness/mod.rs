@@ -53,6 +53,8 @@ fn strongroomd() -> &'static Path {
 /// A running daemon; it ends, and its files go, when this is dropped.
 pub struct Daemon {
     pub directory: TempDir,
+    /// What it is told besides, from the next start on.
+    pub environment: Vec<(&'static str, String)>,
     child: Option<Child>,
 }
 
@@ -61,7 +63,7 @@ impl Daemon {
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let mut daemon = Daemon { directory, child: None };
+        let mut daemon = Daemon { directory, environment: Vec::new(), child: None };
         daemon.restart();
         daemon
     }
@@ -91,6 +93,7 @@ impl Daemon {
         let child = Command::new(strongroomd())
             .env("STRONGROOM_SOCKET", self.socket())
             .env("STRONGROOM_STATE_DIR", self.path("state"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

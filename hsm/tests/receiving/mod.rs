@@ -73,42 +73,45 @@ impl Rsyslog {
     pub fn udp(directory: &Path) -> Self {
         // Free a moment ago.
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let input =
-            format!("module(load=\"imudp\")\ninput(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\")\n");
-        Self::new(directory, port, "", &input, true)
-    }
-
-    /// Whoever connects has to have a certificate of the authority.
-    pub fn tls(directory: &Path, certificates: &Certificates) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (certificate, key) = &certificates.server;
-        let driver = format!(
-            "DefaultNetstreamDriver=\"ossl\" DefaultNetstreamDriverCAFile=\"{}\" DefaultNetstreamDriverCertFile=\"{}\" \
-             DefaultNetstreamDriverKeyFile=\"{}\"",
-            certificates.authority.display(),
-            certificate.display(),
-            key.display()
-        );
-        let input = format!(
-            "module(load=\"imtcp\" StreamDriver.Name=\"ossl\" StreamDriver.Mode=\"1\" \
-             StreamDriver.AuthMode=\"x509/certvalid\")\ninput(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")\n"
-        );
-        Self::new(directory, port, &driver, &input, false)
-    }
-
-    fn new(directory: &Path, port: u16, global: &str, input: &str, is_udp: bool) -> Self {
-        let received = directory.join("received");
         let text = format!(
             "global(workDirectory=\"{directory}\" maxMessageSize=\"64k\" \
-             parser.escapeControlCharactersOnReceive=\"off\" {global})\n{input}\
+             parser.escapeControlCharactersOnReceive=\"off\")\n\
+             module(load=\"imudp\")\ninput(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\")\n\
              template(name=\"text\" type=\"string\" string=\"%msg%\\n\")\n\
              if $programname == \"strongroomd\" then \
-             action(type=\"omfile\" file=\"{received}\" template=\"text\")\n",
-            directory = directory.display(),
-            received = received.display()
+             action(type=\"omfile\" file=\"{directory}/received\" template=\"text\")\n",
+            directory = directory.display()
         );
+        Self::with(directory, port, &text, true)
+    }
+
+    /// As docs/audit.md shows it: whoever connects has to have a certificate of the authority.
+    pub fn tls(directory: &Path, certificates: &Certificates) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let page = include_str!("../../../docs/audit.md");
+        let begin = page.find("    global(maxMessageSize").unwrap();
+        let lines = page[begin..].lines().take_while(|line| !line.is_empty());
+        let shown: String = lines.map(|line| format!("{line}\n")).collect();
+        let (certificate, key) = &certificates.server;
+        let ours = [
+            ("global(", format!("global(workDirectory=\"{}\" ", directory.display())),
+            ("/etc/rsyslog/ca.pem", certificates.authority.display().to_string()),
+            ("/etc/rsyslog/server.pem", certificate.display().to_string()),
+            ("/etc/rsyslog/server.key", key.display().to_string()),
+            ("port=\"6514\"", format!("address=\"127.0.0.1\" port=\"{port}\"")),
+            ("/var/log/strongroom/audit", directory.join("received").display().to_string()),
+        ];
+        let text = ours.iter().fold(shown, |text, (theirs, ours)| {
+            assert!(text.contains(theirs), "docs/audit.md: {theirs}");
+            text.replace(theirs, ours)
+        });
+        Self::with(directory, port, &text, false)
+    }
+
+    fn with(directory: &Path, port: u16, text: &str, is_udp: bool) -> Self {
         let configuration = directory.join("rsyslog.conf");
         fs::write(&configuration, text).unwrap();
+        let received = directory.join("received");
         Rsyslog { port, received, configuration, process: directory.join("rsyslog.pid"), is_udp }
     }
 

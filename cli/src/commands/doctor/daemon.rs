@@ -7,7 +7,9 @@ use std::os::unix::net::UnixStream;
 
 use strongroom_protocol::address;
 use strongroom_protocol::client::Connection;
-use strongroom_protocol::v1::{PartitionInfo, Status, StatusReply, request::Op};
+use strongroom_protocol::v1::{
+    AuditDescription, DescribeAudit, PartitionInfo, Status, StatusReply, request::Op,
+};
 
 use super::Findings;
 use crate::args::Global;
@@ -59,11 +61,14 @@ pub(super) fn look(global: &Global, findings: &mut Findings) -> Option<Node> {
         return None;
     }
     match ask(global) {
-        Ok((node, status)) => {
+        Ok((mut node, status)) => {
             findings.ok("daemon_running", subject, format!("strongroomd {} answers", status.daemon));
             versions(&status, findings);
             memory(&status, findings);
             partitions(&node.partitions, findings);
+            if let Ok(audited) = described(&mut node.connection) {
+                audit(&audited, findings);
+            }
             Some(node)
         }
         Err(failure) => {
@@ -78,6 +83,30 @@ fn ask(global: &Global) -> Result<(Node, StatusReply), Failure> {
     let status = answer!(connection.call(0, Op::Status(Status {})), Status)?;
     let partitions = session::partitions(&mut connection)?;
     Ok((Node { connection, partitions }, status))
+}
+
+fn described(connection: &mut Connection) -> Result<AuditDescription, Failure> {
+    answer!(connection.call(0, Op::DescribeAudit(DescribeAudit {})), AuditDescription)
+}
+
+/// Who is not root is not told of sinks.
+fn audit(described: &AuditDescription, findings: &mut Findings) {
+    if !described.healthy {
+        findings.problem(
+            "audit_log_not_written",
+            &described.directory,
+            "the audit log cannot be written: changes are refused",
+            "free space on its disk, or repair it: the daemon's log says why",
+        );
+    }
+    for sink in described.sinks.iter().filter(|sink| !sink.connected && sink.failures > 0) {
+        findings.warn(
+            "audit_sink_failing",
+            &sink.address,
+            format!("does not get the audit log ({} entries wait): {}", sink.lag, sink.error),
+            "see to it that it can be reached; nothing is lost meanwhile: docs/audit.md",
+        );
+    }
 }
 
 fn versions(status: &StatusReply, findings: &mut Findings) {
