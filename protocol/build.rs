@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "strongroom.v1.Unseal",
             "strongroom.v1.SealWith",
             "strongroom.v1.BeginRestore",
+            "strongroom.v1.RenewSecurityDomain",
         ])
         .compile_fds(files)?;
     Ok(())

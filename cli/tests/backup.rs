@@ -255,3 +255,126 @@ fn a_timer_keeps_as_many_backups_as_it_is_told() {
     assert_eq!(fs::read_dir(daemon.path("backups")).unwrap().count(), 4);
     daemon.run(&["backup", "verify", made["file"].as_str().unwrap()]).succeeds();
 }
+
+/// Whom a key names: what and as what.
+fn names(daemon: &Daemon, partition: &str) -> Vec<String> {
+    let shown = daemon.run(&["key", "access", "web", "-p", partition, "--json"]).json();
+    let grants = shown["access"].as_array().unwrap_or_else(|| panic!("{shown}"));
+    let mut names: Vec<String> =
+        grants.iter().map(|grant| format!("{} {}", grant["who"], grant["role"])).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_key_that_comes_back_names_whom_it_named() {
+    let (daemon, _) = with_key();
+    let user = daemon.secret("shop.txt", "the shop's own");
+    daemon
+        .as_officer(&["user", "create", "shop", "--role", "cu", "--limited", "--new-password-file", &user])
+        .succeeds();
+    daemon.run(&["role", "create", "deploy", "--may", "sign"]).succeeds();
+    let hash = "ab".repeat(32);
+    let whom = [["--uid", "33"], ["--user", "shop"], ["--certificate", &hash]];
+    for (whom, role) in whom.into_iter().zip(["tls-server", "tls-server", "deploy"]) {
+        daemon.run(&[&["key", "grant", "web", "--role", role][..], &whom].concat()).succeeds();
+    }
+    daemon.run(&["key", "rotation", "web", "--every", "30d"]).succeeds();
+    let rotates = |daemon: &Daemon| {
+        daemon.run(&["key", "show", "web", "-p", "tls", "--json"]).json()["rotate_every"].clone()
+    };
+    let (before, every) = (names(&daemon, "tls"), rotates(&daemon));
+    assert!(before.len() == 3 && !every.is_null(), "{before:?} {every}");
+    daemon.as_officer(&["backup", "create", "tls", "--key", "web", "--out", "web.backup"]).succeeds();
+    let lose = |daemon: &Daemon| {
+        daemon.run(&["key", "delete", "web", "--yes", "-p", "tls"]).succeeds();
+        daemon.as_officer(&["key", "purge", "web", "--yes", "-p", "tls"]).succeeds();
+    };
+    lose(&daemon);
+    let text = daemon.run(&["backup", "restore", "web.backup", "-p", "tls"]).succeeds();
+    assert!(!text.contains("Not as it was"), "{text}");
+    assert_eq!(names(&daemon, "tls"), before);
+    assert_eq!(rotates(&daemon), every);
+
+    // Another user of the same name is somebody else.
+    daemon.as_officer(&["user", "delete", "shop", "--yes"]).succeeds();
+    daemon
+        .as_officer(&["user", "create", "shop", "--role", "cu", "--limited", "--new-password-file", &user])
+        .succeeds();
+    lose(&daemon);
+    let restored = daemon.run(&["backup", "restore", "web.backup", "-p", "tls", "--json"]).json();
+    assert_eq!(restored["left_out"].as_array().unwrap().len(), 1, "{restored}");
+    assert!(restored["left_out"][0].as_str().unwrap().contains("user \"shop\""), "{restored}");
+    assert_eq!(names(&daemon, "tls").len(), 2);
+
+    // In another partition users and its own roles are others: nobody gets more than the machine and certificates say.
+    daemon.init("other", &["--admit", &rustix::process::getuid().as_raw().to_string()]).succeeds();
+    let restored = daemon.run(&["backup", "restore", "web.backup", "-p", "other", "--json"]).json();
+    assert_eq!(restored["left_out"].as_array().unwrap().len(), 2, "{restored}");
+    assert_eq!(names(&daemon, "other").len(), 1);
+    daemon.run(&["tamper", "check"]).succeeds();
+}
+
+#[test]
+fn an_old_version_does_not_come_back_in_the_place_of_the_present_one() {
+    let (daemon, _) = with_key();
+    daemon.as_officer(&["backup", "create", "tls", "--key", "web", "--out", "web.backup"]).succeeds();
+    let old = daemon.run(&["key", "show", "web", "--json"]).json();
+    daemon.run(&["key", "rotate", "web", "--activate"]).succeeds();
+    let version = format!("object:{}", old["objects"][0].as_str().unwrap_or_else(|| panic!("{old}")));
+    daemon.run(&["key", "delete", &version, "--yes"]).succeeds();
+    daemon.as_officer(&["key", "purge", &version, "--yes"]).succeeds();
+    let present = daemon.run(&["key", "show", "web", "--json"]).json();
+    let text = daemon.run(&["backup", "restore", "web.backup"]).succeeds();
+    assert!(text.contains("version 1, retired"), "{text}");
+    assert_eq!(daemon.run(&["key", "show", "web", "--json"]).json(), present);
+    daemon.run(&["key", "show", &version]).succeeds();
+}
+
+#[test]
+fn a_security_domain_is_renewed_by_a_quorum_of_its_holders() {
+    let (daemon, expected) = with_key();
+    holders(&daemon);
+    let of = ["--holder", "alice.pem", "--holder", "bob.pem", "--quorum", "2"];
+    let create = ["security-domain", "create", "--out", "first.domain"];
+    daemon.as_officer(&[&create[..], &of].concat()).succeeds();
+    daemon.as_officer(&["backup", "create", "tls", "--out", "first.backup"]).succeeds();
+    // An officer alone, or with one of two holders, renews nothing.
+    let to = ["--holder", "carol.pem", "--holder", "bob.pem", "--holder", "mallory.pem", "--quorum", "2"];
+    let renew = ["security-domain", "renew", "--out", "second.domain"];
+    let alone = daemon.as_officer(&[&renew[..], &to].concat());
+    assert_ne!(alone.code, 0, "{alone:?}");
+    let one = daemon.as_officer(&[&renew[..], &to, &["--holder-key", "alice.key"]].concat()).fails(4);
+    assert!(one.contains("1 of 2"), "{one}");
+    assert!(!daemon.path("second.domain").exists());
+    daemon.run(&["share", "first.domain", "--holder-key", "bob.key", "--out", "bob.share"]).succeeds();
+    let quorum = ["--holder-key", "alice.key", "--share", "bob.share"];
+    daemon.as_officer(&[&renew[..], &to, &quorum].concat()).succeeds();
+    daemon.as_officer(&["backup", "create", "tls", "--out", "second.backup"]).succeeds();
+    let log = daemon.as_officer(&["audit", "show", "--json"]).succeeds();
+    assert!(log.contains("renew_security_domain"), "{log}");
+
+    // What was backed up after is for the new holders, and only for them.
+    let bare = Daemon::start();
+    let files =
+        ["first.backup", "second.backup", "second.domain", "alice.key", "bob.key", "carol.key", "bob.share"];
+    for name in files {
+        fs::copy(daemon.path(name), bare.path(name)).unwrap();
+    }
+    let restore = |file: &'static str| ["backup", "restore", file];
+    let old = bare.run(&[&restore("second.backup")[..], &quorum].concat());
+    assert_ne!(old.code, 0, "{old:?}");
+    let new = ["--holder-key", "carol.key", "--holder-key", "bob.key"];
+    bare.run(&[&restore("second.backup")[..], &new].concat()).succeeds();
+    assert_eq!(signature(&bare, 1), expected);
+    // What was backed up before is not.
+    bare.run(&[&["backup", "verify", "first.backup"][..], &new].concat()).fails(1);
+    bare.run(&[&["backup", "verify", "first.backup"][..], &quorum].concat()).succeeds();
+    // An old backup brings the keys of its time back, and not its holders.
+    let text = daemon.run(&["backup", "restore", "first.backup", "--replace", "--yes"]).succeeds();
+    assert!(text.contains("security domain is the present one"), "{text}");
+    daemon.as_officer(&["security-domain", "show", "--out", "shown.domain"]).succeeds();
+    let read = |name: &str| fs::read(daemon.path(name)).unwrap();
+    assert_eq!(read("shown.domain"), read("second.domain"));
+    assert_eq!(signature(&daemon, 2), expected);
+}

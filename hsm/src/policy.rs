@@ -85,6 +85,7 @@ table! {
     Encapsulate: Public, "make a shared secret for the owner of a public key";
     CreatePartition: Owner, "make a partition with its first crypto officer";
     CreateSecurityDomain: Officer, "make the partition's security domain, once";
+    RenewSecurityDomain: Officer, "renew the security domain, with shares of the present one";
     ShowSecurityDomain: OfficerOrAppliance, "see the partition's security domain and its holders";
     BeginBackup: OfficerOrAppliance, "make a backup of the partition, or of a key";
     ReadBackup: OfficerOrAppliance, "read the backup that was begun";

@@ -28,7 +28,7 @@ use crate::records::{self, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, Ledger, RedbStore, Store, StoreError};
 use crate::users::{User, Users};
-pub use backup::Restore;
+pub use backup::{Into, Restore, Restored};
 pub use check::watch;
 use load::Decision;
 pub use load::Opened;

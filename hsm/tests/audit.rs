@@ -135,6 +135,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::CheckStore(CheckStore {}),
         Op::Zeroize(Zeroize { store_path: "elsewhere".into() }),
         Op::CreateSecurityDomain(CreateSecurityDomain::default()),
+        Op::RenewSecurityDomain(RenewSecurityDomain::default()),
         Op::ShowSecurityDomain(ShowSecurityDomain {}),
         Op::BeginBackup(BeginBackup::default()),
         Op::ReadBackup(ReadBackup {}),

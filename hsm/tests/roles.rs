@@ -98,6 +98,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::PutAccessRole(PutAccessRole::default()),
         Op::DeleteAccessRole(DeleteAccessRole::default()),
         Op::CreateSecurityDomain(CreateSecurityDomain::default()),
+        Op::RenewSecurityDomain(RenewSecurityDomain::default()),
         Op::ShowSecurityDomain(ShowSecurityDomain {}),
         Op::BeginBackup(BeginBackup::default()),
         Op::ReadBackup(ReadBackup {}),
@@ -134,7 +135,7 @@ fn may(who: Who, op: &Op) -> bool {
         Op::OpenChannel(_) | Op::Encapsulate(_) | Op::ListRights(_) | Op::ShowPage(_) => true,
         Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
         Op::CreatePartition(_) | Op::SetQuota(_) => who == Who::Root,
-        Op::CreateSecurityDomain(_) => who == Who::Officer,
+        Op::CreateSecurityDomain(_) | Op::RenewSecurityDomain(_) => who == Who::Officer,
         Op::ShowSecurityDomain(_) | Op::BeginBackup(_) | Op::ReadBackup(_) => {
             matches!(who, Who::Officer | Who::Appliance)
         }

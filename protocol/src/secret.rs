@@ -6,7 +6,8 @@ use zeroize::Zeroize;
 
 use crate::v1::{
     BeginRestore, ChangePassword, CreatePartition, CreateUser, Encapsulated, Encrypt, ImportKey,
-    ImportKeyPair, Login, LoginReply, Plaintext, SealWith, SharedSecret, Unseal, request, response,
+    ImportKeyPair, Login, LoginReply, Plaintext, RenewSecurityDomain, SealWith, SharedSecret, Unseal,
+    request, response,
 };
 
 /// Writes a message's name and its harmless fields, and `..` for the rest.
@@ -35,6 +36,7 @@ redacted_debug! {
     Unseal { }
     SealWith { holders, needed }
     BeginRestore { label, replace }
+    RenewSecurityDomain { holders, needed }
 }
 
 /// Wipes the secrets of a request: passwords, tickets, keys, plaintexts. Call it when the request is done.
@@ -60,6 +62,7 @@ pub fn wipe(op: &mut request::Op) {
         request::Op::ClearTampering(m) => m.unseal.iter_mut().for_each(wipe_unseal),
         request::Op::SealWith(m) => m.passphrase.zeroize(),
         request::Op::BeginRestore(m) => m.shares.zeroize(),
+        request::Op::RenewSecurityDomain(m) => m.shares.zeroize(),
         _ => {}
     }
 }
@@ -97,6 +100,7 @@ pub fn is_secret(op: &request::Op) -> bool {
             | Op::ClearTampering(_)
             | Op::SealWith(_)
             | Op::BeginRestore(_)
+            | Op::RenewSecurityDomain(_)
     )
 }
 

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use strongroom_protocol::v1::{CreateSecurityDomain, Quorum, Role, ShowSecurityDomain, request::Op};
+use strongroom_protocol::v1::{
+    CreateSecurityDomain, Quorum, RenewSecurityDomain, Role, ShowSecurityDomain, request::Op,
+};
 
 use crate::args::Global;
 use crate::commands::write_file;
@@ -12,6 +14,7 @@ use crate::failure::Failure;
 use crate::output::{Output, Page, Report};
 use crate::quorum_file::{self, QuorumFile};
 use crate::session::{Session, answer};
+use zeroize::Zeroizing;
 
 const CREATE: &str = "\
 Make the partition's security domain (as its crypto officer): a key for its backups, split among holders, each share \
@@ -21,19 +24,32 @@ It is made once, so that nobody can put own keys in the place of the holders'. D
 
   strongroom security-domain create --holder a.pem --holder b.pem --holder c.pem --quorum 2 --out tls.domain";
 
+const RENEW: &str = "\
+Put another security domain in the place of the partition's: other holders, other keys, or another quorum. It takes the \
+crypto officer and a quorum of the present holders, who bring their shares or their keys. What is backed up from now on is \
+for the new holders only.
+
+  strongroom security-domain renew --share a.share --share b.share \\
+      --holder a.pem --holder b.pem --holder dora.pem --quorum 2 --out tls.domain.2
+
+Backups that were made before stay as they are: the old holders' shares open them. Destroy them when there are new ones.";
+
 /// `strongroom security-domain`.
 #[derive(Debug, Subcommand)]
 pub enum SecurityDomain {
     /// Make it, once
     #[command(long_about = CREATE)]
     Create(Create),
+    /// Give it to other holders, with a quorum of the present ones
+    #[command(long_about = RENEW)]
+    Renew(Renew),
     /// Show its holders, or write its file again
     Show(Show),
 }
 
-/// `strongroom security-domain create`.
+/// The holders of a new domain.
 #[derive(Debug, Args)]
-pub struct Create {
+struct Holders {
     /// A holder: a PEM file with an RSA public key or a certificate; one for each
     #[arg(long, value_name = "FILE", required = true)]
     holder: Vec<PathBuf>,
@@ -43,6 +59,26 @@ pub struct Create {
     /// Write the encrypted shares to this file
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+}
+
+/// `strongroom security-domain create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    #[command(flatten)]
+    holders: Holders,
+}
+
+/// `strongroom security-domain renew`.
+#[derive(Debug, Args)]
+pub struct Renew {
+    #[command(flatten)]
+    holders: Holders,
+    /// A present holder's decrypted share, 33 bytes; may be repeated
+    #[arg(long, value_name = "FILE")]
+    share: Vec<PathBuf>,
+    /// A present holder's RSA private key (PEM); may be repeated
+    #[arg(long, value_name = "FILE")]
+    holder_key: Vec<PathBuf>,
 }
 
 /// `strongroom security-domain show`.
@@ -96,6 +132,17 @@ impl View {
     }
 }
 
+impl Holders {
+    /// The holders' public keys; the file for their shares is not there yet.
+    fn keys(&self) -> Result<Vec<Vec<u8>>, Failure> {
+        if self.out.exists() {
+            let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+            return Err(Failure::file("write", &self.out, &exists));
+        }
+        self.holder.iter().map(|path| quorum_file::holder_key(path)).collect()
+    }
+}
+
 impl SecurityDomain {
     /// Runs the command.
     ///
@@ -105,20 +152,21 @@ impl SecurityDomain {
     pub fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
         let mut session = Session::open(global, output, Role::CryptoOfficer)?;
         let (quorum, file, force): (Quorum, _, _) = match self {
-            SecurityDomain::Create(create) => {
-                if create.out.exists() {
-                    let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
-                    return Err(Failure::file("write", &create.out, &exists));
-                }
-                let holders = create
-                    .holder
-                    .iter()
-                    .map(|path| quorum_file::holder_key(path))
-                    .collect::<Result<Vec<_>, _>>()?;
-                let needed = create.quorum;
-                let op =
-                    || Op::CreateSecurityDomain(CreateSecurityDomain { holders: holders.clone(), needed });
-                (answer!(session.call(Role::CryptoOfficer, op), Quorum)?, Some(create.out), false)
+            SecurityDomain::Create(Create { holders }) => {
+                let (keys, needed) = (holders.keys()?, holders.quorum);
+                let op = || Op::CreateSecurityDomain(CreateSecurityDomain { holders: keys.clone(), needed });
+                (answer!(session.call(Role::CryptoOfficer, op), Quorum)?, Some(holders.out), false)
+            }
+            SecurityDomain::Renew(Renew { holders, share, holder_key }) => {
+                let (keys, needed) = (holders.keys()?, holders.quorum);
+                let show = || Op::ShowSecurityDomain(ShowSecurityDomain {});
+                let present = answer!(session.call(Role::CryptoOfficer, show), Quorum)?;
+                let shares = Zeroizing::new(quorum_file::shares(Some(&present), &share, &holder_key)?);
+                let op = || {
+                    let (shares, holders) = (shares.to_vec(), keys.clone());
+                    Op::RenewSecurityDomain(RenewSecurityDomain { shares, holders, needed })
+                };
+                (answer!(session.call(Role::CryptoOfficer, op), Quorum)?, Some(holders.out), false)
             }
             SecurityDomain::Show(show) => {
                 let op = || Op::ShowSecurityDomain(ShowSecurityDomain {});

@@ -74,6 +74,7 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
         Op::ActivateKey(_) => ("activate_key", Change),
         Op::SetRotation(_) => ("set_rotation", Change),
         Op::CreateSecurityDomain(_) => ("create_security_domain", Change),
+        Op::RenewSecurityDomain(_) => ("renew_security_domain", Change),
         Op::ShowSecurityDomain(_) => ("show_security_domain", Counted(&[])),
         // Who began a backup is an entry of its own; its pieces are counted.
         Op::BeginBackup(_) => ("begin_backup", Change),
@@ -180,6 +181,10 @@ pub(super) fn describe(op: &Op, entry: Entry) -> Entry {
                 "shares"
             };
             entry.with("means", means)
+        }
+        Op::CreateSecurityDomain(v1::CreateSecurityDomain { holders, needed })
+        | Op::RenewSecurityDomain(v1::RenewSecurityDomain { holders, needed, .. }) => {
+            entry.with("holders", holders.len()).with("needed", *needed)
         }
         Op::ClearTampering(m) => {
             entry.with("use_as_is", m.use_as_is.join(",")).with("accept_loss", m.accept_loss.join(","))

@@ -21,12 +21,14 @@
 //! ```text
 //! length of the name (2) ‖ name ‖ length of the record (4) ‖ record, and so on, across chunks
 //! ```
+//!
+//! Of one key they are its objects (all versions, their halves, certificates) and the users whom it names.
 
 mod read;
 mod write;
 
 pub use read::{Kept, Reader};
-pub use write::Writer;
+pub use write::{OneKey, Writer};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;

@@ -1,26 +1,52 @@
 //! Making a backup: chunk after chunk from a snapshot of the store, while the partition goes on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use strongroom_protocol::v1::BackupHead;
 
 use super::{CHUNK, ChunkNames, FORMAT, beginning, key_name};
 use crate::crypto::aws_lc;
-use crate::failure::Failure;
+use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::object::ObjectId;
 use crate::partition::Partition;
+use crate::partition::restored::MOST_OF_A_KEY;
 use crate::records::{DomainRecord, Names};
 use crate::seal::SealingKey;
 use crate::service::now;
 use crate::store::Snapshot;
 
+/// A key and what belongs to it.
+#[derive(Debug)]
+pub struct OneKey {
+    /// Its label.
+    pub title: String,
+    /// Its versions, their halves and certificates.
+    pub objects: Vec<ObjectId>,
+    /// The names of users whom it names.
+    pub users: Vec<String>,
+}
+
+impl OneKey {
+    /// The names of its records.
+    fn records(&self, names: &Names) -> Vec<String> {
+        let objects = self.objects.iter().map(|object| names.object(object));
+        // Each once, whether it was found by the label or by the id.
+        let all: BTreeSet<_> = objects.chain(self.users.iter().map(|user| names.user(user))).collect();
+        all.into_iter().collect()
+    }
+}
+
 /// A backup that is being made. Holds as much memory as a chunk has.
 pub struct Writer {
     partition: Arc<Partition>,
     snapshot: Box<dyn Snapshot>,
-    /// Of a single key: the names of its records.
+    /// Of a single key: the names of its records that are not written yet.
     only: Option<Vec<String>>,
+    is_whole: bool,
+    /// Of records, so far.
+    bytes: usize,
     beginning: Vec<u8>,
     key: SealingKey,
     names: ChunkNames,
@@ -37,7 +63,7 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Begins a backup of a partition as `snapshot` has it, or of these objects of it, which are called `title`.
+    /// Begins a backup of a partition as `snapshot` has it, or of one key of it.
     ///
     /// # Errors
     ///
@@ -47,11 +73,11 @@ impl Writer {
         snapshot: Box<dyn Snapshot>,
         node_key: &SealingKey,
         domain: Option<(&DomainRecord, SealingKey)>,
-        only: Option<(String, Vec<ObjectId>)>,
+        only: Option<OneKey>,
     ) -> Result<Self, Failure> {
         let key = SealingKey::generate();
         let names = Names::of(partition.number());
-        let (title, objects) = only.map_or((String::new(), None), |(title, objects)| (title, Some(objects)));
+        let title = only.as_ref().map(|only| only.title.clone()).unwrap_or_default();
         let mut head = BackupHead {
             format: FORMAT,
             id: aws_lc::random_array::<16>().to_vec(),
@@ -70,7 +96,9 @@ impl Writer {
         let beginning = beginning(&head);
         let manifest = manifest(partition.number(), partition.sealing_key(), domain_key.as_ref());
         Ok(Self {
-            only: objects.map(|objects| objects.iter().map(|object| names.object(object)).collect()),
+            is_whole: only.is_none(),
+            only: only.map(|only| only.records(&names)),
+            bytes: 0,
             names: ChunkNames::of(&beginning),
             beginning,
             partition,
@@ -90,7 +118,7 @@ impl Writer {
 
     /// Whether it holds the partition as a whole.
     pub fn is_whole(&self) -> bool {
-        self.only.is_none()
+        self.is_whole
     }
 
     /// The beginning of the file.
@@ -102,28 +130,26 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// STORE if the store cannot be read.
+    /// STORE if the store cannot be read, LIMIT if a key has more than can be restored.
     pub fn next_bytes(&mut self) -> Result<(Vec<u8>, bool), Failure> {
         if let Some(manifest) = self.manifest.take() {
             return Ok((self.chunk(false, manifest)?, false));
         }
         let (names, mut content) = (Names::of(self.partition.number()), Vec::with_capacity(CHUNK));
         while !self.done && content.len() < CHUNK {
-            let page = self.snapshot.page(names.prefix(), &self.after, CHUNK - content.len())?;
-            let Some((last, _)) = page.last() else {
-                self.done = true;
-                break;
-            };
-            self.after.clone_from(last);
-            for (name, record) in &page {
-                let wanted = self.only.as_ref().is_none_or(|only| only.contains(name));
-                // The partition's key goes with the manifest: this one is sealed for the node.
-                if wanted && *name != names.key() {
-                    content.extend_from_slice(&(name.len() as u16).to_le_bytes());
-                    content.extend_from_slice(name.as_bytes());
-                    content.extend_from_slice(&(record.len() as u32).to_le_bytes());
-                    content.extend_from_slice(record);
-                }
+            for (name, record) in self.next_records(&names, CHUNK - content.len())? {
+                self.bytes += record.len();
+                content.extend_from_slice(&(name.len() as u16).to_le_bytes());
+                content.extend_from_slice(name.as_bytes());
+                content.extend_from_slice(&(record.len() as u32).to_le_bytes());
+                content.extend_from_slice(&record);
+            }
+            if !self.is_whole && self.bytes > MOST_OF_A_KEY {
+                return refuse!(
+                    Limit,
+                    "the key and what belongs to it have more than {MOST_OF_A_KEY} bytes: make a backup of the whole \
+                     partition"
+                );
             }
         }
         // A record larger than a chunk goes on in the next ones.
@@ -137,6 +163,27 @@ impl Writer {
             file.extend(self.chunk(last, SecretBytes::from(piece))?);
         }
         Ok((file, self.done))
+    }
+
+    /// Some of the records that are next; with the last ones it is done.
+    fn next_records(&mut self, names: &Names, bytes: usize) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+        let Some(only) = &mut self.only else {
+            let mut page = self.snapshot.page(names.prefix(), &self.after, bytes)?;
+            match page.last() {
+                Some((last, _)) => self.after.clone_from(last),
+                None => self.done = true,
+            }
+            // The partition's key goes with the manifest: this one is sealed for the node.
+            page.retain(|(name, _)| *name != names.key());
+            return Ok(page);
+        };
+        let Some(wanted) = only.pop() else {
+            self.done = true;
+            return Ok(Vec::new());
+        };
+        let mut page = self.snapshot.page(&wanted, "", 1)?;
+        page.retain(|(name, _)| *name == wanted);
+        Ok(page)
     }
 
     fn chunk(&mut self, last: bool, content: SecretBytes) -> Result<Vec<u8>, Failure> {

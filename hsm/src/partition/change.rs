@@ -123,11 +123,41 @@ impl Partition {
         permitted: impl FnOnce(&Users) -> Result<(), Failure>,
         also: impl FnOnce(&mut Batch),
     ) -> Result<(), Failure> {
+        self.end(|contents, batch| {
+            permitted(&contents.users)?;
+            let deleted = contents.deleted.find(Search::default());
+            for object in contents.objects.find(Search::default()).chain(deleted) {
+                batch.delete(self.names.object(&object.id));
+            }
+            for user in contents.users.iter() {
+                batch.delete(self.names.user(&user.name));
+            }
+            also(batch);
+            Ok(())
+        })
+    }
+
+    /// Deletes the partition's key and header, together with what `also` adds to the batch: its other records are
+    /// left for whoever removes them. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Partition::delete_all`].
+    pub fn give_up(&self, also: impl FnOnce(&mut Batch)) -> Result<(), Failure> {
+        self.end(|_, batch| {
+            also(batch);
+            Ok(())
+        })
+    }
+
+    fn end(&self, plan: impl FnOnce(&Contents, &mut Batch) -> Result<(), Failure>) -> Result<(), Failure> {
         let mut header = self.lock_header()?;
         let mut batch = Batch::default();
         // Nothing changes while the header is locked. Readers go on while the store commits.
         let contents = self.contents();
-        permitted(&contents.users)?;
+        batch.delete(self.names.key());
+        batch.delete(self.names.header());
+        plan(&contents, &mut batch)?;
         let holds_keys = contents.objects.find(Search::default()).any(|o| object::is_key(o.info.class()));
         if header.life.purge_protection && (holds_keys || !contents.deleted.is_empty()) {
             return refuse!(
@@ -136,16 +166,6 @@ impl Partition {
                 self.label
             );
         }
-        let deleted = contents.deleted.find(Search::default());
-        for object in contents.objects.find(Search::default()).chain(deleted) {
-            batch.delete(self.names.object(&object.id));
-        }
-        for user in contents.users.iter() {
-            batch.delete(self.names.user(&user.name));
-        }
-        batch.delete(self.names.key());
-        batch.delete(self.names.header());
-        also(&mut batch);
         drop(contents);
         self.store.commit(&batch)?;
         header.deleted = true;

@@ -12,7 +12,7 @@ use crate::life::{Age, Policy, USUAL_RETENTION};
 use crate::metrics::Meter;
 use crate::object::{self, Object, ObjectId};
 use crate::records::{self, HeaderRecord, Names, PartitionRecord, UserRecord};
-use crate::seal::{SealError, SealingKey, SetHash};
+use crate::seal::{SealError, SealingKey, SetHash, SetKey};
 use crate::store::Store;
 use crate::users::User;
 
@@ -97,74 +97,114 @@ impl Partition {
         sealed: Vec<(String, Vec<u8>)>,
         store: Arc<dyn Store>,
     ) -> Result<Self, LoadError> {
-        let names = Names::of(record.number);
-        let library = |source| LoadError::Sealed { name: names.key(), source };
-        let set_key = key.set_key().map_err(library)?;
-        let (header, age) = open_header(&names, &key, &sealed)?;
-        let header_name = names.header();
-        let mut set_hash = SetHash::default();
-        let mut contents =
-            Contents { settings: Arc::clone(&header.settings), life: header.life, ..Contents::default() };
-        contents.roles.set(&header.settings.roles);
-        let count = sealed.len();
-        for (name, bytes) in sealed.into_iter().filter(|(name, _)| *name != header_name) {
-            let (_, plain) =
-                key.open(&name, &bytes).map_err(|source| LoadError::Sealed { name: name.clone(), source })?;
-            let form = || LoadError::Form(name.clone());
-            let element = set_key.element(&name, &bytes);
-            set_hash.toggle(element);
-            if let Ok(user) = user_of(&names, &name, &plain, element) {
-                contents.users.put(Arc::new(user));
-            } else {
-                let (record, key) = records::split_object(&plain).ok_or_else(form)?;
-                let info = record.info.ok_or_else(form)?;
-                let id = ObjectId::try_from(info.object.as_slice()).map_err(|_| form())?;
-                if name != names.object(&id) {
-                    return Err(form());
-                }
-                let holds_key = object::holds_key(info.class());
-                if holds_key == key.is_empty() {
-                    return Err(form());
-                }
-                let access = Access::from_records(&record.access, &contents.roles).ok_or_else(form)?;
-                if access.grants().len() < record.access.len() {
-                    let object = object::title(&info);
-                    tracing::error!(
-                        record = name,
-                        object,
-                        "it names somebody in a role that is gone: left out"
-                    );
-                }
-                let to = if info.deleted_at == 0 { &mut contents.objects } else { &mut contents.deleted };
-                to.put(Arc::new(Object {
-                    id,
-                    sequence: record.sequence,
-                    access,
-                    kind: KeyKind::from_wire(info.key_type()),
-                    info,
-                    sealed: holds_key.then_some(bytes),
-                    key: OnceLock::new(),
-                    element,
-                }));
-            }
+        let header = Names::of(record.number).header();
+        let found = sealed.iter().find(|(name, _)| *name == header).map(|(_, bytes)| bytes.as_slice());
+        let mut loading = Loading::begin(record, key, found)?;
+        for (name, bytes) in sealed.into_iter().filter(|(name, _)| *name != header) {
+            loading.take(name, bytes)?;
         }
-        if header.set_hash != set_hash {
-            return Err(LoadError::Set(count));
-        }
-        Self::with(record, key, store, header, contents, age).map_err(library)
+        loading.finish(record, store)
     }
 }
 
-fn open_header(
-    names: &Names,
-    key: &SealingKey,
-    sealed: &[(String, Vec<u8>)],
-) -> Result<(Header, Age), LoadError> {
+/// A partition that is being loaded, record by record.
+pub struct Loading {
+    names: Names,
+    key: SealingKey,
+    set_key: SetKey,
+    set_hash: SetHash,
+    header: Header,
+    age: Age,
+    contents: Contents,
+    count: usize,
+}
+
+impl Loading {
+    /// Begins with the header's record.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`].
+    pub fn begin(
+        record: &PartitionRecord,
+        key: SealingKey,
+        header: Option<&[u8]>,
+    ) -> Result<Self, LoadError> {
+        let names = Names::of(record.number);
+        let set_key = key.set_key().map_err(|source| LoadError::Sealed { name: names.key(), source })?;
+        let (header, age) = open_header(&names, &key, header)?;
+        let mut contents =
+            Contents { settings: Arc::clone(&header.settings), life: header.life, ..Contents::default() };
+        contents.roles.set(&header.settings.roles);
+        Ok(Self { names, key, set_key, set_hash: SetHash::default(), header, age, contents, count: 1 })
+    }
+
+    /// Takes in a user or an object: its record's name and bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`].
+    pub fn take(&mut self, name: String, bytes: Vec<u8>) -> Result<(), LoadError> {
+        let (_, plain) = self
+            .key
+            .open(&name, &bytes)
+            .map_err(|source| LoadError::Sealed { name: name.clone(), source })?;
+        let form = || LoadError::Form(name.clone());
+        let element = self.set_key.element(&name, &bytes);
+        self.set_hash.toggle(element);
+        self.count += 1;
+        let contents = &mut self.contents;
+        if let Ok(user) = user_of(&self.names, &name, &plain, element) {
+            contents.users.put(Arc::new(user));
+            return Ok(());
+        }
+        let (record, key) = records::split_object(&plain).ok_or_else(form)?;
+        let info = record.info.ok_or_else(form)?;
+        let id = ObjectId::try_from(info.object.as_slice()).map_err(|_| form())?;
+        if name != self.names.object(&id) {
+            return Err(form());
+        }
+        let holds_key = object::holds_key(info.class());
+        if holds_key == key.is_empty() {
+            return Err(form());
+        }
+        let access = Access::from_records(&record.access, &contents.roles).ok_or_else(form)?;
+        if access.grants().len() < record.access.len() {
+            let object = object::title(&info);
+            tracing::error!(record = name, object, "it names somebody in a role that is gone: left out");
+        }
+        let to = if info.deleted_at == 0 { &mut contents.objects } else { &mut contents.deleted };
+        to.put(Arc::new(Object {
+            id,
+            sequence: record.sequence,
+            access,
+            kind: KeyKind::from_wire(info.key_type()),
+            info,
+            sealed: holds_key.then_some(bytes),
+            key: OnceLock::new(),
+            element,
+        }));
+        Ok(())
+    }
+
+    /// The partition, if its records are the ones that the header asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`].
+    pub fn finish(self, record: &PartitionRecord, store: Arc<dyn Store>) -> Result<Partition, LoadError> {
+        if self.header.set_hash != self.set_hash {
+            return Err(LoadError::Set(self.count));
+        }
+        let library = |source| LoadError::Sealed { name: self.names.key(), source };
+        Partition::with(record, self.key, store, self.header, self.contents, self.age).map_err(library)
+    }
+}
+
+fn open_header(names: &Names, key: &SealingKey, bytes: Option<&[u8]>) -> Result<(Header, Age), LoadError> {
     let name = names.header();
     let form = || LoadError::Form(name.clone());
-    let Some((_, bytes)) = sealed.iter().find(|(found, _)| *found == name) else {
-        return Err(LoadError::Missing(name));
-    };
+    let Some(bytes) = bytes else { return Err(LoadError::Missing(name)) };
     let (revision, plain) =
         key.open(&name, bytes).map_err(|source| LoadError::Sealed { name: name.clone(), source })?;
     let record = HeaderRecord::decode(&*plain).map_err(|_| form())?;

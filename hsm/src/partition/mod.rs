@@ -12,7 +12,7 @@ pub(crate) mod settings;
 
 pub use change::Change;
 pub use limits::{Limits, Quota};
-pub use load::LoadError;
+pub use load::{LoadError, Loading};
 pub use settings::Settings;
 
 use std::fmt;

@@ -8,21 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use strongroom_protocol::v1::{
-    BackupBegun, BackupChunk, BeginBackup, BeginRestore, CreateSecurityDomain, RestoreBegun, request::Op,
-    response,
+    BackupBegun, BackupChunk, BeginBackup, BeginRestore, CreateSecurityDomain, PartitionInfo,
+    RenewSecurityDomain, RestoreBegun, request::Op, response,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use zeroize::Zeroizing;
 
 use super::{Context, blocking, done, partitions};
-use crate::backup::Writer;
+use crate::access::Grantee;
+use crate::backup::{OneKey, Writer};
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::object::Search;
 use crate::partition::Partition;
 use crate::policy;
 use crate::service::now;
-use crate::vault::Restore;
+use crate::vault::{Into, Restore};
 
 /// Backups and restores of a node at the same time.
 pub const MOST: usize = 4;
@@ -112,6 +113,32 @@ pub(super) async fn create_domain(
     .await
 }
 
+pub(super) async fn renew_domain(
+    context: &Context,
+    partition: &Arc<Partition>,
+    mut request: RenewSecurityDomain,
+) -> Result<response::Result, Failure> {
+    let shares = shares(&mut request.shares)?;
+    let (service, partition, by) = (Arc::clone(&context.service), Arc::clone(partition), context.asker().by);
+    let uid = context.session.uid;
+    blocking(move || {
+        let RenewSecurityDomain { holders, needed, .. } = request;
+        let quorum = service.vault.renew_domain(&partition, &shares, &holders, needed)?;
+        tracing::info!(uid, by, partition = partition.label(), "security domain renewed");
+        Ok(response::Result::Quorum(quorum))
+    })
+    .await
+}
+
+/// Decrypted shares out of a request, into secret memory.
+fn shares(given: &mut Vec<Vec<u8>>) -> Result<Vec<SecretBytes>, Failure> {
+    let shares = Zeroizing::new(std::mem::take(given));
+    if shares.len() > crate::quorum::MAX_HOLDERS {
+        return refuse!(Limit, "{} shares at most", crate::quorum::MAX_HOLDERS);
+    }
+    Ok(shares.iter().map(|share| SecretBytes::from(share.as_slice())).collect())
+}
+
 pub(super) fn show_domain(context: &Context, partition: &Partition) -> Result<response::Result, Failure> {
     Ok(response::Result::Quorum(context.service.vault.domain(partition)?))
 }
@@ -145,11 +172,8 @@ pub(super) async fn begin(
     Ok(response::Result::BackupBegun(BackupBegun { head }))
 }
 
-/// The key that a request names, its other half, and certificates of the same label or id.
-fn key_and_what_belongs_to_it(
-    partition: &Partition,
-    request: &BeginBackup,
-) -> Result<(String, Vec<crate::object::ObjectId>), Failure> {
+/// The key that a request names, its other half, certificates of the same label or id, and the users whom it names.
+fn key_and_what_belongs_to_it(partition: &Partition, request: &BeginBackup) -> Result<OneKey, Failure> {
     let contents = partition.contents();
     let named = Search { label: Some(&request.key), ..Search::default() };
     let keys: Vec<_> = contents.objects.find(named).collect();
@@ -167,7 +191,11 @@ fn key_and_what_belongs_to_it(
             contents.objects.find(Search { id: Some(&key.info.id), ..Search::default() }).map(|o| o.id),
         );
     }
-    Ok((request.key.clone(), all))
+    let grants = keys.iter().flat_map(|key| key.access.grants());
+    let named: Vec<_> = grants.map(|grant| grant.grantee).collect();
+    let users = contents.users.iter().filter(|user| named.contains(&Grantee::User(user.identity)));
+    let users = users.map(|user| user.name.clone()).collect();
+    Ok(OneKey { title: request.key.clone(), objects: all, users })
 }
 
 pub(super) async fn read(context: &Context, partition: &Arc<Partition>) -> Result<response::Result, Failure> {
@@ -222,26 +250,26 @@ pub(super) async fn restore(
         }
         _ => {
             let finish = Arc::clone(&session);
-            let partition = blocking(move || {
+            let restored = blocking(move || {
                 let place = &finish.transfers;
                 let taken = place.transfer.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let Some(Transfer::Restore(restore, _permit)) = taken else {
                     return refuse!(Malformed, "this connection has begun no restore, or left it for a minute");
                 };
                 let label = restore.head().label.clone();
-                let partition = restore.finish()?;
-                if let Some(partition) = &partition {
-                    tracing::warn!(target: "audit", event = "restored", uid = finish.uid, of = label, partition = partition.label(), "a backup was restored");
+                let restored = restore.finish()?;
+                if let Some(restored) = &restored {
+                    let (partition, left_out) = (restored.partition.label(), &restored.left_out);
+                    tracing::warn!(target: "audit", event = "restored", uid = finish.uid, of = label, partition, ?left_out, "a backup was restored");
                 }
-                Ok(partition)
+                Ok(restored)
             })
             .await?;
-            Ok(match partition {
-                Some(partition) => {
-                    response::Result::Partition(partitions::info(&service, &session, &partition))
-                }
-                None => done(),
-            })
+            let Some(restored) = restored else { return Ok(done()) };
+            Ok(response::Result::Partition(PartitionInfo {
+                left_out: restored.left_out,
+                ..partitions::info(&service, &session, &restored.partition)
+            }))
         }
     }
 }
@@ -252,11 +280,7 @@ async fn begin_restore(
     mut request: BeginRestore,
 ) -> Result<response::Result, Failure> {
     let permit = permit(context)?;
-    let shares = Zeroizing::new(std::mem::take(&mut request.shares));
-    if shares.len() > crate::quorum::MAX_HOLDERS {
-        return refuse!(Limit, "{} shares at most", crate::quorum::MAX_HOLDERS);
-    }
-    let shares: Vec<_> = shares.iter().map(|share| SecretBytes::from(share.as_slice())).collect();
+    let shares = shares(&mut request.shares)?;
     let of_key = !crate::backup::parse_head(&request.head)?.key.is_empty();
     let into = match number {
         number if number == 0 || !of_key => None,
@@ -271,7 +295,7 @@ async fn begin_restore(
                     partition.label()
                 );
             }
-            Some(partition)
+            Some(Into { partition, by_officer: acting.officer.is_some() })
         }
     };
     let service = Arc::clone(&context.service);

@@ -255,6 +255,7 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::ReadAudit(m) => audit::read(&context.service, p.number(), m).await,
         Op::SetAudit(m) => audit::set(context, p, *m).await,
         Op::CreateSecurityDomain(m) => backup::create_domain(context, p, std::mem::take(m)).await,
+        Op::RenewSecurityDomain(m) => backup::renew_domain(context, p, std::mem::take(m)).await,
         Op::ShowSecurityDomain(_) => backup::show_domain(context, p),
         Op::BeginBackup(m) => backup::begin(context, p, std::mem::take(m)).await,
         Op::ReadBackup(_) => backup::read(context, p).await,

@@ -87,6 +87,7 @@ pub(super) fn info(service: &Service, session: &Session, partition: &Partition) 
         keys: contents.objects.keys() as u64,
         memory: contents.bytes() as u64,
         fips_state: if contents.settings.fips { 2 } else { 0 },
+        left_out: Vec::new(),
     }
 }
 

@@ -22,12 +22,12 @@ use crate::partition::{Change, Contents, Partition};
 use crate::records::hex;
 
 /// What all versions of a key share: the identity of the first one's private or secret key.
-fn family(info: &ObjectInfo) -> &[u8] {
+pub(crate) fn family(info: &ObjectInfo) -> &[u8] {
     if info.family.is_empty() { &info.object } else { &info.family }
 }
 
 /// All versions of a key: private or secret keys, and their public halves.
-fn versions(contents: &Contents, key: &ObjectInfo) -> Vec<Arc<Object>> {
+pub(crate) fn versions(contents: &Contents, key: &ObjectInfo) -> Vec<Arc<Object>> {
     let label = Some(key.label.as_str());
     let same = contents.objects.find(Search { label, ..Search::default() });
     let is_version = |object: &&Arc<Object>| {

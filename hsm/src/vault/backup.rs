@@ -1,25 +1,28 @@
 //! Security domains, backups, and what is restored from them.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 
-use strongroom_protocol::v1::{BackupHead, Quorum};
+use strongroom_protocol::v1::{BackupHead, ErrorCode, Quorum};
 
 use super::load::Opened;
 use super::{MAX_LABEL, Slot, Vault, check_room};
-use crate::backup::{Kept, Reader, Writer, parse_head};
+use crate::backup::{Kept, OneKey, Reader, Writer, parse_head};
 use crate::changes;
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
-use crate::object::ObjectId;
-use crate::partition::{Partition, restored};
+use crate::partition::restored::{self, Gathered};
+use crate::partition::{LoadError, Loading, Partition};
 use crate::quorum;
 use crate::records::{self, DomainRecord, HeaderRecord, Names, PartitionRecord, RootRecord};
 use crate::seal::{SealingKey, SetHash, SetKey};
 use crate::service::now;
 use crate::store::{Batch, Store};
 use prost::Message;
+
+/// So much of a partition is read or deleted at a time, in bytes.
+const PAGE: usize = 1 << 20;
 
 /// The name under which the key of a partition's security domain is sealed.
 fn domain_name(number: u32) -> String {
@@ -66,7 +69,8 @@ impl Vault {
                 return refuse!(
                     Exists,
                     "partition \"{}\" has its security domain already: it is made once, so that nobody can put own keys \
-                     in the place of the holders'; 'strongroom security-domain show' writes its file again",
+                     in the place of the holders'; 'strongroom security-domain show' writes its file again, and a quorum \
+                     of the holders renews it: 'strongroom security-domain renew'",
                     record.label
                 );
             }
@@ -94,16 +98,43 @@ impl Vault {
         }
     }
 
-    /// Begins a backup of a partition as it is now, or of some objects of it, called by their title.
+    /// Renews a partition's security domain: a quorum of its holders gives it to others, or to the same with other keys.
+    /// What is backed up from now on is for the new ones only. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// UNSEAL_WRONG: the shares are no quorum of the present one. NO_SUCH_OBJECT, ATTRIBUTE_WRONG as
+    /// [`quorum::create`], STORE.
+    pub fn renew_domain(
+        &self,
+        partition: &Partition,
+        shares: &[SecretBytes],
+        holders: &[Vec<u8>],
+        needed: u32,
+    ) -> Result<Quorum, Failure> {
+        let old = self.domain(partition)?;
+        // Whoever can put the present key together is a quorum.
+        quorum::combine(&old, shares)?;
+        let (key, quorum) = quorum::create(partition.label(), holders, needed)?;
+        let made = quorum.clone();
+        self.edit_record(partition.number(), |opened, record| {
+            if record.domain.as_ref().and_then(|domain| domain.quorum.as_ref()) != Some(&old) {
+                return refuse!(UnsealWrong, "the security domain was renewed meanwhile");
+            }
+            let name = domain_name(record.number);
+            let sealed_key = opened.node_key.seal(&name, 0, SecretBytes::from(key.bytes()))?;
+            record.domain = Some(DomainRecord { quorum: Some(made), sealed_key });
+            Ok(())
+        })?;
+        Ok(quorum)
+    }
+
+    /// Begins a backup of a partition as it is now, or of one key of it.
     ///
     /// # Errors
     ///
     /// STORE, and those of [`Vault::ready`].
-    pub fn begin_backup(
-        &self,
-        partition: &Arc<Partition>,
-        only: Option<(String, Vec<ObjectId>)>,
-    ) -> Result<Writer, Failure> {
+    pub fn begin_backup(&self, partition: &Arc<Partition>, only: Option<OneKey>) -> Result<Writer, Failure> {
         let opened = self.opened()?;
         let record = self.record(partition.number());
         let domain = record.as_ref().and_then(|record| record.domain.as_ref());
@@ -146,14 +177,18 @@ impl Vault {
         label: &str,
         replace: bool,
         only_verify: bool,
-        into: Option<Arc<Partition>>,
+        into: Option<Into>,
     ) -> Result<Restore, Failure> {
         let head = parse_head(bytes)?;
         let opened = self.opened()?;
         let reader = Reader::begin(bytes, &opened.node_key, shares)?;
         let target = match (only_verify, head.key.is_empty(), into) {
             (true, ..) => Target::None,
-            (_, false, Some(partition)) => Target::Objects(partition, Vec::new()),
+            (_, false, Some(Into { partition, by_officer })) => {
+                let is_its_own = partition.serial() == head.serial;
+                let target = restored::Target { partition, is_its_own, by_officer };
+                Target::Objects(target, Gathered::default())
+            }
             (_, false, None) => {
                 return refuse!(
                     BackupWrong,
@@ -170,6 +205,24 @@ impl Vault {
     }
 }
 
+/// Where a key goes.
+#[derive(Debug)]
+pub struct Into {
+    /// The partition.
+    pub partition: Arc<Partition>,
+    /// Who restores is one of its crypto officers.
+    pub by_officer: bool,
+}
+
+/// What was restored.
+#[derive(Debug)]
+pub struct Restored {
+    /// The partition, or the one that the key went into.
+    pub partition: Arc<Partition>,
+    /// What of a key is not as it was, for people.
+    pub left_out: Vec<String>,
+}
+
 /// A restore that has begun. What is not finished is undone by the next one, or the next start.
 #[derive(Debug)]
 pub struct Restore {
@@ -183,8 +236,8 @@ enum Target {
     None,
     /// A partition.
     Partition(Box<NewPartition>),
-    /// Objects for a partition that is there.
-    Objects(Arc<Partition>, Vec<SecretBytes>),
+    /// A key for a partition that is there.
+    Objects(restored::Target, Gathered),
 }
 
 impl std::fmt::Debug for Target {
@@ -253,34 +306,46 @@ fn begin_partition(
         set_key,
         set_hash: SetHash::default(),
     };
+    sweep(opened, &mut root)?;
     let mut changed = root.clone();
-    let mut batch = Batch::default();
-    for unfinished in std::mem::take(&mut changed.restoring) {
-        delete_records(&*opened.ledger, unfinished, &mut batch)?;
-    }
     changed.next_number += 1;
     changed.restoring = vec![number];
-    opened.write_root(&mut root, changed, batch)?;
+    opened.write_root(&mut root, changed, Batch::default())?;
     Ok(new)
 }
 
-/// Adds to a batch that all records of a partition go.
-fn delete_records(store: &dyn Store, number: u32, batch: &mut Batch) -> Result<(), Failure> {
-    for (name, _) in all_records(store, number)? {
-        batch.delete(name);
+/// Deletes what is left of restores that were not finished, and of partitions that were replaced: piece by piece, so
+/// that neither takes memory for a whole partition. What is interrupted is ended by the next one, or the next start.
+fn sweep(opened: &Opened, root: &mut MutexGuard<'_, RootRecord>) -> Result<(), Failure> {
+    if root.restoring.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    for number in &root.restoring {
+        each_page(&*opened.ledger, *number, |page| {
+            let mut batch = Batch::default();
+            page.into_iter().for_each(|(name, _)| batch.delete(name));
+            Ok(opened.ledger.commit(&batch)?)
+        })?;
+    }
+    let changed = RootRecord { restoring: Vec::new(), ..(**root).clone() };
+    Ok(opened.write_root(root, changed, Batch::default())?)
 }
 
-/// All records of a partition.
-fn all_records(store: &dyn Store, number: u32) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    let (names, mut snapshot) = (Names::of(number), store.snapshot()?);
-    let (mut all, mut after) = (Vec::new(), String::new());
+/// Some records: names and bytes.
+type Page = Vec<(String, Vec<u8>)>;
+
+/// Shows all records of a partition, about a megabyte at a time.
+fn each_page(
+    store: &dyn Store,
+    number: u32,
+    mut see: impl FnMut(Page) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (names, mut snapshot, mut after) = (Names::of(number), store.snapshot()?, String::new());
     loop {
-        let page = snapshot.page(names.prefix(), &after, 1 << 20)?;
-        let Some((last, _)) = page.last() else { return Ok(all) };
+        let page = snapshot.page(names.prefix(), &after, PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
         after.clone_from(last);
-        all.extend(page);
+        see(page)?;
     }
 }
 
@@ -289,7 +354,7 @@ impl Restore {
     pub fn number(&self) -> u32 {
         match &self.target {
             Target::Partition(new) => new.record.number,
-            Target::Objects(partition, _) => partition.number(),
+            Target::Objects(target, _) => target.partition.number(),
             Target::None => 0,
         }
     }
@@ -310,13 +375,7 @@ impl Restore {
         self.reader.push(bytes, &mut |kept| match target {
             Target::None => Ok(()),
             Target::Partition(new) => new.keep(kept, &mut batch),
-            Target::Objects(_, objects) => {
-                if objects.len() >= MAX_OBJECTS_OF_A_KEY {
-                    return refuse!(Limit, "the backup of a key has more objects than any key has");
-                }
-                objects.push(kept.plain);
-                Ok(())
-            }
+            Target::Objects(_, gathered) => gathered.take(&kept.suffix, kept.plain),
         })?;
         if !batch.changes.is_empty() {
             self.opened.ledger.commit(&batch)?;
@@ -329,13 +388,13 @@ impl Restore {
     /// # Errors
     ///
     /// BACKUP_WRONG if the file's end is missing, EXISTS, STORE: nothing is there then.
-    pub fn finish(self) -> Result<Option<Arc<Partition>>, Failure> {
+    pub fn finish(self) -> Result<Option<Restored>, Failure> {
         let header = self.reader.finish()?;
         match (self.target, header) {
             (Target::None, _) => Ok(None),
-            (Target::Objects(partition, objects), _) => {
-                restored::add_objects(&partition, &objects)?;
-                Ok(Some(partition))
+            (Target::Objects(target, gathered), _) => {
+                let left_out = restored::add_objects(&target, &gathered)?;
+                Ok(Some(Restored { partition: target.partition, left_out }))
             }
             (Target::Partition(new), Some(header)) => {
                 new.finish(header, self.reader.domain(), self.reader.head().created).map(Some)
@@ -344,9 +403,6 @@ impl Restore {
         }
     }
 }
-
-/// Objects that the backup of one key has at most: its halves, and certificates.
-const MAX_OBJECTS_OF_A_KEY: usize = 64;
 
 impl NewPartition {
     fn keep(&mut self, kept: Kept, batch: &mut Batch) -> Result<(), Failure> {
@@ -368,7 +424,7 @@ impl NewPartition {
         mut header: HeaderRecord,
         domain: Option<(&Quorum, &SealingKey)>,
         created: u64,
-    ) -> Result<Arc<Partition>, Failure> {
+    ) -> Result<Restored, Failure> {
         let opened = Arc::clone(&self.opened);
         let node_key = &opened.node_key;
         header.set_hash = self.set_hash.to_bytes().to_vec();
@@ -381,60 +437,84 @@ impl NewPartition {
             let sealed_key = node_key.seal(&name, 0, SecretBytes::from(key.bytes()))?;
             self.record.domain = Some(DomainRecord { quorum: Some(quorum.clone()), sealed_key });
         }
-        // Loaded as at a start, and compared with the header: what was written is what will be found.
-        let mut sealed = all_records(&*opened.ledger, self.record.number)?;
-        sealed.push((self.names.header(), sealed_header.clone()));
-        let key = std::mem::replace(&mut self.key, SealingKey::generate());
-        let partition = match Partition::load(&self.record, key, sealed, opened.store()) {
-            Ok(partition) => Arc::new(partition),
-            Err(error) => return refuse!(BackupWrong, "the backup makes no sense: {error}"),
-        };
+        let loaded = self.load(&sealed_header)?;
+        let partition = Arc::new(loaded);
         let mut batch = Batch::default();
         batch.put(self.names.header(), sealed_header);
         batch.put(self.names.key(), sealed_key);
         let mut root = opened.root();
         let mut changed = root.clone();
         changed.restoring.retain(|number| *number != self.record.number);
+        let mut left_out = Vec::new();
+        let old = self.take_the_place(&opened, &mut changed, &mut left_out)?;
         changed.partitions.push(self.record.clone());
-        self.swap(&opened, &mut changed, &mut batch)?;
-        let replaced = self.replaces.and_then(|number| match opened.slots().get(&number) {
-            Some(Slot::Sound(old)) => Some(Arc::clone(old)),
-            _ => None,
-        });
-        match replaced {
-            Some(old) => {
+        match old {
+            Some(Slot::Sound(old)) => {
                 let sealed_root = super::seal_root(node_key, &changed)?;
-                old.delete_all(
-                    |_| Ok(()),
-                    |also| {
-                        also.put(records::ROOT.to_owned(), sealed_root);
-                        also.changes.extend(batch.changes);
-                    },
-                )?;
+                old.give_up(|also| {
+                    also.put(records::ROOT.to_owned(), sealed_root);
+                    also.changes.extend(batch.changes);
+                })?;
                 opened.note(&changed);
                 *root = changed;
             }
-            None => opened.write_root(&mut root, changed, batch)?,
+            Some(Slot::Damaged { .. }) | None => opened.write_root(&mut root, changed, batch)?,
         }
         if let Some(number) = self.replaces {
             opened.remove(number);
         }
         opened.insert(self.record.number, Slot::Sound(Arc::clone(&partition)));
         changes::announce();
-        Ok(partition)
+        if let Err(failure) = sweep(&opened, &mut root) {
+            tracing::warn!("what is left of the partition that was replaced is deleted later: {failure}");
+        }
+        Ok(Restored { partition, left_out })
     }
 
-    /// Takes the old partition out of the root.
-    fn swap(&self, opened: &Opened, root: &mut RootRecord, batch: &mut Batch) -> Result<(), Failure> {
-        let Some(old) = self.replaces else {
-            return match root.partitions.iter().filter(|p| p.label == self.record.label).count() {
-                1 => Ok(()),
-                _ => refuse!(Exists, "a partition \"{}\" was made meanwhile", self.record.label),
+    /// Loads what was written as a start does, and compares it with the header: it is what will be found.
+    fn load(&mut self, sealed_header: &[u8]) -> Result<Partition, Failure> {
+        let no_sense = |error: LoadError| {
+            Failure::new(ErrorCode::BackupWrong, format!("the backup makes no sense: {error}"))
+        };
+        let key = std::mem::replace(&mut self.key, SealingKey::generate());
+        let mut loading = Loading::begin(&self.record, key, Some(sealed_header)).map_err(no_sense)?;
+        each_page(&*self.opened.ledger, self.record.number, |page| {
+            page.into_iter().try_for_each(|(name, record)| loading.take(name, record).map_err(no_sense))
+        })?;
+        loading.finish(&self.record, self.opened.store()).map_err(no_sense)
+    }
+
+    /// Takes the old partition, if there is one, out of the root. Its records go when the new one is in its place.
+    fn take_the_place(
+        &mut self,
+        opened: &Opened,
+        root: &mut RootRecord,
+        left_out: &mut Vec<String>,
+    ) -> Result<Option<Slot>, Failure> {
+        let label = &self.record.label;
+        let Some(number) = self.replaces else {
+            return match root.partitions.iter().any(|p| p.label == *label) {
+                false => Ok(None),
+                true => refuse!(Exists, "a partition \"{label}\" was made meanwhile"),
             };
         };
-        root.partitions.retain(|p| p.number != old);
-        root.set_aside.retain(|number| *number != old);
-        // Of a damaged one whatever is there.
-        delete_records(&*opened.ledger, old, batch)
+        let Some(at) = root.partitions.iter().position(|p| p.number == number) else {
+            return refuse!(NoSuchPartition, "the partition \"{label}\" was deleted meanwhile");
+        };
+        let old = root.partitions.remove(at);
+        root.set_aside.retain(|other| *other != number);
+        root.restoring.push(number);
+        if let Some(present) = &old.domain
+            && self.record.domain.as_ref().is_none_or(|domain| domain.quorum != present.quorum)
+        {
+            // Who is no holder any more does not become one again by an old backup.
+            let name = domain_name(number);
+            let (_, bytes) = opened.node_key.open(&name, &present.sealed_key)?;
+            let sealed_key = opened.node_key.seal(&domain_name(self.record.number), 0, bytes)?;
+            self.record.domain = Some(DomainRecord { quorum: present.quorum.clone(), sealed_key });
+            left_out
+                .push("the security domain is the present one, not the one of the backup's time".to_owned());
+        }
+        Ok(opened.slots().get(&number).cloned())
     }
 }

@@ -82,6 +82,8 @@ struct Restored {
     partition: Option<String>,
     number: u32,
     objects: u64,
+    /// What is not as it was in the backup.
+    left_out: Vec<String>,
     #[serde(skip)]
     sentence: String,
 }
@@ -89,6 +91,7 @@ struct Restored {
 impl Report for Restored {
     fn text(&self, page: &mut Page) {
         page.line(&self.sentence);
+        self.left_out.iter().for_each(|what| page.line(format!("Not as it was: {what}.")));
     }
 }
 
@@ -177,12 +180,13 @@ fn transfer(
                 partition: Some(partition.label),
                 number: partition.number,
                 objects: partition.objects,
+                left_out: partition.left_out,
                 sentence: what,
             }
         }
         response::Result::Done(_) => {
             let sentence = format!("{} is whole and sound, and can be restored here.", path.display());
-            Restored { partition: None, number: 0, objects: 0, sentence }
+            Restored { partition: None, number: 0, objects: 0, left_out: Vec::new(), sentence }
         }
         _ => return Err(Failure::unexpected_answer()),
     };
