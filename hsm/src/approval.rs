@@ -236,6 +236,7 @@ pub fn request(op: &Op) -> Result<(), Failure> {
         | Op::BeginRestore(_)
         | Op::RestoreChunk(_)
         | Op::FinishRestore(_)
+        | Op::RenewSecurityDomain(_)
         | Op::SetAudit(_) => Ok(()),
     }
 }

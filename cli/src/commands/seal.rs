@@ -15,7 +15,7 @@ use crate::commands::{confirm, write_file};
 use crate::failure::Failure;
 use crate::output::{Output, Page, Report};
 use crate::password::{self, Password};
-use crate::quorum_file::{self, QuorumFile};
+use crate::quorum_file;
 use crate::session::{self, answer};
 
 /// What `strongroom seal --help` says.
@@ -290,7 +290,7 @@ impl Shares {
             answer!(connection.call(0, Op::SealWith(request)), Quorum)?
         };
         let (needed, count) = (quorum.needed, quorum.holders.len());
-        write_file(&self.out, &QuorumFile::of(&quorum).text()?, self.force).map_err(|failure| {
+        write_file(&self.out, &quorum_file::text(&quorum)?, self.force).map_err(|failure| {
             failure.with_remedy(
                 "the shares are made: write them again with 'strongroom seal-with shares --again --out FILE'",
             )

@@ -174,7 +174,7 @@ impl SecurityDomain {
             }
         };
         if let Some(file) = &file {
-            write_file(file, &QuorumFile::of(&quorum).text()?, force).map_err(|failure| {
+            write_file(file, &quorum_file::text(&quorum)?, force).map_err(|failure| {
                 failure.with_remedy("'strongroom security-domain show --out FILE' writes it again")
             })?;
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::output::{Output, Page, Report};
-use crate::quorum_file::{self, QuorumFile};
+use crate::quorum_file;
 
 /// What `strongroom share --help` says.
 pub const ABOUT: &str = "\
@@ -61,7 +61,7 @@ impl Share {
     ///
     /// If a file cannot be read or written, or the key is no holder's.
     pub fn run(self, output: Output) -> Result<(), Failure> {
-        let quorum = QuorumFile::read(&self.file)?;
+        let quorum = quorum_file::read(&self.file)?;
         let (number, share) = quorum_file::decrypt_share(&quorum, &self.holder_key)?;
         let mut file = OpenOptions::new()
             .write(true)

@@ -89,7 +89,7 @@ impl SealRecord {
     }
 
     /// What a file says; `None` if it makes no sense.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub fn read(bytes: &[u8]) -> Option<Self> {
         let record = Self::decode(bytes).ok()?;
         let one = record.passphrase.is_some() != record.shares.is_some();
         (record.format == 1 && one).then_some(record)

@@ -211,8 +211,11 @@ pub(super) async fn read(context: &Context, partition: &Arc<Partition>) -> Resul
             }
             let (data, last) = writer.next_bytes()?;
             if last {
-                if writer.is_whole() {
-                    service.vault.backed_up(number)?;
+                // A full disk is when a backup is wanted most: it is whole, noted or not.
+                if writer.is_whole()
+                    && let Err(failure) = service.vault.backed_up(number)
+                {
+                    tracing::warn!("the time of the backup is not noted: {failure}");
                 }
                 tracing::info!(uid = session.uid, partition = writer.partition().label(), "backup made");
             }

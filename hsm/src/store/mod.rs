@@ -33,6 +33,23 @@ pub enum StoreError {
         /// What does not fit.
         reason: String,
     },
+    /// It is not read again from its beginning now.
+    #[error("the store {location} is not looked at now: {reason}; try again in a while")]
+    Busy {
+        /// The file.
+        location: String,
+        /// What is going on.
+        reason: String,
+    },
+    /// What was being read is gone: a change failed meanwhile, and the file was opened again.
+    #[error(
+        "reading the store {location} was interrupted, because a change failed meanwhile: begin the backup again; the log says \
+         why the change failed"
+    )]
+    Interrupted {
+        /// The file.
+        location: String,
+    },
     /// The node was sealed.
     #[error("the store {location} was closed: nothing was changed; 'strongroom status' says why")]
     Closed {

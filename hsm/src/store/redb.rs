@@ -10,6 +10,7 @@ use redb::backends::FileBackend;
 use redb::{
     Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
 };
+use rustix::fs::Advice;
 
 use super::{Batch, Snapshot, Store, StoreError};
 
@@ -89,33 +90,15 @@ impl Store for RedbStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut undo = std::mem::take(&mut state.undo);
-        let mut all = undo.clone();
-        all.changes.extend(batch.changes.clone());
-        let result = guarded(&self.path, || {
-            let database = match state.database.take() {
-                Some(database) => database,
-                None => open_checked(&self.path)?,
-            };
-            write(&database, &all, &mut undo)?;
-            Ok(database)
-        });
-        match result {
-            Ok(database) => {
-                state.database = Some(database);
-                Ok(())
-            }
-            Err(error) => {
-                state.end_snapshots();
-                state.undo = undo;
-                Err(error)
-            }
-        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).commit(&self.path, batch)
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.database.is_none() {
+            // After a failure: what it has left in doubt is undone first.
+            state.commit(&self.path, &Batch::default())?;
+        }
         let transaction = guarded(&self.path, || {
             let database = state.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
             Ok(database.begin_read()?)
@@ -129,14 +112,14 @@ impl Store for RedbStore {
     fn read_again(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.undo.changes.is_empty() {
-            return Err(StoreError::Failed {
+            return Err(StoreError::Busy {
                 location: self.location(),
                 reason: "the last change failed, and is undone by the next".to_owned(),
             });
         }
         state.snapshots.retain(|reading| reading.strong_count() > 0);
         if !state.snapshots.is_empty() {
-            return Err(StoreError::Failed {
+            return Err(StoreError::Busy {
                 location: self.location(),
                 reason: "a backup is being read".to_owned(),
             });
@@ -152,6 +135,31 @@ impl Store for RedbStore {
 }
 
 impl State {
+    fn commit(&mut self, path: &Path, batch: &Batch) -> Result<(), StoreError> {
+        let mut undo = std::mem::take(&mut self.undo);
+        let mut all = undo.clone();
+        all.changes.extend(batch.changes.clone());
+        let result = guarded(path, || {
+            let database = match self.database.take() {
+                Some(database) => database,
+                None => open_after_failure(path)?,
+            };
+            write(&database, &all, &mut undo)?;
+            Ok(database)
+        });
+        match result {
+            Ok(database) => {
+                self.database = Some(database);
+                Ok(())
+            }
+            Err(error) => {
+                self.end_snapshots();
+                self.undo = undo;
+                Err(error)
+            }
+        }
+    }
+
     fn end_snapshots(&mut self) {
         for reading in self.snapshots.drain(..).filter_map(|reading| reading.upgrade()) {
             drop(reading.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -180,8 +188,10 @@ impl Snapshot for RedbSnapshot {
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut page, mut size) = (Vec::new(), 0);
+        let Some(transaction) = reading.as_ref() else {
+            return Err(StoreError::Interrupted { location: self.path.display().to_string() });
+        };
         guarded(&self.path, || {
-            let transaction = reading.as_ref().ok_or(redb::Error::DatabaseClosed)?;
             let table = transaction.open_table(RECORDS)?;
             let from = if after > prefix { after } else { prefix };
             for entry in table.range(from..)? {
@@ -220,6 +230,17 @@ fn write(database: &Database, batch: &Batch, undo: &mut Batch) -> Result<(), red
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// Opens the file again after a write to it failed, as it lies on the disk. The kernel forgets that it could not write a
+/// page once it has said so, and shows it as if it had: what is built on that would be lost with the power.
+fn open_after_failure(path: &Path) -> Result<Database, redb::Error> {
+    let file = OpenOptions::new().read(true).open(path)?;
+    // What is still to be written goes to the disk, or fails here.
+    file.sync_all()?;
+    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).map_err(std::io::Error::from)?;
+    drop(file);
+    open_checked(path)
 }
 
 fn open_checked(path: &Path) -> Result<Database, redb::Error> {

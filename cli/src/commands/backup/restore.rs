@@ -14,7 +14,7 @@ use crate::args::Global;
 use crate::commands::confirm;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Page, Report};
-use crate::quorum_file::{self, QuorumFile};
+use crate::quorum_file;
 use crate::session::{self, Session, answer};
 
 pub(super) const ABOUT: &str = "\
@@ -97,7 +97,7 @@ impl Report for Restored {
 
 impl Shares {
     fn read(&self, head: &BackupHead) -> Result<Vec<Vec<u8>>, Failure> {
-        let given = self.domain.as_ref().map(|path| QuorumFile::read(path)).transpose()?;
+        let given = self.domain.as_ref().map(|path| quorum_file::read(path)).transpose()?;
         if let (Some(given), Some(domain)) = (&given, &head.domain)
             && given != domain
         {

@@ -1,16 +1,17 @@
 //! The file of a quorum: who holds shares, and each share encrypted to its holder's RSA key. Nothing in it is
 //! secret. JSON, so that holders can take their share out with jq and decrypt it with openssl.
 
+mod form;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
-use base64ct::{Base64, Encoding};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use strongroom_protocol::v1::{Holder, Quorum};
+use strongroom_protocol::v1::Quorum;
 use zeroize::Zeroizing;
+
+pub use form::{QuorumFile, hex};
 
 use crate::certificate::Certificate;
 use crate::failure::{Exit, Failure};
@@ -22,120 +23,28 @@ const MAX_FILE: u64 = 1 << 20;
 /// The size of a decrypted share, in bytes.
 const SHARE: usize = 33;
 
-/// What stands in the file.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct QuorumFile {
-    /// "strongroom quorum 1".
-    format: String,
-    /// The partition, or empty for a node's seal.
-    pub partition: String,
-    /// 32 hexadecimal digits.
-    pub id: String,
-    /// Shares that are needed.
-    pub quorum: u32,
-    /// All holders.
-    pub holders: Vec<HolderEntry>,
-    check: String,
+/// The text of a quorum's file.
+///
+/// # Errors
+///
+/// None that can happen.
+pub fn text(quorum: &Quorum) -> Result<String, Failure> {
+    QuorumFile::of(quorum).text().map_err(|e| Failure::new(Exit::Failed, "json", e.to_string()))
 }
 
-/// One holder.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct HolderEntry {
-    /// From 1.
-    pub number: u32,
-    /// SHA-256 of the public key, hexadecimal: what `openssl pkey -pubout -outform DER | sha256sum` says.
-    pub fingerprint: String,
-    /// RSA-OAEP (SHA-256), base64.
-    pub share: String,
-    public_key: String,
-    commitment: String,
-}
-
-fn base64(bytes: &[u8]) -> String {
-    Base64::encode_string(bytes)
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
-    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
-}
-
-impl QuorumFile {
-    /// The file for what the daemon said.
-    pub fn of(quorum: &Quorum) -> Self {
-        let holders = quorum.holders.iter().map(|holder| HolderEntry {
-            number: holder.number,
-            fingerprint: hex(&Sha256::digest(&holder.public_key)),
-            share: base64(&holder.share),
-            public_key: base64(&holder.public_key),
-            commitment: hex(&holder.commitment),
-        });
-        QuorumFile {
-            format: "strongroom quorum 1".to_owned(),
-            partition: quorum.name.clone(),
-            id: hex(&quorum.id),
-            quorum: quorum.needed,
-            holders: holders.collect(),
-            check: hex(&quorum.check),
-        }
-    }
-
-    /// The file's text.
-    ///
-    /// # Errors
-    ///
-    /// None that can happen.
-    pub fn text(&self) -> Result<String, Failure> {
-        serde_json::to_string_pretty(self)
-            .map(|text| text + "\n")
-            .map_err(|e| Failure::new(Exit::Failed, "json", e.to_string()))
-    }
-
-    /// Reads a file.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read or is not such a file.
-    pub fn read(path: &Path) -> Result<Quorum, Failure> {
-        let mut text = String::new();
-        let file = File::open(path).map_err(|e| Failure::file("read", path, &e))?;
-        file.take(MAX_FILE).read_to_string(&mut text).map_err(|e| Failure::file("read", path, &e))?;
-        let unfit = |what: &str| {
-            Failure::new(
-                Exit::Failed,
-                "quorum_file",
-                format!("{} is no file of shares: {what}", path.display()),
-            )
-        };
-        let read: Self = serde_json::from_str(&text).map_err(|e| unfit(&e.to_string()))?;
-        if read.format != "strongroom quorum 1" {
-            return Err(unfit("its format is not \"strongroom quorum 1\""));
-        }
-        read.quorum().ok_or_else(|| unfit("a value is neither base64 nor hexadecimal"))
-    }
-
-    fn quorum(self) -> Option<Quorum> {
-        let holder = |holder: HolderEntry| {
-            Some(Holder {
-                number: holder.number,
-                public_key: Base64::decode_vec(&holder.public_key).ok()?,
-                share: Base64::decode_vec(&holder.share).ok()?,
-                commitment: unhex(&holder.commitment)?,
-            })
-        };
-        Some(Quorum {
-            id: unhex(&self.id)?,
-            needed: self.quorum,
-            holders: self.holders.into_iter().map(holder).collect::<Option<_>>()?,
-            check: unhex(&self.check)?,
-            name: self.partition,
-        })
-    }
+/// Reads a file.
+///
+/// # Errors
+///
+/// If it cannot be read or is not such a file.
+pub fn read(path: &Path) -> Result<Quorum, Failure> {
+    let mut text = String::new();
+    let file = File::open(path).map_err(|e| Failure::file("read", path, &e))?;
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(|e| Failure::file("read", path, &e))?;
+    QuorumFile::parse(&text).map_err(|what| {
+        let message = format!("{} is no file of shares: {what}", path.display());
+        Failure::new(Exit::Failed, "quorum_file", message)
+    })
 }
 
 /// Reads the RSA public key of a holder: a PEM file with a public key or a certificate. DER
@@ -233,6 +142,8 @@ pub fn shares(quorum: Option<&Quorum>, files: &[PathBuf], keys: &[PathBuf]) -> R
 
 #[cfg(test)]
 mod tests {
+    use strongroom_protocol::v1::Holder;
+
     use super::*;
 
     #[test]
@@ -248,14 +159,16 @@ mod tests {
         };
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), QuorumFile::of(&quorum).text().unwrap()).unwrap();
-        assert_eq!(QuorumFile::read(file.path()).unwrap(), quorum);
+        assert_eq!(read(file.path()).unwrap(), quorum);
         for damaged in ["", "{}", "[1]"] {
             std::fs::write(file.path(), damaged).unwrap();
-            assert_eq!(QuorumFile::read(file.path()).unwrap_err().code(), "quorum_file");
+            assert_eq!(read(file.path()).unwrap_err().code(), "quorum_file");
         }
-        let mut other = QuorumFile::of(&quorum);
-        other.check = "not hexadecimal".into();
-        std::fs::write(file.path(), other.text().unwrap()).unwrap();
-        QuorumFile::read(file.path()).unwrap_err();
+        let text = QuorumFile::of(&quorum).text().unwrap();
+        for wrong in ["+9", "9", "not hexadecimal"] {
+            let other = text.replace(&hex(&quorum.check), wrong);
+            std::fs::write(file.path(), other).unwrap();
+            read(file.path()).unwrap_err();
+        }
     }
 }

@@ -1,0 +1,52 @@
+//! Disks that fail: by a library that is preloaded into the daemon.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::running::Process;
+
+/// The library disk.c, built once.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/disk.c");
+        let name = format!("disk-fault-{}.so", std::process::id());
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+            .args([library.as_os_str(), source.as_ref()])
+            .status()
+            .unwrap();
+        assert!(built.success(), "cc cannot build {source}");
+        library
+    })
+}
+
+/// What fails in a daemon that was started with [`Fault::start`].
+pub struct Fault(PathBuf);
+
+impl Fault {
+    /// A daemon whose disk does not fail yet.
+    pub fn start(directory: &Path) -> (Process, Self) {
+        // In a directory that the confined daemon may read.
+        let control = directory.join("state/fault");
+        let mut command = Process::command(directory);
+        command.env("LD_PRELOAD", library()).env("DISK_FAULT", &control);
+        (Process::spawn(command, directory), Self(control))
+    }
+
+    /// From now on these calls fail, see disk.c.
+    pub fn set(&self, what: &str) {
+        // Put in place as a whole: the daemon reads it at any moment.
+        let new = self.0.with_extension("new");
+        std::fs::write(&new, what).unwrap();
+        std::fs::rename(new, &self.0).unwrap();
+    }
+
+    /// From now on nothing fails.
+    pub fn clear(&self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
