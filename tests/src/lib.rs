@@ -8,8 +8,10 @@
 pub mod kryoptic;
 pub mod newer;
 pub mod operations;
+pub mod page;
 pub mod place;
 pub mod program;
+pub mod python;
 pub mod reference;
 pub mod servers;
 pub mod traffic;

@@ -1,0 +1,51 @@
+//! Other people's programs with our PKCS#11 module and provider: the commands on the pages in docs/programs/.
+// A panic is a test's report.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use strongroom_tests::page::Page;
+use strongroom_tests::python;
+
+fn run(page: Page) {
+    page.run().unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn pkcs11_tool() {
+    run(Page::new("programs/pkcs11-tool.md"));
+}
+
+#[test]
+fn p11_kit_and_gnutls() {
+    run(Page::new("programs/gnutls.md").as_nobody());
+}
+
+#[test]
+fn openssh() {
+    run(Page::new("programs/openssh.md"));
+}
+
+#[test]
+fn nss() {
+    run(Page::new("programs/nss.md"));
+}
+
+#[test]
+fn curl() {
+    run(Page::new("programs/curl.md"));
+}
+
+#[test]
+fn an_authority_of_openssl() {
+    run(Page::new("programs/openssl-ca.md"));
+}
+
+#[test]
+fn osslsigncode() {
+    run(Page::new("programs/osslsigncode.md"));
+}
+
+#[test]
+fn pyhanko() {
+    let python = python::environment("pyhanko").unwrap();
+    run(Page::new("programs/pyhanko.md").with_programs(python));
+}
