@@ -169,7 +169,7 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// BACKUP_WRONG, UNSEAL_WRONG, EXISTS, LIMIT, STORE.
+    /// BACKUP_WRONG, UNSEAL_WRONG, NOT_PERMITTED, EXISTS, LIMIT, STORE.
     pub fn begin_restore(
         &self,
         bytes: &[u8],
@@ -186,6 +186,20 @@ impl Vault {
             (true, ..) => Target::None,
             (_, false, Some(Into { partition, by_officer })) => {
                 let is_its_own = partition.serial() == head.serial;
+                // The node's key opens every backup of its own: whoever could take a key into a partition of his, would
+                // use it there with his own users.
+                if !is_its_own && shares.is_empty() {
+                    return refuse!(
+                        NotPermitted,
+                        "key \"{}\" is of partition \"{}\" with serial number {}: it comes into another partition, as \"{}\", \
+                         only with a quorum of the holders of the security domain that it was backed up with \
+                         (--holder-key, --share); restore it into its own, or let its user wrap it: docs/import.md",
+                        head.key,
+                        head.label,
+                        head.serial,
+                        partition.label()
+                    );
+                }
                 let target = restored::Target { partition, is_its_own, by_officer };
                 Target::Objects(target, Gathered::default())
             }
