@@ -9,7 +9,7 @@ mod running;
 use std::time::{Duration, Instant};
 
 use running::{PASSWORD, Process, USER};
-use strongroom_hsm::crypto::aes::{self, AesKey, AesKind};
+use strongroom_hsm::crypto::symmetric::{self, SecretKey, SecretKind};
 use strongroom_protocol::v1::request::Op;
 use strongroom_protocol::v1::*;
 
@@ -44,11 +44,13 @@ fn main() {
     let plain = vec![7; SIZE];
     let (mut sealed, mut opened) = (vec![0; SIZE + 16], vec![0; SIZE]);
     println!("{:<34} {:>12} {:>22}", "operation, 4 KiB", "a second", "daemon's CPU each, µs");
-    for kind in AesKind::ALL {
-        let key = AesKey::generate(kind);
-        let parameters = aes::GcmParameters::new(&[1; 12], b"", 128).unwrap();
-        let encrypt = rate(|| assert_eq!(aes::encrypt(&key, parameters, &plain, &mut sealed), Ok(SIZE + 16)));
-        let decrypt = rate(|| assert_eq!(aes::decrypt(&key, parameters, &sealed, &mut opened), Ok(SIZE)));
+    for kind in [SecretKind::Aes128, SecretKind::Aes192, SecretKind::Aes256] {
+        let key = SecretKey::generate(kind, 0).unwrap();
+        let parameters = symmetric::GcmParameters::new(&[1; 12], b"", 128).unwrap();
+        let encrypt =
+            rate(|| assert_eq!(symmetric::encrypt(&key, parameters, &plain, &mut sealed), Ok(SIZE + 16)));
+        let decrypt =
+            rate(|| assert_eq!(symmetric::decrypt(&key, parameters, &sealed, &mut opened), Ok(SIZE)));
         println!("{:<34} {encrypt:>12.0}", format!("{kind} encrypt, the function"));
         println!("{:<34} {decrypt:>12.0}", format!("{kind} decrypt, the function"));
     }
@@ -63,7 +65,13 @@ fn main() {
     let gcm = GcmParameters { iv: vec![1; 12], aad: Vec::new(), tag_bits: 128 };
     let (before, mut count) = (processor_time(process.child.id()), 0);
     let encrypt = rate(|| {
-        let request = Encrypt { key: key.clone(), mechanism, gcm: Some(gcm.clone()), data: plain.clone() };
+        let request = Encrypt {
+            key: key.clone(),
+            mechanism,
+            gcm: Some(gcm.clone()),
+            data: plain.clone(),
+            ..Encrypt::default()
+        };
         client.call(Op::Encrypt(request)).unwrap();
         count += 1;
     });

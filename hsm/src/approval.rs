@@ -17,6 +17,7 @@ use crate::request::sign;
 /// Approved, or why not.
 type Judgement = Result<(), &'static str>;
 
+const DES3: &str = "Triple DES is withdrawn since 2024 (SP 800-131A, section 2)";
 const SHA1: &str = "SHA-1 makes no signatures (SP 800-131A, section 9)";
 
 /// The type and size of a key, or of a half of one.
@@ -24,6 +25,7 @@ fn judge_key_type(key_type: KeyType) -> Judgement {
     match key_type {
         KeyType::Secp256k1 => Err("SP 800-186 has the curve for blockchains only"),
         KeyType::X25519 => Err("SP 800-56A does not have the curve for key agreement"),
+        KeyType::Des3 => Err(DES3),
         KeyType::Unspecified
         | KeyType::Rsa2048
         | KeyType::Rsa3072
@@ -41,7 +43,8 @@ fn judge_key_type(key_type: KeyType) -> Judgement {
         | KeyType::MlKem1024
         | KeyType::Aes128
         | KeyType::Aes192
-        | KeyType::Aes256 => Ok(()),
+        | KeyType::Aes256
+        | KeyType::GenericSecret => Ok(()),
     }
 }
 
@@ -49,6 +52,7 @@ fn judge_key_type(key_type: KeyType) -> Judgement {
 fn judge_mechanism(mechanism: Mechanism) -> Judgement {
     match mechanism {
         Mechanism::RsaX509 => Err("RSA without padding is no approved scheme"),
+        Mechanism::Des3Ecb | Mechanism::Des3Cbc | Mechanism::Des3CbcPad => Err(DES3),
         // What is signed this way is looked at: see `judge_signature`.
         Mechanism::RsaPkcs
         | Mechanism::RsaPkcsPss
@@ -59,6 +63,14 @@ fn judge_mechanism(mechanism: Mechanism) -> Judgement {
         | Mechanism::Ecdh
         | Mechanism::MlKem
         | Mechanism::AesGcm
+        | Mechanism::AesEcb
+        | Mechanism::AesCbc
+        | Mechanism::AesCbcPad
+        | Mechanism::AesCtr
+        | Mechanism::AesCcm
+        | Mechanism::AesCmac
+        | Mechanism::AesGmac
+        | Mechanism::Hmac
         | Mechanism::AesKeyWrap
         | Mechanism::AesKeyWrapKwp
         | Mechanism::RsaAesKeyWrap
@@ -169,6 +181,7 @@ pub fn request(op: &Op) -> Result<(), Failure> {
         Op::Decrypt(m) => encryption("the decryption", m.mechanism()),
         Op::WrapKey(m) => encryption("the wrapping", m.mechanism()),
         Op::UnwrapKey(m) => encryption("the unwrapping", m.mechanism()),
+        Op::Mac(m) => refused("the authentication code", judge_mechanism(m.mechanism())),
         Op::Derive(m) => refused("the derivation", judge_mechanism(m.mechanism())),
         Op::Encapsulate(m) => refused("the encapsulation", judge_mechanism(m.mechanism())),
         Op::Decapsulate(m) => refused("the decapsulation", judge_mechanism(m.mechanism())),

@@ -52,7 +52,9 @@ impl From<Failure> for Error {
 impl From<CryptoError> for Failure {
     fn from(error: CryptoError) -> Self {
         let code = match &error {
-            CryptoError::MechanismDoesNotFit { .. } => ErrorCode::MechanismDoesNotFit,
+            CryptoError::MechanismDoesNotFit { .. } | CryptoError::SecretKeyDoesNotFit { .. } => {
+                ErrorCode::MechanismDoesNotFit
+            }
             CryptoError::ParameterWrong(_) => ErrorCode::MechanismParameterWrong,
             CryptoError::DataLength { .. } => ErrorCode::DataLength,
             CryptoError::SignatureWrong => ErrorCode::SignatureWrong,

@@ -124,7 +124,8 @@ table! {
     SetAttributes: CryptoUser, "rename an object, or change its attributes";
     DestroyObject: CryptoUser, "destroy a key or another object";
     Sign: KeyUser, "sign with a private key";
-    Encrypt: KeyUser, "encrypt with a secret key";
+    Encrypt: KeyUser, "encrypt with a secret or public key";
+    Mac: KeyUser, "make or check a message authentication code with a secret key";
     Decrypt: KeyUser, "decrypt with a private or secret key";
     Derive: KeyUser, "agree on a secret with a private key";
     Decapsulate: KeyUser, "get the shared secret that was made for a private key";

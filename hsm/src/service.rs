@@ -16,6 +16,7 @@ use crate::crypto::aws_lc::PrivateKey;
 use crate::engine::Engine;
 use crate::failure::{Failure, refuse};
 use crate::places::Places;
+use crate::seal::SealingKey;
 use crate::turns::Turns;
 use crate::users::PasswordHash;
 use crate::vault::Vault;
@@ -43,6 +44,8 @@ pub struct Service {
     pub pages: OnceLock<Vec<String>>,
     /// The passes for it.
     pub passes: Passes,
+    /// Seals what clients keep of operations in parts, see [`crate::request`]. Another one for each start.
+    pub states: SealingKey,
     /// The permits for large frames.
     pub large_frames: LargeFrames,
     /// The permits for backups and restores.
@@ -122,6 +125,7 @@ impl Service {
             pages: OnceLock::new(),
             passes: Passes::default(),
             large_frames: LargeFrames::default(),
+            states: SealingKey::generate(),
             transfers: Arc::new(Semaphore::new(crate::request::backup::MOST)),
             hashing: Turns::new(HASHING),
             generating: Turns::new(cores),

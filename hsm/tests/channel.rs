@@ -267,6 +267,7 @@ fn ciphers_agree_with_those_over_the_socket() {
         mechanism: Mechanism::AesGcm.into(),
         gcm: Some(gcm),
         data: plain.clone(),
+        ..Encrypt::default()
     };
     let response::Result::Ciphertext(by_socket) = client.call(Op::Encrypt(request)).unwrap() else {
         panic!()

@@ -40,7 +40,13 @@ fn encrypt_with(
     gcm: Option<GcmParameters>,
     data: &[u8],
 ) -> Result<Vec<u8>, ClientError> {
-    let request = Encrypt { key: key.object.clone(), mechanism: mechanism.into(), gcm, data: data.to_vec() };
+    let request = Encrypt {
+        key: key.object.clone(),
+        mechanism: mechanism.into(),
+        gcm,
+        data: data.to_vec(),
+        ..Encrypt::default()
+    };
     match client.call(Op::Encrypt(request))? {
         response::Result::Ciphertext(reply) => Ok(reply.ciphertext),
         other => panic!("{other:?}"),
@@ -53,7 +59,8 @@ fn encrypt(client: &mut Client, key: &ObjectInfo, data: &[u8]) -> Result<Vec<u8>
 
 fn decrypt(client: &mut Client, key: &ObjectInfo, ciphertext: &[u8]) -> Result<Vec<u8>, ClientError> {
     let (key, ciphertext) = (key.object.clone(), ciphertext.to_vec());
-    let request = Decrypt { key, mechanism: GCM.into(), gcm: gcm(&[1; 12], b"aad"), ciphertext, oaep: None };
+    let request =
+        Decrypt { key, mechanism: GCM.into(), gcm: gcm(&[1; 12], b"aad"), ciphertext, ..Decrypt::default() };
     match client.call(Op::Decrypt(request))? {
         response::Result::Plaintext(reply) => Ok(reply.plaintext),
         other => panic!("{other:?}"),

@@ -160,8 +160,13 @@ fn operations_that_are_not_approved_are_refused_over_connections_and_channels() 
         let hash = Hash::Sha256.into();
         let oaep = Some(OaepParameters { hash, mgf1_hash: hash, label: vec![] });
         let ciphertext = ciphertext.clone();
-        let request =
-            Decrypt { key: rsa.object.clone(), mechanism: mechanism.into(), ciphertext, oaep, gcm: None };
+        let request = Decrypt {
+            key: rsa.object.clone(),
+            mechanism: mechanism.into(),
+            ciphertext,
+            oaep,
+            ..Decrypt::default()
+        };
         code(user.call(Op::Decrypt(request)))
     };
     assert_eq!(decrypt(Mechanism::RsaX509), ErrorCode::NotApproved);

@@ -116,12 +116,19 @@ fn a_secret_key_and_plaintexts_are_not_in_memory_that_others_can_read() {
     let gcm = Some(GcmParameters { iv: vec![1; 12], aad: Vec::new(), tag_bits: 128 });
     let plaintext = b"a plaintext that others may not read, ".repeat(100);
     let both = |client: &mut running::Client| {
-        let request = Encrypt { key: key.clone(), mechanism, gcm: gcm.clone(), data: plaintext.clone() };
+        let request = Encrypt {
+            key: key.clone(),
+            mechanism,
+            gcm: gcm.clone(),
+            data: plaintext.clone(),
+            ..Encrypt::default()
+        };
         let response::Result::Ciphertext(sealed) = client.call(Op::Encrypt(request)).unwrap() else {
             panic!()
         };
         let ciphertext = sealed.ciphertext;
-        let request = Decrypt { key: key.clone(), mechanism, gcm: gcm.clone(), ciphertext, oaep: None };
+        let request =
+            Decrypt { key: key.clone(), mechanism, gcm: gcm.clone(), ciphertext, ..Decrypt::default() };
         let response::Result::Plaintext(opened) = client.call(Op::Decrypt(request)).unwrap() else {
             panic!()
         };

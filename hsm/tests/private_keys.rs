@@ -44,7 +44,7 @@ fn decrypt(
     ciphertext: &[u8],
 ) -> Result<Vec<u8>, ClientError> {
     let (key, mechanism, ciphertext) = (key.object.clone(), mechanism.into(), ciphertext.to_vec());
-    match client.call(Op::Decrypt(Decrypt { key, mechanism, gcm: None, ciphertext, oaep }))? {
+    match client.call(Op::Decrypt(Decrypt { key, mechanism, ciphertext, oaep, ..Decrypt::default() }))? {
         response::Result::Plaintext(reply) => Ok(reply.plaintext),
         other => panic!("{other:?}"),
     }

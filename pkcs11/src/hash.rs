@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
+use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
 use strongroom_protocol::v1::Hash;
 
 /// The DigestInfo before a digest, at most, in bytes.
@@ -25,6 +26,14 @@ pub enum Digest {
     Sha384(Sha384),
     /// SHA-512.
     Sha512(Sha512),
+    /// SHA3-224.
+    Sha3_224(Sha3_224),
+    /// SHA3-256.
+    Sha3_256(Sha3_256),
+    /// SHA3-384.
+    Sha3_384(Sha3_384),
+    /// SHA3-512.
+    Sha3_512(Sha3_512),
 }
 
 /// A digest, or its DigestInfo.
@@ -75,6 +84,10 @@ macro_rules! each {
             Digest::Sha256($inner) => $what,
             Digest::Sha384($inner) => $what,
             Digest::Sha512($inner) => $what,
+            Digest::Sha3_224($inner) => $what,
+            Digest::Sha3_256($inner) => $what,
+            Digest::Sha3_384($inner) => $what,
+            Digest::Sha3_512($inner) => $what,
         }
     };
 }
@@ -94,10 +107,10 @@ impl Digest {
     pub fn output_size(&self) -> usize {
         match self {
             Digest::Sha1(_) => 20,
-            Digest::Sha224(_) => 28,
-            Digest::Sha256(_) => 32,
-            Digest::Sha384(_) => 48,
-            Digest::Sha512(_) => 64,
+            Digest::Sha224(_) | Digest::Sha3_224(_) => 28,
+            Digest::Sha256(_) | Digest::Sha3_256(_) => 32,
+            Digest::Sha384(_) | Digest::Sha3_384(_) => 48,
+            Digest::Sha512(_) | Digest::Sha3_512(_) => 64,
         }
     }
 }
@@ -111,6 +124,10 @@ pub fn start(hash: Hash) -> Option<Digest> {
         Hash::Sha256 => Digest::Sha256(Sha256::default()),
         Hash::Sha384 => Digest::Sha384(Sha384::default()),
         Hash::Sha512 => Digest::Sha512(Sha512::default()),
+        Hash::Sha3224 => Digest::Sha3_224(Sha3_224::default()),
+        Hash::Sha3256 => Digest::Sha3_256(Sha3_256::default()),
+        Hash::Sha3384 => Digest::Sha3_384(Sha3_384::default()),
+        Hash::Sha3512 => Digest::Sha3_512(Sha3_512::default()),
     })
 }
 
@@ -119,18 +136,18 @@ pub fn size(hash: Hash) -> usize {
     match hash {
         Hash::Unspecified => 0,
         Hash::Sha1 => 20,
-        Hash::Sha224 => 28,
-        Hash::Sha256 => 32,
-        Hash::Sha384 => 48,
-        Hash::Sha512 => 64,
+        Hash::Sha224 | Hash::Sha3224 => 28,
+        Hash::Sha256 | Hash::Sha3256 => 32,
+        Hash::Sha384 | Hash::Sha3384 => 48,
+        Hash::Sha512 | Hash::Sha3512 => 64,
     }
 }
 
 /// The DER DigestInfo of `digest`, which PKCS#1 v1.5 signs (RFC 8017, 9.2, note 1).
 pub fn digest_info(hash: Hash, digest: &[u8]) -> Sum {
-    // The hash's object identifier, the rest is the same for all of SHA-2: the whole length, the last byte of
+    // The hash's object identifier, the rest is the same for all of SHA-2 and SHA-3: the whole length, the last byte of
     // the identifier, the digest's length.
-    let sha2 = |whole, identifier, length| {
+    let nist = |whole, identifier, length| {
         [
             0x30, whole, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, identifier,
             0x05, 0x00, 0x04, length,
@@ -140,10 +157,14 @@ pub fn digest_info(hash: Hash, digest: &[u8]) -> Sum {
     match hash {
         Hash::Unspecified => Sum::new([digest, &[]]),
         Hash::Sha1 => Sum::new([&sha1, digest]),
-        Hash::Sha224 => Sum::new([&sha2(0x2d, 0x04, 0x1c), digest]),
-        Hash::Sha256 => Sum::new([&sha2(0x31, 0x01, 0x20), digest]),
-        Hash::Sha384 => Sum::new([&sha2(0x41, 0x02, 0x30), digest]),
-        Hash::Sha512 => Sum::new([&sha2(0x51, 0x03, 0x40), digest]),
+        Hash::Sha224 => Sum::new([&nist(0x2d, 0x04, 0x1c), digest]),
+        Hash::Sha256 => Sum::new([&nist(0x31, 0x01, 0x20), digest]),
+        Hash::Sha384 => Sum::new([&nist(0x41, 0x02, 0x30), digest]),
+        Hash::Sha512 => Sum::new([&nist(0x51, 0x03, 0x40), digest]),
+        Hash::Sha3224 => Sum::new([&nist(0x2d, 0x07, 0x1c), digest]),
+        Hash::Sha3256 => Sum::new([&nist(0x31, 0x08, 0x20), digest]),
+        Hash::Sha3384 => Sum::new([&nist(0x41, 0x09, 0x30), digest]),
+        Hash::Sha3512 => Sum::new([&nist(0x51, 0x0a, 0x40), digest]),
     }
 }
 
@@ -153,7 +174,7 @@ mod tests {
 
     #[test]
     fn digests_have_their_size_and_a_well_formed_digest_info() {
-        for hash in [Hash::Sha1, Hash::Sha224, Hash::Sha256, Hash::Sha384, Hash::Sha512] {
+        for hash in (1..=9).map(|number| Hash::try_from(number).unwrap()) {
             let mut digest = start(hash).unwrap();
             digest.update(b"abc");
             let digest = digest.finalize();

@@ -63,7 +63,7 @@ pub fn pkcs8(family: Family, template: &Template<'_>) -> Outcome<Zeroizing<Vec<u
             curve(facts, template.required(CKA_VALUE)?)
         }
         // No pair.
-        Family::Aes => Err(CKR_ATTRIBUTE_VALUE_INVALID),
+        Family::Aes | Family::Generic | Family::Des3 => Err(CKR_ATTRIBUTE_VALUE_INVALID),
     }
 }
 

@@ -26,6 +26,10 @@ pub enum Family {
     MlKem,
     /// `CKK_AES`.
     Aes,
+    /// `CKK_GENERIC_SECRET`.
+    Generic,
+    /// `CKK_DES3`.
+    Des3,
 }
 
 impl Family {
@@ -39,6 +43,8 @@ impl Family {
             Family::MlDsa => CKK_ML_DSA,
             Family::MlKem => CKK_ML_KEM,
             Family::Aes => CKK_AES,
+            Family::Generic => CKK_GENERIC_SECRET,
+            Family::Des3 => CKK_DES3,
         }
     }
 
@@ -49,12 +55,22 @@ impl Family {
 
     /// Whether such keys are pairs.
     pub fn is_pair(self) -> bool {
-        self != Family::Aes
+        !matches!(self, Family::Aes | Family::Generic | Family::Des3)
     }
 
     /// Whether such private keys sign.
     pub fn signs(self) -> bool {
-        !matches!(self, Family::Montgomery | Family::MlKem | Family::Aes)
+        self.is_pair() && !matches!(self, Family::Montgomery | Family::MlKem)
+    }
+
+    /// Whether such secret keys encrypt and decrypt.
+    pub fn encrypts(self) -> bool {
+        matches!(self, Family::Aes | Family::Des3)
+    }
+
+    /// Whether such secret keys wrap and unwrap others.
+    pub fn wraps(self) -> bool {
+        self == Family::Aes
     }
 
     /// Whether such private keys agree on secrets.
@@ -87,6 +103,8 @@ impl Family {
             Family::MlDsa => CKM_ML_DSA_KEY_PAIR_GEN,
             Family::MlKem => CKM_ML_KEM_KEY_PAIR_GEN,
             Family::Aes => CKM_AES_KEY_GEN,
+            Family::Generic => CKM_GENERIC_SECRET_KEY_GEN,
+            Family::Des3 => CKM_DES3_KEY_GEN,
         }
     }
 }
@@ -98,7 +116,8 @@ pub struct KeyFacts {
     pub key_type: KeyType,
     /// Its family.
     pub family: Family,
-    /// The size of the modulus, of the curve's field, of a lattice's public key, or of the secret key, in bits.
+    /// The size of the modulus, of the curve's field, of a lattice's public key, or of the secret key, in bits; 0 of
+    /// generic secrets.
     pub bits: usize,
     /// The size of its signatures in bytes (ECDSA: r and s together); 0 of keys that do not sign.
     pub signature: usize,
@@ -139,7 +158,7 @@ const ED25519_GNU: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.
 const ED25519_NAME: &str = "edwards25519";
 
 /// All key types of the partition.
-pub static KEYS: [KeyFacts; 18] = [
+pub static KEYS: [KeyFacts; 20] = [
     KeyFacts { key_type: KeyType::Rsa2048, family: Family::Rsa, bits: 2048, signature: 256, curve: None },
     KeyFacts { key_type: KeyType::Rsa3072, family: Family::Rsa, bits: 3072, signature: 384, curve: None },
     KeyFacts { key_type: KeyType::Rsa4096, family: Family::Rsa, bits: 4096, signature: 512, curve: None },
@@ -208,6 +227,15 @@ pub static KEYS: [KeyFacts; 18] = [
     KeyFacts { key_type: KeyType::Aes128, family: Family::Aes, bits: 128, signature: 0, curve: None },
     KeyFacts { key_type: KeyType::Aes192, family: Family::Aes, bits: 192, signature: 0, curve: None },
     KeyFacts { key_type: KeyType::Aes256, family: Family::Aes, bits: 256, signature: 0, curve: None },
+    // They have different sizes.
+    KeyFacts {
+        key_type: KeyType::GenericSecret,
+        family: Family::Generic,
+        bits: 0,
+        signature: 0,
+        curve: None,
+    },
+    KeyFacts { key_type: KeyType::Des3, family: Family::Des3, bits: 192, signature: 0, curve: None },
 ];
 
 /// The facts of a key type; `None` for one that this release does not know.
@@ -220,9 +248,16 @@ pub fn rsa(bits: usize) -> Option<&'static KeyFacts> {
     KEYS.iter().find(|facts| facts.family == Family::Rsa && facts.bits == bits)
 }
 
-/// The AES key of this many bytes.
-pub fn aes(length: usize) -> Option<&'static KeyFacts> {
-    KEYS.iter().find(|facts| facts.family == Family::Aes && facts.bits / 8 == length)
+/// The longest generic secret, in bytes.
+pub const MAX_SECRET: usize = 1024;
+
+/// The secret key of a family of this many bytes.
+pub fn secret(family: Family, length: usize) -> Option<&'static KeyFacts> {
+    let fits = |facts: &&KeyFacts| match family {
+        Family::Generic => (1..=MAX_SECRET).contains(&length),
+        _ => facts.bits / 8 == length,
+    };
+    KEYS.iter().filter(|facts| facts.family == family && !family.is_pair()).find(fits)
 }
 
 /// The key type on the curve that `CKA_EC_PARAMS` names, by identifier or, of Edwards curves, by name.

@@ -218,6 +218,7 @@ impl Object {
             CKA_WRAP_WITH_TRUSTED => boolean(policy.wrap_with_trusted),
             CKA_TRUSTED => boolean(policy.trusted),
             CKA_VALUE_LEN => match self.key {
+                Some(facts) if facts.family == Family::Generic => number(self.info.value_length.into()),
                 Some(facts) => number((facts.bits / 8) as CK_ULONG),
                 None => Value::Absent,
             },

@@ -190,12 +190,24 @@ pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTempla
 /// # Errors
 ///
 /// As [`private_key`].
-pub fn secret_key(template: &Template<'_>) -> Outcome<KeyTemplate> {
+pub fn secret_key(family: Family, template: &Template<'_>) -> Outcome<KeyTemplate> {
     template.only(CKA_PRIVATE, &[CK_TRUE])?;
     template.only(CKA_SENSITIVE, &[CK_TRUE])?;
     // A crypto officer says so, afterwards.
     template.only(CKA_TRUSTED, &[CK_FALSE])?;
-    key(ObjectClass::SecretKey, template, secret_policy(template, true)?)
+    let asked = secret_policy(template, true)?;
+    // What makes codes and encrypts nothing does so unasked. What a key cannot do is not granted: applications ask for all.
+    let signs = |attribute| template.boolean(attribute).map(|given| given.unwrap_or(!family.encrypts()));
+    let policy = KeyPolicy {
+        encrypt: asked.encrypt && family.encrypts(),
+        decrypt: asked.decrypt && family.encrypts(),
+        sign: signs(CKA_SIGN)?,
+        verify: signs(CKA_VERIFY)?,
+        wrap: asked.wrap && family.wraps(),
+        unwrap: asked.unwrap && family.wraps(),
+        ..asked
+    };
+    key(ObjectClass::SecretKey, template, policy)
 }
 
 /// What a secret key may be used for, with the default for encrypting and decrypting.

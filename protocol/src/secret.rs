@@ -6,8 +6,8 @@ use zeroize::Zeroize;
 
 use crate::v1::{
     BeginRestore, ChangePassword, CreatePartition, CreateUser, Encapsulated, Encrypt, ImportKey,
-    ImportKeyPair, Login, LoginReply, Plaintext, RenewSecurityDomain, SealWith, SharedSecret, Unseal,
-    request, response,
+    ImportKeyPair, Login, LoginReply, Mac, MacReply, Plaintext, RenewSecurityDomain, SealWith, SharedSecret,
+    Unseal, request, response,
 };
 
 /// Writes a message's name and its harmless fields, and `..` for the rest.
@@ -30,6 +30,8 @@ redacted_debug! {
     ImportKeyPair { private_key, public_key }
     ImportKey { key_type, key }
     Encrypt { key, mechanism }
+    Mac { key, mechanism, more, verify }
+    MacReply { }
     Plaintext { }
     SharedSecret { }
     Encapsulated { }
@@ -58,6 +60,10 @@ pub fn wipe(op: &mut request::Op) {
         request::Op::ImportKeyPair(m) => m.pkcs8.zeroize(),
         request::Op::ImportKey(m) => m.value.zeroize(),
         request::Op::Encrypt(m) => m.data.zeroize(),
+        request::Op::Mac(m) => {
+            m.data.zeroize();
+            m.mac.zeroize();
+        }
         request::Op::Unseal(m) => wipe_unseal(m),
         request::Op::ClearTampering(m) => m.unseal.iter_mut().for_each(wipe_unseal),
         request::Op::SealWith(m) => m.passphrase.zeroize(),
@@ -80,6 +86,7 @@ pub fn wipe_reply(result: &mut response::Result) {
         response::Result::Plaintext(m) => m.plaintext.zeroize(),
         response::Result::SharedSecret(m) => m.secret.zeroize(),
         response::Result::Encapsulated(m) => m.secret.zeroize(),
+        response::Result::Mac(m) => m.mac.zeroize(),
         _ => {}
     }
 }
@@ -96,6 +103,7 @@ pub fn is_secret(op: &request::Op) -> bool {
             | Op::ImportKeyPair(_)
             | Op::ImportKey(_)
             | Op::Encrypt(_)
+            | Op::Mac(_)
             | Op::Unseal(_)
             | Op::ClearTampering(_)
             | Op::SealWith(_)
@@ -116,6 +124,7 @@ pub fn has_secret_reply(op: &request::Op) -> bool {
             | Op::Derive(_)
             | Op::Encapsulate(_)
             | Op::Decapsulate(_)
+            | Op::Mac(_)
     )
 }
 

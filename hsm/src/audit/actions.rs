@@ -59,6 +59,7 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
         Op::Encrypt(m) => ("encrypt", Counted(&m.key)),
         Op::Decrypt(m) => ("decrypt", Counted(&m.key)),
         Op::Derive(m) => ("derive", Counted(&m.key)),
+        Op::Mac(m) => ("mac", Counted(&m.key)),
         Op::Encapsulate(m) => ("encapsulate", Counted(&m.key)),
         Op::Decapsulate(m) => ("decapsulate", Counted(&m.key)),
         // A key that goes out is an entry of its own, before it goes.

@@ -74,7 +74,12 @@ impl KeyKind {
     /// The kind that a message names; `None` if it names no type of key pairs that this release knows.
     pub fn from_wire(key_type: KeyType) -> Option<Self> {
         Some(match key_type {
-            KeyType::Unspecified | KeyType::Aes128 | KeyType::Aes192 | KeyType::Aes256 => return None,
+            KeyType::Unspecified
+            | KeyType::Aes128
+            | KeyType::Aes192
+            | KeyType::Aes256
+            | KeyType::GenericSecret
+            | KeyType::Des3 => return None,
             KeyType::Rsa2048 => KeyKind::Rsa2048,
             KeyType::Rsa3072 => KeyKind::Rsa3072,
             KeyType::Rsa4096 => KeyKind::Rsa4096,

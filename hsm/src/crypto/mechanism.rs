@@ -4,7 +4,7 @@ use strongroom_protocol::v1;
 
 use super::{CryptoError, KeyKind};
 
-/// Hash functions that PSS parameters may name.
+/// Hash functions that parameters may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hash {
     /// SHA-1, for peers that still ask for it.
@@ -17,6 +17,14 @@ pub enum Hash {
     Sha384,
     /// SHA-512.
     Sha512,
+    /// SHA3-224.
+    Sha3_224,
+    /// SHA3-256.
+    Sha3_256,
+    /// SHA3-384.
+    Sha3_384,
+    /// SHA3-512.
+    Sha3_512,
 }
 
 impl Hash {
@@ -24,10 +32,10 @@ impl Hash {
     pub fn length(self) -> usize {
         match self {
             Hash::Sha1 => 20,
-            Hash::Sha224 => 28,
-            Hash::Sha256 => 32,
-            Hash::Sha384 => 48,
-            Hash::Sha512 => 64,
+            Hash::Sha224 | Hash::Sha3_224 => 28,
+            Hash::Sha256 | Hash::Sha3_256 => 32,
+            Hash::Sha384 | Hash::Sha3_384 => 48,
+            Hash::Sha512 | Hash::Sha3_512 => 64,
         }
     }
 }

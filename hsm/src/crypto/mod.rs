@@ -1,13 +1,13 @@
 //! Keys and what is computed with them.
 //!
 //! [`aws_lc`] is the only module that calls the crypto library's C functions, [`crate::engine`] the way to signatures that
-//! are computed in batches, [`aes`] what is done with secret keys, [`wrapping`] how keys go out and come in.
+//! are computed in batches, [`symmetric`] what is done with secret keys, [`wrapping`] how keys go out and come in.
 
-pub mod aes;
 pub mod aws_lc;
 mod kind;
 mod mechanism;
 pub mod signers;
+pub mod symmetric;
 pub mod wrapping;
 
 pub use kind::KeyKind;
@@ -24,6 +24,14 @@ pub enum CryptoError {
         mechanism: &'static str,
         /// The key's type.
         kind: KeyKind,
+    },
+    /// The mechanism is for secret keys of another type.
+    #[error("{mechanism} does not fit a key of type {kind}")]
+    SecretKeyDoesNotFit {
+        /// The mechanism asked for.
+        mechanism: &'static str,
+        /// The key's type.
+        kind: symmetric::SecretKind,
     },
     /// A mechanism parameter is out of range.
     #[error("{0}")]

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::CryptoError;
-use super::aes::AesKey;
 use super::aws_lc::{self, Padding, PrivateKey, PublicKey};
+use super::symmetric::SecretKey;
 use crate::memory::SecretBytes;
 
 /// A way to wrap a key.
@@ -38,7 +38,7 @@ impl Wrapping<'_> {
 #[derive(Debug)]
 pub enum WrappingKey {
     /// For AES key wrap.
-    Secret(Arc<AesKey>),
+    Secret(Arc<SecretKey>),
     /// For what begins with RSA-OAEP.
     Public(PublicKey),
 }
@@ -47,7 +47,7 @@ pub enum WrappingKey {
 #[derive(Debug)]
 pub enum UnwrappingKey {
     /// For AES key wrap.
-    Secret(Arc<AesKey>),
+    Secret(Arc<SecretKey>),
     /// For what begins with RSA-OAEP.
     Private(Arc<PrivateKey>),
 }
@@ -65,8 +65,12 @@ impl WrappingKey {
     /// too long for it or, without padding, no multiple of 8 bytes.
     pub fn wrap(&self, wrapping: Wrapping<'_>, key: &[u8]) -> Result<Vec<u8>, CryptoError> {
         match (wrapping, self) {
-            (Wrapping::KeyWrap, Self::Secret(with)) => aws_lc::wrap_with_aes(with.value(), false, key),
-            (Wrapping::KeyWrapPadded, Self::Secret(with)) => aws_lc::wrap_with_aes(with.value(), true, key),
+            (Wrapping::KeyWrap, Self::Secret(with)) => {
+                aws_lc::wrap_with_aes(with.aes(wrapping.name())?, false, key)
+            }
+            (Wrapping::KeyWrapPadded, Self::Secret(with)) => {
+                aws_lc::wrap_with_aes(with.aes(wrapping.name())?, true, key)
+            }
             (Wrapping::Oaep(padding), Self::Public(with)) => with.encrypt(padding, key),
             (Wrapping::RsaAes(padding, size), Self::Public(with)) => {
                 let mut between = SecretBytes::zeroed(size);
@@ -90,9 +94,11 @@ impl UnwrappingKey {
     /// does not fit: who sends chosen bytes learns nothing of which step failed.
     pub fn unwrap(&self, wrapping: Wrapping<'_>, wrapped: &[u8]) -> Result<SecretBytes, CryptoError> {
         match (wrapping, self) {
-            (Wrapping::KeyWrap, Self::Secret(with)) => aws_lc::unwrap_with_aes(with.value(), false, wrapped),
+            (Wrapping::KeyWrap, Self::Secret(with)) => {
+                aws_lc::unwrap_with_aes(with.aes(wrapping.name())?, false, wrapped)
+            }
             (Wrapping::KeyWrapPadded, Self::Secret(with)) => {
-                aws_lc::unwrap_with_aes(with.value(), true, wrapped)
+                aws_lc::unwrap_with_aes(with.aes(wrapping.name())?, true, wrapped)
             }
             (Wrapping::Oaep(padding), Self::Private(with)) => decrypted(with, padding, wrapped),
             (Wrapping::RsaAes(padding, _), Self::Private(with)) => {
@@ -121,7 +127,7 @@ fn decrypted(key: &PrivateKey, padding: Padding<'_>, ciphertext: &[u8]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::aes::AesKind;
+    use crate::crypto::symmetric::SecretKind;
     use crate::crypto::{Hash, KeyKind};
 
     fn oaep(hash: Hash) -> Padding<'static> {
@@ -132,7 +138,7 @@ mod tests {
     fn each_way_comes_back_and_no_other_does() {
         let rsa = Arc::new(PrivateKey::generate(KeyKind::Rsa2048).unwrap());
         let public = || PublicKey::from_spki(&rsa.public_spki().unwrap()).unwrap();
-        let aes = Arc::new(AesKey::generate(AesKind::Aes256));
+        let aes = Arc::new(SecretKey::generate(SecretKind::Aes256, 0).unwrap());
         let ways = [
             (Wrapping::KeyWrap, WrappingKey::Secret(Arc::clone(&aes))),
             (Wrapping::KeyWrapPadded, WrappingKey::Secret(Arc::clone(&aes))),

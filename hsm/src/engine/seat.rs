@@ -9,8 +9,8 @@ use strongroom_protocol::v1::{KeyType, Mechanism as WireMechanism, PssParameters
 use crate::audit::{Audit, Uses};
 use crate::changes;
 use crate::crypto::Mechanism;
-use crate::crypto::aes::AesKey;
 use crate::crypto::aws_lc::PrivateKey;
+use crate::crypto::symmetric::SecretKey;
 use crate::failure::{Failure, refuse};
 use crate::metrics::{Meter, Operation};
 use crate::partition::Partition;
@@ -60,7 +60,7 @@ struct KnownKey {
 #[derive(Debug)]
 enum Permitted {
     Sign(Weak<PrivateKey>),
-    Cipher(Use, Weak<AesKey>),
+    Cipher(Use, Weak<SecretKey>),
 }
 
 impl Seat {
@@ -116,7 +116,7 @@ impl Seat {
         what: Use,
         partition: u32,
         identity: [u8; 16],
-    ) -> Result<(Arc<AesKey>, Arc<Counters>), Failure> {
+    ) -> Result<(Arc<SecretKey>, Arc<Counters>), Failure> {
         let usable = |permitted: &Permitted| match permitted {
             Permitted::Cipher(use_, key) if *use_ == what => key.upgrade(),
             _ => None,

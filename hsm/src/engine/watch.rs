@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 
 use super::job::{Answer, Data, INLINE, Job};
 use super::seat::{self, Known, Seat};
-use crate::crypto::aes::{self, GcmParameters};
+use crate::crypto::symmetric::{self, GcmParameters};
 use crate::failure::{Failure, refuse};
 use crate::metrics::{Operation, Outcome};
 use crate::request::encrypt::Use;
@@ -136,8 +136,8 @@ impl Watch {
             return refuse!(Malformed, "a request whose lengths do not fit each other");
         };
         let done = GcmParameters::new(iv, aad, tag_bits).and_then(|parameters| match what {
-            Use::Encrypt => aes::encrypt(&key, parameters, data, output),
-            Use::Decrypt => aes::decrypt(&key, parameters, data, output),
+            Use::Encrypt => symmetric::encrypt(&key, parameters, data, output),
+            Use::Decrypt => symmetric::decrypt(&key, parameters, data, output),
         });
         if let Ok(length) = done {
             let (operation, key_type) = (what.operation(), key.kind().to_wire());

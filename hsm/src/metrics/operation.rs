@@ -3,7 +3,7 @@
 use strongroom_protocol::v1::{KeyType, Mechanism, request::Op};
 
 use crate::crypto::KeyKind;
-use crate::crypto::aes::AesKind;
+use crate::crypto::symmetric::SecretKind;
 use crate::failure::Failure;
 
 /// What was asked for.
@@ -55,7 +55,8 @@ impl Operation {
     /// The operation that a request is.
     pub fn of(op: &Op) -> Self {
         match op {
-            Op::Sign(_) => Operation::Sign,
+            Op::Mac(m) if m.verify => Operation::Verify,
+            Op::Sign(_) | Op::Mac(_) => Operation::Sign,
             Op::Verify(_) => Operation::Verify,
             Op::Encrypt(_) => Operation::Encrypt,
             Op::Decrypt(_) => Operation::Decrypt,
@@ -117,7 +118,7 @@ impl Outcome {
 
 /// A key type as people write it; empty if no key takes part, or it is not known which.
 pub fn key_type_name(key_type: KeyType) -> String {
-    match (KeyKind::from_wire(key_type), AesKind::from_wire(key_type), key_type) {
+    match (KeyKind::from_wire(key_type), SecretKind::from_wire(key_type), key_type) {
         (Some(kind), ..) => kind.to_string(),
         (_, Some(kind), _) => kind.to_string(),
         (.., KeyType::Unspecified) => String::new(),

@@ -23,8 +23,8 @@ use strongroom_protocol::v1::ObjectInfo;
 
 use crate::access::Roles;
 use crate::challenges::Challenges;
-use crate::crypto::aes::{AesKey, AesKind};
 use crate::crypto::aws_lc::PrivateKey;
+use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::failure::{Failure, refuse};
 use crate::life::{Age, Policy};
 use crate::memory::SecretBytes;
@@ -209,10 +209,10 @@ impl Partition {
     /// # Errors
     ///
     /// KEY_MAY_NOT if the object is no secret key, INTERNAL if it does not open.
-    pub fn secret_key(&self, object: &Object) -> Result<Arc<AesKey>, Failure> {
+    pub fn secret_key(&self, object: &Object) -> Result<Arc<SecretKey>, Failure> {
         match self.key(object)? {
             Some(Key::Secret(key)) => Ok(key),
-            _ => refuse!(KeyMayNot, "{} is not a secret key: it cannot encrypt or decrypt", object.title()),
+            _ => refuse!(KeyMayNot, "{} is not a secret key: it does not do this", object.title()),
         }
     }
 
@@ -241,8 +241,8 @@ impl Partition {
 
 /// The key that an object's record holds.
 fn parse(info: &ObjectInfo, bytes: &[u8]) -> Option<Key> {
-    match AesKind::from_wire(info.key_type()) {
-        Some(kind) => Some(Key::Secret(Arc::new(AesKey::new(kind, SecretBytes::from(bytes)).ok()?))),
+    match SecretKind::from_wire(info.key_type()) {
+        Some(kind) => Some(Key::Secret(Arc::new(SecretKey::new(kind, SecretBytes::from(bytes)).ok()?))),
         None => Some(Key::Private(Arc::new(PrivateKey::from_pkcs8(bytes).ok()?))),
     }
 }

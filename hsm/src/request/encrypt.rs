@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    Ciphertext, Decrypt, Encrypt, GcmParameters, Mechanism, ObjectClass, Permission, Plaintext, response,
+    self, Ciphertext, Decrypt, Encrypt, Mechanism, ObjectClass, Permission, Plaintext, response,
 };
 
 use super::{Context, objects};
-use crate::crypto::aes::{self, AesKey};
+use crate::crypto::CryptoError;
+use crate::crypto::aws_lc::Direction;
+use crate::crypto::symmetric::{self, BlockMode, CcmParameters, GcmParameters, SecretKey};
 use crate::failure::{Failure, refuse};
 use crate::metrics::Operation;
 use crate::object::Object;
@@ -41,11 +43,9 @@ pub(super) fn encrypt(
 ) -> Result<response::Result, Failure> {
     let (object, key) = key_to(Use::Encrypt, &context.acting, partition, &request.key)?;
     context.uses(object.info.key_type(), request.mechanism())?;
-    let parameters = parameters(request.mechanism(), request.gcm.as_ref())?;
-    let mut ciphertext = vec![0; request.data.len() + parameters.tag_length()];
-    let length = aes::encrypt(&key, parameters, &request.data, &mut ciphertext)
-        .map_err(|error| object.blame(error.into()))?;
-    ciphertext.truncate(length);
+    let way = way(request.mechanism(), request.gcm.as_ref(), request.ccm.as_ref())?;
+    let ciphertext =
+        way.encrypt(&key, &request.iv, &request.data).map_err(|error| object.blame(error.into()))?;
     Ok(response::Result::Ciphertext(Ciphertext { ciphertext }))
 }
 
@@ -56,11 +56,9 @@ pub(super) fn decrypt(
 ) -> Result<response::Result, Failure> {
     let (object, key) = key_to(Use::Decrypt, &context.acting, partition, &request.key)?;
     context.uses(object.info.key_type(), request.mechanism())?;
-    let parameters = parameters(request.mechanism(), request.gcm.as_ref())?;
-    let mut plaintext = vec![0; request.ciphertext.len()];
-    let length = aes::decrypt(&key, parameters, &request.ciphertext, &mut plaintext)
-        .map_err(|error| object.blame(error.into()))?;
-    plaintext.truncate(length);
+    let way = way(request.mechanism(), request.gcm.as_ref(), request.ccm.as_ref())?;
+    let plaintext =
+        way.decrypt(&key, &request.iv, &request.ciphertext).map_err(|error| object.blame(error.into()))?;
     Ok(response::Result::Plaintext(Plaintext { plaintext }))
 }
 
@@ -74,7 +72,7 @@ pub fn key_to(
     acting: &Acting,
     partition: &Partition,
     identity: &[u8],
-) -> Result<(Arc<Object>, Arc<AesKey>), Failure> {
+) -> Result<(Arc<Object>, Arc<SecretKey>), Failure> {
     let permission = match what {
         Use::Encrypt => Permission::Encrypt,
         Use::Decrypt => Permission::Decrypt,
@@ -92,20 +90,74 @@ pub fn key_to(
     Ok((object, key))
 }
 
-/// The parameters of a request, checked.
-pub(super) fn parameters(
-    mechanism: Mechanism,
-    gcm: Option<&GcmParameters>,
-) -> Result<aes::GcmParameters<'_>, Failure> {
-    match (mechanism, gcm) {
-        (Mechanism::AesGcm, Some(gcm)) => Ok(aes::GcmParameters::new(&gcm.iv, &gcm.aad, gcm.tag_bits)?),
-        (Mechanism::AesGcm, None) => {
-            refuse!(
-                MechanismParameterWrong,
-                "AES-GCM needs its parameters: IV, associated data, length of the tag"
-            )
+/// A way to encrypt with a secret key, with its parameters.
+enum Way<'a> {
+    Gcm(GcmParameters<'a>),
+    Ccm(CcmParameters<'a>),
+    Blocks(BlockMode),
+}
+
+impl Way<'_> {
+    fn encrypt(&self, key: &SecretKey, iv: &[u8], data: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        match self {
+            Way::Gcm(parameters) => {
+                let mut ciphertext = vec![0; data.len() + parameters.tag_length()];
+                let length = symmetric::encrypt(key, *parameters, data, &mut ciphertext)?;
+                ciphertext.truncate(length);
+                Ok(ciphertext)
+            }
+            Way::Ccm(parameters) => parameters.encrypt(key, data),
+            Way::Blocks(mode) => {
+                let mut ciphertext = vec![0; data.len()];
+                mode.run(key, Direction::Encrypt, iv, data, &mut ciphertext)?;
+                Ok(ciphertext)
+            }
         }
-        (Mechanism::Unspecified, _) => refuse!(Unsupported, "this strongroomd does not know the mechanism"),
-        _ => refuse!(MechanismDoesNotFit, "the mechanism neither encrypts nor decrypts"),
     }
+
+    fn decrypt(&self, key: &SecretKey, iv: &[u8], data: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        match self {
+            Way::Gcm(parameters) => {
+                let mut plaintext = vec![0; data.len()];
+                let length = symmetric::decrypt(key, *parameters, data, &mut plaintext)?;
+                plaintext.truncate(length);
+                Ok(plaintext)
+            }
+            Way::Ccm(parameters) => parameters.decrypt(key, data),
+            Way::Blocks(mode) => {
+                let mut plaintext = vec![0; data.len()];
+                mode.run(key, Direction::Decrypt, iv, data, &mut plaintext)?;
+                Ok(plaintext)
+            }
+        }
+    }
+}
+
+/// The way that a request names, its parameters checked.
+fn way<'a>(
+    mechanism: Mechanism,
+    gcm: Option<&'a v1::GcmParameters>,
+    ccm: Option<&'a v1::CcmParameters>,
+) -> Result<Way<'a>, Failure> {
+    Ok(match (mechanism, gcm, ccm) {
+        (Mechanism::AesGcm, Some(gcm), _) => Way::Gcm(GcmParameters::new(&gcm.iv, &gcm.aad, gcm.tag_bits)?),
+        (Mechanism::AesCcm, _, Some(ccm)) => {
+            Way::Ccm(CcmParameters::new(&ccm.nonce, &ccm.aad, ccm.tag_bits)?)
+        }
+        (Mechanism::AesGcm | Mechanism::AesCcm, ..) => {
+            return refuse!(
+                MechanismParameterWrong,
+                "AES-GCM and AES-CCM need their parameters: IV, associated data, length of the tag"
+            );
+        }
+        (Mechanism::AesEcb, ..) => Way::Blocks(BlockMode::AesEcb),
+        (Mechanism::AesCbc | Mechanism::AesCbcPad, ..) => Way::Blocks(BlockMode::AesCbc),
+        (Mechanism::AesCtr, ..) => Way::Blocks(BlockMode::AesCtr),
+        (Mechanism::Des3Ecb, ..) => Way::Blocks(BlockMode::Des3Ecb),
+        (Mechanism::Des3Cbc | Mechanism::Des3CbcPad, ..) => Way::Blocks(BlockMode::Des3Cbc),
+        (Mechanism::Unspecified, ..) => {
+            return refuse!(Unsupported, "this strongroomd does not know the mechanism");
+        }
+        _ => return refuse!(MechanismDoesNotFit, "the mechanism neither encrypts nor decrypts"),
+    })
 }

@@ -5,6 +5,7 @@ mod audit;
 pub mod backup;
 mod deleted;
 pub mod encrypt;
+mod mac;
 mod node;
 mod node_certificate;
 pub mod objects;
@@ -203,7 +204,11 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
     match op {
         Op::Sign(m) => sign::sign(context, p, std::mem::take(m)).await,
         Op::Verify(m) => sign::verify(context, p, std::mem::take(m)).await,
+        Op::Encrypt(m) if public_keys::encrypts(m) => {
+            public_keys::encrypt(context, p, std::mem::take(m)).await
+        }
         Op::Encrypt(m) => encrypt::encrypt(context, p, m),
+        Op::Mac(m) => mac::mac(context, p, m),
         Op::Decrypt(m) if private_keys::decrypts(m) => {
             private_keys::decrypt(context, p, std::mem::take(m)).await
         }

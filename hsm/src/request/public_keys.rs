@@ -1,10 +1,14 @@
-//! Encapsulate with a public key. (Verify is in `sign`.)
+//! Encapsulate and Encrypt with a public key. (Verify is in `sign`.)
 
 use std::sync::Arc;
 
-use strongroom_protocol::v1::{Encapsulate, Encapsulated, Mechanism, ObjectClass, response};
+use strongroom_protocol::v1::{
+    Ciphertext, Encapsulate, Encapsulated, Encrypt, Mechanism, ObjectClass, response,
+};
 
-use super::{Context, objects};
+use zeroize::Zeroizing;
+
+use super::{Context, objects, private_keys};
 use crate::crypto::aws_lc::PublicKey;
 use crate::failure::{Failure, refuse};
 use crate::partition::Partition;
@@ -32,4 +36,39 @@ pub(super) async fn encapsulate(
     let work = move || Ok(PublicKey::from_spki(&object.info.public_key)?.encapsulate()?);
     let (ciphertext, secret) = context.service.compute(context.session.uid, 0, work).await?;
     Ok(response::Result::Encapsulated(Encapsulated { ciphertext, secret: secret.to_vec() }))
+}
+
+/// Whether a public key encrypts this way.
+pub(super) fn encrypts(request: &Encrypt) -> bool {
+    matches!(request.mechanism(), Mechanism::RsaPkcs | Mechanism::RsaX509 | Mechanism::RsaPkcsOaep)
+}
+
+pub(super) async fn encrypt(
+    context: &Context,
+    partition: &Arc<Partition>,
+    mut request: Encrypt,
+) -> Result<response::Result, Failure> {
+    let data = Zeroizing::new(std::mem::take(&mut request.data));
+    let object = objects::visible(&context.acting, partition, &request.key)?;
+    context.uses(object.info.key_type(), request.mechanism())?;
+    if object.info.class() != ObjectClass::PublicKey {
+        return refuse!(KeyMayNot, "{} is not a public key: it cannot encrypt this way", object.title());
+    }
+    if !object.info.policy.unwrap_or_default().encrypt {
+        return refuse!(KeyMayNot, "{} may not encrypt: its policy (CKA_ENCRYPT) forbids it", object.title());
+    }
+    // What is wrong with the parameters is said before anything waits.
+    private_keys::padding(request.mechanism(), request.oaep.as_ref())?;
+    let bytes = data.len();
+    let title = Arc::clone(&object);
+    let work = move || {
+        let padding = private_keys::padding(request.mechanism(), request.oaep.as_ref())?;
+        Ok(PublicKey::from_spki(&object.info.public_key)?.encrypt(padding, &data)?)
+    };
+    let ciphertext = context
+        .service
+        .compute(context.session.uid, bytes, work)
+        .await
+        .map_err(|failure| title.blame(failure))?;
+    Ok(response::Result::Ciphertext(Ciphertext { ciphertext }))
 }

@@ -13,8 +13,8 @@ use strongroom_protocol::v1::{
 use super::{Context, blocking, objects};
 use crate::access::Access;
 use crate::audit::Audit;
-use crate::crypto::aes::{AesKey, AesKind};
 use crate::crypto::aws_lc::{self, PrivateKey};
+use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::failure::{Failure, refuse};
 use crate::life::ROTATION;
 use crate::object::{self, Key, Object, Search};
@@ -59,9 +59,12 @@ fn rotatable(object: &Object) -> Result<(), Failure> {
 
 /// A new key like this one.
 fn key_like(object: &Object) -> Result<Key, Failure> {
-    match (object.kind, AesKind::from_wire(object.info.key_type())) {
+    match (object.kind, SecretKind::from_wire(object.info.key_type())) {
         (Some(kind), _) => Ok(Key::Private(Arc::new(PrivateKey::generate(kind)?))),
-        (None, Some(kind)) => Ok(Key::Secret(Arc::new(AesKey::generate(kind)))),
+        (None, Some(kind)) => {
+            let length = object.info.value_length as usize;
+            Ok(Key::Secret(Arc::new(SecretKey::generate(kind, length)?)))
+        }
         (None, None) => refuse!(Unsupported, "{} is of a type that is not made here", object.title()),
     }
 }

@@ -6,11 +6,14 @@ use strongroom_protocol::v1::{GenerateKey, ImportKey, KeyTemplate, KeyType, Mech
 use zeroize::Zeroizing;
 
 use super::{Context, blocking, objects, templates};
-use crate::crypto::aes::{AesKey, AesKind};
+use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::object::Key;
 use crate::partition::Partition;
+
+/// The size of a generic secret for which none is asked, in bytes.
+const USUAL: usize = 32;
 
 pub(super) async fn generate(
     context: &Context,
@@ -19,7 +22,9 @@ pub(super) async fn generate(
 ) -> Result<response::Result, Failure> {
     let kind = kind(request.key_type())?;
     context.uses(kind.to_wire(), Mechanism::Unspecified)?;
-    store(context, partition, AesKey::generate(kind), request.key.unwrap_or_default(), true).await
+    let template = request.key.unwrap_or_default();
+    let length = if template.value_length == 0 { USUAL } else { template.value_length as usize };
+    store(context, partition, SecretKey::generate(kind, length)?, template, true).await
 }
 
 pub(super) async fn import(
@@ -28,12 +33,12 @@ pub(super) async fn import(
     mut request: ImportKey,
 ) -> Result<response::Result, Failure> {
     let value = Zeroizing::new(std::mem::take(&mut request.value));
-    let key = AesKey::new(kind(request.key_type())?, SecretBytes::from(value.as_slice()))?;
+    let key = SecretKey::new(kind(request.key_type())?, SecretBytes::from(value.as_slice()))?;
     store(context, partition, key, request.key.unwrap_or_default(), false).await
 }
 
-fn kind(key_type: KeyType) -> Result<AesKind, Failure> {
-    match AesKind::from_wire(key_type) {
+fn kind(key_type: KeyType) -> Result<SecretKind, Failure> {
+    match SecretKind::from_wire(key_type) {
         Some(kind) => Ok(kind),
         None => refuse!(Unsupported, "this strongroomd knows no secret keys of that type"),
     }
@@ -43,12 +48,12 @@ fn kind(key_type: KeyType) -> Result<AesKind, Failure> {
 pub(super) async fn store(
     context: &Context,
     partition: &Arc<Partition>,
-    key: AesKey,
+    key: SecretKey,
     template: KeyTemplate,
     generated: bool,
 ) -> Result<response::Result, Failure> {
     let kind = key.kind();
-    let info = templates::secret_key_info(context, template, kind, generated)?;
+    let info = templates::secret_key_info(context, template, &key, generated)?;
     let (partition, asker) = (Arc::clone(partition), context.asker());
     let what = if generated { "secret key generated" } else { "secret key imported" };
     blocking(move || {

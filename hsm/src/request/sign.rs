@@ -173,20 +173,10 @@ pub fn mechanism(mechanism: v1::Mechanism, pss: Option<&PssParameters>) -> Resul
                 "RSA-PSS needs its parameters: hash, mask hash, salt length"
             );
         }
-        (
-            v1::Mechanism::AesGcm
-            | v1::Mechanism::RsaX509
-            | v1::Mechanism::RsaPkcsOaep
-            | v1::Mechanism::Ecdh
-            | v1::Mechanism::MlKem
-            | v1::Mechanism::AesKeyWrap
-            | v1::Mechanism::AesKeyWrapKwp
-            | v1::Mechanism::RsaAesKeyWrap,
-            _,
-        ) => return refuse!(MechanismDoesNotFit, "the mechanism does not sign"),
         (v1::Mechanism::Unspecified, _) => {
             return refuse!(Unsupported, "this strongroomd does not know the mechanism");
         }
+        _ => return refuse!(MechanismDoesNotFit, "the mechanism does not sign with private keys"),
     })
 }
 
@@ -202,6 +192,10 @@ pub(super) fn hash(hash: v1::Hash) -> Result<Hash, Failure> {
         v1::Hash::Sha256 => Hash::Sha256,
         v1::Hash::Sha384 => Hash::Sha384,
         v1::Hash::Sha512 => Hash::Sha512,
+        v1::Hash::Sha3224 => Hash::Sha3_224,
+        v1::Hash::Sha3256 => Hash::Sha3_256,
+        v1::Hash::Sha3384 => Hash::Sha3_384,
+        v1::Hash::Sha3512 => Hash::Sha3_512,
         v1::Hash::Unspecified => {
             return refuse!(MechanismParameterWrong, "this strongroomd does not know the hash");
         }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass, ObjectInfo};
 
 use super::Context;
-use crate::crypto::aes::AesKind;
+use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::crypto::{KeyKind, aws_lc};
 use crate::failure::{Failure, refuse};
 
@@ -83,12 +83,20 @@ pub(super) fn key_info(
 pub(super) fn secret_key_info(
     context: &Context,
     template: KeyTemplate,
-    kind: AesKind,
+    key: &SecretKey,
     generated: bool,
 ) -> Result<ObjectInfo, Failure> {
     check_sizes(&template.label, &template.id, &template.attributes)?;
-    let both = KeyPolicy { encrypt: true, decrypt: true, ..KeyPolicy::default() };
-    let asked = handled(&template, template.policy.unwrap_or(both));
+    let kind = key.kind();
+    let usual = KeyPolicy {
+        encrypt: kind.encrypts(),
+        decrypt: kind.encrypts(),
+        sign: !kind.encrypts(),
+        verify: !kind.encrypts(),
+        ..KeyPolicy::default()
+    };
+    let asked = handled(&template, template.policy.unwrap_or(usual));
+    check_secret(&asked, kind)?;
     let policy = KeyPolicy {
         local: generated,
         trusted: false,
@@ -104,6 +112,8 @@ pub(super) fn secret_key_info(
         id: if template.id.is_empty() { object.clone() } else { template.id },
         object,
         key_type: kind.to_wire().into(),
+        // Of the others the type says it.
+        value_length: if kind.length().is_none() { key.value().len() as u32 } else { 0 },
         policy: Some(policy),
         not_modifiable: template.not_modifiable,
         not_destroyable: template.not_destroyable,
@@ -144,6 +154,7 @@ pub(super) fn object_info(
         family: Vec::new(),
         rotate_every: 0,
         rotation_due: 0,
+        value_length: 0,
         ..asked
     })
 }
@@ -223,6 +234,17 @@ fn check_private(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
         || (!kind.decapsulates() && policy.decapsulate);
     if contradicts {
         return refuse!(AttributeWrong, "a private key of type {kind} cannot do what its policy allows");
+    }
+    Ok(())
+}
+
+fn check_secret(policy: &KeyPolicy, kind: SecretKind) -> Result<(), Failure> {
+    let contradicts = (!kind.encrypts() && (policy.encrypt || policy.decrypt))
+        || (!kind.wraps() && (policy.wrap || policy.unwrap))
+        || policy.encapsulate
+        || policy.decapsulate;
+    if contradicts {
+        return refuse!(AttributeWrong, "a secret key of type {kind} cannot do what its policy allows");
     }
     Ok(())
 }

@@ -14,8 +14,8 @@ use strongroom_protocol::v1::{
 
 use super::{Context, blocking, objects, private_keys, secret_keys};
 use crate::crypto::CryptoError;
-use crate::crypto::aes::{AesKey, AesKind};
 use crate::crypto::aws_lc::{Padding, PrivateKey, PublicKey};
+use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::crypto::wrapping::{UnwrappingKey, Wrapping, WrappingKey};
 use crate::failure::{Failure, refuse};
 use crate::object::{self, Object, Search};
@@ -204,7 +204,7 @@ fn bound(template: KeyTemplate, trusted: bool) -> KeyTemplate {
 /// A key that came out of its wrapping, and is sound.
 enum Unwrapped {
     Private(PrivateKey),
-    Secret(AesKey),
+    Secret(SecretKey),
 }
 
 fn unwrapped(partition: &Partition, with: &Object, request: &UnwrapKey) -> Result<Unwrapped, Failure> {
@@ -221,15 +221,15 @@ fn unwrapped(partition: &Partition, with: &Object, request: &UnwrapKey) -> Resul
             (Unwrapped::Private(key), key_type)
         }
         ObjectClass::SecretKey => {
-            let kind = AesKind::ALL.into_iter().find(|kind| kind.length() == plain.len());
+            let kind = wanted_kind(request, plain.len());
             let Some(kind) = kind else {
                 return refuse!(
                     KeyMalformed,
-                    "what is wrapped has {} bytes, which is no length of an AES key's: is it a private key?",
+                    "what is wrapped has {} bytes, which is no length of a key of the wanted type: is it a private key?",
                     plain.len()
                 );
             };
-            (Unwrapped::Secret(AesKey::new(kind, plain)?), kind.to_wire())
+            (Unwrapped::Secret(SecretKey::new(kind, plain)?), kind.to_wire())
         }
         _ => return refuse!(AttributeWrong, "private keys and secret keys are unwrapped"),
     };
@@ -242,6 +242,15 @@ fn unwrapped(partition: &Partition, with: &Object, request: &UnwrapKey) -> Resul
         );
     }
     Ok(key)
+}
+
+/// The kind of secret key that so many bytes are: one that was asked for, or AES.
+fn wanted_kind(request: &UnwrapKey, length: usize) -> Option<SecretKind> {
+    let fits = |kind: &SecretKind| match request.key_types.is_empty() {
+        true => kind.length() == Some(length) && kind.wraps(),
+        false => kind.takes(length) && request.key_types.contains(&kind.to_wire().into()),
+    };
+    SecretKind::ALL.into_iter().find(fits)
 }
 
 pub(super) async fn trust(

@@ -2,17 +2,19 @@
 //!
 //! AES-GCM gives out no plaintext before the tag was checked, and the daemon takes a message as a whole. So the parts
 //! of a message are gathered here, `C_EncryptUpdate` and `C_DecryptUpdate` give nothing out, and the final function
-//! gives all of it. Of RSA keys a message is one block, whose plaintext's length is known when it is decrypted.
+//! gives all of it. So it is for AES-CCM. Of RSA keys a message is one block, whose plaintext's length is known when it is
+//! decrypted. What gives out as it takes in is in [`stream`].
 
 use cryptoki_sys::*;
 use strongroom_channel as channel;
 use strongroom_ffi::output::Length;
 use strongroom_ffi::pointer;
 use strongroom_protocol::frame::MAX_CIPHER;
-use strongroom_protocol::v1::{GcmParameters, Mechanism, OaepParameters, ObjectClass};
+use strongroom_protocol::v1::{CcmParameters, GcmParameters, Mechanism, OaepParameters, ObjectClass};
 use zeroize::Zeroizing;
 
 use super::signature::as_key;
+use super::stream::{Blocks, Buffer, Sink, Stream};
 use super::{argument, has_room, input, place};
 use crate::brief::Key;
 use crate::error::{Outcome, lock};
@@ -49,11 +51,15 @@ pub struct Operation {
 enum Method {
     /// IV, associated data, length of the tag.
     Gcm(GcmParameters),
+    /// Nonce, associated data, length of the tag.
+    Ccm(CcmParameters),
+    /// See [`stream`].
+    Stream(Stream),
     Rsa {
         oaep: Option<OaepParameters>,
         /// The size of the modulus, and of the ciphertext, in bytes.
         modulus: usize,
-        /// The most that comes out, in bytes.
+        /// The longest plaintext, in bytes.
         most: usize,
     },
 }
@@ -63,23 +69,41 @@ impl Operation {
     pub fn gcm(&self) -> Option<&GcmParameters> {
         match &self.method {
             Method::Gcm(gcm) => Some(gcm),
-            Method::Rsa { .. } => None,
+            _ => None,
         }
     }
 
     /// The parameters of RSA-OAEP.
     pub fn oaep(&self) -> Option<&OaepParameters> {
         match &self.method {
-            Method::Gcm(_) => None,
             Method::Rsa { oaep, .. } => oaep.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The parameters of AES-CCM.
+    pub fn ccm(&self) -> Option<&CcmParameters> {
+        match &self.method {
+            Method::Ccm(ccm) => Some(ccm),
+            _ => None,
+        }
+    }
+
+    fn stream(&mut self) -> Option<&mut Stream> {
+        match &mut self.method {
+            Method::Stream(stream) => Some(stream),
+            _ => None,
         }
     }
 
     /// The shortest ciphertext, in bytes.
     fn shortest(&self) -> usize {
         match &self.method {
-            Method::Gcm(gcm) => gcm.tag_bits as usize / 8,
+            Method::Gcm(GcmParameters { tag_bits, .. }) | Method::Ccm(CcmParameters { tag_bits, .. }) => {
+                *tag_bits as usize / 8
+            }
             Method::Rsa { modulus, .. } => *modulus,
+            Method::Stream(_) => 0,
         }
     }
 
@@ -90,12 +114,20 @@ impl Operation {
     /// `CKR_DATA_LEN_RANGE` or `CKR_ENCRYPTED_DATA_LEN_RANGE` if that is more than a request takes, or less than a
     /// tag, or not the size of an RSA key.
     pub fn size(&self, way: Way, length: usize) -> Outcome<usize> {
-        let gcm = match &self.method {
-            Method::Gcm(gcm) => gcm,
-            Method::Rsa { modulus, most, .. } if length == *modulus => return Ok(*most),
-            Method::Rsa { .. } => return Err(CKR_ENCRYPTED_DATA_LEN_RANGE),
+        let parameters = match &self.method {
+            Method::Gcm(gcm) => gcm.iv.len() + gcm.aad.len(),
+            Method::Ccm(ccm) => ccm.nonce.len() + ccm.aad.len(),
+            Method::Rsa { modulus, most, .. } => {
+                return match way {
+                    Way::Encrypt if length <= *most => Ok(*modulus),
+                    Way::Encrypt => Err(CKR_DATA_LEN_RANGE),
+                    Way::Decrypt if length == *modulus => Ok(*most),
+                    Way::Decrypt => Err(CKR_ENCRYPTED_DATA_LEN_RANGE),
+                };
+            }
+            Method::Stream(stream) => return Ok(stream.whole_size(length)),
         };
-        let most = MAX_CIPHER.saturating_sub(gcm.iv.len() + gcm.aad.len());
+        let most = MAX_CIPHER.saturating_sub(parameters);
         match way {
             Way::Encrypt if length <= most => Ok(length + self.shortest()),
             Way::Encrypt => Err(CKR_DATA_LEN_RANGE),
@@ -157,7 +189,7 @@ pub(super) unsafe fn init(
         let key = process.key(&session.token, handle).map_err(as_key)?;
         check(&key, class, way)?;
         // Without padding a decryption could be a signature.
-        if mechanism.mechanism == CKM_RSA_X_509 && !key.may_sign {
+        if mechanism.mechanism == CKM_RSA_X_509 && way == Way::Decrypt && !key.may_sign {
             return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
         }
         let facts = key.facts.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
@@ -166,25 +198,43 @@ pub(super) unsafe fn init(
     let (mechanism, (key, _), method) = match mechanism::find(mechanism.mechanism)?.purpose {
         Purpose::Cipher(family, wire) => {
             // SAFETY: by the module's contract.
-            let gcm = unsafe { mechanism::gcm_parameters(mechanism) }?;
-            (wire, of_key(family, ObjectClass::SecretKey)?, Method::Gcm(gcm))
+            let method = unsafe { method(mechanism, wire, way) }?;
+            (wire, of_key(family, ObjectClass::SecretKey)?, method)
         }
-        _ if way == Way::Decrypt => {
+        _ => {
             let (family, wire) = mechanism::decryption(mechanism.mechanism)?;
             // SAFETY: by the module's contract.
             let oaep = unsafe { mechanism::oaep_parameters(mechanism, wire) }?;
-            let key = of_key(family, ObjectClass::PrivateKey)?;
+            let class = if way == Way::Encrypt { ObjectClass::PublicKey } else { ObjectClass::PrivateKey };
+            let key = of_key(family, class)?;
             // A signature is as long as the modulus.
             let modulus = key.1.signature;
             let most = mechanism::largest_plaintext(wire, oaep.as_ref(), modulus)?;
             (wire, key, Method::Rsa { oaep, modulus, most })
         }
-        // The public half is the application's to use.
-        _ => return Err(CKR_MECHANISM_INVALID),
     };
     let operation = Operation { key, handle, mechanism, method, parts: None };
     *slot(way, &mut lock(&session.active)) = Some(operation);
     Ok(())
+}
+
+/// Reads what a mechanism of secret keys needs.
+unsafe fn method(mechanism: &CK_MECHANISM, wire: Mechanism, way: Way) -> Outcome<Method> {
+    Ok(match wire {
+        // SAFETY: by the module's contract.
+        Mechanism::AesGcm => Method::Gcm(unsafe { mechanism::gcm_parameters(mechanism) }?),
+        // SAFETY: by the module's contract.
+        Mechanism::AesCcm => Method::Ccm(unsafe { mechanism::ccm_parameters(mechanism) }?),
+        Mechanism::AesCtr => {
+            // SAFETY: by the module's contract.
+            Method::Stream(Stream::counter(way, unsafe { mechanism::counter(mechanism) }?))
+        }
+        _ => {
+            // SAFETY: by the module's contract.
+            let iv = unsafe { mechanism::initial_vector(mechanism, wire) }?;
+            Method::Stream(Stream::blocks(way, wire, iv))
+        }
+    })
 }
 
 fn check(key: &Key, class: ObjectClass, way: Way) -> Outcome {
@@ -201,8 +251,8 @@ fn check(key: &Key, class: ObjectClass, way: Way) -> Outcome {
     if permitted { Ok(()) } else { Err(CKR_KEY_FUNCTION_NOT_PERMITTED) }
 }
 
-/// Has the daemon carry out a whole message over a socket.
-type Request = fn(&'static Process, &Session, &Operation, &[u8]) -> Outcome<Zeroizing<Vec<u8>>>;
+/// Has the daemon carry out a whole message over a socket, or, with an IV, some blocks of one.
+type Request = fn(&'static Process, &Session, &Operation, &[u8], &[u8]) -> Outcome<Zeroizing<Vec<u8>>>;
 
 /// `C_Encrypt` and `C_Decrypt`: a message in one part. It may lie where the outcome goes.
 pub(super) unsafe fn whole(
@@ -213,16 +263,20 @@ pub(super) unsafe fn whole(
     (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    let operation = take(&session, |active| slot(way, active))?;
-    if operation.parts.is_some() {
+    let mut operation = take(&session, |active| slot(way, active))?;
+    if operation.parts.is_some() || operation.stream().is_some_and(|stream| stream.is_begun()) {
         // The final function ends what was begun in parts. This one ends the operation, as any failure does.
         return Err(CKR_OPERATION_NOT_INITIALIZED);
     }
     // SAFETY: by the module's contract.
     let data = unsafe { input(data, data_length) }?;
+    if operation.stream().is_some() {
+        // SAFETY: by the module's contract.
+        return unsafe { streamed((way, request), process, &session, operation, data, (buffer, length)) };
+    }
     let size = operation.size(way, data.len())?;
     if operation.gcm().is_none() && !buffer.is_null() {
-        let outcome = request(process, &session, &operation, data);
+        let outcome = request(process, &session, &operation, &[], data);
         // SAFETY: by the module's contract.
         return unsafe { give_out(way, process, &session, operation, outcome, (buffer, length)) };
     }
@@ -235,10 +289,10 @@ pub(super) unsafe fn whole(
     unsafe { carry_out((way, request), process, &session, &operation, data, (buffer, length)) }
 }
 
-/// `C_EncryptUpdate` and `C_DecryptUpdate`: nothing comes out yet. Asked for the size, they say one that suffices and
-/// take nothing.
+/// `C_EncryptUpdate` and `C_DecryptUpdate`. Of what is gathered nothing comes out yet. Asked for the size, they say one that
+/// suffices and take nothing.
 pub(super) unsafe fn update(
-    way: Way,
+    (way, request): (Way, Request),
     process: &'static Process,
     session: CK_SESSION_HANDLE,
     (part, part_length): (*mut CK_BYTE, CK_ULONG),
@@ -248,6 +302,17 @@ pub(super) unsafe fn update(
     let mut operation = take(&session, |active| slot(way, active))?;
     // SAFETY: by the module's contract.
     let (part, length) = unsafe { (input(part, part_length)?, place(length)?) };
+    if let Some(size) = operation.stream().map(|stream| stream.size(part.len())) {
+        // SAFETY: by the module's contract.
+        match unsafe { has_room(size, buffer, length) } {
+            Ok(true) => {}
+            other => return put_back(way, &session, operation, other),
+        }
+        // SAFETY: by the module's contract.
+        *length = unsafe { flow((way, request), process, &session, &mut operation, part, (buffer, size)) }?;
+        *slot(way, &mut lock(&session.active)) = Some(operation);
+        return Ok(());
+    }
     if buffer.is_null() {
         // Not 0: who is told so may have no buffer for the next call either, which then asks for the size again.
         *length = CK_ULONG::from_usize(part.len());
@@ -267,11 +332,15 @@ pub(super) unsafe fn finish(
     (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    let operation = take(&session, |active| slot(way, active))?;
+    let mut operation = take(&session, |active| slot(way, active))?;
+    if operation.stream().is_some() {
+        // SAFETY: by the module's contract.
+        return unsafe { flow_end((way, request), process, &session, operation, (buffer, length)) };
+    }
     let size = operation.size(way, operation.given())?;
     let data = operation.parts.as_ref().map_or(&[][..], |parts| parts.as_slice());
     if operation.gcm().is_none() && !buffer.is_null() {
-        let outcome = request(process, &session, &operation, data);
+        let outcome = request(process, &session, &operation, &[], data);
         // SAFETY: by the module's contract.
         return unsafe { give_out(way, process, &session, operation, outcome, (buffer, length)) };
     }
@@ -282,6 +351,126 @@ pub(super) unsafe fn finish(
     }
     // SAFETY: by the module's contract; there is room.
     unsafe { carry_out((way, request), process, &session, &operation, data, (buffer, length)) }
+}
+
+/// The daemon behind an operation.
+struct Remote<'a> {
+    process: &'static Process,
+    session: &'a Session,
+    operation: &'a Operation,
+    request: Request,
+}
+
+impl Blocks for Remote<'_> {
+    fn run(&self, iv: &[u8], data: &[u8]) -> Outcome<Zeroizing<Vec<u8>>> {
+        let made = (self.request)(self.process, self.session, self.operation, iv, data);
+        made.map_err(|code| refused(self.process, self.operation, code))
+    }
+}
+
+/// Does something with an operation's stream. It is taken out of the operation meanwhile.
+fn with_stream<T>(
+    request: Request,
+    process: &'static Process,
+    session: &Session,
+    operation: &mut Operation,
+    action: impl FnOnce(&mut Stream, &Remote<'_>) -> Outcome<T>,
+) -> Outcome<T> {
+    let mut stream = operation.stream().cloned().ok_or(CKR_FUNCTION_FAILED)?;
+    let done = action(&mut stream, &Remote { process, session, operation, request })?;
+    operation.method = Method::Stream(stream);
+    Ok(done)
+}
+
+/// Has a part of a stream carried out; how many bytes came out, for which there is room.
+unsafe fn flow(
+    (_, request): (Way, Request),
+    process: &'static Process,
+    session: &Session,
+    operation: &mut Operation,
+    part: &[u8],
+    (buffer, size): (*mut CK_BYTE, usize),
+) -> Outcome<CK_ULONG> {
+    let copy;
+    let part = if overlaps(part, buffer, size) {
+        // The application has both in the same place, as the standard allows.
+        copy = Zeroizing::new(part.to_vec());
+        &copy
+    } else {
+        part
+    };
+    // SAFETY: by the module's contract, for at least `size` bytes; the part lies elsewhere, or is not used any more.
+    let mut sink = unsafe { Buffer::new(buffer, size) };
+    with_stream(request, process, session, operation, |stream, remote| {
+        stream.update(remote, part, &mut sink)
+    })?;
+    Ok(CK_ULONG::from_usize(sink.used()))
+}
+
+/// The end of a stream.
+unsafe fn flow_end(
+    (way, request): (Way, Request),
+    process: &'static Process,
+    session: &Session,
+    mut operation: Operation,
+    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
+) -> Outcome {
+    let end = with_stream(request, process, session, &mut operation, |stream, remote| {
+        stream.finish(remote).map(|end| Zeroizing::new(end.to_vec()))
+    })?;
+    // SAFETY: by the module's contract.
+    match unsafe { super::write(&end, buffer, length) } {
+        Ok(true) => Ok(()),
+        other => put_back(way, session, operation, other),
+    }
+}
+
+/// A message in one part that flows through.
+unsafe fn streamed(
+    (way, request): (Way, Request),
+    process: &'static Process,
+    session: &Session,
+    mut operation: Operation,
+    data: &[u8],
+    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
+) -> Outcome {
+    let size = operation.size(way, data.len())?;
+    let is_exact = operation.stream().is_some_and(|stream| stream.is_exact());
+    if !is_exact && !buffer.is_null() {
+        // How much it is turns out at its end; and if it is too much, the operation goes on from its beginning.
+        let before = operation.stream().cloned().ok_or(CKR_FUNCTION_FAILED)?;
+        let whole = with_stream(request, process, session, &mut operation, |stream, remote| {
+            let mut whole = Zeroizing::new(Vec::with_capacity(size));
+            stream.update(remote, data, &mut whole)?;
+            whole.put(stream.finish(remote)?)?;
+            Ok(whole)
+        })?;
+        operation.method = Method::Stream(before);
+        // SAFETY: by the module's contract.
+        return unsafe { give_out(way, process, session, operation, Ok(whole), (buffer, length)) };
+    }
+    // SAFETY: by the module's contract.
+    match unsafe { has_room(size, buffer, length) } {
+        Ok(true) => {}
+        other => return put_back(way, session, operation, other),
+    }
+    // SAFETY: by the module's contract; there is room.
+    let used = unsafe { flow((way, request), process, session, &mut operation, data, (buffer, size)) }?;
+    let end = with_stream(request, process, session, &mut operation, |stream, remote| {
+        stream.finish(remote).map(|end| Zeroizing::new(end.to_vec()))
+    })?;
+    // SAFETY: by the module's contract; the bytes before are written.
+    let mut sink = unsafe { Buffer::new(buffer.wrapping_add(used as usize), size - used as usize) };
+    sink.put(&end)?;
+    // SAFETY: by the module's contract.
+    *unsafe { place(length) }? = used + CK_ULONG::from_usize(end.len());
+    Ok(())
+}
+
+/// Whether data lie where the outcome goes.
+fn overlaps(data: &[u8], buffer: *mut CK_BYTE, size: usize) -> bool {
+    let (from, to) = (data.as_ptr_range(), buffer..buffer.wrapping_add(size));
+    from.start < to.end.cast_const() && to.start.cast_const() < from.end
 }
 
 /// Puts an outcome of which only a bound was known into the application's buffer. If that is too small the operation
@@ -331,7 +520,7 @@ unsafe fn carry_out(
         data,
     };
     let over_socket = |place: &mut [u8]| {
-        let outcome = request(process, session, operation, data)?;
+        let outcome = request(process, session, operation, &[], data)?;
         place.get_mut(..outcome.len()).ok_or(CKR_DEVICE_ERROR)?.copy_from_slice(&outcome);
         Ok(outcome.len())
     };
@@ -340,8 +529,7 @@ unsafe fn carry_out(
         Ok(_) => Err(CKR_DEVICE_ERROR),
         Err(code) => Err(refused(process, operation, code)),
     };
-    let (from, to) = (data.as_ptr_range(), buffer..buffer.wrapping_add(size));
-    if from.start < to.end.cast_const() && to.start.cast_const() < from.end {
+    if overlaps(data, buffer, size) {
         // The application has both in the same place, as the standard allows.
         let mut outcome = Zeroizing::new(vec![0; size]);
         run(&mut outcome)?;

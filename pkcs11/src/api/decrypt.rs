@@ -46,7 +46,7 @@ pub unsafe fn decrypt_update(
 ) -> Outcome {
     let (from, to) = ((part, part_length), (plaintext, plaintext_length));
     // SAFETY: by the module's contract.
-    unsafe { cipher::update(Way::Decrypt, process, session, from, to) }
+    unsafe { cipher::update((Way::Decrypt, request), process, session, from, to) }
 }
 
 /// `C_DecryptFinal`.
@@ -60,11 +60,12 @@ pub unsafe fn decrypt_final(
     unsafe { cipher::finish((Way::Decrypt, request), process, session, (plaintext, plaintext_length)) }
 }
 
-/// Has the daemon decrypt a whole message over a socket.
+/// Has the daemon decrypt a whole message over a socket, or some blocks of one.
 fn request(
     process: &'static Process,
     session: &Session,
     operation: &Operation,
+    iv: &[u8],
     ciphertext: &[u8],
 ) -> Outcome<Zeroizing<Vec<u8>>> {
     let decrypt = || {
@@ -72,6 +73,8 @@ fn request(
             key: operation.key.to_vec(),
             mechanism: operation.mechanism.into(),
             gcm: operation.gcm().cloned(),
+            ccm: operation.ccm().cloned(),
+            iv: iv.to_vec(),
             ciphertext: ciphertext.to_vec(),
             oaep: operation.oaep().cloned(),
         })

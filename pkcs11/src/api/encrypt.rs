@@ -46,7 +46,7 @@ pub unsafe fn encrypt_update(
 ) -> Outcome {
     let (from, to) = ((part, part_length), (ciphertext, ciphertext_length));
     // SAFETY: by the module's contract.
-    unsafe { cipher::update(Way::Encrypt, process, session, from, to) }
+    unsafe { cipher::update((Way::Encrypt, request), process, session, from, to) }
 }
 
 /// `C_EncryptFinal`.
@@ -60,11 +60,12 @@ pub unsafe fn encrypt_final(
     unsafe { cipher::finish((Way::Encrypt, request), process, session, (ciphertext, ciphertext_length)) }
 }
 
-/// Has the daemon encrypt a whole message over a socket.
+/// Has the daemon encrypt a whole message over a socket, or some blocks of one.
 fn request(
     process: &'static Process,
     session: &Session,
     operation: &Operation,
+    iv: &[u8],
     data: &[u8],
 ) -> Outcome<Zeroizing<Vec<u8>>> {
     let encrypt = || {
@@ -72,11 +73,20 @@ fn request(
             key: operation.key.to_vec(),
             mechanism: operation.mechanism.into(),
             gcm: operation.gcm().cloned(),
+            ccm: operation.ccm().cloned(),
+            iv: iv.to_vec(),
+            oaep: operation.oaep().cloned(),
             // This copy is wiped by the client when it has been sent.
             data: data.to_vec(),
         })
     };
-    match process.call(Access::of(&session.token), Repeat::Safe, encrypt)? {
+    let reply =
+        process.call(Access::of(&session.token), Repeat::Safe, encrypt).map_err(|code| match code {
+            // A number that is not below the modulus.
+            CKR_ENCRYPTED_DATA_INVALID => CKR_DATA_INVALID,
+            code => code,
+        })?;
+    match reply {
         response::Result::Ciphertext(reply) => Ok(Zeroizing::new(reply.ciphertext)),
         _ => Err(CKR_DEVICE_ERROR),
     }

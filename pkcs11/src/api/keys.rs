@@ -50,9 +50,18 @@ pub unsafe fn generate_key(
     if template.bytes(CKA_VALUE).is_some() {
         return Err(CKR_TEMPLATE_INCONSISTENT);
     }
-    let length = template.number(CKA_VALUE_LEN)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
-    let facts = usize::try_from(length).ok().and_then(key::aes).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
-    let key = template::secret_key(&template)?;
+    let length = match (template.number(CKA_VALUE_LEN)?, family) {
+        (Some(length), _) => usize::try_from(length).map_err(|_| CKR_ATTRIBUTE_VALUE_INVALID)?,
+        // There is only one.
+        (None, Family::Des3) => 24,
+        (None, _) => return Err(CKR_TEMPLATE_INCOMPLETE),
+    };
+    let facts = key::secret(family, length).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
+    let mut key = template::secret_key(family, &template)?;
+    if family == Family::Generic {
+        // At most 1,024.
+        key.value_length = length as u32;
+    }
     session.writable()?;
     let generate =
         || Op::GenerateKey(GenerateKey { key_type: facts.key_type.into(), key: Some(key.clone()) });

@@ -21,6 +21,7 @@ pub mod encrypt;
 pub mod find;
 pub mod general;
 pub mod keys;
+pub mod mac;
 pub mod object;
 pub mod pin;
 pub mod random;
@@ -28,6 +29,7 @@ pub mod session;
 pub mod sign;
 pub mod signature;
 pub mod slot;
+pub mod stream;
 pub mod verify;
 pub mod wrap;
 

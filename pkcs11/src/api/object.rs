@@ -123,7 +123,7 @@ fn public_key(family: Family, template: &Template<'_>) -> Outcome<(&'static key:
             let facts = parameter_set::of_parameter_set(family, set)?;
             Ok((facts, parameter_set::spki(facts, template.required(CKA_VALUE)?)?))
         }
-        Family::Aes => Err(CKR_ATTRIBUTE_VALUE_INVALID),
+        Family::Aes | Family::Generic | Family::Des3 => Err(CKR_ATTRIBUTE_VALUE_INVALID),
         Family::Ec | Family::Edwards | Family::Montgomery => {
             let facts = key::of_curve(family, template.required(CKA_EC_PARAMS)?)?;
             Ok((facts, key::curve_spki(facts, template.required(CKA_EC_POINT)?)?))
@@ -154,13 +154,14 @@ fn import_secret_key(
     session: &Session,
     template: &Template<'_>,
 ) -> Outcome<CK_OBJECT_HANDLE> {
-    if family(template)?.is_pair() {
+    let family = family(template)?;
+    if family.is_pair() {
         return Err(CKR_ATTRIBUTE_VALUE_INVALID);
     }
     let value = template.required(CKA_VALUE)?;
-    let facts = key::aes(value.len()).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
+    let facts = key::secret(family, value.len()).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
     template.only(CKA_VALUE_LEN, &CK_ULONG::from_usize(value.len()).to_ne_bytes())?;
-    let key = template::secret_key(template)?;
+    let key = template::secret_key(family, template)?;
     let make = || {
         // This copy is wiped by the client when it has been sent.
         let value = value.to_vec();

@@ -67,7 +67,7 @@ pub unsafe fn sign_update(
     let session = process.sessions.get(session)?;
     let mut operation = take(&session, |active| &mut active.sign)?;
     // SAFETY: by the module's contract. A failure ends the operation.
-    operation.update(unsafe { input(part, length) }?)?;
+    operation.take(process, &session, unsafe { input(part, length) }?)?;
     lock(&session.active).sign = Some(operation);
     Ok(())
 }
@@ -128,6 +128,13 @@ fn request(
 ) -> Outcome {
     let (key, handle, mechanism, pss) = (operation.key, operation.handle, operation.mechanism, operation.pss);
     let has_channel = operation.has_channel;
+    if let Some(code) = operation.code() {
+        return match code.make(process, session, data, signature) {
+            Ok(length) if length == signature.len() => Ok(()),
+            Ok(_) => Err(CKR_DEVICE_ERROR),
+            Err(code) => Err(refused(process, handle, code)),
+        };
+    }
     let data = &*operation.finish(data)?;
     let parameters = pss.unwrap_or_default();
     let task = Task {
@@ -155,13 +162,16 @@ fn request(
     match made {
         Ok(length) if length == size => Ok(()),
         Ok(_) => Err(CKR_DEVICE_ERROR),
-        Err(code) => {
-            if code == CKR_OBJECT_HANDLE_INVALID {
-                process.handles.forget(handle);
-            }
-            Err(as_key(code))
-        }
+        Err(code) => Err(refused(process, handle, code)),
     }
+}
+
+/// What the application is told of a refusal by the daemon.
+fn refused(process: &'static Process, handle: CK_OBJECT_HANDLE, code: CK_RV) -> CK_RV {
+    if code == CKR_OBJECT_HANDLE_INVALID {
+        process.handles.forget(handle);
+    }
+    as_key(code)
 }
 
 /// `CKM_RSA_X_509`: the daemon knows it as decrypting, which it is.

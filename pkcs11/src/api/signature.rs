@@ -6,11 +6,12 @@ use cryptoki_sys::*;
 use strongroom_protocol::v1::{Hash, Mechanism, ObjectClass, PssParameters};
 
 use super::argument;
+use super::mac::Code;
 use crate::brief::Key;
 use crate::error::Outcome;
 use crate::hash::{self, Digest, Sum};
-use crate::key::PublicKey;
-use crate::mechanism::{self, Purpose};
+use crate::key::{Family, PublicKey};
+use crate::mechanism::{self, MacParameters, Purpose};
 use crate::ml_dsa;
 use crate::object::ObjectId;
 use crate::session::Session;
@@ -43,6 +44,8 @@ enum Input {
     Hashed(Digest),
     /// So are ML-DSA's, in its own way.
     Represented(ml_dsa::Message),
+    /// They go to the daemon, a bounded number at a time.
+    Code(Code),
     /// They go to the daemon as they are: `given` bytes at most `max`.
     Raw { given: Vec<u8>, max: usize, exact: Option<usize> },
 }
@@ -88,8 +91,15 @@ impl Operation {
     ) -> Outcome<Self> {
         // SAFETY: by the module's contract.
         let mechanism = unsafe { argument(mechanism) }?;
-        let Purpose::Sign(family, wire, hash) = mechanism::find(mechanism.mechanism)?.purpose else {
-            return Err(CKR_MECHANISM_INVALID);
+        let (family, wire, hash) = match mechanism::find(mechanism.mechanism)?.purpose {
+            Purpose::Sign(family, wire, hash) => (family, wire, hash),
+            Purpose::Mac(family, wire, hash, size) => {
+                // SAFETY: by the module's contract.
+                let parameters = unsafe { mechanism::mac_parameters(mechanism, wire, hash, size) }?;
+                let verify = class == ObjectClass::PublicKey;
+                return Self::of_code(process, session, handle, family, (wire, hash), parameters, verify);
+            }
+            _ => return Err(CKR_MECHANISM_INVALID),
         };
         let of_ml_dsa = wire == Mechanism::MlDsa;
         let (pss, context) = match of_ml_dsa {
@@ -123,15 +133,70 @@ impl Operation {
         Ok(Operation { key: key.id, handle, mechanism: wire, pss, size, has_channel, hash, input })
     }
 
+    /// A code with a secret key.
+    fn of_code(
+        process: &'static Process,
+        session: &Session,
+        handle: CK_OBJECT_HANDLE,
+        family: Family,
+        (wire, hash): (Mechanism, Hash),
+        parameters: MacParameters,
+        verify: bool,
+    ) -> Outcome<Self> {
+        let key = process.key(&session.token, handle).map_err(as_key)?;
+        match key.class {
+            ObjectClass::SecretKey => {}
+            ObjectClass::PrivateKey | ObjectClass::PublicKey => return Err(CKR_KEY_TYPE_INCONSISTENT),
+            _ => return Err(CKR_KEY_HANDLE_INVALID),
+        }
+        key.facts.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
+        if !(if verify { key.may_verify } else { key.may_sign }) {
+            return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
+        }
+        let code = Code::new(key.id, (wire, hash), parameters, verify);
+        let (size, input) = (code.size(), Input::Code(code));
+        Ok(Operation {
+            key: key.id,
+            handle,
+            mechanism: wire,
+            pss: None,
+            size,
+            has_channel: false,
+            hash,
+            input,
+        })
+    }
+
+    /// The code, if it is one.
+    pub fn code(&mut self) -> Option<&mut Code> {
+        match &mut self.input {
+            Input::Code(code) => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Takes a part of the data, of a code's too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Operation::update`], and what the daemon says.
+    pub fn take(&mut self, process: &'static Process, session: &Session, part: &[u8]) -> Outcome {
+        match &mut self.input {
+            Input::Code(code) => code.update(process, session, part).map_err(as_key),
+            _ => self.update(part),
+        }
+    }
+
     /// Takes a part of the data.
     ///
     /// # Errors
     ///
     /// `CKR_DATA_LEN_RANGE` if it is more than the mechanism can take.
-    pub fn update(&mut self, part: &[u8]) -> Outcome {
+    fn update(&mut self, part: &[u8]) -> Outcome {
         match &mut self.input {
             Input::Hashed(digest) => digest.update(part),
             Input::Represented(message) => message.update(part),
+            Input::Code(_) => return Err(CKR_FUNCTION_FAILED),
             Input::Raw { given, max, .. } => {
                 if part.len() > max.saturating_sub(given.len()) {
                     return Err(CKR_DATA_LEN_RANGE);
@@ -161,6 +226,7 @@ impl Operation {
                 }))
             }
             Input::Represented(message) => Ok(Message::Sum(Sum::of(&message.finalize()))),
+            Input::Code(_) => Err(CKR_FUNCTION_FAILED),
             Input::Raw { given, max, exact } => {
                 let data = if is_only { last } else { given };
                 if data.len() > *max || exact.is_some_and(|exact| exact != data.len()) {
@@ -184,7 +250,9 @@ fn check(key: &Key, class: ObjectClass) -> Outcome {
     if key.class != class {
         // The other half of a pair, or no key at all.
         return Err(match key.class {
-            ObjectClass::PrivateKey | ObjectClass::PublicKey => CKR_KEY_TYPE_INCONSISTENT,
+            ObjectClass::PrivateKey | ObjectClass::PublicKey | ObjectClass::SecretKey => {
+                CKR_KEY_TYPE_INCONSISTENT
+            }
             _ => CKR_KEY_HANDLE_INVALID,
         });
     }

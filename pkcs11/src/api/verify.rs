@@ -55,7 +55,7 @@ pub unsafe fn verify_update(
     let session = process.sessions.get(session)?;
     let mut operation = take(&session, |active| &mut active.verify)?;
     // SAFETY: by the module's contract. A failure ends the operation.
-    operation.update(unsafe { input(part, length) }?)?;
+    operation.take(process, &session, unsafe { input(part, length) }?)?;
     lock(&session.active).verify = Some(operation);
     Ok(())
 }
@@ -83,6 +83,9 @@ fn finish(
     let (data, signature) = (data?, signature?);
     if signature.len() != operation.size {
         return Err(CKR_SIGNATURE_LEN_RANGE);
+    }
+    if let Some(code) = operation.code() {
+        return code.check(process, &session, data, signature).map_err(as_key);
     }
     let (key, mechanism, pss) = (operation.key, operation.mechanism, operation.pss);
     let data = operation.finish(data)?;

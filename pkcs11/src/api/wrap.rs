@@ -194,11 +194,11 @@ fn wanted(template: &Template<'_>) -> Outcome<Wanted> {
     }
     let (key, length) = match class {
         ObjectClass::PrivateKey => (template::private_key(family, template)?, None),
-        _ => (template::secret_key(template)?, template.number(CKA_VALUE_LEN)?),
+        _ => (template::secret_key(family, template)?, template.number(CKA_VALUE_LEN)?),
     };
     let length = match length {
         Some(length) => {
-            let length = usize::try_from(length).ok().and_then(key::aes);
+            let length = usize::try_from(length).ok().and_then(|length| key::secret(family, length));
             Some(length.ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?.key_type)
         }
         None => None,

@@ -4,15 +4,17 @@
 //! from [`table`]; the other files read the parameters of one kind of operation each.
 
 mod cipher;
+mod mac;
 mod oaep;
 mod signature;
 mod table;
 mod wrapping;
 
-pub use cipher::gcm_parameters;
+pub use cipher::{Counter, ccm_parameters, counter, gcm_parameters, initial_vector};
+pub use mac::{MacParameters, mac_parameters};
 pub use oaep::{largest_plaintext, oaep_parameters};
 pub use signature::{raw_input, signature_parameters};
-pub use table::{Entry, MECHANISMS, Purpose, decryption, find, hash_of};
+pub use table::{Entry, MECHANISMS, Purpose, Size, decryption, find, hash_of};
 pub use wrapping::{Wrapping, wrapping_parameters};
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use cryptoki_sys::*;
 use strongroom_ffi::pointer;
-use strongroom_protocol::v1::Hash::{self, Sha1, Sha224, Sha256, Sha384, Sha512, Unspecified};
+use strongroom_protocol::v1::Hash::{
+    self, Sha1, Sha224, Sha256, Sha384, Sha512, Sha3224, Sha3256, Sha3384, Sha3512, Unspecified,
+};
 use strongroom_protocol::v1::Mechanism::{self, Ecdsa, Eddsa, RsaPkcs, RsaPkcsPss, RsaX509};
 use strongroom_protocol::v1::PssParameters;
 
@@ -18,6 +20,10 @@ pub(super) fn hash_of_mask(mask: CK_RSA_PKCS_MGF_TYPE) -> Option<Hash> {
         CKG_MGF1_SHA256 => Sha256,
         CKG_MGF1_SHA384 => Sha384,
         CKG_MGF1_SHA512 => Sha512,
+        CKG_MGF1_SHA3_224 => Sha3224,
+        CKG_MGF1_SHA3_256 => Sha3256,
+        CKG_MGF1_SHA3_384 => Sha3384,
+        CKG_MGF1_SHA3_512 => Sha3512,
         _ => return None,
     })
 }

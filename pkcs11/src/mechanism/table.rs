@@ -4,7 +4,7 @@ use cryptoki_sys::*;
 use strongroom_protocol::v1::{Hash, Mechanism};
 
 use crate::error::Outcome;
-use crate::key::Family;
+use crate::key::{Family, MAX_SECRET};
 
 /// What a mechanism does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,10 +14,12 @@ pub enum Purpose {
     /// Signs with keys of a family: as a request of the protocol over data that has been hashed here, or, of
     /// [`Hash::Unspecified`], over the application's data as they are.
     Sign(Family, Mechanism, Hash),
-    /// Encrypts and decrypts with keys of a family.
+    /// Encrypts and decrypts with secret keys of a family.
     Cipher(Family, Mechanism),
-    /// Decrypts with private keys of a family, and nothing else. What also signs is a [`Purpose::Sign`], see
-    /// [`decryption`].
+    /// Makes and checks message authentication codes with secret keys of a family, with a hash if it is HMAC.
+    Mac(Family, Mechanism, Hash, Size),
+    /// Encrypts with public keys of a family, decrypts with private ones, and wraps. What also signs is a [`Purpose::Sign`],
+    /// see [`decryption`].
     Decrypt(Family, Mechanism),
     /// Agrees on secrets with keys on curves.
     Derive,
@@ -27,6 +29,15 @@ pub enum Purpose {
     Wrap(Family, Mechanism),
     /// Hashes, in the application's process.
     Digest(Hash),
+}
+
+/// How long a message authentication code is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// All of it.
+    Whole,
+    /// As the mechanism's parameter says (`CK_MAC_GENERAL_PARAMS`).
+    General,
 }
 
 /// A row of the table.
@@ -48,12 +59,14 @@ macro_rules! table {
     };
 }
 
-use Family::{Aes, Ec, Edwards, MlDsa, MlKem, Montgomery, Rsa};
-use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Unspecified};
+use Family::{Aes, Des3, Ec, Edwards, Generic, MlDsa, MlKem, Montgomery, Rsa};
+use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Sha3224, Sha3256, Sha3384, Sha3512, Unspecified};
 use Mechanism::{
-    AesGcm, AesKeyWrap, AesKeyWrapKwp, Ecdsa, Eddsa, RsaAesKeyWrap, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509,
+    AesCbc, AesCbcPad, AesCcm, AesCmac, AesCtr, AesEcb, AesGcm, AesGmac, AesKeyWrap, AesKeyWrapKwp, Des3Cbc,
+    Des3CbcPad, Des3Ecb, Ecdsa, Eddsa, Hmac, RsaAesKeyWrap, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509,
 };
-use Purpose::{Cipher, Decrypt, Derive, Digest, Encapsulate, Generate, Sign, Wrap};
+use Purpose::{Cipher, Decrypt, Derive, Digest, Encapsulate, Generate, Mac, Sign, Wrap};
+use Size::{General, Whole};
 
 table! {
     CKM_RSA_PKCS_KEY_PAIR_GEN => Generate(Rsa),
@@ -63,12 +76,20 @@ table! {
     CKM_SHA256_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha256),
     CKM_SHA384_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha384),
     CKM_SHA512_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha512),
+    CKM_SHA3_224_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha3224),
+    CKM_SHA3_256_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha3256),
+    CKM_SHA3_384_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha3384),
+    CKM_SHA3_512_RSA_PKCS => Sign(Rsa, RsaPkcs, Sha3512),
     CKM_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Unspecified),
     CKM_SHA1_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha1),
     CKM_SHA224_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha224),
     CKM_SHA256_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha256),
     CKM_SHA384_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha384),
     CKM_SHA512_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha512),
+    CKM_SHA3_224_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha3224),
+    CKM_SHA3_256_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha3256),
+    CKM_SHA3_384_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha3384),
+    CKM_SHA3_512_RSA_PKCS_PSS => Sign(Rsa, RsaPkcsPss, Sha3512),
     CKM_RSA_PKCS_OAEP => Decrypt(Rsa, RsaPkcsOaep),
     CKM_RSA_X_509 => Sign(Rsa, RsaX509, Unspecified),
     CKM_EC_KEY_PAIR_GEN => Generate(Ec),
@@ -78,6 +99,10 @@ table! {
     CKM_ECDSA_SHA256 => Sign(Ec, Ecdsa, Sha256),
     CKM_ECDSA_SHA384 => Sign(Ec, Ecdsa, Sha384),
     CKM_ECDSA_SHA512 => Sign(Ec, Ecdsa, Sha512),
+    CKM_ECDSA_SHA3_224 => Sign(Ec, Ecdsa, Sha3224),
+    CKM_ECDSA_SHA3_256 => Sign(Ec, Ecdsa, Sha3256),
+    CKM_ECDSA_SHA3_384 => Sign(Ec, Ecdsa, Sha3384),
+    CKM_ECDSA_SHA3_512 => Sign(Ec, Ecdsa, Sha3512),
     CKM_EC_EDWARDS_KEY_PAIR_GEN => Generate(Edwards),
     CKM_EDDSA => Sign(Edwards, Eddsa, Unspecified),
     CKM_EC_MONTGOMERY_KEY_PAIR_GEN => Generate(Montgomery),
@@ -89,17 +114,52 @@ table! {
     CKM_ML_KEM_KEY_PAIR_GEN => Generate(MlKem),
     CKM_ML_KEM => Encapsulate(MlKem),
     CKM_AES_KEY_GEN => Generate(Aes),
+    CKM_AES_ECB => Cipher(Aes, AesEcb),
+    CKM_AES_CBC => Cipher(Aes, AesCbc),
+    CKM_AES_CBC_PAD => Cipher(Aes, AesCbcPad),
+    CKM_AES_CTR => Cipher(Aes, AesCtr),
     CKM_AES_GCM => Cipher(Aes, AesGcm),
+    CKM_AES_CCM => Cipher(Aes, AesCcm),
+    CKM_AES_CMAC => Mac(Aes, AesCmac, Unspecified, Whole),
+    CKM_AES_CMAC_GENERAL => Mac(Aes, AesCmac, Unspecified, General),
+    CKM_AES_GMAC => Mac(Aes, AesGmac, Unspecified, Whole),
     CKM_AES_KEY_WRAP => Wrap(Aes, AesKeyWrap),
     CKM_AES_KEY_WRAP_KWP => Wrap(Aes, AesKeyWrapKwp),
     // PKCS#11 2.40's name, which SoftHSM and others have for the same.
     CKM_AES_KEY_WRAP_PAD => Wrap(Aes, AesKeyWrapKwp),
     CKM_RSA_AES_KEY_WRAP => Wrap(Rsa, RsaAesKeyWrap),
+    CKM_DES3_KEY_GEN => Generate(Des3),
+    CKM_DES3_ECB => Cipher(Des3, Des3Ecb),
+    CKM_DES3_CBC => Cipher(Des3, Des3Cbc),
+    CKM_DES3_CBC_PAD => Cipher(Des3, Des3CbcPad),
+    CKM_GENERIC_SECRET_KEY_GEN => Generate(Generic),
+    CKM_SHA_1_HMAC => Mac(Generic, Hmac, Sha1, Whole),
+    CKM_SHA_1_HMAC_GENERAL => Mac(Generic, Hmac, Sha1, General),
+    CKM_SHA224_HMAC => Mac(Generic, Hmac, Sha224, Whole),
+    CKM_SHA224_HMAC_GENERAL => Mac(Generic, Hmac, Sha224, General),
+    CKM_SHA256_HMAC => Mac(Generic, Hmac, Sha256, Whole),
+    CKM_SHA256_HMAC_GENERAL => Mac(Generic, Hmac, Sha256, General),
+    CKM_SHA384_HMAC => Mac(Generic, Hmac, Sha384, Whole),
+    CKM_SHA384_HMAC_GENERAL => Mac(Generic, Hmac, Sha384, General),
+    CKM_SHA512_HMAC => Mac(Generic, Hmac, Sha512, Whole),
+    CKM_SHA512_HMAC_GENERAL => Mac(Generic, Hmac, Sha512, General),
+    CKM_SHA3_224_HMAC => Mac(Generic, Hmac, Sha3224, Whole),
+    CKM_SHA3_224_HMAC_GENERAL => Mac(Generic, Hmac, Sha3224, General),
+    CKM_SHA3_256_HMAC => Mac(Generic, Hmac, Sha3256, Whole),
+    CKM_SHA3_256_HMAC_GENERAL => Mac(Generic, Hmac, Sha3256, General),
+    CKM_SHA3_384_HMAC => Mac(Generic, Hmac, Sha3384, Whole),
+    CKM_SHA3_384_HMAC_GENERAL => Mac(Generic, Hmac, Sha3384, General),
+    CKM_SHA3_512_HMAC => Mac(Generic, Hmac, Sha3512, Whole),
+    CKM_SHA3_512_HMAC_GENERAL => Mac(Generic, Hmac, Sha3512, General),
     CKM_SHA_1 => Digest(Sha1),
     CKM_SHA224 => Digest(Sha224),
     CKM_SHA256 => Digest(Sha256),
     CKM_SHA384 => Digest(Sha384),
     CKM_SHA512 => Digest(Sha512),
+    CKM_SHA3_224 => Digest(Sha3224),
+    CKM_SHA3_256 => Digest(Sha3256),
+    CKM_SHA3_384 => Digest(Sha3384),
+    CKM_SHA3_512 => Digest(Sha3512),
 }
 
 /// The row of a mechanism.
@@ -121,18 +181,21 @@ impl Entry {
             // The public key, in bytes.
             MlDsa => (1312, 2592, 0),
             MlKem => (800, 1568, 0),
-            // In bytes, as the standard has it for AES.
+            // In bytes, as the standard has it for AES; it leaves open what the others are in.
             Aes => (16, 32, 0),
+            Des3 => (24, 24, 0),
+            Generic => (1, MAX_SECRET as CK_ULONG, 0),
         };
         let ((min, max, curve), flags) = match self.purpose {
             // CKF_HW: the partition does it, not the application's process.
             Generate(family) if family.is_pair() => (sizes(family), CKF_HW | CKF_GENERATE_KEY_PAIR),
             Generate(family) => (sizes(family), CKF_HW | CKF_GENERATE),
             Cipher(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
-            Decrypt(family, _) => (sizes(family), CKF_HW | CKF_DECRYPT | CKF_WRAP | CKF_UNWRAP),
+            Mac(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
+            Decrypt(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT | CKF_WRAP | CKF_UNWRAP),
             Wrap(family, _) => (sizes(family), CKF_HW | CKF_WRAP | CKF_UNWRAP),
             Sign(Rsa, RsaPkcs | RsaX509, Unspecified) => {
-                (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_VERIFY | CKF_DECRYPT)
+                (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_VERIFY | CKF_ENCRYPT | CKF_DECRYPT)
             }
             Sign(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
             Derive => ((255, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
@@ -143,7 +206,7 @@ impl Entry {
     }
 }
 
-/// The family whose private keys decrypt with a mechanism, and what the daemon calls that.
+/// The family whose public keys encrypt, and whose private keys decrypt, with a mechanism; and what the daemon calls that.
 ///
 /// # Errors
 ///

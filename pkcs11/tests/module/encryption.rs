@@ -318,7 +318,7 @@ fn conventions(token: &Token, message: Message<'_>, data: &[u8]) {
     for key in [private, public] {
         assert_eq!(token.init(encrypt, Message { key, ..message }), CKR_KEY_TYPE_INCONSISTENT);
     }
-    assert_eq!(application.sign_init(session, CKM_ECDSA, message.key), CKR_KEY_HANDLE_INVALID);
+    assert_eq!(application.sign_init(session, CKM_ECDSA, message.key), CKR_KEY_TYPE_INCONSISTENT);
 }
 
 fn policies(token: &Token) {

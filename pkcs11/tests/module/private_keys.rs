@@ -35,7 +35,7 @@ pub fn decryption(daemon: &Daemon) {
     assert_eq!(application.sign_init(session, CKM_RSA_X_509, key), CKR_KEY_FUNCTION_NOT_PERMITTED);
     let (both, both_public) = make(&[attribute(CKA_DECRYPT, TRUE)]);
     let encrypt = call!(application, C_EncryptInit, session, &mut plain(CKM_RSA_PKCS), public_key);
-    assert_eq!(encrypt, CKR_MECHANISM_INVALID);
+    assert_eq!(encrypt, CKR_KEY_FUNCTION_NOT_PERMITTED);
     assert_eq!(init(&mut plain(CKM_RSA_PKCS_OAEP), key), CKR_MECHANISM_PARAM_INVALID);
     assert_eq!(init(&mut plain(CKM_SHA256_RSA_PKCS), key), CKR_MECHANISM_INVALID);
 
@@ -173,7 +173,7 @@ pub fn derivation(daemon: &Daemon) {
         assert_eq!(call!(application, C_DestroyObject, session, same), CKR_OK);
         assert_eq!(application.get(session, same, CKA_VALUE), Err(CKR_OBJECT_HANDLE_INVALID));
         assert_eq!(application.find(session, &mut by_label), [0; 0]);
-        assert_eq!(application.sign_init(session, CKM_ECDSA, secret), CKR_KEY_HANDLE_INVALID);
+        assert_eq!(application.sign_init(session, CKM_ECDSA, secret), CKR_KEY_TYPE_INCONSISTENT);
 
         // What the token keeps to itself it does not derive.
         for template in [

@@ -140,7 +140,8 @@ fn wrong_length<T>(padded: bool, got: usize) -> Result<T, CryptoError> {
 }
 
 impl PublicKey {
-    /// Encrypts with RSA-OAEP (RFC 8017, 7.1.1).
+    /// Encrypts with an RSA key (RFC 8017, 7.1.1, 7.2.1, 5.1.1); without padding what is shorter than the modulus gets zeros
+    /// before it.
     ///
     /// # Errors
     ///
@@ -148,23 +149,39 @@ impl PublicKey {
     /// [`CryptoError::ParameterWrong`] for a hash that is too long for the key, [`CryptoError::DataLength`].
     pub fn encrypt(&self, padding: Padding<'_>, plain: &[u8]) -> Result<Vec<u8>, CryptoError> {
         let kind = self.kind();
-        let (Padding::Oaep { hash, mgf1_hash, label }, Some(bits)) = (padding, kind.rsa_bits()) else {
-            return Err(CryptoError::MechanismDoesNotFit { mechanism: "RSA-OAEP", kind });
+        let Some(bits) = kind.rsa_bits() else {
+            return Err(CryptoError::MechanismDoesNotFit { mechanism: "RSA encryption", kind });
+        };
+        let size = bits as usize / 8;
+        let (number, taken) = match padding {
+            Padding::None => (c::RSA_NO_PADDING, 0),
+            Padding::Pkcs1 => (c::RSA_PKCS1_PADDING, 11),
+            Padding::Oaep { hash, .. } => (c::RSA_PKCS1_OAEP_PADDING, 2 * hash.length() + 2),
         };
         let context = PkeyContext::of(&self.pkey)?;
         // SAFETY: the context is valid, of an RSA key.
         unsafe {
             check(c::EVP_PKEY_encrypt_init(context.as_ptr()), "beginning to encrypt")?;
-            let oaep = c::RSA_PKCS1_OAEP_PADDING;
-            check(c::EVP_PKEY_CTX_set_rsa_padding(context.as_ptr(), oaep), "choosing a padding")?;
+            check(c::EVP_PKEY_CTX_set_rsa_padding(context.as_ptr(), number), "choosing a padding")?;
         }
-        choose_oaep(&context, kind, hash, mgf1_hash, label)?;
-        let size = bits as usize / 8;
-        let most = size - 2 * hash.length() - 2;
+        if let Padding::Oaep { hash, mgf1_hash, label } = padding {
+            choose_oaep(&context, kind, hash, mgf1_hash, label)?;
+        }
+        let most = size.saturating_sub(taken);
         if plain.len() > most {
             let expected = format!("at most {most}");
-            return Err(CryptoError::DataLength { mechanism: "RSA-OAEP", expected, got: plain.len() });
+            return Err(CryptoError::DataLength { mechanism: "RSA encryption", expected, got: plain.len() });
         }
+        let mut block;
+        let plain = match padding {
+            Padding::None => {
+                block = SecretBytes::zeroed(size);
+                let from = size - plain.len();
+                block.get_mut(from..).unwrap_or_default().copy_from_slice(plain);
+                &*block
+            }
+            _ => plain,
+        };
         let mut ciphertext = vec![0; size];
         let mut length = size;
         // SAFETY: the context was prepared above; the output has the length passed, as many bytes as the modulus.
@@ -174,7 +191,13 @@ impl PublicKey {
         };
         match done && length == size {
             true => Ok(ciphertext),
-            false => Err(library_error("RSA-OAEP")),
+            // Without padding, a number that is not below the modulus.
+            false if matches!(padding, Padding::None) => {
+                // SAFETY: clears this thread's error queue; the caller is told what matters of it.
+                unsafe { c::ERR_clear_error() };
+                Err(CryptoError::CiphertextWrong)
+            }
+            false => Err(library_error("RSA encryption")),
         }
     }
 }

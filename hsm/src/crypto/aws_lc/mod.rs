@@ -2,14 +2,17 @@
 //!
 //! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
 //! keys are used through the C functions here: keys.rs makes, parses and writes keys; sign.rs, ml_dsa.rs, decrypt.rs,
-//! derive.rs and ml_kem.rs use them; key_wrap.rs wraps them; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
+//! derive.rs and ml_kem.rs use them; key_wrap.rs wraps them; aead.rs, cipher.rs and mac.rs
+//! use secret keys; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
 
 mod aead;
 mod allocation;
+mod cipher;
 mod decrypt;
 mod derive;
 mod key_wrap;
 mod keys;
+mod mac;
 mod ml_dsa;
 mod ml_kem;
 mod owned;
@@ -18,9 +21,11 @@ mod sign;
 
 pub use aead::AesGcm;
 pub use allocation::prepare;
+pub use cipher::{BlockCipher, Direction, open_ccm, run_blocks, seal_ccm, set_parity};
 pub use decrypt::Padding;
 pub use key_wrap::{unwrap_with_aes, wrap_with_aes};
 pub use keys::{PrivateKey, PublicKey};
+pub use mac::{CmacState, HmacState, hmac};
 pub use parts::Parts;
 
 use std::ffi::CStr;

@@ -50,6 +50,19 @@ owned!(
     PkeyContext, c::EVP_PKEY_CTX, c::EVP_PKEY_CTX_free
 );
 
+owned!(
+    /// A cipher with its key, in protected memory, wiped when it is freed.
+    CipherContext, c::EVP_CIPHER_CTX, c::EVP_CIPHER_CTX_free
+);
+
+impl CipherContext {
+    /// One without a cipher yet.
+    pub(super) fn make() -> Result<Self, CryptoError> {
+        // SAFETY: the result is null or owned here.
+        unsafe { Self::new(c::EVP_CIPHER_CTX_new()) }.ok_or_else(|| library_error("EVP_CIPHER_CTX_new"))
+    }
+}
+
 impl PkeyContext {
     /// An operation with this key, still to be said which.
     pub(super) fn of(pkey: &Pkey) -> Result<Self, CryptoError> {

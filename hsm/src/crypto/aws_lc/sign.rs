@@ -257,6 +257,10 @@ pub(super) fn digest(hash: Hash) -> *const c::EVP_MD {
             Hash::Sha256 => c::EVP_sha256(),
             Hash::Sha384 => c::EVP_sha384(),
             Hash::Sha512 => c::EVP_sha512(),
+            Hash::Sha3_224 => c::EVP_sha3_224(),
+            Hash::Sha3_256 => c::EVP_sha3_256(),
+            Hash::Sha3_384 => c::EVP_sha3_384(),
+            Hash::Sha3_512 => c::EVP_sha3_512(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use strongroom_protocol::frame::MAX_CIPHER;
 
-use super::AesKey;
+use super::SecretKey;
 use crate::crypto::CryptoError;
 
 /// The longest IV, in bytes. SP 800-38D has much longer ones, and recommends 12.
@@ -82,7 +82,7 @@ fn wrong_length<T>(expected: String, got: usize) -> Result<T, CryptoError> {
 ///
 /// [`CryptoError::DataLength`] if the data is too long, or `out` too short for the ciphertext and the tag.
 pub fn encrypt(
-    key: &AesKey,
+    key: &SecretKey,
     parameters: GcmParameters<'_>,
     plain: &[u8],
     out: &mut [u8],
@@ -108,7 +108,7 @@ pub fn encrypt(
 /// [`CryptoError::CiphertextWrong`], also if `sealed` is shorter than a tag; [`CryptoError::DataLength`] if it
 /// is too long, or `out` too short for the plaintext.
 pub fn decrypt(
-    key: &AesKey,
+    key: &SecretKey,
     parameters: GcmParameters<'_>,
     sealed: &[u8],
     out: &mut [u8],
