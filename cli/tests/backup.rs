@@ -245,14 +245,24 @@ fn a_timer_keeps_as_many_backups_as_it_is_told() {
     }
     daemon.as_officer(&admit).succeeds();
     fs::create_dir(daemon.path("backups")).unwrap();
-    for day in 1..5 {
-        fs::write(daemon.path(&format!("backups/tls-2025010{day}T000000Z.strongroom-backup")), "").unwrap();
+    for (name, more) in [("tls", &[][..]), ("tls-key-web", &["--key", "web"])] {
+        daemon.run(&[&["backup", "create", "tls", "--out", name][..], more].concat()).succeeds();
+        for day in 1..5 {
+            let old = format!("backups/{name}-2025010{day}T000000Z.strongroom-backup");
+            fs::copy(daemon.path(name), daemon.path(&old)).unwrap();
+        }
     }
     fs::write(daemon.path("backups/notes"), "").unwrap();
     let create = ["backup", "create", "tls", "--directory", "backups", "--keep", "3", "--json"];
+    let of_key = daemon.run(&[&create[..], &["--key", "web"]].concat()).json();
+    for removed in of_key["removed"].as_array().unwrap() {
+        assert!(removed.as_str().unwrap().contains("tls-key-web-2025"), "{of_key}");
+    }
     let made = daemon.run(&create).json();
-    assert_eq!(made["removed"].as_array().unwrap().len(), 2, "{made}");
-    assert_eq!(fs::read_dir(daemon.path("backups")).unwrap().count(), 4);
+    for made in [&of_key, &made] {
+        assert_eq!(made["removed"].as_array().unwrap().len(), 2, "{made}");
+    }
+    assert_eq!(fs::read_dir(daemon.path("backups")).unwrap().count(), 7);
     daemon.run(&["backup", "verify", made["file"].as_str().unwrap()]).succeeds();
 }
 
