@@ -108,6 +108,10 @@ fn a_deleted_key_does_nothing_until_it_is_recovered() {
     // A crypto officer brings it back; then it is what it was.
     assert_eq!(code(user.call(recover(&pair))), ErrorCode::NotPermitted);
     assert_eq!(code(officer.call(recover(&again))), ErrorCode::NoSuchObject);
+    // Not while its name is another key's.
+    assert_eq!(code(officer.call(recover(&pair))), ErrorCode::Exists);
+    delete(&mut user, &again);
+    officer.call(purge(&again)).unwrap();
     let back = officer.objects(recover(&pair)).unwrap();
     assert_eq!(back, pair);
     signs(&mut user, &pair[0]).unwrap();
@@ -122,7 +126,7 @@ fn a_deleted_key_does_nothing_until_it_is_recovered() {
     drop((user, officer));
     running = start(running.stop(), &hands);
     assert_eq!(deleted(&mut running.user()), []);
-    assert_eq!(running.user().find(FindObjects::default()).unwrap(), again);
+    assert_eq!(running.user().find(FindObjects::default()).unwrap(), []);
 }
 
 /// What the daemon says in the audit log that it did by itself: outcome and key.
@@ -314,6 +318,116 @@ fn a_label_means_the_active_version_and_an_id_any() {
     let request = Op::RotateKey(RotateKey { object: first[0].object.clone(), activate: true });
     assert_eq!(code(user.call(request)), ErrorCode::AttributeWrong);
     assert_eq!(user.find(by_label("other")).unwrap().len(), 2);
+}
+
+/// A key has one active version, whatever is deleted, activated and recovered meanwhile.
+#[test]
+fn a_version_that_comes_back_takes_nobodys_place() {
+    let running = Running::with_partition();
+    let (mut user, mut officer) = (running.user(), running.officer());
+    let states = |user: &mut Client| {
+        let all = user.find(FindObjects { all_versions: true, ..by_label("web") }).unwrap();
+        let privates = all.iter().filter(|object| object.class() == ObjectClass::PrivateKey);
+        privates.map(|object| (object.version, object.version_state())).collect::<Vec<_>>()
+    };
+    use VersionState::{Active, Pending, Retired};
+    let activate = |key: &ObjectInfo| Op::ActivateKey(ActivateKey { object: key.object.clone() });
+    let first = user.generate(KeyType::P256, "web").unwrap();
+    // The active version is deleted, and the one before takes its place.
+    let second = rotate(&mut user, &first[0], true);
+    delete(&mut user, &second);
+    user.call(activate(&first[0])).unwrap();
+    let back = officer.objects(recover(&second)).unwrap();
+    assert_eq!(
+        back.iter().map(|half| (half.version, half.version_state())).collect::<Vec<_>>(),
+        [(2, Retired); 2]
+    );
+    assert_eq!(states(&mut user), [(1, Active), (2, Retired)]);
+    // A number is given once, also when a version that waits is deleted.
+    let third = rotate(&mut user, &first[0], false);
+    delete(&mut user, &third);
+    let fourth = rotate(&mut user, &first[0], false);
+    assert_eq!((third[0].version, fourth[0].version), (3, 4));
+    officer.objects(recover(&third)).unwrap();
+    assert_eq!(states(&mut user), [(1, Active), (2, Retired), (3, Retired), (4, Pending)]);
+    user.call(activate(&fourth[0])).unwrap();
+    assert_eq!(states(&mut user), [(1, Retired), (2, Retired), (3, Retired), (4, Active)]);
+    // All of them at once.
+    let all = [&first[..], &second, &third, &fourth].concat();
+    delete(&mut user, &all);
+    officer.objects(recover(&all)).unwrap();
+    assert_eq!(states(&mut user), [(1, Retired), (2, Retired), (3, Retired), (4, Active)]);
+    // A secret key's name is as much taken; an officer does not see it, and is told.
+    delete(&mut user, &all);
+    let key = KeyTemplate { label: "web".into(), ..KeyTemplate::default() };
+    let make = GenerateKey { key_type: KeyType::Aes256.into(), key: Some(key) };
+    user.objects(Op::GenerateKey(make)).unwrap();
+    let refused = officer.call(recover(&all)).unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::Exists));
+    assert!(refused.to_string().contains("--as"), "{refused}");
+    let label = "web-of-before".to_owned();
+    officer.objects(Op::RecoverKey(RecoverKey { objects: identities(&all), label })).unwrap();
+}
+
+/// The list comes in pages that fit into a frame, and so does the answer to a change.
+#[test]
+fn deleted_keys_with_long_attributes_are_listed_and_recovered() {
+    let running = Running::with_partition();
+    let (mut user, mut officer) = (running.user(), running.officer());
+    let mut keys = Vec::new();
+    for number in 0..80 {
+        let attributes = vec![Attribute { r#type: 1, value: vec![7; 15_000] }];
+        let key = KeyTemplate { label: format!("key {number}"), attributes, ..KeyTemplate::default() };
+        let make = GenerateKey { key_type: KeyType::Aes256.into(), key: Some(key) };
+        keys.extend(user.objects(Op::GenerateKey(make)).unwrap());
+    }
+    let too_many = Op::DeleteKey(DeleteKey { objects: identities(&keys) });
+    assert_eq!(code(user.call(too_many)), ErrorCode::Limit);
+    for some in keys.chunks(20) {
+        delete(&mut user, some);
+    }
+    let mut listed: Vec<ObjectInfo> = Vec::new();
+    loop {
+        let after = listed.last().map(|object| object.object.clone()).unwrap_or_default();
+        let list = Op::ListDeleted(ListDeleted { after });
+        let response::Result::Objects(page) = officer.call(list).unwrap() else { panic!() };
+        listed.extend(page.objects);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(identities(&listed), identities(&keys));
+    assert_eq!(code(officer.call(recover(&keys))), ErrorCode::Limit);
+    officer.objects(recover(&keys[..20])).unwrap();
+    officer.call(purge(&keys[20..])).unwrap();
+    let gone = Op::ListDeleted(ListDeleted { after: keys[50].object.clone() });
+    assert_eq!(code(officer.call(gone)), ErrorCode::NoSuchObject);
+    assert_eq!(deleted(&mut officer), []);
+}
+
+/// A new version that nobody wants is not made again before it is time again.
+#[test]
+fn a_version_that_is_deleted_is_not_made_again_at_once() {
+    let (running, hands) = with_clocks();
+    let mut user = running.user();
+    let numbers = |user: &mut Client, label: &str| {
+        let all = user.find(FindObjects { all_versions: true, ..by_label(label) }).unwrap();
+        all.iter().map(|object| object.version).collect::<Vec<_>>()
+    };
+    for (label, days) in [("web", 30), ("other", 31)] {
+        let pair = user.generate(KeyType::P256, label).unwrap();
+        let set = SetRotation { object: pair[0].object.clone(), every_seconds: days * DAY };
+        user.call(Op::SetRotation(set)).unwrap();
+    }
+    pass(&hands, 30 * DAY);
+    wait(|| numbers(&mut user, "web") == [1, 1, 2, 2]);
+    let all = user.find(FindObjects { all_versions: true, ..by_label("web") }).unwrap();
+    delete(&mut user, &all[2..]);
+    pass(&hands, DAY);
+    wait(|| numbers(&mut user, "other") == [1, 1, 2, 2]);
+    assert_eq!(numbers(&mut user, "web"), [1, 1]);
+    pass(&hands, 29 * DAY);
+    wait(|| numbers(&mut user, "web") == [1, 1, 3, 3]);
 }
 
 #[test]

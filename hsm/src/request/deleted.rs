@@ -1,33 +1,44 @@
 //! DeleteKey, ListDeleted, RecoverKey, PurgeKey and SetLife: keys that were deleted softly, see [`crate::life`].
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use prost::Message;
+use strongroom_protocol::frame::MAX_FRAME;
 use strongroom_protocol::v1::{
-    DeleteKey, ListDeleted, ObjectInfo, ObjectList, PurgeKey, RecoverKey, SetLife, response,
+    DeleteKey, ListDeleted, ObjectInfo, ObjectList, PurgeKey, RecoverKey, SetLife, VersionState, response,
 };
 
-use super::{Context, blocking, done, objects, partitions};
+use super::{Context, blocking, done, objects, partitions, rotate};
 use crate::failure::{Failure, refuse};
 use crate::object::{self, Object, Search};
 use crate::partition::{Contents, Partition};
 
 /// Objects in one reply.
 const MAX_PAGE: usize = 256;
+/// Bytes of objects that were changed, in one reply.
+const MAX_REPLY: usize = MAX_FRAME / 2;
 
 /// A deleted key as clients see it, with the time of day at which it goes.
 fn shown(partition: &Partition, object: &Object) -> ObjectInfo {
     ObjectInfo { purge_at: partition.age().as_wall(object.info.purge_due), ..object.info.clone() }
 }
 
-pub(super) fn list(partition: &Partition, request: &ListDeleted) -> response::Result {
+pub(super) fn list(partition: &Partition, request: &ListDeleted) -> Result<response::Result, Failure> {
     let contents = partition.contents();
-    let after = contents.deleted.get(&request.after).map(|object| object.sequence);
-    let mut found = contents.deleted.find(Search { after, ..Search::default() });
-    let page = found.by_ref().take(MAX_PAGE).map(|object| shown(partition, object)).collect();
-    let more = found.next().is_some();
-    drop(found);
-    response::Result::Objects(ObjectList { objects: page, more })
+    let after = match request.after.is_empty() {
+        true => None,
+        // One that was recovered meanwhile has its place.
+        false => match contents.known(&request.after) {
+            Some(object) => Some(object.sequence),
+            None => {
+                return refuse!(NoSuchObject, "the last key of the list was purged meanwhile: list again");
+            }
+        },
+    };
+    let found = contents.deleted.find(Search { after, ..Search::default() });
+    Ok(response::Result::Objects(objects::page(found.map(|object| shown(partition, object)), MAX_PAGE)))
 }
 
 pub(super) async fn delete(
@@ -54,6 +65,7 @@ pub(super) async fn delete(
             let Some(found) = found.collect::<Option<Vec<_>>>() else {
                 return refuse!(NoSuchObject, "the key was deleted meanwhile");
             };
+            check_reply(&found)?;
             found.iter().map(|object| change.soft_delete(object)).collect::<Result<Vec<_>, _>>()
         })?;
         let (uid, by) = (asker.session.uid, &asker.by);
@@ -81,6 +93,19 @@ fn check_names(identities: &[Vec<u8>]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A change whose answer is larger than a frame would be made, and be told as an error.
+fn check_reply(objects: &[Arc<Object>]) -> Result<(), Failure> {
+    let bytes: usize = objects.iter().map(|object| object.info.encoded_len()).sum();
+    if bytes > MAX_REPLY {
+        return refuse!(
+            Limit,
+            "{} objects at once have {bytes} bytes of attributes, and an answer holds {MAX_REPLY}: name fewer",
+            objects.len()
+        );
+    }
+    Ok(())
+}
+
 /// The deleted objects of these identities, all of them.
 fn named(contents: &Contents, identities: &[Vec<u8>]) -> Result<Vec<Arc<Object>>, Failure> {
     check_names(identities)?;
@@ -96,6 +121,45 @@ fn named(contents: &Contents, identities: &[Vec<u8>]) -> Result<Vec<Arc<Object>>
     }
 }
 
+/// The descriptions with which deleted keys come back, under this label unless it is empty. A name is that of one key, and a
+/// key has one active version and one pending one at most: one more comes back retired.
+fn coming_back(
+    contents: &Contents,
+    objects: &[Arc<Object>],
+    label: &str,
+) -> Result<Vec<ObjectInfo>, Failure> {
+    let mut order: Vec<_> = objects.iter().enumerate().collect();
+    // Of several that were active the last one goes on being so.
+    order.sort_by_key(|(_, object)| Reverse((object.info.deleted_at, object.info.version)));
+    let mut back: Vec<(usize, ObjectInfo)> = Vec::new();
+    for (place, object) in order {
+        let mut info = ObjectInfo { deleted_at: 0, purge_due: 0, ..object.info.clone() };
+        if !label.is_empty() {
+            label.clone_into(&mut info.label);
+        }
+        let name = info.label.clone();
+        let same_name = contents.objects.find(Search { label: Some(&name), ..Search::default() });
+        let there = same_name.map(|object| &object.info).chain(back.iter().map(|(_, info)| info));
+        let keys = there.filter(|other| object::is_key(other.class()) && other.label == name);
+        let mut others = keys.filter(|other| !rotate::is_same_version(other, &info)).collect::<Vec<_>>();
+        if let Some(other) = others.iter().find(|other| !rotate::is_version(other, &info)) {
+            return refuse!(
+                Exists,
+                "there is a {} by now: bring the deleted key back under another name, with --as",
+                object::title(other)
+            );
+        }
+        others.retain(|other| other.version_state() == info.version_state());
+        if info.version_state() != VersionState::Retired && !others.is_empty() {
+            let family = rotate::family(&info).to_vec();
+            info = rotate::retired(&info, &family);
+        }
+        back.push((place, info));
+    }
+    back.sort_by_key(|(place, _)| *place);
+    Ok(back.into_iter().map(|(_, info)| info).collect())
+}
+
 pub(super) async fn recover(
     context: &Context,
     partition: &Arc<Partition>,
@@ -106,15 +170,11 @@ pub(super) async fn recover(
         super::templates::check_sizes(&request.label, &[], &[])?;
         let recovered = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
-            let mut recovered = Vec::new();
-            for object in named(change.before(), &request.objects)? {
-                let mut info = ObjectInfo { deleted_at: 0, purge_due: 0, ..object.info.clone() };
-                if !request.label.is_empty() {
-                    info.label.clone_from(&request.label);
-                }
-                recovered.push(change.recover(&object, info)?);
-            }
-            Ok(recovered)
+            let objects = named(change.before(), &request.objects)?;
+            check_reply(&objects)?;
+            let infos = coming_back(change.before(), &objects, &request.label)?;
+            let both = objects.iter().zip(infos);
+            both.map(|(object, info)| change.recover(object, info)).collect::<Result<Vec<_>, _>>()
         })?;
         let (uid, by) = (asker.session.uid, &asker.by);
         for object in &recovered {

@@ -228,7 +228,7 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::UnwrapKey(m) => wrap::unwrap(context, p, std::mem::take(m)).await,
         Op::TrustKey(m) => wrap::trust(context, p, std::mem::take(m)).await,
         Op::DeleteKey(m) => deleted::delete(context, p, std::mem::take(m)).await,
-        Op::ListDeleted(m) => Ok(deleted::list(p, m)),
+        Op::ListDeleted(m) => deleted::list(p, m),
         Op::RecoverKey(m) => deleted::recover(context, p, std::mem::take(m)).await,
         Op::PurgeKey(m) => deleted::purge(context, p, std::mem::take(m)).await,
         Op::SetLife(m) => deleted::set_life(context, p, std::mem::take(m)).await,

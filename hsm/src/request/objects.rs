@@ -1,5 +1,6 @@
 //! Objects: find, generate, import, create, change, destroy.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -140,19 +141,17 @@ pub(super) fn find(
     };
     // A label means the active version; the others, and their certificates, are named by id.
     let by_label_alone = search.label.is_some() && search.id.is_none() && request.object.is_empty();
-    let hidden: Vec<Vec<u8>> = match search.label.filter(|_| by_label_alone && !request.all_versions) {
+    let hidden: HashSet<&[u8]> = match search.label.filter(|_| by_label_alone && !request.all_versions) {
         Some(label) => {
             let same = contents.objects.find(Search { label: Some(label), ..Search::default() });
-            same.filter(|object| !life::is_active(object)).map(|object| object.info.id.clone()).collect()
+            same.filter(|object| !life::is_active(object)).map(|object| object.info.id.as_slice()).collect()
         }
-        None => Vec::new(),
+        None => HashSet::new(),
     };
     let is_hidden = |object: &Object| {
-        hidden.contains(&object.info.id)
+        hidden.contains(object.info.id.as_slice())
             && (!life::is_active(object) || object.info.class() == ObjectClass::Certificate)
     };
-    let mut page = ObjectList::default();
-    let mut bytes = 0;
     let is_named_search = search.label.is_some() || search.id.is_some();
     let some: Box<dyn Iterator<Item = &Arc<Object>>> = match request.object.is_empty() {
         false => Box::new(contents.objects.get(&request.object).into_iter()),
@@ -160,15 +159,22 @@ pub(super) fn find(
         // Not by looking at all that it may not see.
         true => Box::new(contents.objects.shown(&context.acting.named)),
     };
-    for object in some.filter(|object| fits(object) && !is_hidden(object)) {
-        bytes += object.info.encoded_len() + 8;
+    let some = some.filter(|object| fits(object) && !is_hidden(object)).map(|object| object.info.clone());
+    Ok(response::Result::Objects(page(some, limit)))
+}
+
+/// The first ones, as far as they fit into a reply.
+pub(super) fn page(found: impl Iterator<Item = ObjectInfo>, limit: usize) -> ObjectList {
+    let (mut page, mut bytes) = (ObjectList::default(), 0);
+    for object in found {
+        bytes += object.encoded_len() + 8;
         if page.objects.len() == limit || (bytes > MAX_PAGE_BYTES && !page.objects.is_empty()) {
             page.more = true;
             break;
         }
-        page.objects.push(object.info.clone());
+        page.objects.push(object);
     }
-    Ok(response::Result::Objects(page))
+    page
 }
 
 pub(super) async fn generate(

@@ -17,7 +17,7 @@ use crate::crypto::aws_lc::{self, PrivateKey};
 use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::failure::{Failure, refuse};
 use crate::life::ROTATION;
-use crate::object::{self, Key, Object, Search};
+use crate::object::{self, Key, Object, Objects, Search};
 use crate::partition::{Change, Contents, Partition};
 use crate::records::hex;
 
@@ -28,17 +28,35 @@ pub(crate) fn family(info: &ObjectInfo) -> &[u8] {
 
 /// All versions of a key: private or secret keys, and their public halves.
 pub(crate) fn versions(contents: &Contents, key: &ObjectInfo) -> Vec<Arc<Object>> {
+    versions_among(&contents.objects, key).map(Arc::clone).collect()
+}
+
+fn versions_among<'a>(objects: &'a Objects, key: &'a ObjectInfo) -> impl Iterator<Item = &'a Arc<Object>> {
     let label = Some(key.label.as_str());
-    let same = contents.objects.find(Search { label, ..Search::default() });
-    let is_version = |object: &&Arc<Object>| {
-        let half_of_first = object.info.family.is_empty()
-            && !key.public_key.is_empty()
-            && object.info.public_key == key.public_key
-            && object.info.id == key.id;
-        let is_key = object::holds_key(object.info.class()) || object.info.class() == ObjectClass::PublicKey;
-        is_key && (family(&object.info) == family(key) || half_of_first)
-    };
-    same.filter(is_version).map(Arc::clone).collect()
+    objects.find(Search { label, ..Search::default() }).filter(|object| is_version(&object.info, key))
+}
+
+/// Whether an object is a version of a key, or a half of one. (Both are of one label.)
+pub(super) fn is_version(object: &ObjectInfo, key: &ObjectInfo) -> bool {
+    let half_of_first = object.family.is_empty() && is_same_version(object, key) && object.id == key.id;
+    object::is_key(object.class()) && (family(object) == family(key) || half_of_first)
+}
+
+/// Whether two objects are one version of a key: the same object, or halves of one pair.
+pub(super) fn is_same_version(one: &ObjectInfo, other: &ObjectInfo) -> bool {
+    one.object == other.object || !one.public_key.is_empty() && one.public_key == other.public_key
+}
+
+/// The description of a version that another one has replaced.
+pub(super) fn retired(info: &ObjectInfo, family: &[u8]) -> ObjectInfo {
+    ObjectInfo {
+        version: number(info),
+        version_state: VersionState::Retired.into(),
+        family: family.to_vec(),
+        rotate_every: 0,
+        rotation_due: 0,
+        ..info.clone()
+    }
 }
 
 /// The number of a version; keys that were never rotated have none written down.
@@ -86,7 +104,9 @@ fn add_version(
             number(&pending.info)
         );
     }
-    let last = all.iter().map(|object| number(&object.info)).max().unwrap_or(1);
+    // One that was deleted may come back.
+    let deleted = versions_among(&change.before().deleted, &current.info);
+    let last = all.iter().chain(deleted).map(|object| number(&object.info)).max().unwrap_or(1);
     let public_key = match key {
         Key::Private(key) => key.public_spki()?,
         Key::Secret(_) => Vec::new(),
@@ -125,15 +145,7 @@ fn add_version(
     }
     if activate {
         for object in all.iter().filter(|object| crate::life::is_active(object)) {
-            let retired = ObjectInfo {
-                version: number(&object.info),
-                version_state: VersionState::Retired.into(),
-                family: family.clone(),
-                rotate_every: 0,
-                rotation_due: 0,
-                ..object.info.clone()
-            };
-            change.replace_object(object, retired)?;
+            change.replace_object(object, retired(&object.info, &family))?;
         }
         for (info, _) in &mut infos {
             info.version_state = VersionState::Active.into();
@@ -143,8 +155,12 @@ fn add_version(
             info.rotation_due = due(current.info.rotate_every, now);
         }
     } else {
-        for object in all.iter().filter(|object| object.info.version == 0) {
-            let numbered = ObjectInfo { version: 1, family: family.clone(), ..object.info.clone() };
+        let counts = |object: &&Arc<Object>| object.info.version == 0 || object.info.rotation_due != 0;
+        for object in all.iter().filter(counts) {
+            // If the new version is deleted, the next one is made when it is time again, and not at once.
+            let rotation_due = due(object.info.rotate_every, now);
+            let (version, family) = (number(&object.info), family.clone());
+            let numbered = ObjectInfo { version, family, rotation_due, ..object.info.clone() };
             change.replace_object(object, numbered)?;
         }
     }
@@ -223,7 +239,7 @@ pub(super) async fn activate(
             let every = all.iter().map(|object| object.info.rotate_every).max().unwrap_or_default();
             let mut changed = Vec::new();
             for object in all {
-                let is_chosen = number(&object.info) == number(&chosen.info);
+                let is_chosen = is_same_version(&object.info, &chosen.info);
                 let state = match (is_chosen, object.info.version_state()) {
                     (true, _) => VersionState::Active,
                     (false, VersionState::Active) => VersionState::Retired,
@@ -286,6 +302,25 @@ pub(super) async fn set_rotation(
     .await
 }
 
+/// Keys that get a new version at one look: one takes up to some seconds of a processor.
+const MOST_AT_ONCE: usize = 8;
+
+/// After how long a new version that could not be made is tried again, in seconds.
+const TRY_AGAIN: u64 = 60 * 60;
+
+/// Tries a new version again later: where there is no room for it, a key would be made in vain at every look.
+fn put_off(partition: &Partition, key: &[u8]) -> Result<(), Failure> {
+    partition.change(|change| {
+        let Some(object) = change.before().objects.get(key).map(Arc::clone) else { return Ok(()) };
+        let rotation_due = match object.info.rotation_due {
+            0 => return Ok(()),
+            _ => change.age().saturating_add(TRY_AGAIN),
+        };
+        let info = ObjectInfo { rotation_due, ..object.info.clone() };
+        change.replace_object(&object, info).map(drop)
+    })
+}
+
 /// Gives a new version to each key that is due for one. A key pair's waits for its certificate; a secret key's is active.
 ///
 /// # Errors
@@ -305,7 +340,7 @@ pub fn rotate_due(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
         let due = contents.objects.find(Search::default()).filter(is_due);
         due.filter(|object| !has_pending(&contents, object)).map(Arc::clone).collect()
     };
-    for object in due {
+    for object in due.into_iter().take(MOST_AT_ONCE) {
         let rotate = || {
             let key = key_like(&object)?;
             partition.change(|change| {
@@ -329,8 +364,9 @@ pub fn rotate_due(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
                 tracing::info!(partition = partition.label(), object, "key rotated: its time had come");
             }
             Err(failure) => {
-                let object = object.title();
+                let (key, object) = (object.id, object.title());
                 tracing::error!(partition = partition.label(), object, "not rotated: {failure}");
+                put_off(partition, &key)?;
             }
         }
     }

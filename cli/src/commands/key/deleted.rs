@@ -2,9 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use strongroom_protocol::v1::{
-    DeleteKey, FindObjects, ListDeleted, ObjectInfo, PurgeKey, RecoverKey, Role, request::Op,
-};
+use strongroom_protocol::v1::{DeleteKey, ListDeleted, ObjectInfo, PurgeKey, RecoverKey, Role, request::Op};
 
 use crate::commands::key::{KeyView, Named};
 use crate::commands::{cert, confirm, moment};
@@ -173,15 +171,6 @@ impl Recover {
     pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
         let key = one(session, &self.name)?;
         let label = self.new_name.clone().unwrap_or_else(|| key.label().to_owned());
-        let find = FindObjects { label: label.clone(), label_given: true, ..FindObjects::default() };
-        // Officers see public keys only, of which each pair has one.
-        if !session.find(find)?.is_empty() {
-            let message = format!(
-                "partition {:?} has a key {label:?} by now: choose another name with --as",
-                session.partition().label
-            );
-            return Err(Failure::new(Exit::Exists, "exists", message));
-        }
         let op = || Op::RecoverKey(RecoverKey { objects: identities(&key), label: label.clone() });
         let objects = answer!(session.call(Role::CryptoOfficer, op), Objects)?.objects;
         let key = pair(objects).pop().ok_or_else(Failure::unexpected_answer)?;
