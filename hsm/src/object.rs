@@ -241,6 +241,15 @@ impl Objects {
         keys.flat_map(|key| key.access.grants()).any(|grant| grant.role.name == role)
     }
 
+    /// All of this label, and all that share a CKA_ID with one of them: each once.
+    pub fn related(&self, label: &str) -> BTreeSet<ObjectId> {
+        let of_label = || self.find(Search { label: Some(label), ..Search::default() });
+        let ids: BTreeSet<&[u8]> =
+            of_label().map(|object| &*object.info.id).filter(|id| !id.is_empty()).collect();
+        let same_ids = ids.into_iter().flat_map(|id| self.find(Search { id: Some(id), ..Search::default() }));
+        of_label().chain(same_ids).map(|object| object.id).collect()
+    }
+
     /// Objects that fit, in the order of creation.
     pub fn find<'a>(&'a self, search: Search<'a>) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
         let from = search.after.map_or(0, |after| after.saturating_add(1));
@@ -358,6 +367,19 @@ mod tests {
         assert_eq!(found(&objects, Search { label: Some("c"), ..any }), [0u64; 0]);
         assert_eq!(found(&objects, Search { after: Some(4), ..any }), [0u64; 0]);
         assert!(objects.get(&all[0].id).is_some() && objects.get(b"short").is_none());
+    }
+
+    #[test]
+    fn what_belongs_together_is_named_once() {
+        let mut objects = Objects::default();
+        let same: Vec<_> = (0..5_000).map(|sequence| object(sequence, "a", b"1")).collect();
+        let others = [object(5_000, "b", b"1"), object(5_001, "a", b""), object(5_002, "b", b"")];
+        for one in same.iter().chain(&others) {
+            objects.put(Arc::clone(one));
+        }
+        let related = objects.related("a");
+        assert_eq!(related.len(), 5_002);
+        assert!(!related.contains(&others[2].id) && objects.related("c").is_empty());
     }
 
     #[test]

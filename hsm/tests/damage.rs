@@ -240,6 +240,25 @@ fn the_owner_gives_a_partition_up_or_takes_it_as_it_was() {
     }
 }
 
+/// The owner has seen it and did not say that it may be used: no later start takes it into use.
+#[test]
+fn what_was_put_back_and_is_set_aside_stays_aside() {
+    let (earlier, mut both) = history();
+    both.retain(|name, _| !name.starts_with("partition/00000001/"));
+    both.extend(earlier.into_iter().filter(|(name, _)| name.starts_with("partition/00000001/")));
+    let store = Arc::new(Records(Mutex::new(both)));
+    let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    assert!(vault.tampering().unwrap().findings[0].put_back);
+    vault.clear_tampering(Unlock::default(), vec![], vec![]).unwrap();
+    for _ in 0..3 {
+        let vault = Vault::load(node_key(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
+        assert_eq!(vault.node_state(), NodeState::Open);
+        assert_eq!(vault.partition(1).unwrap_err().code, ErrorCode::Store);
+        vault.check().unwrap();
+        vault.partition(2).unwrap().change(|_| Ok(())).unwrap();
+    }
+}
+
 /// No request asks for it; whatever a later one does, the set hash stays that of the records.
 #[test]
 fn no_change_names_a_record_twice_or_one_that_is_no_longer_there() {

@@ -23,7 +23,7 @@ pub struct OneKey {
     /// Its label.
     pub title: String,
     /// Its versions, their halves and certificates.
-    pub objects: Vec<ObjectId>,
+    pub objects: BTreeSet<ObjectId>,
     /// The names of users whom it names.
     pub users: Vec<String>,
 }
@@ -32,9 +32,7 @@ impl OneKey {
     /// The names of its records.
     fn records(&self, names: &Names) -> Vec<String> {
         let objects = self.objects.iter().map(|object| names.object(object));
-        // Each once, whether it was found by the label or by the id.
-        let all: BTreeSet<_> = objects.chain(self.users.iter().map(|user| names.user(user))).collect();
-        all.into_iter().collect()
+        objects.chain(self.users.iter().map(|user| names.user(user))).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! A backup or a restore belongs to its connection. It ends with it, or when the connection does not ask for more for a
 //! minute: a snapshot keeps the store from giving room back.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::time::Duration;
@@ -149,13 +150,13 @@ pub(super) async fn begin(
     request: BeginBackup,
 ) -> Result<response::Result, Failure> {
     let permit = permit(context)?;
-    let only = match request.key.is_empty() {
-        true => None,
-        false => Some(key_and_what_belongs_to_it(partition, &request)?),
-    };
     let (service, session) = (Arc::clone(&context.service), Arc::clone(&context.session));
     let (partition, by) = (Arc::clone(partition), context.asker().by);
     let writer = blocking(move || {
+        let only = match request.key.is_empty() {
+            true => None,
+            false => Some(key_and_what_belongs_to_it(&partition, &request)?),
+        };
         let writer = service.vault.begin_backup(&partition, only)?;
         tracing::info!(
             uid = session.uid,
@@ -185,17 +186,11 @@ fn key_and_what_belongs_to_it(partition: &Partition, request: &BeginBackup) -> R
             partition.label()
         );
     }
-    let mut all: Vec<_> = keys.iter().map(|object| object.id).collect();
-    for key in keys.iter().filter(|key| !key.info.id.is_empty()) {
-        all.extend(
-            contents.objects.find(Search { id: Some(&key.info.id), ..Search::default() }).map(|o| o.id),
-        );
-    }
     let grants = keys.iter().flat_map(|key| key.access.grants());
-    let named: Vec<_> = grants.map(|grant| grant.grantee).collect();
+    let named: HashSet<_> = grants.map(|grant| grant.grantee).collect();
     let users = contents.users.iter().filter(|user| named.contains(&Grantee::User(user.identity)));
     let users = users.map(|user| user.name.clone()).collect();
-    Ok(OneKey { title: request.key.clone(), objects: all, users })
+    Ok(OneKey { title: request.key.clone(), objects: contents.objects.related(&request.key), users })
 }
 
 pub(super) async fn read(context: &Context, partition: &Arc<Partition>) -> Result<response::Result, Failure> {

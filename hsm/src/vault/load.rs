@@ -165,8 +165,10 @@ impl Opened {
                 Some(_) if known => {}
                 Some(_) if decision.clear => root.set_aside.push(record.number),
                 Some(finding) => self.findings.push(finding),
-                None => root.set_aside.retain(|number| *number != record.number),
+                None => {}
             }
+            // The ledger has been written since, with the partition as it was then: that it fits says nothing.
+            let slot = if known { stays_aside(record, slot, &self.ledger.location()) } else { slot };
             slots.insert(record.number, slot);
         }
         if decision.clear {
@@ -311,6 +313,19 @@ fn load_slot(
     tracing::error!("{why}");
     let finding = Finding { partition: record.label.clone(), what: why.clone(), put_back };
     (Slot::Damaged { record: Box::new(record.clone()), why }, Some(finding))
+}
+
+/// What the owner has seen and not taken as it is is not used, whatever is found in its place.
+fn stays_aside(record: &PartitionRecord, slot: Slot, location: &str) -> Slot {
+    let Slot::Sound(partition) = slot else { return slot };
+    partition.wipe();
+    let why = format!(
+        "partition {} \"{}\" in {location} was set aside when its owner cleared the state TAMPERED, and is not used; restore \
+         it from a backup ('strongroom backup restore FILE --replace')",
+        record.number, record.label
+    );
+    tracing::error!("{why}");
+    Slot::Damaged { record: Box::new(record.clone()), why }
 }
 
 /// The part of a record's name that says whose it is: `partition/00000001/`, or nothing.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use strongroom_protocol::v1::{BeginBackup, ReadBackup, Role, request::Op};
+use strongroom_protocol::v1::{BackupHead, BeginBackup, ReadBackup, Role, request::Op};
 
-use super::ENDING;
+use super::{ENDING, open, read_head};
 use crate::args::Global;
 use crate::commands::moment;
 use crate::failure::{Exit, Failure};
@@ -38,7 +38,7 @@ pub struct Create {
     /// Write the backup into this directory, under the partition's label and the time
     #[arg(long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
-    /// Then remove the oldest backups of this partition in the directory, and leave so many
+    /// Then remove the oldest backups of this partition (with --key: of this key) in the directory, and leave so many
     #[arg(long, value_name = "NUMBER", requires = "directory", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
     /// Only this key, its other half and its certificates
@@ -154,7 +154,10 @@ impl Create {
         }
         file.place()?;
         let removed = match (&self.directory, self.keep) {
-            (Some(directory), Some(keep)) => retain(directory, &partition.label, keep as usize)?,
+            (Some(directory), Some(keep)) => {
+                let (head, _) = read_head(&mut open(&path)?, &path)?;
+                retain(directory, &self.stem(&partition.label), &head, keep as usize)?
+            }
             _ => Vec::new(),
         };
         let has_domain = !partition.security_domain.is_empty();
@@ -174,15 +177,27 @@ impl Create {
             .map_err(|e| Failure::file("make the directory", directory, &e))?;
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let time = moment(since.as_secs()).replace([':', '-'], "");
+        Ok(directory.join(format!("{}-{time}{ENDING}", self.stem(label))))
+    }
+
+    /// What the names of backups like this one begin with.
+    fn stem(&self, label: &str) -> String {
         let key = self.key.as_ref().map(|key| format!("-key-{}", safe(key))).unwrap_or_default();
-        Ok(directory.join(format!("{}{key}-{time}{ENDING}", safe(label))))
+        safe(label) + &key
     }
 }
 
-/// Removes the oldest backups of a partition, until `keep` are left. What has another name stays.
-fn retain(directory: &Path, label: &str, keep: usize) -> Result<Vec<PathBuf>, Failure> {
+/// Removes the oldest backups of what `like` is a backup of, until `keep` are left. What has another name stays, and
+/// what is a backup of something else: names of partitions and keys may look alike in names of files.
+fn retain(directory: &Path, stem: &str, like: &BackupHead, keep: usize) -> Result<Vec<PathBuf>, Failure> {
     let failed = |e: io::Error| Failure::file("look into", directory, &e);
-    let prefix = format!("{}-", safe(label));
+    let prefix = format!("{stem}-");
+    let of = |head: &BackupHead| (head.label.clone(), head.serial.clone(), head.key.clone());
+    let is_like = |name: &str| {
+        let path = directory.join(name);
+        let head = open(&path).and_then(|mut file| read_head(&mut file, &path));
+        head.is_ok_and(|(head, _)| of(&head) == of(like))
+    };
     let is_ours = |name: &str| {
         let time = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(ENDING));
         // 20261123T061500Z
@@ -194,6 +209,7 @@ fn retain(directory: &Path, label: &str, keep: usize) -> Result<Vec<PathBuf>, Fa
     for entry in fs::read_dir(directory).map_err(failed)? {
         if let Ok(name) = entry.map_err(failed)?.file_name().into_string()
             && is_ours(&name)
+            && is_like(&name)
         {
             names.push(name);
         }
@@ -219,20 +235,39 @@ fn retain(directory: &Path, label: &str, keep: usize) -> Result<Vec<PathBuf>, Fa
 mod tests {
     use super::*;
 
+    use super::super::MAGIC;
+    use prost::Message;
+
+    fn head(label: &str, serial: &str, key: &str) -> BackupHead {
+        let (label, serial, key) = (label.into(), serial.into(), key.into());
+        BackupHead { label, serial, key, ..BackupHead::default() }
+    }
+
     #[test]
-    fn the_oldest_of_the_same_partition_go() {
+    fn the_oldest_of_the_same_partition_or_key_go() {
         let directory = tempfile::tempdir().unwrap();
-        let make = |name: &str| fs::write(directory.path().join(name), "").unwrap();
-        for name in
-            ["tls-20261101T000000Z", "tls-20261103T000000Z", "tls-20261102T000000Z", "tls-2-20260101T000000Z"]
-        {
-            make(&format!("{name}{ENDING}"));
+        let name = |stem: &str| directory.path().join(format!("{stem}{ENDING}"));
+        let make = |stem: &str, head: &BackupHead| {
+            let head = head.encode_to_vec();
+            let bytes = [MAGIC, &(head.len() as u32).to_le_bytes(), &head].concat();
+            fs::write(name(stem), bytes).unwrap();
+        };
+        let (tls, web) = (head("tls", "1", ""), head("tls", "1", "web"));
+        for day in [1, 3, 2] {
+            make(&format!("tls-2026110{day}T000000Z"), &tls);
+            make(&format!("tls-key-web-2026110{day}T000000Z"), &web);
         }
-        make("tls-notes.txt");
-        make("tls-key-web-20250101T000000Z.strongroom-backup");
-        let removed = retain(directory.path(), "tls", 2).unwrap();
-        assert_eq!(removed, [directory.path().join(format!("tls-20261101T000000Z{ENDING}"))]);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5);
-        assert_eq!(retain(directory.path(), "tls", 2).unwrap(), Vec::<PathBuf>::new());
+        // Of others, whose names look alike: a partition "tls-key-web", one that was made anew, and no backup at all.
+        make("tls-key-web-20250101T000000Z", &head("tls-key-web", "2", ""));
+        make("tls-20250101T000000Z", &head("tls", "3", ""));
+        make("tls-2-20260101T000000Z", &head("tls-2", "4", ""));
+        fs::write(name("tls-20240101T000000Z"), "").unwrap();
+        assert_eq!(
+            retain(directory.path(), "tls-key-web", &web, 1).unwrap(),
+            [name("tls-key-web-20261101T000000Z"), name("tls-key-web-20261102T000000Z")]
+        );
+        assert_eq!(retain(directory.path(), "tls", &tls, 2).unwrap(), [name("tls-20261101T000000Z")]);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 7);
+        assert_eq!(retain(directory.path(), "tls", &tls, 2).unwrap(), Vec::<PathBuf>::new());
     }
 }
