@@ -3,7 +3,7 @@
 //! AES-GCM gives out no plaintext before the tag was checked, and the daemon takes a message as a whole. So the parts
 //! of a message are gathered here, `C_EncryptUpdate` and `C_DecryptUpdate` give nothing out, and the final function
 //! gives all of it. So it is for AES-CCM. Of RSA keys a message is one block, whose plaintext's length is known when it is
-//! decrypted. What gives out as it takes in is in [`stream`].
+//! decrypted. What gives out as it takes in is in [`super::stream`].
 
 use cryptoki_sys::*;
 use strongroom_channel as channel;
@@ -53,7 +53,7 @@ enum Method {
     Gcm(GcmParameters),
     /// Nonce, associated data, length of the tag.
     Ccm(CcmParameters),
-    /// See [`stream`].
+    /// See [`super::stream`].
     Stream(Stream),
     Rsa {
         oaep: Option<OaepParameters>,
