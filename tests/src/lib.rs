@@ -5,6 +5,7 @@
 //! softhsm2 and opensc (`demo/install tests`). `tests/run` sees to both.
 #![forbid(unsafe_code)]
 
+pub mod bind;
 pub mod kryoptic;
 pub mod newer;
 pub mod operations;

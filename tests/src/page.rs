@@ -36,8 +36,16 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// What the shell says between two commands, with the exit status of the first.
 const MARK: &str = "~~ the command is over";
 
-/// What a page's commands may use besides: a function that waits for a server.
+/// What a page's commands may use besides: functions that wait for a server, and for a command to succeed.
 const PRELUDE: &str = r#"
+eventually() {
+    for ((second = 0; second < 600; second++)); do
+        if "$@" >/dev/null 2>&1; then return; fi
+        sleep 0.1
+    done
+    echo "this did not come about: $*"
+    return 1
+}
 listening() {
     for ((second = 0; second < 600; second++)); do
         if (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then return; fi

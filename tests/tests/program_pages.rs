@@ -2,8 +2,10 @@
 // A panic is a test's report.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use strongroom_tests::bind;
 use strongroom_tests::page::Page;
 use strongroom_tests::python;
+use strongroom_tests::servers::postgresql;
 
 fn run(page: Page) {
     page.run().unwrap_or_else(|error| panic!("{error:#}"));
@@ -48,4 +50,17 @@ fn osslsigncode() {
 fn pyhanko() {
     let python = python::environment("pyhanko").unwrap();
     run(Page::new("programs/pyhanko.md").with_programs(python));
+}
+
+/// PostgreSQL refuses to run as root.
+#[test]
+fn postgresql() {
+    let programs = postgresql::programs().unwrap();
+    run(Page::new("programs/postgresql.md").as_nobody().with_programs(programs));
+}
+
+#[test]
+fn dnssec() {
+    let programs = bind::programs().unwrap();
+    run(Page::new("programs/dnssec.md").with_programs(programs));
 }

@@ -106,12 +106,21 @@ fn as_worker(program: &Path) -> std::process::Command {
 
 /// One of the programs that Debian keeps beside each other's versions.
 fn program(name: &str) -> Result<PathBuf> {
+    let file = programs()?.join(name);
+    if file.exists() { Ok(file) } else { system(name) }
+}
+
+/// The folder with the newest version's programs.
+///
+/// # Errors
+///
+/// When PostgreSQL is not installed.
+pub fn programs() -> Result<PathBuf> {
     let versions =
         fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed; 'demo/install tests'")?;
     let newest = versions
         .flatten()
-        .map(|version| version.path().join("bin").join(name))
-        .filter(|file| file.exists())
-        .max();
-    newest.map_or_else(|| system(name), Ok)
+        .map(|version| version.path().join("bin"))
+        .filter(|bin| bin.join("initdb").exists());
+    newest.max().context("no version of PostgreSQL in /usr/lib/postgresql; 'demo/install tests'")
 }
