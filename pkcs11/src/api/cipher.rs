@@ -13,8 +13,9 @@ use strongroom_protocol::frame::MAX_CIPHER;
 use strongroom_protocol::v1::{CcmParameters, GcmParameters, Mechanism, OaepParameters, ObjectClass};
 use zeroize::Zeroizing;
 
+use super::flow::{flow, flow_end, streamed};
 use super::signature::as_key;
-use super::stream::{Blocks, Buffer, Sink, Stream};
+use super::stream::Stream;
 use super::{argument, has_room, input, place};
 use crate::brief::Key;
 use crate::error::{Outcome, lock};
@@ -89,11 +90,17 @@ impl Operation {
         }
     }
 
-    fn stream(&mut self) -> Option<&mut Stream> {
+    /// What gives out as it takes in.
+    pub(super) fn stream(&mut self) -> Option<&mut Stream> {
         match &mut self.method {
             Method::Stream(stream) => Some(stream),
             _ => None,
         }
+    }
+
+    /// Puts a stream back that was taken out of the operation.
+    pub(super) fn set_stream(&mut self, stream: Stream) {
+        self.method = Method::Stream(stream);
     }
 
     /// The shortest ciphertext, in bytes.
@@ -252,7 +259,8 @@ fn check(key: &Key, class: ObjectClass, way: Way) -> Outcome {
 }
 
 /// Has the daemon carry out a whole message over a socket, or, with an IV, some blocks of one.
-type Request = fn(&'static Process, &Session, &Operation, &[u8], &[u8]) -> Outcome<Zeroizing<Vec<u8>>>;
+pub(super) type Request =
+    fn(&'static Process, &Session, &Operation, &[u8], &[u8]) -> Outcome<Zeroizing<Vec<u8>>>;
 
 /// `C_Encrypt` and `C_Decrypt`: a message in one part. It may lie where the outcome goes.
 pub(super) unsafe fn whole(
@@ -353,129 +361,15 @@ pub(super) unsafe fn finish(
     unsafe { carry_out((way, request), process, &session, &operation, data, (buffer, length)) }
 }
 
-/// The daemon behind an operation.
-struct Remote<'a> {
-    process: &'static Process,
-    session: &'a Session,
-    operation: &'a Operation,
-    request: Request,
-}
-
-impl Blocks for Remote<'_> {
-    fn run(&self, iv: &[u8], data: &[u8]) -> Outcome<Zeroizing<Vec<u8>>> {
-        let made = (self.request)(self.process, self.session, self.operation, iv, data);
-        made.map_err(|code| refused(self.process, self.operation, code))
-    }
-}
-
-/// Does something with an operation's stream. It is taken out of the operation meanwhile.
-fn with_stream<T>(
-    request: Request,
-    process: &'static Process,
-    session: &Session,
-    operation: &mut Operation,
-    action: impl FnOnce(&mut Stream, &Remote<'_>) -> Outcome<T>,
-) -> Outcome<T> {
-    let mut stream = operation.stream().cloned().ok_or(CKR_FUNCTION_FAILED)?;
-    let done = action(&mut stream, &Remote { process, session, operation, request })?;
-    operation.method = Method::Stream(stream);
-    Ok(done)
-}
-
-/// Has a part of a stream carried out; how many bytes came out, for which there is room.
-unsafe fn flow(
-    (_, request): (Way, Request),
-    process: &'static Process,
-    session: &Session,
-    operation: &mut Operation,
-    part: &[u8],
-    (buffer, size): (*mut CK_BYTE, usize),
-) -> Outcome<CK_ULONG> {
-    let copy;
-    let part = if overlaps(part, buffer, size) {
-        // The application has both in the same place, as the standard allows.
-        copy = Zeroizing::new(part.to_vec());
-        &copy
-    } else {
-        part
-    };
-    // SAFETY: by the module's contract, for at least `size` bytes; the part lies elsewhere, or is not used any more.
-    let mut sink = unsafe { Buffer::new(buffer, size) };
-    with_stream(request, process, session, operation, |stream, remote| {
-        stream.update(remote, part, &mut sink)
-    })?;
-    Ok(CK_ULONG::from_usize(sink.used()))
-}
-
-/// The end of a stream.
-unsafe fn flow_end(
-    (way, request): (Way, Request),
-    process: &'static Process,
-    session: &Session,
-    mut operation: Operation,
-    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
-) -> Outcome {
-    let end = with_stream(request, process, session, &mut operation, |stream, remote| {
-        stream.finish(remote).map(|end| Zeroizing::new(end.to_vec()))
-    })?;
-    // SAFETY: by the module's contract.
-    match unsafe { super::write(&end, buffer, length) } {
-        Ok(true) => Ok(()),
-        other => put_back(way, session, operation, other),
-    }
-}
-
-/// A message in one part that flows through.
-unsafe fn streamed(
-    (way, request): (Way, Request),
-    process: &'static Process,
-    session: &Session,
-    mut operation: Operation,
-    data: &[u8],
-    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
-) -> Outcome {
-    let size = operation.size(way, data.len())?;
-    let is_exact = operation.stream().is_some_and(|stream| stream.is_exact());
-    if !is_exact && !buffer.is_null() {
-        // How much it is turns out at its end; and if it is too much, the operation goes on from its beginning.
-        let before = operation.stream().cloned().ok_or(CKR_FUNCTION_FAILED)?;
-        let whole = with_stream(request, process, session, &mut operation, |stream, remote| {
-            let mut whole = Zeroizing::new(Vec::with_capacity(size));
-            stream.update(remote, data, &mut whole)?;
-            whole.put(stream.finish(remote)?)?;
-            Ok(whole)
-        })?;
-        operation.method = Method::Stream(before);
-        // SAFETY: by the module's contract.
-        return unsafe { give_out(way, process, session, operation, Ok(whole), (buffer, length)) };
-    }
-    // SAFETY: by the module's contract.
-    match unsafe { has_room(size, buffer, length) } {
-        Ok(true) => {}
-        other => return put_back(way, session, operation, other),
-    }
-    // SAFETY: by the module's contract; there is room.
-    let used = unsafe { flow((way, request), process, session, &mut operation, data, (buffer, size)) }?;
-    let end = with_stream(request, process, session, &mut operation, |stream, remote| {
-        stream.finish(remote).map(|end| Zeroizing::new(end.to_vec()))
-    })?;
-    // SAFETY: by the module's contract; the bytes before are written.
-    let mut sink = unsafe { Buffer::new(buffer.wrapping_add(used as usize), size - used as usize) };
-    sink.put(&end)?;
-    // SAFETY: by the module's contract.
-    *unsafe { place(length) }? = used + CK_ULONG::from_usize(end.len());
-    Ok(())
-}
-
 /// Whether data lie where the outcome goes.
-fn overlaps(data: &[u8], buffer: *mut CK_BYTE, size: usize) -> bool {
+pub(super) fn overlaps(data: &[u8], buffer: *mut CK_BYTE, size: usize) -> bool {
     let (from, to) = (data.as_ptr_range(), buffer..buffer.wrapping_add(size));
     from.start < to.end.cast_const() && to.start.cast_const() < from.end
 }
 
 /// Puts an outcome of which only a bound was known into the application's buffer. If that is too small the operation
 /// goes on, and the application knows the size now.
-unsafe fn give_out(
+pub(super) unsafe fn give_out(
     way: Way,
     process: &'static Process,
     session: &Session,
@@ -492,7 +386,7 @@ unsafe fn give_out(
 }
 
 /// What the application is told of a refusal by the daemon.
-fn refused(process: &'static Process, operation: &Operation, code: CK_RV) -> CK_RV {
+pub(super) fn refused(process: &'static Process, operation: &Operation, code: CK_RV) -> CK_RV {
     if code == CKR_OBJECT_HANDLE_INVALID {
         process.handles.forget(operation.handle);
     }
@@ -544,7 +438,7 @@ unsafe fn carry_out(
 }
 
 /// Asking for the size, or a buffer that is too small, does not end the operation.
-fn put_back(way: Way, session: &Session, operation: Operation, room: Outcome<bool>) -> Outcome {
+pub(super) fn put_back(way: Way, session: &Session, operation: Operation, room: Outcome<bool>) -> Outcome {
     if matches!(room, Ok(_) | Err(CKR_BUFFER_TOO_SMALL)) {
         *slot(way, &mut lock(&session.active)) = Some(operation);
     }

@@ -19,6 +19,7 @@ pub mod digest;
 pub mod encapsulation;
 pub mod encrypt;
 pub mod find;
+pub mod flow;
 pub mod general;
 pub mod keys;
 pub mod mac;
