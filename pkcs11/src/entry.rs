@@ -12,8 +12,9 @@ use cryptoki_sys::*;
 use strongroom_ffi::fence;
 
 use crate::api::{
-    decrypt, derive, digest, encapsulation, encrypt, find, general, keys, object, pin, random, session, sign,
-    slot, verify, wrap,
+    decrypt, derive, digest, dual, encapsulation, encrypt, events, find, general, keys, message,
+    message_signature, object, operation_state, pin, random, session, sign, slot, verify, verify_signature,
+    wrap,
 };
 use crate::error::Outcome;
 use crate::lists;
@@ -114,7 +115,7 @@ functions! {
     C_GetMechanismInfo(
         slot: CK_SLOT_ID, mechanism: CK_MECHANISM_TYPE, info: *mut CK_MECHANISM_INFO
     ) => slot::get_mechanism_info;
-    C_WaitForSlotEvent(flags: CK_FLAGS, slot: *mut CK_SLOT_ID, reserved: Pointer) => slot::wait_for_slot_event;
+    C_WaitForSlotEvent(flags: CK_FLAGS, slot: *mut CK_SLOT_ID, reserved: Pointer) => events::wait_for_slot_event;
 
     C_InitPIN(session: Session, pin: Bytes, length: CK_ULONG) => pin::init_pin;
     C_SetPIN(
@@ -215,47 +216,104 @@ functions! {
         ciphertext: Bytes, ciphertext_length: CK_ULONG, secret: *mut Object
     ) => encapsulation::decapsulate_key;
     C_GenerateRandom(session: Session, random: Bytes, length: CK_ULONG) => random::generate_random;
+
+    C_GetOperationState(session: Session, state: Bytes, length: Length) => operation_state::get_operation_state;
+    C_SetOperationState(
+        session: Session, state: Bytes, length: CK_ULONG, encryption_key: Object, authentication_key: Object
+    ) => operation_state::set_operation_state;
+    C_DigestKey(session: Session, key: Object) => digest::digest_key;
+
+    C_DigestEncryptUpdate(
+        session: Session, part: Bytes, length: CK_ULONG, ciphertext: Bytes, ciphertext_length: Length
+    ) => dual::digest_encrypt_update;
+    C_DecryptDigestUpdate(
+        session: Session, part: Bytes, length: CK_ULONG, plaintext: Bytes, plaintext_length: Length
+    ) => dual::decrypt_digest_update;
+    C_SignEncryptUpdate(
+        session: Session, part: Bytes, length: CK_ULONG, ciphertext: Bytes, ciphertext_length: Length
+    ) => dual::sign_encrypt_update;
+    C_DecryptVerifyUpdate(
+        session: Session, part: Bytes, length: CK_ULONG, plaintext: Bytes, plaintext_length: Length
+    ) => dual::decrypt_verify_update;
+
+    C_MessageEncryptInit(session: Session, mechanism: Mechanism, key: Object) => message::message_encrypt_init;
+    C_EncryptMessage(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG, aad: Bytes, aad_length: CK_ULONG,
+        plaintext: Bytes, plaintext_length: CK_ULONG, ciphertext: Bytes, ciphertext_length: Length
+    ) => message::encrypt_message;
+    C_EncryptMessageBegin(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG, aad: Bytes, aad_length: CK_ULONG
+    ) => message::encrypt_message_begin;
+    C_EncryptMessageNext(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG, part: Bytes, length: CK_ULONG,
+        ciphertext: Bytes, ciphertext_length: Length, flags: CK_FLAGS
+    ) => message::encrypt_message_next;
+    C_MessageEncryptFinal(session: Session) => message::message_encrypt_final;
+    C_MessageDecryptInit(session: Session, mechanism: Mechanism, key: Object) => message::message_decrypt_init;
+    C_DecryptMessage(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG, aad: Bytes, aad_length: CK_ULONG,
+        ciphertext: Bytes, ciphertext_length: CK_ULONG, plaintext: Bytes, plaintext_length: Length
+    ) => message::decrypt_message;
+    C_DecryptMessageBegin(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG, aad: Bytes, aad_length: CK_ULONG
+    ) => message::decrypt_message_begin;
+    C_DecryptMessageNext(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG, part: Bytes, length: CK_ULONG,
+        plaintext: Bytes, plaintext_length: Length, flags: CK_FLAGS
+    ) => message::decrypt_message_next;
+    C_MessageDecryptFinal(session: Session) => message::message_decrypt_final;
+
+    C_MessageSignInit(
+        session: Session, mechanism: Mechanism, key: Object
+    ) => message_signature::message_sign_init;
+    C_SignMessage(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG, data: Bytes, length: CK_ULONG,
+        signature: Bytes, signature_length: Length
+    ) => message_signature::sign_message;
+    C_SignMessageBegin(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG
+    ) => message_signature::sign_message_begin;
+    C_SignMessageNext(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG, part: Bytes, length: CK_ULONG,
+        signature: Bytes, signature_length: Length
+    ) => message_signature::sign_message_next;
+    C_MessageSignFinal(session: Session) => message_signature::message_sign_final;
+    C_MessageVerifyInit(
+        session: Session, mechanism: Mechanism, key: Object
+    ) => message_signature::message_verify_init;
+    C_VerifyMessage(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG, data: Bytes, length: CK_ULONG,
+        signature: Bytes, signature_length: CK_ULONG
+    ) => message_signature::verify_message;
+    C_VerifyMessageBegin(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG
+    ) => message_signature::verify_message_begin;
+    C_VerifyMessageNext(
+        session: Session, parameter: Pointer, parameter_length: CK_ULONG, part: Bytes, length: CK_ULONG,
+        signature: Bytes, signature_length: CK_ULONG
+    ) => message_signature::verify_message_next;
+    C_MessageVerifyFinal(session: Session) => message_signature::message_verify_final;
+
+    C_VerifySignatureInit(
+        session: Session, mechanism: Mechanism, key: Object, signature: Bytes, signature_length: CK_ULONG
+    ) => verify_signature::verify_signature_init;
+    C_VerifySignature(session: Session, data: Bytes, length: CK_ULONG) => verify_signature::verify_signature;
+    C_VerifySignatureUpdate(
+        session: Session, part: Bytes, length: CK_ULONG
+    ) => verify_signature::verify_signature_update;
+    C_VerifySignatureFinal(session: Session) => verify_signature::verify_signature_final;
+    C_GetSessionValidationFlags(
+        session: Session, kind: CK_SESSION_VALIDATION_FLAGS_TYPE, flags: *mut CK_FLAGS
+    ) => session::get_session_validation_flags;
 }
 
 unsupported! {
     C_InitToken(CK_SLOT_ID, Bytes, CK_ULONG, Bytes);
-    C_GetOperationState(Session, Bytes, Length);
-    C_SetOperationState(Session, Bytes, CK_ULONG, Object, Object);
     C_CopyObject(Session, Object, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
-    C_DigestKey(Session, Object);
     C_SignRecoverInit(Session, Mechanism, Object);
     C_SignRecover(Session, Bytes, CK_ULONG, Bytes, Length);
     C_VerifyRecoverInit(Session, Mechanism, Object);
     C_VerifyRecover(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_DigestEncryptUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_DecryptDigestUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_SignEncryptUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_DecryptVerifyUpdate(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_MessageEncryptInit(Session, Mechanism, Object);
-    C_EncryptMessage(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG, Bytes, Length);
-    C_EncryptMessageBegin(Session, Pointer, CK_ULONG, Bytes, CK_ULONG);
-    C_EncryptMessageNext(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, Length, CK_FLAGS);
-    C_MessageEncryptFinal(Session);
-    C_MessageDecryptInit(Session, Mechanism, Object);
-    C_DecryptMessage(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG, Bytes, Length);
-    C_DecryptMessageBegin(Session, Pointer, CK_ULONG, Bytes, CK_ULONG);
-    C_DecryptMessageNext(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, Length, CK_FLAGS);
-    C_MessageDecryptFinal(Session);
-    C_MessageSignInit(Session, Mechanism, Object);
-    C_SignMessage(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, Length);
-    C_SignMessageBegin(Session, Pointer, CK_ULONG);
-    C_SignMessageNext(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, Length);
-    C_MessageSignFinal(Session);
-    C_MessageVerifyInit(Session, Mechanism, Object);
-    C_VerifyMessage(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG);
-    C_VerifyMessageBegin(Session, Pointer, CK_ULONG);
-    C_VerifyMessageNext(Session, Pointer, CK_ULONG, Bytes, CK_ULONG, Bytes, CK_ULONG);
-    C_MessageVerifyFinal(Session);
-    C_VerifySignatureInit(Session, Mechanism, Object, Bytes, CK_ULONG);
-    C_VerifySignature(Session, Bytes, CK_ULONG);
-    C_VerifySignatureUpdate(Session, Bytes, CK_ULONG);
-    C_VerifySignatureFinal(Session);
-    C_GetSessionValidationFlags(Session, CK_SESSION_VALIDATION_FLAGS_TYPE, *mut CK_FLAGS);
     C_AsyncComplete(Session, *mut CK_UTF8CHAR, *mut CK_ASYNC_DATA);
     C_AsyncGetID(Session, *mut CK_UTF8CHAR, Length);
     C_AsyncJoin(Session, *mut CK_UTF8CHAR, CK_ULONG, Bytes, CK_ULONG);

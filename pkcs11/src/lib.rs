@@ -28,6 +28,7 @@ pub mod ml_dsa;
 pub mod object;
 pub mod parameter_set;
 pub mod pool;
+pub mod saved_digest;
 pub mod secret;
 pub mod session;
 pub mod state;

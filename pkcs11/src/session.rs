@@ -10,7 +10,10 @@ use strongroom_protocol::v1::{Logout, Role, request::Op};
 
 use crate::api::cipher;
 use crate::api::find::Find;
+use crate::api::message::Messages;
+use crate::api::message_signature::SignedMessages;
 use crate::api::signature::Operation;
+use crate::api::verify_signature::GivenSignature;
 use crate::error::{Outcome, lock};
 use crate::hash::Digest;
 use crate::line::Line;
@@ -53,8 +56,38 @@ pub struct Active {
     pub verify: Option<Operation>,
     /// `C_DigestInit`.
     pub digest: Option<Digest>,
+    /// `C_MessageEncryptInit`.
+    pub message_encrypt: Option<Messages>,
+    /// `C_MessageDecryptInit`.
+    pub message_decrypt: Option<Messages>,
+    /// `C_MessageSignInit`.
+    pub message_sign: Option<SignedMessages>,
+    /// `C_MessageVerifyInit`.
+    pub message_verify: Option<SignedMessages>,
+    /// `C_VerifySignatureInit`.
+    pub verify_signature: Option<GivenSignature>,
     /// Room for the parts of a signature's data, from the signature before.
     pub spare: Vec<u8>,
+}
+
+impl Active {
+    /// Whether something is under way that works with a key.
+    pub fn needs_key(&self) -> bool {
+        self.encrypt.is_some()
+            || self.decrypt.is_some()
+            || self.sign.is_some()
+            || self.verify.is_some()
+            || self.message_encrypt.is_some()
+            || self.message_decrypt.is_some()
+            || self.message_sign.is_some()
+            || self.message_verify.is_some()
+            || self.verify_signature.is_some()
+    }
+
+    /// Ends what is under way, but for a search.
+    pub fn end_all(&mut self) {
+        *self = Active { find: self.find.take(), ..Active::default() };
+    }
 }
 
 impl std::fmt::Debug for Active {

@@ -14,6 +14,7 @@ use cryptoki_sys::*;
 use strongroom_ffi::process_generation;
 use strongroom_protocol::address;
 
+use crate::api::events::Events;
 use crate::call::Outage;
 use crate::derived::Derived;
 use crate::error::{Outcome, lock, write};
@@ -47,6 +48,8 @@ pub struct Process {
     pub handles: Handles,
     /// Session objects.
     pub derived: Derived,
+    /// What happened in the slots.
+    pub events: Events,
 }
 
 static STATE: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
@@ -96,6 +99,7 @@ pub fn finalize() -> Outcome {
     if process.initialized.compare_exchange(true, false, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return Err(CKR_CRYPTOKI_NOT_INITIALIZED);
     }
+    process.events.end();
     process.sessions.close_all(None);
     for token in process.remembered_tokens() {
         process.log_out(&token);
@@ -202,6 +206,7 @@ impl Process {
             sessions: Sessions::after(parent.map(|parent| &parent.sessions)),
             handles: Handles::after(parent.map(|parent| &parent.handles)),
             derived: Derived::after(parent.map(|parent| &parent.derived)),
+            events: Events::default(),
         }
     }
 }

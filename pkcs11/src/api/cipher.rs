@@ -49,14 +49,16 @@ pub struct Operation {
 }
 
 /// What the mechanism needs beside the key.
-enum Method {
+pub enum Method {
     /// IV, associated data, length of the tag.
     Gcm(GcmParameters),
     /// Nonce, associated data, length of the tag.
     Ccm(CcmParameters),
     /// See [`super::stream`].
     Stream(Stream),
+    /// One block, of an RSA key.
     Rsa {
+        /// Of OAEP.
         oaep: Option<OaepParameters>,
         /// The size of the modulus, and of the ciphertext, in bytes.
         modulus: usize,
@@ -66,6 +68,16 @@ enum Method {
 }
 
 impl Operation {
+    /// One message among those of [`super::message`].
+    pub(super) fn of_message(
+        key: ObjectId,
+        handle: CK_OBJECT_HANDLE,
+        mechanism: Mechanism,
+        method: Method,
+    ) -> Self {
+        Operation { key, handle, mechanism, method, parts: None }
+    }
+
     /// The parameters of AES-GCM.
     pub fn gcm(&self) -> Option<&GcmParameters> {
         match &self.method {
@@ -156,15 +168,20 @@ impl Operation {
             Err(_) if way == Way::Decrypt && whole < self.shortest() => {}
             outcome => drop(outcome?),
         }
-        let parts = self.parts.get_or_insert_default();
-        if whole > parts.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(whole.max(2 * parts.capacity())));
-            larger.extend_from_slice(parts);
-            *parts = larger;
-        }
-        parts.extend_from_slice(part);
+        gather(self.parts.get_or_insert_default(), part);
         Ok(())
     }
+}
+
+/// Takes a part of a message. Nothing stays behind where the parts were when they need more room.
+pub(super) fn gather(parts: &mut Zeroizing<Vec<u8>>, part: &[u8]) {
+    let whole = parts.len() + part.len();
+    if whole > parts.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(whole.max(2 * parts.capacity())));
+        larger.extend_from_slice(parts);
+        *parts = larger;
+    }
+    parts.extend_from_slice(part);
 }
 
 /// Where a session has the operation.
@@ -244,7 +261,8 @@ unsafe fn method(mechanism: &CK_MECHANISM, wire: Mechanism, way: Way) -> Outcome
     })
 }
 
-fn check(key: &Key, class: ObjectClass, way: Way) -> Outcome {
+/// Whether a key may do it.
+pub(super) fn check(key: &Key, class: ObjectClass, way: Way) -> Outcome {
     match key.class {
         own if own == class => {}
         ObjectClass::SecretKey => return Err(CKR_KEY_TYPE_INCONSISTENT),
@@ -403,6 +421,48 @@ unsafe fn carry_out(
     (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
 ) -> Outcome {
     let size = operation.size(way, data.len())?;
+    if overlaps(data, buffer, size) {
+        // The application has both in the same place, as the standard allows.
+        let outcome = message((way, request), process, session, operation, data)?;
+        // SAFETY: by the module's contract. `data` is not used any more.
+        return unsafe { super::write(&outcome, buffer, length) }.map(|_| ());
+    }
+    // SAFETY: by the module's contract, for at least `size` bytes; `data` lies elsewhere.
+    let place = unsafe { pointer::slice_mut(buffer, size) }.ok_or(CKR_ARGUMENTS_BAD)?;
+    run((way, request), process, session, operation, data, place)?;
+    // SAFETY: by the module's contract.
+    *unsafe { super::place(length) }? = CK_ULONG::from_usize(size);
+    Ok(())
+}
+
+/// What comes out of a whole message: of AES-GCM or AES-CCM.
+pub(super) fn message(
+    (way, request): (Way, Request),
+    process: &'static Process,
+    session: &Session,
+    operation: &Operation,
+    data: &[u8],
+) -> Outcome<Zeroizing<Vec<u8>>> {
+    let mut outcome = Zeroizing::new(vec![0; operation.size(way, data.len())?]);
+    if operation.gcm().is_some() {
+        run((way, request), process, session, operation, data, &mut outcome)?;
+        return Ok(outcome);
+    }
+    let made = request(process, session, operation, &[], data);
+    let made = made.map_err(|code| refused(process, operation, code))?;
+    if made.len() == outcome.len() { Ok(made) } else { Err(CKR_DEVICE_ERROR) }
+}
+
+/// Has the daemon carry out a message with AES-GCM, over the channel if there is one. `place` is as long as the outcome.
+fn run(
+    (way, request): (Way, Request),
+    process: &'static Process,
+    session: &Session,
+    operation: &Operation,
+    data: &[u8],
+    place: &mut [u8],
+) -> Outcome {
+    let size = place.len();
     let GcmParameters { iv, aad, tag_bits } = operation.gcm().ok_or(CKR_FUNCTION_FAILED)?;
     let tag_bits = *tag_bits;
     let task = Task {
@@ -418,23 +478,11 @@ unsafe fn carry_out(
         place.get_mut(..outcome.len()).ok_or(CKR_DEVICE_ERROR)?.copy_from_slice(&outcome);
         Ok(outcome.len())
     };
-    let run = |place: &mut [u8]| match process.operate(session, &task, place, over_socket) {
+    match process.operate(session, &task, place, over_socket) {
         Ok(made) if made == size => Ok(()),
         Ok(_) => Err(CKR_DEVICE_ERROR),
         Err(code) => Err(refused(process, operation, code)),
-    };
-    if overlaps(data, buffer, size) {
-        // The application has both in the same place, as the standard allows.
-        let mut outcome = Zeroizing::new(vec![0; size]);
-        run(&mut outcome)?;
-        // SAFETY: by the module's contract. `data` is not used any more.
-        return unsafe { super::write(&outcome, buffer, length) }.map(|_| ());
     }
-    // SAFETY: by the module's contract, for at least `size` bytes; `data` lies elsewhere.
-    run(unsafe { pointer::slice_mut(buffer, size) }.ok_or(CKR_ARGUMENTS_BAD)?)?;
-    // SAFETY: by the module's contract.
-    *unsafe { place(length) }? = CK_ULONG::from_usize(size);
-    Ok(())
 }
 
 /// Asking for the size, or a buffer that is too small, does not end the operation.

@@ -61,7 +61,7 @@ pub unsafe fn decrypt_final(
 }
 
 /// Has the daemon decrypt a whole message over a socket, or some blocks of one.
-fn request(
+pub(super) fn request(
     process: &'static Process,
     session: &Session,
     operation: &Operation,

@@ -1,9 +1,12 @@
 //! Message digesting functions (PKCS#11 3.0, 5.10), carried out in the application's process.
 
 use cryptoki_sys::*;
+use strongroom_protocol::v1::ObjectClass;
 
+use super::signature::as_key;
 use super::{argument, has_room, input};
 use crate::error::{Outcome, lock};
+use crate::object::Value;
 use crate::session::take;
 use crate::state::Process;
 use crate::{hash, mechanism};
@@ -56,6 +59,27 @@ pub unsafe fn digest_update(
     let mut digest = take(&session, |active| &mut active.digest)?;
     // SAFETY: by the module's contract. A failure ends the operation.
     digest.update(unsafe { input(part, length) }?);
+    lock(&session.active).digest = Some(digest);
+    Ok(())
+}
+
+/// `C_DigestKey`: of a secret that the application can read. One that stays in the partition is `CKR_KEY_INDIGESTIBLE`: digests
+/// are computed in the application's process.
+pub unsafe fn digest_key(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    key: CK_OBJECT_HANDLE,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    let mut digest = take(&session, |active| &mut active.digest)?;
+    let object = process.object(&session.token, key).map_err(as_key)?;
+    match (object.info.class(), object.attribute(CKA_VALUE)) {
+        (ObjectClass::SecretKey, Value::Bytes(value)) => digest.update(&value),
+        (ObjectClass::SecretKey | ObjectClass::PrivateKey | ObjectClass::PublicKey, _) => {
+            return Err(CKR_KEY_INDIGESTIBLE);
+        }
+        _ => return Err(CKR_KEY_HANDLE_INVALID),
+    }
     lock(&session.active).digest = Some(digest);
     Ok(())
 }

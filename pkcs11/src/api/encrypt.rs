@@ -61,7 +61,7 @@ pub unsafe fn encrypt_final(
 }
 
 /// Has the daemon encrypt a whole message over a socket, or some blocks of one.
-fn request(
+pub(super) fn request(
     process: &'static Process,
     session: &Session,
     operation: &Operation,

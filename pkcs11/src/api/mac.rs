@@ -18,6 +18,7 @@ use crate::state::Process;
 const PIECE: usize = 128 * 1024;
 
 /// A code that is being made or checked.
+#[derive(Clone)]
 pub struct Code {
     key: ObjectId,
     mechanism: Mechanism,

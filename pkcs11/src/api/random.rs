@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::input;
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
+use crate::session::Session;
 use crate::state::Process;
 
 /// The most that one request brings, in bytes.
@@ -40,6 +41,15 @@ pub unsafe fn generate_random(
     }
     // SAFETY: by the module's contract.
     let random = unsafe { pointer::slice_mut(random, length.to_usize()) }.ok_or(CKR_ARGUMENTS_BAD)?;
+    fill(process, &session, random)
+}
+
+/// Fills the buffer with random bytes of the partition's.
+///
+/// # Errors
+///
+/// What the daemon says.
+pub(super) fn fill(process: &'static Process, session: &Session, random: &mut [u8]) -> Outcome {
     for chunk in random.chunks_mut(CHUNK) {
         // A chunk's length fits in 32 bits.
         let request = GenerateRandom { length: chunk.len() as u32 };

@@ -91,9 +91,22 @@ pub unsafe fn session_cancel(
     }
     if flags & CKF_VERIFY != 0 {
         active.verify = None;
+        active.verify_signature = None;
     }
     if flags & CKF_DIGEST != 0 {
         active.digest = None;
+    }
+    if flags & CKF_MESSAGE_ENCRYPT != 0 {
+        active.message_encrypt = None;
+    }
+    if flags & CKF_MESSAGE_DECRYPT != 0 {
+        active.message_decrypt = None;
+    }
+    if flags & CKF_MESSAGE_SIGN != 0 {
+        active.message_sign = None;
+    }
+    if flags & CKF_MESSAGE_VERIFY != 0 {
+        active.message_verify = None;
     }
     Ok(())
 }
@@ -193,5 +206,23 @@ pub unsafe fn logout(process: &'static Process, session: CK_SESSION_HANDLE) -> O
         return Err(CKR_USER_NOT_LOGGED_IN);
     }
     process.log_out(&session.token);
+    Ok(())
+}
+
+/// `C_GetSessionValidationFlags`: no operation of a session is marked as validated. What the partition's FIPS state refuses,
+/// it refuses.
+pub unsafe fn get_session_validation_flags(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    kind: CK_SESSION_VALIDATION_FLAGS_TYPE,
+    flags: *mut CK_FLAGS,
+) -> Outcome {
+    process.sessions.get(session)?;
+    // SAFETY: by the module's contract.
+    let flags = unsafe { place(flags) }?;
+    if kind != CKS_LAST_VALIDATION_OK {
+        return Err(CKR_ARGUMENTS_BAD);
+    }
+    *flags = 0;
     Ok(())
 }

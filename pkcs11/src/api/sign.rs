@@ -92,7 +92,7 @@ unsafe fn finish(
     length: *mut CK_ULONG,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    let mut operation = take(&session, |active| &mut active.sign)?;
+    let operation = take(&session, |active| &mut active.sign)?;
     let data = data?;
     // SAFETY: by the module's contract.
     match unsafe { has_room(operation.size, buffer, length) } {
@@ -103,6 +103,18 @@ unsafe fn finish(
         }
         Err(code) => return Err(code),
     }
+    // SAFETY: by the module's contract; there is room.
+    unsafe { complete(process, &session, operation, data, (buffer, length)) }
+}
+
+/// Makes a signature of the data that remain, and puts it into the application's buffer, which has room for it.
+pub(super) unsafe fn complete(
+    process: &'static Process,
+    session: &Session,
+    mut operation: Operation,
+    data: &[u8],
+    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
+) -> Outcome {
     let (mut short, mut long) = ([0; LONGEST], Vec::new());
     let signature = match short.get_mut(..operation.size) {
         Some(signature) => signature,
@@ -111,7 +123,7 @@ unsafe fn finish(
             &mut long
         }
     };
-    request(process, &session, &mut operation, data, signature)?;
+    request(process, session, &mut operation, data, signature)?;
     lock(&session.active).spare = operation.into_room();
     // SAFETY: by the module's contract.
     unsafe { super::write(signature, buffer, length) }.map(|_| ())

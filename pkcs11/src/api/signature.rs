@@ -21,6 +21,7 @@ use crate::state::Process;
 const KEPT: usize = 16 * 1024;
 
 /// A signature that is being made or verified.
+#[derive(Clone)]
 pub struct Operation {
     /// The key.
     pub key: ObjectId,
@@ -39,6 +40,7 @@ pub struct Operation {
 }
 
 /// The data of the parts so far.
+#[derive(Clone)]
 enum Input {
     /// They are hashed here.
     Hashed(Digest),

@@ -105,21 +105,6 @@ pub unsafe fn get_token_info(
     Ok(())
 }
 
-/// `C_WaitForSlotEvent`: partitions come and go by an administrator's hand only, and nobody is told.
-pub unsafe fn wait_for_slot_event(
-    _process: &'static Process,
-    flags: CK_FLAGS,
-    slot: *mut CK_SLOT_ID,
-    reserved: *mut std::ffi::c_void,
-) -> Outcome {
-    // SAFETY: by the module's contract.
-    unsafe { place(slot) }?;
-    if !reserved.is_null() {
-        return Err(CKR_ARGUMENTS_BAD);
-    }
-    if flags & CKF_DONT_BLOCK != 0 { Err(CKR_NO_EVENT) } else { Err(CKR_FUNCTION_NOT_SUPPORTED) }
-}
-
 /// `C_GetMechanismList`.
 pub unsafe fn get_mechanism_list(
     process: &'static Process,

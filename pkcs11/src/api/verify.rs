@@ -7,7 +7,7 @@ use super::input;
 use super::signature::{Operation, as_key};
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
-use crate::session::take;
+use crate::session::{Session, take};
 use crate::state::Process;
 
 /// `C_VerifyInit`. A null mechanism ends an operation (PKCS#11 3.0).
@@ -79,13 +79,23 @@ fn finish(
     signature: Outcome<&[u8]>,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    let mut operation = take(&session, |active| &mut active.verify)?;
-    let (data, signature) = (data?, signature?);
+    let operation = take(&session, |active| &mut active.verify)?;
+    complete(process, &session, operation, data?, signature?)
+}
+
+/// Compares a signature with the data that remain.
+pub(super) fn complete(
+    process: &'static Process,
+    session: &Session,
+    mut operation: Operation,
+    data: &[u8],
+    signature: &[u8],
+) -> Outcome {
     if signature.len() != operation.size {
         return Err(CKR_SIGNATURE_LEN_RANGE);
     }
     if let Some(code) = operation.code() {
-        return code.check(process, &session, data, signature).map_err(as_key);
+        return code.check(process, session, data, signature).map_err(as_key);
     }
     let (key, mechanism, pss) = (operation.key, operation.mechanism, operation.pss);
     let data = operation.finish(data)?;

@@ -162,6 +162,9 @@ table! {
     CKM_SHA3_512 => Digest(Sha3512),
 }
 
+/// Of what signs and verifies: one message, or many one after the other.
+const SIGNS: CK_FLAGS = CKF_SIGN | CKF_VERIFY | CKF_MESSAGE_SIGN | CKF_MESSAGE_VERIFY;
+
 /// The row of a mechanism.
 ///
 /// # Errors
@@ -190,14 +193,18 @@ impl Entry {
             // CKF_HW: the partition does it, not the application's process.
             Generate(family) if family.is_pair() => (sizes(family), CKF_HW | CKF_GENERATE_KEY_PAIR),
             Generate(family) => (sizes(family), CKF_HW | CKF_GENERATE),
+            Cipher(family, AesGcm | AesCcm) => (
+                sizes(family),
+                CKF_HW | CKF_ENCRYPT | CKF_DECRYPT | CKF_MESSAGE_ENCRYPT | CKF_MESSAGE_DECRYPT,
+            ),
             Cipher(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
-            Mac(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
+            Mac(family, ..) => (sizes(family), CKF_HW | SIGNS),
             Decrypt(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT | CKF_WRAP | CKF_UNWRAP),
             Wrap(family, _) => (sizes(family), CKF_HW | CKF_WRAP | CKF_UNWRAP),
             Sign(Rsa, RsaPkcs | RsaX509, Unspecified) => {
-                (sizes(Rsa), CKF_HW | CKF_SIGN | CKF_VERIFY | CKF_ENCRYPT | CKF_DECRYPT)
+                (sizes(Rsa), CKF_HW | SIGNS | CKF_ENCRYPT | CKF_DECRYPT)
             }
-            Sign(family, ..) => (sizes(family), CKF_HW | CKF_SIGN | CKF_VERIFY),
+            Sign(family, ..) => (sizes(family), CKF_HW | SIGNS),
             Derive => ((255, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
             Encapsulate(family) => (sizes(family), CKF_HW | CKF_ENCAPSULATE | CKF_DECAPSULATE),
             Digest(_) => ((0, 0, 0), CKF_DIGEST),

@@ -10,10 +10,13 @@ mod support;
 mod arguments;
 mod cost;
 mod crowd;
+mod dual;
 mod encryption;
 mod ends;
+mod events;
 mod fork;
 mod hostile;
+mod messages;
 mod ml_dsa;
 mod ml_kem;
 mod objects;
@@ -41,6 +44,12 @@ fn scenario() {
         "signatures" => signatures::signatures(&daemon),
         "vectors" => encryption::vectors(&daemon),
         "encryption" => encryption::encryption(&daemon),
+        "dual" => dual::dual(&daemon),
+        "saved digests" => dual::saved_digests(&daemon),
+        "digested keys" => dual::digested_keys(&daemon),
+        "known signatures" => dual::known_signatures(&daemon),
+        "messages" => messages::messages(&daemon),
+        "events" => events::events(daemon),
         "ml-dsa" => ml_dsa::signatures(&daemon),
         "ml-kem" => ml_kem::secrets(&daemon),
         "derivation" => private_keys::derivation(&daemon),
@@ -86,6 +95,12 @@ scenarios! {
     keys_leave_and_enter_wrapped: "wrapping";
     nist_vectors_come_out: "vectors";
     messages_are_encrypted_and_decrypted: "encryption";
+    two_operations_take_the_same_part: "dual";
+    a_digest_is_saved_and_goes_on_elsewhere: "saved digests";
+    keys_are_digested_if_they_can_be_read: "digested keys";
+    a_signature_may_be_known_before_the_data: "known signatures";
+    messages_have_ivs_and_tags_beside_them: "messages";
+    who_waits_for_slots_is_told_of_partitions: "events";
     rsa_keys_decrypt_if_they_may: "decryption";
     secrets_are_derived_and_end_with_their_session: "derivation";
     ml_dsa_signs_what_others_verify: "ml-dsa";

@@ -122,6 +122,11 @@ impl Daemon {
         }
     }
 
+    /// Whether it does not run, after [`Daemon::kill`].
+    pub fn is_stopped(&self) -> bool {
+        self.child.is_none()
+    }
+
     /// Stops it in its tracks: it keeps its connections and answers nobody.
     pub fn pause(&self) {
         self.signal(libc::SIGSTOP);

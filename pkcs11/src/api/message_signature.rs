@@ -1,0 +1,264 @@
+//! Message-based signing and verifying (PKCS#11 3.0, 5.13 and 5.15): one key and mechanism, many messages, without beginning anew
+//! for each.
+
+#![allow(clippy::too_many_arguments, reason = "as many as the C functions have")]
+
+use std::ffi::c_void;
+
+use cryptoki_sys::*;
+use strongroom_ffi::output::Length;
+use strongroom_protocol::v1::ObjectClass;
+
+use super::signature::Operation;
+use super::{has_room, input, sign, verify};
+use crate::error::{Outcome, lock};
+use crate::session::{Active, Session};
+use crate::state::Process;
+
+/// Messages that are being signed or verified.
+pub struct SignedMessages {
+    /// What each message begins with.
+    fresh: Operation,
+    /// One that is given in parts.
+    current: Option<Operation>,
+}
+
+fn slot(class: ObjectClass, active: &mut Active) -> &mut Option<SignedMessages> {
+    match class {
+        ObjectClass::PrivateKey => &mut active.message_sign,
+        _ => &mut active.message_verify,
+    }
+}
+
+fn with_messages<T>(
+    class: ObjectClass,
+    session: &Session,
+    action: impl FnOnce(&mut SignedMessages) -> Outcome<T>,
+) -> Outcome<T> {
+    let messages = slot(class, &mut lock(&session.active)).take();
+    let mut messages = messages.ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
+    let outcome = action(&mut messages);
+    *slot(class, &mut lock(&session.active)) = Some(messages);
+    outcome
+}
+
+unsafe fn init(
+    class: ObjectClass,
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    key: CK_OBJECT_HANDLE,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    if mechanism.is_null() {
+        let ended = slot(class, &mut lock(&session.active)).take();
+        return ended.map(|_| ()).ok_or(CKR_ARGUMENTS_BAD);
+    }
+    if slot(class, &mut lock(&session.active)).is_some() {
+        return Err(CKR_OPERATION_ACTIVE);
+    }
+    // SAFETY: by the module's contract.
+    let fresh = unsafe { Operation::start(process, &session, mechanism, key, class, Vec::new()) }?;
+    *slot(class, &mut lock(&session.active)) = Some(SignedMessages { fresh, current: None });
+    Ok(())
+}
+
+/// No mechanism here has a parameter of each message's own.
+fn check(parameter: *const c_void, length: CK_ULONG) -> Outcome {
+    if parameter.is_null() && length == 0 { Ok(()) } else { Err(CKR_MECHANISM_PARAM_INVALID) }
+}
+
+fn end(class: ObjectClass, process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
+    let session = process.sessions.get(session)?;
+    let ended = slot(class, &mut lock(&session.active)).take();
+    ended.map(|_| ()).ok_or(CKR_OPERATION_NOT_INITIALIZED)
+}
+
+/// Begins a message in parts.
+fn begin(
+    class: ObjectClass,
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    (parameter, length): (*const c_void, CK_ULONG),
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    with_messages(class, &session, |messages| {
+        check(parameter, length)?;
+        if messages.current.is_some() {
+            return Err(CKR_OPERATION_ACTIVE);
+        }
+        messages.current = Some(messages.fresh.clone());
+        Ok(())
+    })
+}
+
+/// `C_MessageSignInit`. A null mechanism ends what is under way.
+pub unsafe fn message_sign_init(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    key: CK_OBJECT_HANDLE,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    unsafe { init(ObjectClass::PrivateKey, process, session, mechanism, key) }
+}
+
+/// `C_SignMessage`.
+pub unsafe fn sign_message(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    parameter: *mut c_void,
+    parameter_length: CK_ULONG,
+    data: *mut CK_BYTE,
+    length: CK_ULONG,
+    signature: *mut CK_BYTE,
+    signature_length: *mut CK_ULONG,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    with_messages(ObjectClass::PrivateKey, &session, |messages| {
+        check(parameter, parameter_length)?;
+        if messages.current.is_some() {
+            return Err(CKR_OPERATION_ACTIVE);
+        }
+        // SAFETY: by the module's contract.
+        let data = unsafe { input(data, length) }?;
+        // SAFETY: by the module's contract.
+        if !unsafe { has_room(messages.fresh.size, signature, signature_length) }? {
+            return Ok(());
+        }
+        let operation = messages.fresh.clone();
+        // SAFETY: by the module's contract; there is room.
+        unsafe { sign::complete(process, &session, operation, data, (signature, signature_length)) }
+    })
+}
+
+/// `C_SignMessageBegin`.
+pub unsafe fn sign_message_begin(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    parameter: *mut c_void,
+    parameter_length: CK_ULONG,
+) -> Outcome {
+    begin(ObjectClass::PrivateKey, process, session, (parameter, parameter_length))
+}
+
+/// `C_SignMessageNext`: with a place for the signature's length the part is the last.
+pub unsafe fn sign_message_next(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    parameter: *mut c_void,
+    parameter_length: CK_ULONG,
+    part: *mut CK_BYTE,
+    length: CK_ULONG,
+    signature: *mut CK_BYTE,
+    signature_length: *mut CK_ULONG,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    with_messages(ObjectClass::PrivateKey, &session, |messages| {
+        let mut operation = messages.current.take().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
+        check(parameter, parameter_length)?;
+        // SAFETY: by the module's contract.
+        let part = unsafe { input(part, length) }?;
+        if signature_length.is_null() {
+            operation.take(process, &session, part)?;
+            messages.current = Some(operation);
+            return Ok(());
+        }
+        // SAFETY: by the module's contract.
+        match unsafe { has_room(operation.size, signature, signature_length) } {
+            Ok(true) => {}
+            // The message goes on, with the same part again.
+            other => {
+                messages.current = Some(operation);
+                return other.map(|_| ());
+            }
+        }
+        // SAFETY: by the module's contract; there is room.
+        unsafe { sign::complete(process, &session, operation, part, (signature, signature_length)) }
+    })
+}
+
+/// `C_MessageSignFinal`.
+pub unsafe fn message_sign_final(process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
+    end(ObjectClass::PrivateKey, process, session)
+}
+
+/// `C_MessageVerifyInit`. A null mechanism ends what is under way.
+pub unsafe fn message_verify_init(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    mechanism: *mut CK_MECHANISM,
+    key: CK_OBJECT_HANDLE,
+) -> Outcome {
+    // SAFETY: by the module's contract.
+    unsafe { init(ObjectClass::PublicKey, process, session, mechanism, key) }
+}
+
+/// `C_VerifyMessage`.
+pub unsafe fn verify_message(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    parameter: *mut c_void,
+    parameter_length: CK_ULONG,
+    data: *mut CK_BYTE,
+    length: CK_ULONG,
+    signature: *mut CK_BYTE,
+    signature_length: CK_ULONG,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    with_messages(ObjectClass::PublicKey, &session, |messages| {
+        check(parameter, parameter_length)?;
+        if messages.current.is_some() {
+            return Err(CKR_OPERATION_ACTIVE);
+        }
+        // SAFETY: by the module's contract.
+        let (data, signature) = unsafe { (input(data, length)?, input(signature, signature_length)?) };
+        verify::complete(process, &session, messages.fresh.clone(), data, signature)
+    })
+}
+
+/// `C_VerifyMessageBegin`.
+pub unsafe fn verify_message_begin(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    parameter: *mut c_void,
+    parameter_length: CK_ULONG,
+) -> Outcome {
+    begin(ObjectClass::PublicKey, process, session, (parameter, parameter_length))
+}
+
+/// `C_VerifyMessageNext`: with a signature the part is the last.
+pub unsafe fn verify_message_next(
+    process: &'static Process,
+    session: CK_SESSION_HANDLE,
+    parameter: *mut c_void,
+    parameter_length: CK_ULONG,
+    part: *mut CK_BYTE,
+    length: CK_ULONG,
+    signature: *mut CK_BYTE,
+    signature_length: CK_ULONG,
+) -> Outcome {
+    let session = process.sessions.get(session)?;
+    with_messages(ObjectClass::PublicKey, &session, |messages| {
+        let mut operation = messages.current.take().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
+        check(parameter, parameter_length)?;
+        // SAFETY: by the module's contract.
+        let part = unsafe { input(part, length) }?;
+        if signature.is_null() {
+            if signature_length.to_usize() != 0 {
+                return Err(CKR_ARGUMENTS_BAD);
+            }
+            operation.take(process, &session, part)?;
+            messages.current = Some(operation);
+            return Ok(());
+        }
+        // SAFETY: by the module's contract.
+        let signature = unsafe { input(signature, signature_length) }?;
+        verify::complete(process, &session, operation, part, signature)
+    })
+}
+
+/// `C_MessageVerifyFinal`.
+pub unsafe fn message_verify_final(process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
+    end(ObjectClass::PublicKey, process, session)
+}
