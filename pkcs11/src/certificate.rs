@@ -40,6 +40,13 @@ impl Certificate {
             public_key_info: public_key_info.to_der().ok()?,
         })
     }
+
+    /// Whether its serial number is the one that a program names: the INTEGER in DER, as the standard has it, or the number's bytes
+    /// alone, as Java's SunPKCS11 has it.
+    pub fn has_serial_number(&self, given: &[u8]) -> bool {
+        self.serial_number == given
+            || AnyRef::from_der(&self.serial_number).is_ok_and(|integer| integer.value() == given)
+    }
 }
 
 fn is_sequence(any: &AnyRef<'_>) -> bool {
@@ -72,6 +79,12 @@ mod tests {
         for version in [&[][..], &[0xa0, 3, 2, 1, 2]] {
             let certificate = Certificate::parse(&skeleton(version)).unwrap();
             assert_eq!(certificate.serial_number, [2, 1, 7]);
+            assert!(certificate.has_serial_number(&[2, 1, 7]) && certificate.has_serial_number(&[7]));
+            assert!(
+                [&[][..], &[1, 7], &[2, 1], &[2, 1, 8], &[0, 7]]
+                    .iter()
+                    .all(|other| !certificate.has_serial_number(other))
+            );
             assert_eq!(certificate.issuer, [0x30, 2, 5, 0]);
             assert_eq!(certificate.subject, [0x30, 3, 2, 1, 1]);
             assert_eq!(certificate.public_key_info, [0x30, 3, 2, 1, 2]);

@@ -112,9 +112,9 @@ impl Object {
 
     /// Whether it fits a search template.
     pub fn matches(&self, template: &Template<'_>) -> bool {
-        template.iter().all(|(attribute, wanted)| match self.attribute(attribute) {
-            Value::Bytes(value) => value == wanted,
-            Value::Sensitive | Value::Absent => false,
+        template.iter().all(|(attribute, wanted)| match (attribute, &self.certificate) {
+            (CKA_SERIAL_NUMBER, Some(certificate)) => certificate.has_serial_number(wanted),
+            _ => matches!(self.attribute(attribute), Value::Bytes(value) if value == wanted),
         })
     }
 
@@ -482,6 +482,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use strongroom_ffi::output::Length;
     use strongroom_protocol::v1::{Attribute, KeyType};
 
     use super::*;
@@ -519,6 +520,31 @@ mod tests {
         assert_eq!(object.attribute(CKA_EC_POINT), Value::Absent);
         for secret in [CKA_PRIVATE_EXPONENT, CKA_PRIME_1, CKA_COEFFICIENT, CKA_VALUE] {
             assert_eq!(object.attribute(secret), Value::Sensitive);
+        }
+    }
+
+    /// Java looks for a certificate by the serial number's bytes, without the header of the INTEGER.
+    #[test]
+    fn a_certificate_is_found_by_its_serial_number_in_both_forms() {
+        let fields = [&[2, 1, 7, 0x30, 0, 0x30, 0, 0x30, 0][..], &[0x30, 0, 0x30, 0]].concat();
+        let tbs = [&[0x30, fields.len() as u8][..], &fields].concat();
+        let object = Object::new(ObjectInfo {
+            object: vec![1; 16],
+            class: ObjectClass::Certificate.into(),
+            value: [&[0x30, tbs.len() as u8][..], &tbs].concat(),
+            ..ObjectInfo::default()
+        });
+        let object = object.unwrap();
+        assert_eq!(object.attribute(CKA_SERIAL_NUMBER), bytes(&[2, 1, 7]));
+        for (serial, fits) in [(&[2_u8, 1, 7][..], true), (&[7], true), (&[8], false), (&[], false)] {
+            let mut wanted = CK_ATTRIBUTE {
+                type_: CKA_SERIAL_NUMBER,
+                pValue: serial.as_ptr().cast_mut().cast(),
+                ulValueLen: CK_ULONG::from_usize(serial.len()),
+            };
+            // SAFETY: one attribute, whose value outlives the template.
+            let template = unsafe { Template::read(&raw mut wanted, 1) }.unwrap();
+            assert_eq!(object.matches(&template), fits, "{serial:?}");
         }
     }
 

@@ -64,3 +64,8 @@ fn dnssec() {
     let programs = bind::programs().unwrap();
     run(Page::new("programs/dnssec.md").with_programs(programs));
 }
+
+#[test]
+fn java() {
+    run(Page::new("programs/java.md"));
+}

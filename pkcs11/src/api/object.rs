@@ -93,7 +93,9 @@ fn public_object(class: ObjectClass, template: &Template<'_>) -> Outcome<ObjectI
             // They stand in the certificate; given apart, they must be the same.
             template.only(CKA_SUBJECT, &certificate.subject)?;
             template.only(CKA_ISSUER, &certificate.issuer)?;
-            template.only(CKA_SERIAL_NUMBER, &certificate.serial_number)?;
+            if template.bytes(CKA_SERIAL_NUMBER).is_some_and(|given| !certificate.has_serial_number(given)) {
+                return Err(CKR_TEMPLATE_INCONSISTENT);
+            }
         }
         ObjectClass::PublicKey => {
             template.only(CKA_TRUSTED, &[CK_FALSE])?;
