@@ -192,6 +192,8 @@ pub fn request(op: &Op) -> Result<(), Failure> {
         | Op::CreateObject(_)
         | Op::RotateKey(_)
         | Op::RecoverKey(_)
+        | Op::CopyObject(_)
+        | Op::RestoreSessionObjects(_)
         // Nothing is computed with a key that clients name.
         | Op::Hello(_)
         | Op::Status(_)
@@ -210,6 +212,9 @@ pub fn request(op: &Op) -> Result<(), Failure> {
         | Op::FindObjects(_)
         | Op::SetAttributes(_)
         | Op::DestroyObject(_)
+        | Op::ForgetSessionObjects(_)
+        // Who made the key wanted to read it; nothing is computed with it.
+        | Op::RevealKey(_)
         | Op::GenerateRandom(_)
         | Op::ListRights(_)
         | Op::SetPolicy(_)

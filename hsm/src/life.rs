@@ -225,6 +225,7 @@ pub async fn keep(service: Arc<Service>, every: Duration) {
 
 /// One look at a partition.
 fn look_after(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
+    partition.expire_session_objects();
     let now = partition.age().now();
     let (due, waits) = {
         let contents = partition.contents();

@@ -58,7 +58,8 @@ impl Object {
     pub fn size(&self) -> usize {
         let sealed = self.sealed.as_ref().map_or(0, Vec::len);
         let opened = match self.kind {
-            _ if self.info.deleted_at > 0 || sealed == 0 => 0,
+            // A session object has no record and its key.
+            _ if self.info.deleted_at > 0 || (sealed == 0 && self.key.get().is_none()) => 0,
             Some(kind) => kind.opened_size(),
             None => SECRET_KEY,
         };

@@ -123,6 +123,10 @@ table! {
     CreateObject: CryptoUser, "store a certificate, a public key or data";
     SetAttributes: CryptoUser, "rename an object, or change its attributes";
     DestroyObject: CryptoUser, "destroy a key or another object";
+    CopyObject: CryptoUser, "copy a key or another object";
+    RestoreSessionObjects: CryptoUser, "bring the own session objects back into the daemon's memory";
+    ForgetSessionObjects: CryptoUser, "wipe the own session objects from the daemon's memory";
+    RevealKey: CryptoUser, "read a secret key that was made to be read";
     Sign: KeyUser, "sign with a private key";
     Encrypt: KeyUser, "encrypt with a secret or public key";
     Mac: KeyUser, "make or check a message authentication code with a secret key";

@@ -229,6 +229,17 @@ pub struct ObjectRecord {
     pub access: Vec<GrantRecord>,
 }
 
+/// A session object, apart from the key in it: given to the client sealed, and in no store.
+#[derive(Clone, PartialEq, Message)]
+pub struct SessionRecord {
+    /// What clients see.
+    #[prost(message, optional, tag = "1")]
+    pub info: Option<ObjectInfo>,
+    /// The identity of the user who made it.
+    #[prost(uint64, tag = "2")]
+    pub owner: u64,
+}
+
 /// The node's certificates, apart from its key.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeRecord {
@@ -267,6 +278,11 @@ impl Names {
     /// A user.
     pub fn user(&self, name: &str) -> String {
         format!("{}user/{name}", self.prefix)
+    }
+
+    /// What session objects are sealed as. Nothing of that name is in the store.
+    pub fn session_object(&self) -> String {
+        format!("{}session", self.prefix)
     }
 
     /// An object.

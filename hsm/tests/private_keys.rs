@@ -90,6 +90,7 @@ const MAY_DECRYPT: Option<KeyPolicy> = Some(KeyPolicy {
     decapsulate: false,
     trusted: false,
     wrap_with_trusted: false,
+    not_sensitive: false,
 });
 
 #[test]

@@ -35,6 +35,7 @@ const NOTHING: KeyPolicy = KeyPolicy {
     decapsulate: false,
     trusted: false,
     wrap_with_trusted: false,
+    not_sensitive: false,
 };
 const SIGNS_AND_LEAVES: KeyPolicy = KeyPolicy { sign: true, extractable: true, ..NOTHING };
 

@@ -125,6 +125,7 @@ pub fn has_secret_reply(op: &request::Op) -> bool {
             | Op::Encapsulate(_)
             | Op::Decapsulate(_)
             | Op::Mac(_)
+            | Op::RevealKey(_)
     )
 }
 

@@ -52,6 +52,10 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
         Op::ImportKey(_) => ("import_key", Change),
         Op::CreateObject(_) => ("create_object", Change),
         Op::SetAttributes(_) => ("set_attributes", Change),
+        Op::CopyObject(_) => ("copy_object", Change),
+        Op::RevealKey(_) => ("reveal_key", Change),
+        Op::RestoreSessionObjects(_) => ("restore_session_objects", Counted(&[])),
+        Op::ForgetSessionObjects(_) => ("forget_session_objects", Counted(&[])),
         Op::DestroyObject(_) => ("destroy_object", Change),
         Op::Sign(m) => ("sign", Counted(&m.key)),
         Op::Verify(m) => ("verify", Counted(&m.key)),
@@ -107,6 +111,8 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
 pub(super) fn object(op: &Op) -> &[u8] {
     match op {
         Op::SetAttributes(m) => &m.object,
+        Op::CopyObject(m) => &m.object,
+        Op::RevealKey(m) => &m.key,
         Op::DestroyObject(m) => &m.object,
         Op::WrapKey(m) => &m.key,
         Op::TrustKey(m) => &m.object,

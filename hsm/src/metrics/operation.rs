@@ -65,8 +65,10 @@ impl Operation {
             Op::Decapsulate(_) => Operation::Decapsulate,
             Op::GenerateRandom(_) => Operation::Random,
             Op::GenerateKeyPair(_) | Op::GenerateKey(_) | Op::RotateKey(_) => Operation::Generate,
-            Op::ImportKeyPair(_) | Op::ImportKey(_) | Op::CreateObject(_) => Operation::Import,
-            Op::WrapKey(_) => Operation::Wrap,
+            Op::ImportKeyPair(_) | Op::ImportKey(_) | Op::CreateObject(_) | Op::CopyObject(_) => {
+                Operation::Import
+            }
+            Op::WrapKey(_) | Op::RevealKey(_) => Operation::Wrap,
             Op::UnwrapKey(_) => Operation::Unwrap,
             Op::FindObjects(_) => Operation::Find,
             Op::SetAttributes(_) | Op::ActivateKey(_) | Op::SetRotation(_) => Operation::Change,

@@ -104,7 +104,11 @@ impl Partition {
                 Edit::SetLife(life) => contents.life = life,
                 Edit::DeleteObject(id) => drop(contents.objects.remove(&id)),
                 Edit::PutUser(user) => contents.users.put(user),
-                Edit::DeleteUser(name) => drop(contents.users.remove(&name)),
+                Edit::DeleteUser(name) => {
+                    if let Some(user) = contents.users.remove(&name) {
+                        contents.session.remove_owner(user.identity);
+                    }
+                }
             }
         }
         drop(contents);

@@ -8,11 +8,13 @@ mod limits;
 mod load;
 pub mod restored;
 mod room;
+mod session_objects;
 pub(crate) mod settings;
 
 pub use change::Change;
 pub use limits::{Limits, Quota};
 pub use load::{LoadError, Loading};
+pub use session_objects::SessionObjects;
 pub use settings::Settings;
 
 use std::fmt;
@@ -95,6 +97,8 @@ pub struct Contents {
     pub objects: Objects,
     /// Keys that were deleted softly: they do nothing, and nobody finds them.
     pub deleted: Objects,
+    /// Session objects, which are in no store.
+    pub session: SessionObjects,
     /// What is done with deleted keys.
     pub life: Policy,
     /// Users.
@@ -217,7 +221,11 @@ impl Partition {
     }
 
     /// The key in an object, opened if this is its first use; `None` if there is none in it.
-    fn key(&self, object: &Object) -> Result<Option<Key>, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL if the object's record does not open.
+    pub fn key(&self, object: &Object) -> Result<Option<Key>, Failure> {
         if let Some(key) = object.key.get() {
             return Ok(Some(key.clone()));
         }

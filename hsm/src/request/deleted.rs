@@ -73,7 +73,7 @@ pub(super) async fn delete(
             tracing::info!(uid, by, partition = partition.label(), object = object.title(), "key deleted");
         }
         let objects = deleted.iter().map(|object| shown(&partition, object)).collect();
-        Ok(response::Result::Objects(ObjectList { objects, more: false }))
+        Ok(response::Result::Objects(ObjectList { objects, ..ObjectList::default() }))
     })
     .await
 }

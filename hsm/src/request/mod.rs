@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 pub mod backup;
+mod copy;
 mod deleted;
 pub mod encrypt;
 mod mac;
@@ -15,6 +16,7 @@ mod public_keys;
 mod quota;
 pub(crate) mod rotate;
 mod secret_keys;
+mod session_objects;
 pub mod sign;
 mod status;
 mod templates;
@@ -235,6 +237,10 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::RotateKey(m) => rotate::rotate(context, p, std::mem::take(m)).await,
         Op::ActivateKey(m) => rotate::activate(context, p, std::mem::take(m)).await,
         Op::SetRotation(m) => rotate::set_rotation(context, p, std::mem::take(m)).await,
+        Op::CopyObject(m) => copy::copy(context, p, std::mem::take(m)).await,
+        Op::RevealKey(m) => secret_keys::reveal(context, p, m),
+        Op::RestoreSessionObjects(m) => session_objects::restore(context, p, std::mem::take(m)).await,
+        Op::ForgetSessionObjects(m) => Ok(session_objects::forget(context, p, m)),
         Op::DestroyObject(m) => objects::destroy(context, p, std::mem::take(m)).await,
         Op::Login(m) => users::login(context, p, m).await,
         Op::Logout(_) => Ok(users::logout(context, p)),

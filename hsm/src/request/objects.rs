@@ -11,6 +11,8 @@ use strongroom_protocol::v1::{
 };
 use zeroize::Zeroizing;
 
+use super::copy;
+use super::session_objects::{self, Made};
 use super::templates::{self, Half};
 use super::{Context, blocking, done};
 use crate::access::{self, Permissions};
@@ -19,7 +21,7 @@ use crate::crypto::aws_lc::{PrivateKey, PublicKey};
 use crate::failure::{Failure, refuse};
 use crate::life;
 use crate::object::{self, Key, Object, Objects, Search};
-use crate::partition::Partition;
+use crate::partition::{Contents, Partition};
 use crate::policy::{self, Needs};
 use crate::session::Acting;
 
@@ -38,10 +40,16 @@ pub(super) fn visible(
 ) -> Result<Arc<Object>, Failure> {
     let contents = partition.contents();
     let object = contents.objects.get(identity).filter(|object| may_see(acting, &contents.objects, object));
-    match object {
+    match object.or_else(|| of_session(acting, &contents, identity)) {
         Some(object) => Ok(Arc::clone(object)),
         None => no_such_object(partition, identity),
     }
+}
+
+/// The own session object of this identity.
+fn of_session<'a>(acting: &Acting, contents: &'a Contents, identity: &[u8]) -> Option<&'a Arc<Object>> {
+    let owner = acting.crypto_user.as_ref()?.identity;
+    contents.session.get(identity, owner)
 }
 
 fn no_such_object<T>(partition: &Partition, identity: &[u8]) -> Result<T, Failure> {
@@ -79,7 +87,7 @@ pub fn usable(
     wanted: &[Permission],
 ) -> Result<Arc<Object>, Failure> {
     let contents = partition.contents();
-    let object = contents.objects.get(identity);
+    let object = contents.objects.get(identity).or_else(|| of_session(acting, &contents, identity));
     match object {
         Some(object)
             if acting.crypto_user.is_some()
@@ -237,19 +245,14 @@ pub(super) async fn store_pair(
     let (partition, asker) = (Arc::clone(partition), context.asker());
     let what = if generated { "key pair generated" } else { "key pair imported" };
     blocking(move || {
-        let key = Key::Private(Arc::new(key));
-        let objects = partition.change(|change| {
-            asker.still_may(&partition, &change.before().users)?;
-            let mut made = vec![change.add_object(private, Some(kind), Some(&key))?];
-            if let Some(public) = public {
-                made.push(change.add_object(public, Some(kind), None)?);
-            }
-            Ok(made)
-        })?;
+        let key = Some(Key::Private(Arc::new(key)));
+        let mut made = vec![Made { info: private, kind: Some(kind), key }];
+        made.extend(public.map(|info| Made { info, kind: Some(kind), key: None }));
+        let (objects, reply) = session_objects::keep(&partition, &asker, &made)?;
         let title = objects.first().map(|object| object.title());
         let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = partition.label(), object = title, %kind, "{what}");
-        Ok(listed(&objects))
+        Ok(reply)
     })
     .await
 }
@@ -294,13 +297,11 @@ pub(super) async fn create(
     let info = templates::object_info(context, asked, kind)?;
     let (partition, asker) = (Arc::clone(partition), context.asker());
     blocking(move || {
-        let object = partition.change(|change| {
-            asker.still_may(&partition, &change.before().users)?;
-            change.add_object(info, kind, None)
-        })?;
+        let (objects, reply) = session_objects::keep(&partition, &asker, &[Made { info, kind, key: None }])?;
         let (uid, by) = (asker.session.uid, &asker.by);
-        tracing::info!(uid, by, partition = partition.label(), object = object.title(), "object created");
-        Ok(listed(&[object]))
+        let object = objects.first().map(|object| object.title());
+        tracing::info!(uid, by, partition = partition.label(), object, "object created");
+        Ok(reply)
     })
     .await
 }
@@ -328,20 +329,19 @@ pub(super) async fn set_attributes(
     }
     let (partition, asker) = (Arc::clone(partition), context.asker());
     blocking(move || {
+        if asked_for.info.session {
+            let info = changed(&asked_for.info, request)?;
+            let key = partition.key(&asked_for)?;
+            // In the place of the one that it was: the identity is the same.
+            let made = [Made { info, kind: asked_for.kind, key }];
+            return session_objects::keep(&partition, &asker, &made).map(|(_, reply)| reply);
+        }
         let object = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             let Some(object) = change.before().objects.get(&asked_for.id).map(Arc::clone) else {
                 return gone(&asked_for.info);
             };
-            let mut info = object.info.clone();
-            templates::restrict(&mut info, request.not_extractable, request.wrap_with_trusted)?;
-            info.label = request.label.unwrap_or(info.label);
-            info.id = request.id.unwrap_or(info.id);
-            for attribute in request.attributes {
-                info.attributes.retain(|known| known.r#type != attribute.r#type);
-                info.attributes.push(attribute);
-            }
-            templates::check_sizes(&info.label, &info.id, &info.attributes)?;
+            let info = changed(&object.info, request)?;
             change.replace_object(&object, info)
         })?;
         let (uid, by) = (asker.session.uid, &asker.by);
@@ -349,6 +349,18 @@ pub(super) async fn set_attributes(
         Ok(listed(&[object]))
     })
     .await
+}
+
+/// An object's description with what a request changes in it.
+fn changed(info: &ObjectInfo, request: SetAttributes) -> Result<ObjectInfo, Failure> {
+    let mut info = info.clone();
+    templates::hide(&mut info, request.sensitive);
+    templates::restrict(&mut info, request.not_extractable, request.wrap_with_trusted)?;
+    info.label = request.label.unwrap_or(info.label);
+    info.id = request.id.unwrap_or(info.id);
+    info.attributes = copy::merged(&info.attributes, request.attributes);
+    templates::check_sizes(&info.label, &info.id, &info.attributes)?;
+    Ok(info)
 }
 
 pub(super) async fn destroy(
@@ -359,6 +371,10 @@ pub(super) async fn destroy(
     let object = visible(&context.acting, partition, &request.object)?;
     if object.info.not_destroyable {
         return refuse!(AttributeReadOnly, "{} is not destroyable", object.title());
+    }
+    if object.info.session {
+        partition.forget_for_session(&object.id, session_objects::owner(&context.acting)?);
+        return Ok(done());
     }
     let (partition, asker) = (Arc::clone(partition), context.asker());
     blocking(move || {
@@ -386,7 +402,7 @@ fn gone<T>(info: &ObjectInfo) -> Result<T, Failure> {
 
 pub(super) fn listed(objects: &[Arc<Object>]) -> response::Result {
     let objects = objects.iter().map(|object| object.info.clone()).collect();
-    response::Result::Objects(ObjectList { objects, more: false })
+    response::Result::Objects(ObjectList { objects, ..ObjectList::default() })
 }
 
 #[cfg(test)]

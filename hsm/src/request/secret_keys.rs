@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use strongroom_protocol::v1::{GenerateKey, ImportKey, KeyTemplate, KeyType, Mechanism, response};
+use strongroom_protocol::v1::{
+    GenerateKey, ImportKey, KeyTemplate, KeyType, Mechanism, ObjectClass, RevealKey, SharedSecret, response,
+};
 use zeroize::Zeroizing;
 
+use super::session_objects::{self, Made};
 use super::{Context, blocking, objects, templates};
 use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::failure::{Failure, refuse};
@@ -37,6 +40,29 @@ pub(super) async fn import(
     store(context, partition, key, request.key.unwrap_or_default(), false).await
 }
 
+/// Hands out the value of a key that was made for that.
+pub(super) fn reveal(
+    context: &Context,
+    partition: &Partition,
+    request: &RevealKey,
+) -> Result<response::Result, Failure> {
+    let object = objects::visible(&context.acting, partition, &request.key)?;
+    let policy = object.info.policy.unwrap_or_default();
+    let is_open = policy.not_sensitive && policy.extractable && !policy.wrap_with_trusted;
+    if object.info.class() != ObjectClass::SecretKey || !is_open {
+        return refuse!(
+            KeyNotExtractable,
+            "{} cannot be read: CKA_SENSITIVE, or CKA_EXTRACTABLE, forbids it",
+            object.title()
+        );
+    }
+    context.uses(object.info.key_type(), Mechanism::Unspecified)?;
+    let key = partition.secret_key(&object)?;
+    let (uid, by) = (context.session.uid, context.asker().by);
+    tracing::info!(uid, by, partition = partition.label(), object = object.title(), "secret key read");
+    Ok(response::Result::SharedSecret(SharedSecret { secret: key.value().to_vec() }))
+}
+
 fn kind(key_type: KeyType) -> Result<SecretKind, Failure> {
     match SecretKind::from_wire(key_type) {
         Some(kind) => Ok(kind),
@@ -57,14 +83,12 @@ pub(super) async fn store(
     let (partition, asker) = (Arc::clone(partition), context.asker());
     let what = if generated { "secret key generated" } else { "secret key imported" };
     blocking(move || {
-        let key = Key::Secret(Arc::new(key));
-        let object = partition.change(|change| {
-            asker.still_may(&partition, &change.before().users)?;
-            change.add_object(info, None, Some(&key))
-        })?;
+        let key = Some(Key::Secret(Arc::new(key)));
+        let (objects, reply) = session_objects::keep(&partition, &asker, &[Made { info, kind: None, key }])?;
         let (uid, by) = (asker.session.uid, &asker.by);
-        tracing::info!(uid, by, partition = partition.label(), object = object.title(), %kind, "{what}");
-        Ok(objects::listed(&[object]))
+        let object = objects.first().map(|object| object.title());
+        tracing::info!(uid, by, partition = partition.label(), object, %kind, "{what}");
+        Ok(reply)
     })
     .await
 }

@@ -71,6 +71,8 @@ pub(super) fn key_info(
         value: Vec::new(),
         not_modifiable: template.not_modifiable,
         not_destroyable: template.not_destroyable,
+        not_copyable: template.not_copyable,
+        session: template.session,
         private: private || template.private,
         owner: owner(context),
         created: now(),
@@ -101,7 +103,7 @@ pub(super) fn secret_key_info(
         local: generated,
         trusted: false,
         // As of private keys.
-        always_sensitive: generated,
+        always_sensitive: generated && !asked.not_sensitive,
         never_extractable: generated && !asked.extractable,
         ..asked
     };
@@ -117,6 +119,8 @@ pub(super) fn secret_key_info(
         policy: Some(policy),
         not_modifiable: template.not_modifiable,
         not_destroyable: template.not_destroyable,
+        not_copyable: template.not_copyable,
+        session: template.session,
         private: true,
         owner: owner(context),
         created: now(),
@@ -176,6 +180,7 @@ fn without_history(asked: KeyPolicy) -> KeyPolicy {
         never_extractable: false,
         trusted: false,
         wrap_with_trusted: false,
+        not_sensitive: false,
         ..asked
     }
 }
@@ -203,6 +208,13 @@ pub(super) fn restrict(
     }
 }
 
+/// Makes a secret key one that cannot be read.
+pub(super) fn hide(info: &mut ObjectInfo, sensitive: bool) {
+    if let Some(policy) = &mut info.policy {
+        policy.not_sensitive &= !sensitive;
+    }
+}
+
 /// Checks the parts of an object whose sizes the client chooses.
 pub(super) fn check_sizes(label: &str, id: &[u8], attributes: &[Attribute]) -> Result<(), Failure> {
     if label.len() > MAX_NAME || id.len() > MAX_NAME {
@@ -225,6 +237,7 @@ fn public_policy(kind: KeyKind) -> KeyPolicy {
 
 fn check_private(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
     let contradicts = policy.verify
+        || policy.not_sensitive
         || policy.encrypt
         || policy.wrap
         || (!kind.signs() && policy.sign)
@@ -264,7 +277,7 @@ fn check_public(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
     Ok(())
 }
 
-fn owner(context: &Context) -> String {
+pub(super) fn owner(context: &Context) -> String {
     context.acting.crypto_user.as_ref().map(|user| user.name.clone()).unwrap_or_default()
 }
 
