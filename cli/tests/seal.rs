@@ -78,6 +78,41 @@ fn a_passphrase_unseals() {
 }
 
 #[test]
+fn a_credential_that_still_opens_the_store_is_told_of() {
+    let mut daemon = Daemon::with_partition();
+    let passphrase = daemon.secret("passphrase.txt", PASSPHRASE);
+    // As docs/seal.md says: the credential is made of the key file; which is forgotten here.
+    fs::create_dir(daemon.path("credentials")).unwrap();
+    fs::copy(daemon.path("state/node.key"), daemon.path("credentials/strongroom-node-key")).unwrap();
+    let credentials = daemon.path("credentials").display().to_string();
+    daemon.environment.push(("CREDENTIALS_DIRECTORY", credentials));
+    daemon.restart();
+    let means = |daemon: &Daemon| {
+        let status = daemon.run(&["status", "--json"]).json();
+        (status["sealed_with"].clone(), status["also_opened_by"].clone())
+    };
+    assert_eq!(means(&daemon), ("credential".into(), serde_json::json!(["file"])));
+    assert!(daemon.run(&["status"]).succeeds().contains("shred -u"));
+    let said = daemon.run(&["seal-with", "passphrase", "--passphrase-file", &passphrase]).succeeds();
+    assert!(said.contains("strongroom-node-key") && !said.contains("Nothing else opens"), "{said}");
+    assert_eq!(means(&daemon), ("passphrase".into(), serde_json::json!(["credential"])));
+    assert!(daemon.run(&["doctor"]).stdout.contains("strongroom-node-key"));
+    assert!(!daemon.path("state/node.key").exists());
+    // Back: the credential unseals, and no key file is made beside it.
+    let said = daemon.run(&["seal-with", "file"]).succeeds();
+    assert!(said.contains("credential"), "{said}");
+    assert_eq!(means(&daemon), ("credential".into(), serde_json::json!([])));
+    daemon.run(&["seal-with", "passphrase", "--passphrase-file", &passphrase]).succeeds();
+    // Taken out of the unit it opens nothing any more.
+    daemon.environment.clear();
+    daemon.restart();
+    assert_eq!(means(&daemon), ("passphrase".into(), serde_json::json!([])));
+    daemon.run(&["unseal", "--passphrase-file", &passphrase]).succeeds();
+    let said = daemon.run(&["seal-with", "passphrase", "--passphrase-file", &passphrase]).succeeds();
+    assert!(said.contains("Nothing else opens"), "{said}");
+}
+
+#[test]
 fn a_log_in_ends_when_the_node_is_sealed() {
     use strongroom_protocol::v1::{ListUsers, Login, Role, request::Op};
 

@@ -23,6 +23,7 @@ use crate::memory::arena;
 use crate::places::Who;
 use crate::service::Service;
 use crate::session::Session;
+use crate::transfers;
 use crate::vault::{self, Slot, Vault, VaultError};
 use crate::web::{self, Door};
 
@@ -183,6 +184,7 @@ impl Daemon {
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);
         let keeper = tokio::spawn(life::keep(Arc::clone(&self.service), self.config.keeping));
+        tokio::spawn(transfers::watch(Arc::downgrade(&self.service.vault)));
         loop {
             tokio::select! {
                 () = &mut shutdown => break,

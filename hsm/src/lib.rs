@@ -35,6 +35,7 @@ pub mod service;
 pub mod session;
 pub mod store;
 pub mod tickets;
+mod transfers;
 pub mod turns;
 pub mod users;
 pub mod vault;

@@ -55,6 +55,12 @@ pub enum NodeKeyError {
         /// The file `node.seal`.
         path: PathBuf,
     },
+    /// Of another node.
+    #[error("the credential {} is not this node's key, and would go before it: take it out of the unit, restart strongroomd, and try again", path.display())]
+    Other {
+        /// The credential.
+        path: PathBuf,
+    },
     /// Others can read it.
     #[error("the node key {} can be read by other users (mode {mode:o}): 'chmod 600' it, and consider the keys in this store known to them", path.display())]
     Exposed {
@@ -71,6 +77,15 @@ pub enum NodeKeyError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What unseals a node, and what lies beside it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Means {
+    /// "file", "credential", "passphrase" or "shares".
+    pub name: &'static str,
+    /// What opens the store besides, of the same words.
+    pub also: Vec<&'static str>,
 }
 
 /// The files of a state directory.
@@ -124,13 +139,13 @@ impl Files {
         self.directory.join("zeroizing")
     }
 
-    /// What unseals: "file", "credential", "passphrase" or "shares".
-    pub fn means(&self) -> &'static str {
-        match self.read_seal() {
-            Ok(Some(seal)) => seal.name(),
-            _ if self.credential.is_some() => "credential",
-            _ => "file",
-        }
+    /// What unseals, as far as it can be read.
+    pub fn means(&self) -> Means {
+        let seal = self.read_seal().ok().flatten().map(|seal| seal.name());
+        let credential = self.credential.is_some().then_some("credential");
+        let file = self.key().exists().then_some("file");
+        let mut all = [seal, credential, file].into_iter().flatten();
+        Means { name: all.next().unwrap_or("file"), also: all.collect() }
     }
 
     /// Who holds the shares that unseal, if shares do.
@@ -201,23 +216,40 @@ impl Files {
         let new = self.directory.join("node.seal.new");
         remove(&new)?;
         write_new(&new, &record.encode_to_vec())?;
-        fs::rename(&new, self.seal()).map_err(failed(&self.seal()))?;
+        let seal = self.seal();
+        let old = open_to_wipe(&seal).map_err(failed(&seal))?;
+        fs::rename(&new, &seal).map_err(failed(&seal))?;
         self.sync()?;
+        // Not before the new one is there for good.
+        old.map_or(Ok(()), wipe).map_err(failed(&seal))?;
         self.remove_key_files()
     }
 
-    /// Writes the node key into its file, to unseal the node from now on, as [`Files::seal_with`].
+    /// Writes the node key into its file, to unseal the node from now on, as [`Files::seal_with`]. If the service manager
+    /// gives it as a credential, that does.
     ///
     /// # Errors
     ///
-    /// [`NodeKeyError::Io`].
+    /// [`NodeKeyError::Io`], and [`NodeKeyError::Other`] if the credential is not this key.
     pub fn seal_with_file(&self, key: &SealingKey) -> Result<(), NodeKeyError> {
-        remove(&self.new_key())?;
-        write_new(&self.new_key(), key.bytes())?;
-        fs::rename(self.new_key(), self.key()).map_err(failed(&self.key()))?;
+        match &self.credential {
+            Some(credential) => {
+                if read_key(credential, false)?.bytes() != key.bytes() {
+                    return Err(NodeKeyError::Other { path: credential.clone() });
+                }
+            }
+            None => {
+                remove(&self.new_key())?;
+                write_new(&self.new_key(), key.bytes())?;
+                fs::rename(self.new_key(), self.key()).map_err(failed(&self.key()))?;
+                self.sync()?;
+            }
+        }
+        let seal = self.seal();
+        let old = open_to_wipe(&seal).map_err(failed(&seal))?;
+        remove(&seal)?;
         self.sync()?;
-        remove(&self.seal())?;
-        self.sync()
+        old.map_or(Ok(()), wipe).map_err(failed(&seal))
     }
 
     /// Overwrites and removes a key file that a change of means has left. Only for who has just opened the node by
@@ -296,19 +328,29 @@ fn remove(path: &Path) -> Result<(), NodeKeyError> {
 /// Overwrites a file and removes it; nothing if it is not there. On flash memory and on file systems that copy on
 /// write the old blocks may stay: a node key that must not is in a credential or behind a passphrase.
 fn overwrite(path: &Path) -> io::Result<()> {
-    let mut file = match OpenOptions::new().write(true).open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
-    };
+    let Some(file) = open_to_wipe(path)? else { return Ok(()) };
+    wipe(file)?;
+    fs::remove_file(path)
+}
+
+/// A file whose content is to go, whatever becomes of its name; `None` if it is not there.
+fn open_to_wipe(path: &Path) -> io::Result<Option<File>> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Overwrites a file's content.
+fn wipe(mut file: File) -> io::Result<()> {
     let (mut left, zeros) = (file.metadata()?.len(), vec![0; 64 * 1024]);
     while left > 0 {
         let piece = zeros.get(..left.min(zeros.len() as u64) as usize).unwrap_or_default();
         file.write_all(piece)?;
         left -= piece.len() as u64;
     }
-    file.sync_all()?;
-    fs::remove_file(path)
+    file.sync_all()
 }
 
 fn read_key(path: &Path, private: bool) -> Result<SealingKey, NodeKeyError> {
@@ -395,11 +437,22 @@ mod tests {
         let made = SealingKey::new(SecretBytes::from(first_start(&files).as_slice())).unwrap();
         let record = SealRecord::by_passphrase(&made, "correct horse battery").unwrap();
         files.seal_with(&record).unwrap();
-        assert!(!files.key().exists() && files.means() == "passphrase");
+        assert!(!files.key().exists() && files.means() == Means { name: "passphrase", also: Vec::new() });
         let Found::Sealed(found) = files.find().unwrap() else { panic!("not sealed") };
         assert_eq!(found.open("correct horse battery", &[]).unwrap().bytes(), made.bytes());
+        // Another passphrase: of the first one's file nothing is left, under whatever name.
+        let copy = directory.path().join("copy");
+        fs::hard_link(files.seal(), &copy).unwrap();
+        files.seal_with(&SealRecord::by_passphrase(&made, "another passphrase").unwrap()).unwrap();
+        assert!(fs::read(&copy).unwrap().iter().all(|byte| *byte == 0));
+        let Found::Sealed(found) = files.find().unwrap() else { panic!("not sealed") };
+        assert!(found.open("correct horse battery", &[]).is_err());
+        assert_eq!(found.open("another passphrase", &[]).unwrap().bytes(), made.bytes());
+        fs::remove_file(&copy).unwrap();
+        fs::hard_link(files.seal(), &copy).unwrap();
         files.seal_with_file(&made).unwrap();
-        assert!(!files.seal().exists() && files.means() == "file");
+        assert!(!files.seal().exists() && files.means() == Means { name: "file", also: Vec::new() });
+        assert!(fs::read(&copy).unwrap().iter().all(|byte| *byte == 0));
         let Found::Used(found) = files.find().unwrap() else { panic!("sealed") };
         assert_eq!(found.bytes(), made.bytes());
         // Interrupted between the two steps of either change: the new means, or still the old one, opens.
@@ -428,5 +481,15 @@ mod tests {
         assert_eq!(first_start(&files), [7; KEY_LENGTH]);
         assert!(!files.key().exists());
         assert!(matches!(files.find().unwrap(), Found::Used(_)));
+        // It is not ours to remove, and opens the store whatever else does.
+        let key = SealingKey::new(SecretBytes::from([7; KEY_LENGTH].as_slice())).unwrap();
+        files.seal_with(&SealRecord::by_passphrase(&key, "correct horse battery").unwrap()).unwrap();
+        assert_eq!(files.means(), Means { name: "passphrase", also: vec!["credential"] });
+        files.seal_with_file(&key).unwrap();
+        assert_eq!(files.means(), Means { name: "credential", also: Vec::new() });
+        let error = files.seal_with_file(&SealingKey::generate()).unwrap_err();
+        assert!(matches!(error, NodeKeyError::Other { .. }) && !files.key().exists());
+        fs::write(files.key(), [7; KEY_LENGTH]).unwrap();
+        assert_eq!(files.means(), Means { name: "credential", also: vec!["file"] });
     }
 }

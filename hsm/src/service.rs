@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use zeroize::Zeroizing;
 
@@ -48,8 +47,6 @@ pub struct Service {
     pub states: SealingKey,
     /// The permits for large frames.
     pub large_frames: LargeFrames,
-    /// The permits for backups and restores.
-    pub transfers: Arc<Semaphore>,
     hashing: Arc<Turns>,
     generating: Arc<Turns>,
     computing: Arc<Turns>,
@@ -126,7 +123,6 @@ impl Service {
             passes: Passes::default(),
             large_frames: LargeFrames::default(),
             states: SealingKey::generate(),
-            transfers: Arc::new(Semaphore::new(crate::request::backup::MOST)),
             hashing: Turns::new(HASHING),
             generating: Turns::new(cores),
             computing: Turns::new(cores),

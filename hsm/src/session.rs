@@ -10,8 +10,8 @@ use crate::access::Named;
 use crate::audit::Recent;
 use crate::changes;
 use crate::partition::Partition;
-use crate::request::backup::Place;
 use crate::tickets::LoginSession;
+use crate::transfers::Place;
 use crate::users::{ROLES, User, Users};
 
 /// One connection's identity: the kernel's peer credentials, and its log-ins.

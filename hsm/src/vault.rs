@@ -22,11 +22,12 @@ use crate::identity::Identity;
 use crate::life::Clocks;
 use crate::memory::SecretBytes;
 use crate::metrics::{Commits, Metered};
-use crate::node_key::{Files, Found, NodeKeyError};
+use crate::node_key::{Files, Found, Means, NodeKeyError};
 use crate::partition::{Partition, Settings};
 use crate::records::{self, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, Ledger, RedbStore, Store, StoreError};
+use crate::transfers::Transfers;
 use crate::users::{User, Users};
 pub use backup::{Into, Restore, Restored};
 pub use check::watch;
@@ -117,6 +118,9 @@ pub struct Vault {
     alarms: Sender<String>,
     alarm: Mutex<Option<Receiver<String>>>,
     clocks: OnceLock<Clocks>,
+    transfers: Transfers,
+    /// What unseals the node: not read from the disk for whoever asks.
+    means: RwLock<Means>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -173,7 +177,7 @@ impl Vault {
 
     fn of(location: String, source: Source) -> Self {
         let (alarms, alarm) = channel();
-        Self {
+        let vault = Self {
             location,
             source,
             state: RwLock::new(State::Sealed),
@@ -182,7 +186,11 @@ impl Vault {
             alarms,
             alarm: Mutex::new(Some(alarm)),
             clocks: OnceLock::new(),
-        }
+            transfers: Transfers::default(),
+            means: RwLock::default(),
+        };
+        vault.look_for_means();
+        vault
     }
 
     /// Writes an empty root into a new store.
@@ -235,6 +243,11 @@ impl Vault {
     /// Where the store is.
     pub fn location(&self) -> String {
         self.location.clone()
+    }
+
+    /// Backups and restores that are at work.
+    pub(crate) fn transfers(&self) -> &Transfers {
+        &self.transfers
     }
 
     /// How the store's commits went.

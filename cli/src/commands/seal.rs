@@ -124,19 +124,46 @@ pub fn state_name(state: NodeState) -> &'static str {
     }
 }
 
+/// What lies there and opens the store besides what unseals the node, and what to do about it.
+pub fn left_behind(what: &str) -> (&'static str, &'static str) {
+    match what {
+        "credential" => (
+            "systemd still gives strongroomd the credential strongroom-node-key",
+            "take it out of the unit ('systemctl edit strongroomd'), and 'shred -u' the file that it is made of",
+        ),
+        _ => (
+            "the key still lies in node.key in the state directory",
+            "when what unseals the node has been tried, 'shred -u' that file",
+        ),
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Changed {
     state: &'static str,
     /// Shares that are there, of those needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     shares: Option<(u32, u32)>,
+    /// What opens the store besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also_opened_by: Vec<String>,
     #[serde(skip)]
     sentence: String,
+}
+
+impl Changed {
+    fn to(state: &'static str, sentence: impl Into<String>) -> Self {
+        Changed { state, shares: None, also_opened_by: Vec::new(), sentence: sentence.into() }
+    }
 }
 
 impl Report for Changed {
     fn text(&self, page: &mut Page) {
         page.line(&self.sentence);
+        for what in &self.also_opened_by {
+            let (title, remedy) = left_behind(what);
+            page.line(format!("But {title}, and opens the store, too: {remedy}."));
+        }
     }
 }
 
@@ -148,8 +175,7 @@ impl Report for Changed {
 pub fn seal(global: &Global, output: Output) -> Result<(), Failure> {
     let mut connection = session::connect(global)?;
     answer!(connection.call(0, Op::Seal(Seal {})), Done)?;
-    let sentence = "The node is sealed. 'strongroom unseal' unseals it.".to_owned();
-    output.print(&Changed { state: "sealed", shares: None, sentence })
+    output.print(&Changed::to("sealed", "The node is sealed. 'strongroom unseal' unseals it."))
 }
 
 /// Asks the daemon how it is.
@@ -176,7 +202,7 @@ pub fn print_progress(unsealing: &Unsealing, output: Output) -> Result<(), Failu
         }
     };
     let shares = (!is_open).then_some((given, needed));
-    output.print(&Changed { state: state_name(unsealing.state()), shares, sentence })
+    output.print(&Changed { shares, ..Changed::to(state_name(unsealing.state()), sentence) })
 }
 
 impl Unseal {
@@ -260,17 +286,34 @@ impl SealWith {
                 };
                 let request = Request { passphrase: passphrase.to_string(), ..Request::default() };
                 answer!(connection.call(0, Op::SealWith(request)), Done)?;
-                "From its next start on the node is unsealed by this passphrase: 'strongroom unseal'. Nothing else opens \
-                 its store: keep it where you will find it."
-                    .to_owned()
+                match node(&mut connection)?.also_opened_by.is_empty() {
+                    true => {
+                        "From its next start on the node is unsealed by this passphrase: 'strongroom unseal'. Nothing else \
+                         opens its store: keep it where you will find it."
+                    }
+                    false => {
+                        "From its next start on the node is unsealed by this passphrase: 'strongroom unseal'. Keep it where \
+                         you will find it."
+                    }
+                }
+                .to_owned()
             }
             SealWith::File => {
                 answer!(connection.call(0, Op::SealWith(Request::default())), Done)?;
-                "The node unseals itself, with the key in node.key in its state directory.".to_owned()
+                match node(&mut connection)?.sealed_with.as_str() {
+                    "credential" => {
+                        "The node unseals itself, with the credential strongroom-node-key of systemd."
+                            .to_owned()
+                    }
+                    _ => {
+                        "The node unseals itself, with the key in node.key in its state directory.".to_owned()
+                    }
+                }
             }
             SealWith::Shares(shares) => shares.run(&mut connection)?,
         };
-        output.print(&Changed { state: "open", shares: None, sentence })
+        let also_opened_by = node(&mut connection)?.also_opened_by;
+        output.print(&Changed { also_opened_by, ..Changed::to("open", sentence) })
     }
 }
 
@@ -330,6 +373,6 @@ impl Zeroize {
             "The node is zeroized: its key, its store and all keys in memory are gone. A restart of \
                         strongroomd begins anew."
                 .to_owned();
-        output.print(&Changed { state: "zeroized", shares: None, sentence })
+        output.print(&Changed::to("zeroized", sentence))
     }
 }

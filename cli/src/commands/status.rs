@@ -8,7 +8,7 @@ use strongroom_protocol::v1::{NodeState, Status, StatusReply, request::Op};
 
 use crate::args::Global;
 use crate::commands::partition::PartitionView;
-use crate::commands::seal::state_name;
+use crate::commands::seal::{left_behind, state_name};
 use crate::failure::Failure;
 use crate::output::{Cell, Output, Page, Report, Tone};
 use crate::session::{self, answer};
@@ -36,6 +36,8 @@ struct View {
     state: &'static str,
     /// What unseals the node.
     sealed_with: String,
+    /// What opens the store besides.
+    also_opened_by: Vec<String>,
     /// What was found first in a store that was tampered with.
     tampering: Option<String>,
 }
@@ -55,6 +57,7 @@ pub fn run(global: &Global, output: Output) -> Result<(), Failure> {
         running: true,
         state: state_name(status.state()),
         sealed_with: status.sealed_with.clone(),
+        also_opened_by: status.also_opened_by.clone(),
         tampering: Some(status.tampering.clone()).filter(|what| !what.is_empty()),
         socket: session::socket(global),
         daemon: status.daemon,
@@ -134,6 +137,10 @@ impl Report for View {
         }
         for engine in &self.engines {
             page.line(format!("engine       {engine}"));
+        }
+        for what in &self.also_opened_by {
+            let (title, remedy) = left_behind(what);
+            page.line(format!("\nNot only what unseals the node opens its store: {title}; {remedy}."));
         }
         if self.state != "open" {
             page.line(format!("\n{}", self.remedy()));

@@ -1,103 +1,24 @@
-//! Backups, restores, and security domains.
-//!
-//! A backup or a restore belongs to its connection. It ends with it, or when the connection does not ask for more for a
-//! minute: a snapshot keeps the store from giving room back.
+//! Backups, restores, and security domains. What a connection is at is in [`crate::transfers`].
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use strongroom_protocol::v1::{
     BackupBegun, BackupChunk, BeginBackup, BeginRestore, CreateSecurityDomain, PartitionInfo,
     RenewSecurityDomain, RestoreBegun, request::Op, response,
 };
-use tokio::sync::OwnedSemaphorePermit;
 use zeroize::Zeroizing;
 
 use super::{Context, blocking, done, partitions};
 use crate::access::Grantee;
-use crate::backup::{OneKey, Writer};
+use crate::backup::OneKey;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::object::Search;
 use crate::partition::Partition;
 use crate::policy;
-use crate::service::now;
-use crate::vault::{Into, Restore};
-
-/// Backups and restores of a node at the same time.
-pub const MOST: usize = 4;
-/// How long a connection may do nothing with its own, in seconds.
-const IDLE: u64 = 60;
-/// How often that is looked at.
-const LOOK: Duration = Duration::from_secs(10);
-
-/// What a connection is at.
-#[derive(Debug)]
-enum Transfer {
-    Backup(Box<Writer>, OwnedSemaphorePermit),
-    Restore(Box<Restore>, OwnedSemaphorePermit),
-}
-
-/// A connection's place for a backup or a restore.
-#[derive(Debug, Default)]
-pub struct Place {
-    transfer: Mutex<Option<Transfer>>,
-    /// When it was last used, seconds since 1970.
-    used: AtomicU64,
-}
-
-impl Place {
-    fn begin(self: &Arc<Self>, transfer: Transfer) {
-        self.used.store(now(), Ordering::Relaxed);
-        *self.transfer.lock().unwrap_or_else(PoisonError::into_inner) = Some(transfer);
-        let place: Weak<Self> = Arc::downgrade(self);
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(LOOK).await;
-                let Some(place) = place.upgrade() else { return };
-                let mut transfer = match place.transfer.try_lock() {
-                    Ok(transfer) => transfer,
-                    Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                    Err(TryLockError::WouldBlock) => continue,
-                };
-                if transfer.is_none() {
-                    return;
-                }
-                if now().saturating_sub(place.used.load(Ordering::Relaxed)) >= IDLE {
-                    *transfer = None;
-                    return;
-                }
-            }
-        });
-    }
-
-    /// Works on what the connection is at. It is over if `work` fails, or says so.
-    fn work<T>(&self, work: impl FnOnce(&mut Transfer) -> Result<(T, bool), Failure>) -> Result<T, Failure> {
-        self.used.store(now(), Ordering::Relaxed);
-        let mut place = self.transfer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mut transfer) = place.take() else {
-            return refuse!(
-                Malformed,
-                "this connection has begun no backup or restore, or left it for a minute"
-            );
-        };
-        let (value, over) = work(&mut transfer)?;
-        if !over {
-            *place = Some(transfer);
-        }
-        self.used.store(now(), Ordering::Relaxed);
-        Ok(value)
-    }
-}
-
-fn permit(context: &Context) -> Result<OwnedSemaphorePermit, Failure> {
-    match Arc::clone(&context.service.transfers).try_acquire_owned() {
-        Ok(permit) => Ok(permit),
-        Err(_) => refuse!(Limit, "{MOST} backups or restores are at work: wait for the end of one"),
-    }
-}
+use crate::transfers::{Of, Transfer};
+use crate::vault::Into;
 
 pub(super) async fn create_domain(
     context: &Context,
@@ -149,28 +70,30 @@ pub(super) async fn begin(
     partition: &Arc<Partition>,
     request: BeginBackup,
 ) -> Result<response::Result, Failure> {
-    let permit = permit(context)?;
     let (service, session) = (Arc::clone(&context.service), Arc::clone(&context.session));
     let (partition, by) = (Arc::clone(partition), context.asker().by);
-    let writer = blocking(move || {
-        let only = match request.key.is_empty() {
-            true => None,
-            false => Some(key_and_what_belongs_to_it(&partition, &request)?),
+    blocking(move || {
+        let make = || {
+            let only = match request.key.is_empty() {
+                true => None,
+                false => Some(key_and_what_belongs_to_it(&partition, &request)?),
+            };
+            let writer = service.vault.begin_backup(&partition, only)?;
+            let head = writer.beginning().to_vec();
+            tracing::info!(
+                uid = session.uid,
+                by,
+                partition = partition.label(),
+                whole = writer.is_whole(),
+                "backup begun"
+            );
+            Ok((Transfer::Backup(Box::new(writer)), head))
         };
-        let writer = service.vault.begin_backup(&partition, only)?;
-        tracing::info!(
-            uid = session.uid,
-            by,
-            partition = partition.label(),
-            whole = writer.is_whole(),
-            "backup begun"
-        );
-        Ok(writer)
+        let of = Of::Backup(partition.number());
+        let head = session.transfers.begin(service.vault.transfers(), of, make)?;
+        Ok(response::Result::BackupBegun(BackupBegun { head }))
     })
-    .await?;
-    let head = writer.beginning().to_vec();
-    context.session.transfers.begin(Transfer::Backup(Box::new(writer), permit));
-    Ok(response::Result::BackupBegun(BackupBegun { head }))
+    .await
 }
 
 /// The key that a request names, its other half, certificates of the same label or id, and the users whom it names.
@@ -198,7 +121,7 @@ pub(super) async fn read(context: &Context, partition: &Arc<Partition>) -> Resul
         (Arc::clone(&context.service), Arc::clone(&context.session), partition.number());
     blocking(move || {
         session.transfers.work(|transfer| {
-            let Transfer::Backup(writer, _permit) = transfer else {
+            let Transfer::Backup(writer) = transfer else {
                 return refuse!(Malformed, "this connection restores, and makes no backup");
             };
             if writer.partition().number() != number {
@@ -238,8 +161,8 @@ pub(super) async fn restore(
             let data = std::mem::take(&mut m.data);
             blocking(move || {
                 session.transfers.work(|transfer| match transfer {
-                    Transfer::Restore(restore, _) => restore.push(&data).map(|()| (done(), false)),
-                    Transfer::Backup(..) => {
+                    Transfer::Restore(restore) => restore.push(&data).map(|()| (done(), false)),
+                    Transfer::Backup(_) => {
                         refuse!(Malformed, "this connection makes a backup, and does not restore")
                     }
                 })
@@ -249,16 +172,16 @@ pub(super) async fn restore(
         _ => {
             let finish = Arc::clone(&session);
             let restored = blocking(move || {
-                let place = &finish.transfers;
-                let taken = place.transfer.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let Some(Transfer::Restore(restore, _permit)) = taken else {
-                    return refuse!(Malformed, "this connection has begun no restore, or left it for a minute");
-                };
-                let label = restore.head().label.clone();
-                let restored = restore.finish()?;
+                let uid = finish.uid;
+                let (label, restored) = finish.transfers.finish(|transfer| {
+                    let Transfer::Restore(restore) = transfer else {
+                        return refuse!(Malformed, "this connection makes a backup, and does not restore");
+                    };
+                    Ok((restore.head().label.clone(), restore.finish()?))
+                })?;
                 if let Some(restored) = &restored {
                     let (partition, left_out) = (restored.partition.label(), &restored.left_out);
-                    tracing::warn!(target: "audit", event = "restored", uid = finish.uid, of = label, partition, ?left_out, "a backup was restored");
+                    tracing::warn!(target: "audit", event = "restored", uid, of = label, partition, ?left_out, "a backup was restored");
                 }
                 Ok(restored)
             })
@@ -277,7 +200,6 @@ async fn begin_restore(
     number: u32,
     mut request: BeginRestore,
 ) -> Result<response::Result, Failure> {
-    let permit = permit(context)?;
     let shares = shares(&mut request.shares)?;
     let of_key = !crate::backup::parse_head(&request.head)?.key.is_empty();
     let into = match number {
@@ -296,13 +218,16 @@ async fn begin_restore(
             Some(Into { partition, by_officer: acting.officer.is_some() })
         }
     };
-    let service = Arc::clone(&context.service);
-    let restore = blocking(move || {
-        let BeginRestore { head, label, replace, only_verify, .. } = request;
-        service.vault.begin_restore(&head, &shares, &label, replace, only_verify, into)
+    let (service, session) = (Arc::clone(&context.service), Arc::clone(&context.session));
+    blocking(move || {
+        let make = || {
+            let BeginRestore { head, label, replace, only_verify, .. } = request;
+            let restore = service.vault.begin_restore(&head, &shares, &label, replace, only_verify, into)?;
+            let number = restore.number();
+            Ok((Transfer::Restore(Box::new(restore)), number))
+        };
+        let number = session.transfers.begin(service.vault.transfers(), Of::Restore, make)?;
+        Ok(response::Result::RestoreBegun(RestoreBegun { number }))
     })
-    .await?;
-    let number = restore.number();
-    context.session.transfers.begin(Transfer::Restore(Box::new(restore), permit));
-    Ok(response::Result::RestoreBegun(RestoreBegun { number }))
+    .await
 }

@@ -2,7 +2,7 @@
 
 mod access;
 mod audit;
-pub mod backup;
+mod backup;
 mod copy;
 mod deleted;
 pub mod encrypt;

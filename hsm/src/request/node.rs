@@ -50,7 +50,7 @@ pub(super) async fn answer(context: &Context, op: &mut Op) -> Result<response::R
             .await
         }
         Op::SealWith(m) => seal_with(vault, std::mem::take(m)).await,
-        Op::ShowSeal(_) => Ok(response::Result::Quorum(vault.seal_quorum()?)),
+        Op::ShowSeal(_) => blocking(move || Ok(response::Result::Quorum(vault.seal_quorum()?))).await,
         Op::ShowTampering(_) => Ok(tampering(&vault)),
         Op::ClearTampering(m) => {
             let ClearTampering { unseal, use_as_is, accept_loss } = std::mem::take(m);

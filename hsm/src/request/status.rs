@@ -47,6 +47,7 @@ pub(super) fn show_page(service: &Service, session: Arc<Session>) -> Result<resp
 }
 
 pub(super) async fn status(service: &Service) -> Result<response::Result, Failure> {
+    let means = service.vault.means();
     let (channel_requests, channel_errors) = service.engine.channel_requests();
     let slots = service.vault.slots();
     let objects = slots
@@ -69,7 +70,8 @@ pub(super) async fn status(service: &Service) -> Result<response::Result, Failur
         store_path: service.vault.location(),
         engines: service.engine.describe(),
         state: service.vault.node_state().into(),
-        sealed_with: service.vault.means().to_owned(),
+        sealed_with: means.name.to_owned(),
+        also_opened_by: means.also.into_iter().map(str::to_owned).collect(),
         tampering: service
             .vault
             .tampering()

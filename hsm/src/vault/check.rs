@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::load::owner_of;
 use super::{Slot, Vault};
@@ -13,18 +13,41 @@ use crate::records::{Names, ROOT};
 use crate::seal::SetHash;
 use crate::store::{StoreError, is_listed};
 
+/// How soon the store is looked at that could not be while backups were read.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Why nothing can be said.
+enum Unseen {
+    /// The store cannot be read.
+    Store(StoreError),
+    /// The node is not open.
+    Closed(Failure),
+}
+
 /// Compares the store with the vault's memory every `interval`, and at once when a record does not open. Ends
 /// with the vault.
 pub fn watch(vault: &Arc<Vault>, interval: Duration) {
     let Some(alarm) = vault.alarm.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     let vault: Weak<Vault> = Arc::downgrade(vault);
     let run = move || {
+        // Since when the store is read by backups, and not looked at.
+        let mut busy: Option<Instant> = None;
         loop {
-            let heard = alarm.recv_timeout(interval);
+            let heard = alarm.recv_timeout(if busy.is_some() { interval.min(AGAIN) } else { interval });
             let Some(vault) = vault.upgrade() else { return };
             match heard {
                 Ok(what) => vault.tampered(&what),
-                Err(RecvTimeoutError::Timeout) => drop(vault.check()),
+                Err(RecvTimeoutError::Timeout) => match vault.look() {
+                    Err(Unseen::Store(StoreError::Busy { .. })) => {
+                        let since = *busy.get_or_insert_with(Instant::now);
+                        // One backup after the other would keep it from being looked at for ever.
+                        vault.transfers().hold_off(since.elapsed() >= interval);
+                    }
+                    _ => {
+                        busy = None;
+                        vault.transfers().hold_off(false);
+                    }
+                },
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -42,7 +65,14 @@ impl Vault {
     ///
     /// Those of [`Vault::ready`], and STORE if it cannot be read: that tells nothing.
     pub fn check(&self) -> Result<(), Failure> {
-        let opened = self.opened()?;
+        self.look().map_err(|unseen| match unseen {
+            Unseen::Store(error) => error.into(),
+            Unseen::Closed(failure) => failure,
+        })
+    }
+
+    fn look(&self) -> Result<(), Unseen> {
+        let opened = self.opened().map_err(Unseen::Closed)?;
         // No partition comes or goes meanwhile.
         let root = opened.root();
         let partitions: HashMap<String, Arc<Partition>> = opened
@@ -70,7 +100,7 @@ impl Vault {
         drop(root);
         match looked {
             Err(error @ StoreError::Damaged { .. }) => wrong = Some(error.to_string()),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Unseen::Store(error)),
             Ok(names) => {
                 let store = self.location();
                 wrong = wrong.or_else(|| {
@@ -96,7 +126,7 @@ impl Vault {
         match wrong {
             Some(what) => {
                 self.tampered(&what);
-                self.ready()
+                self.ready().map_err(Unseen::Closed)
             }
             None => Ok(()),
         }

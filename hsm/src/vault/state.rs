@@ -10,7 +10,7 @@ use crate::changes;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::node_key::means::SealRecord;
-use crate::node_key::{Files, Found};
+use crate::node_key::{Files, Found, Means};
 use crate::quorum;
 use crate::records::TamperRecord;
 use crate::seal::SealingKey;
@@ -40,12 +40,25 @@ impl Vault {
         }
     }
 
-    /// What unseals the node: "file", "credential", "passphrase", "shares", or "nothing" if the store was given.
-    pub fn means(&self) -> &'static str {
-        match &self.source {
+    /// What unseals the node: "file", "credential", "passphrase", "shares", or "nothing" if the store was given; and what
+    /// opens its store besides.
+    pub fn means(&self) -> Means {
+        self.means.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks on the disk what unseals the node.
+    pub(super) fn look_for_means(&self) {
+        let means = match &self.source {
             Source::Files(files) => files.means(),
-            Source::Given(..) => "nothing",
+            Source::Given(..) => Means { name: "nothing", also: Vec::new() },
+        };
+        for also in &means.also {
+            tracing::warn!(
+                "the node is unsealed by: {}; but a {also} with its key is there as well, and opens the store without that",
+                means.name
+            );
         }
+        *self.means.write().unwrap_or_else(PoisonError::into_inner) = means;
     }
 
     /// What was found, in the state TAMPERED.
@@ -68,6 +81,8 @@ impl Vault {
         changes::announce();
         if let State::Open(opened) = last {
             opened.close();
+            // What is backed up or restored holds keys, too.
+            self.transfers.empty();
         }
     }
 
@@ -195,6 +210,7 @@ impl Vault {
                 }
             }
         };
+        self.look_for_means();
         match Opened::load(key, self.metered(store), decision) {
             Ok(opened) => self.enter(opened),
             Err(error) => return Err(self.unusable(error)),
@@ -234,19 +250,20 @@ impl Vault {
         let key = &opened.node_key;
         let (record, quorum) = match (passphrase.is_empty(), holders.is_empty()) {
             (false, false) => return refuse!(Malformed, "either a passphrase or holders"),
-            (true, true) => {
-                files.seal_with_file(key).map_err(VaultError::from)?;
-                (None, None)
-            }
+            (true, true) => (None, None),
             (false, true) => (Some(SealRecord::by_passphrase(key, passphrase)?), None),
             (true, false) => {
                 let (record, quorum) = SealRecord::by_shares(key, holders, needed)?;
                 (Some(record), Some(quorum))
             }
         };
-        if let Some(record) = &record {
-            files.seal_with(record).map_err(VaultError::from)?;
-        }
+        let changed = match &record {
+            Some(record) => files.seal_with(record),
+            None => files.seal_with_file(key),
+        };
+        // Also if only the end of it failed.
+        self.look_for_means();
+        changed.map_err(VaultError::from)?;
         let means = record.map_or("file", |record| record.name());
         tracing::warn!(target: "audit", event = "sealed otherwise", means, "what unseals the node was changed");
         Ok(quorum)
@@ -264,7 +281,9 @@ impl Vault {
         };
         match found {
             Some(quorum) => Ok(quorum),
-            None => refuse!(NoSuchObject, "this node is not unsealed by shares, but by: {}", self.means()),
+            None => {
+                refuse!(NoSuchObject, "this node is not unsealed by shares, but by: {}", self.means().name)
+            }
         }
     }
 

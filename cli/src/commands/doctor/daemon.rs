@@ -13,6 +13,7 @@ use strongroom_protocol::v1::{
 
 use super::Findings;
 use crate::args::Global;
+use crate::commands::seal::left_behind;
 use crate::failure::Failure;
 use crate::session::{self, answer};
 
@@ -65,6 +66,12 @@ pub(super) fn look(global: &Global, findings: &mut Findings) -> Option<Node> {
             findings.ok("daemon_running", subject, format!("strongroomd {} answers", status.daemon));
             versions(&status, findings);
             memory(&status, findings);
+            for what in &status.also_opened_by {
+                let (title, remedy) = left_behind(what);
+                let found =
+                    format!("is unsealed by: {}; but {title}, and opens the store, too", status.sealed_with);
+                findings.warn("node_key_left_behind", "strongroomd", found, remedy);
+            }
             partitions(&node.partitions, findings);
             if let Ok(audited) = described(&mut node.connection) {
                 audit(&audited, findings);
