@@ -3,14 +3,19 @@
 use strongroom_protocol::v1::KeyType;
 
 /// Each key type with its name for programs and for people.
-pub const KEY_TYPES: [(KeyType, &str, &str); 18] = [
+pub const KEY_TYPES: [(KeyType, &str, &str); 25] = [
     (KeyType::Rsa2048, "rsa-2048", "RSA 2048"),
     (KeyType::Rsa3072, "rsa-3072", "RSA 3072"),
     (KeyType::Rsa4096, "rsa-4096", "RSA 4096"),
+    (KeyType::P224, "p224", "ECDSA P-224"),
     (KeyType::P256, "p256", "ECDSA P-256"),
     (KeyType::P384, "p384", "ECDSA P-384"),
     (KeyType::P521, "p521", "ECDSA P-521"),
     (KeyType::Secp256k1, "secp256k1", "ECDSA secp256k1"),
+    (KeyType::BrainpoolP256r1, "brainpoolP256r1", "ECDSA brainpoolP256r1"),
+    (KeyType::BrainpoolP320r1, "brainpoolP320r1", "ECDSA brainpoolP320r1"),
+    (KeyType::BrainpoolP384r1, "brainpoolP384r1", "ECDSA brainpoolP384r1"),
+    (KeyType::BrainpoolP512r1, "brainpoolP512r1", "ECDSA brainpoolP512r1"),
     (KeyType::Ed25519, "ed25519", "Ed25519"),
     (KeyType::X25519, "x25519", "X25519"),
     (KeyType::MlDsa44, "ml-dsa-44", "ML-DSA-44"),
@@ -22,6 +27,8 @@ pub const KEY_TYPES: [(KeyType, &str, &str); 18] = [
     (KeyType::Aes128, "aes-128", "AES 128"),
     (KeyType::Aes192, "aes-192", "AES 192"),
     (KeyType::Aes256, "aes-256", "AES 256"),
+    (KeyType::GenericSecret, "generic-secret", "generic secret"),
+    (KeyType::Des3, "3des", "3DES"),
 ];
 
 /// Names a key type as `--type` takes it; "unknown" for one of a newer daemon.
@@ -31,7 +38,8 @@ pub fn name(key_type: KeyType) -> &'static str {
 
 /// Whether keys of this type are secret keys, of one object; the others are pairs.
 pub fn is_secret(key_type: KeyType) -> bool {
-    matches!(key_type, KeyType::Aes128 | KeyType::Aes192 | KeyType::Aes256)
+    use KeyType::{Aes128, Aes192, Aes256, Des3, GenericSecret};
+    matches!(key_type, Aes128 | Aes192 | Aes256 | GenericSecret | Des3)
 }
 
 /// Names a key type for people.
@@ -47,6 +55,7 @@ pub fn title(key_type: KeyType) -> &'static str {
 pub fn parse(text: &str) -> Result<KeyType, String> {
     let plain: String = text.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
     let wanted = match plain.as_str() {
+        "secp224r1" | "nistp224" | "ecp224" => "p224",
         "prime256v1" | "secp256r1" | "nistp256" | "ecp256" => "p256",
         "secp384r1" | "nistp384" | "ecp384" => "p384",
         "secp521r1" | "nistp521" | "ecp521" => "p521",
@@ -54,9 +63,11 @@ pub fn parse(text: &str) -> Result<KeyType, String> {
         "aes16" => "aes128",
         "aes24" => "aes192",
         "aes32" => "aes256",
+        "generic" | "hmac" => "genericsecret",
+        "des3" | "tripledes" => "3des",
         other => other,
     };
-    let found = KEY_TYPES.iter().find(|(_, name, _)| name.replace('-', "") == wanted);
+    let found = KEY_TYPES.iter().find(|(_, name, _)| name.replace('-', "").eq_ignore_ascii_case(wanted));
     found.map(|(key_type, ..)| *key_type).ok_or_else(|| {
         let names: Vec<_> = KEY_TYPES.iter().map(|(_, name, _)| *name).collect();
         format!("there are {}", names.join(", "))
@@ -80,6 +91,8 @@ mod tests {
         assert_eq!(parse("prime256v1"), Ok(KeyType::P256));
         assert_eq!(parse("P-384"), Ok(KeyType::P384));
         assert_eq!(parse("AES:32"), Ok(KeyType::Aes256));
+        assert_eq!(parse("BrainpoolP384R1"), Ok(KeyType::BrainpoolP384r1));
+        assert_eq!(parse("HMAC"), Ok(KeyType::GenericSecret));
         assert!(parse("rsa-1024").unwrap_err().contains("rsa-2048"));
     }
 }

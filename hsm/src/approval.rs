@@ -24,12 +24,17 @@ const SHA1: &str = "SHA-1 makes no signatures (SP 800-131A, section 9)";
 fn judge_key_type(key_type: KeyType) -> Judgement {
     match key_type {
         KeyType::Secp256k1 => Err("SP 800-186 has the curve for blockchains only"),
+        KeyType::BrainpoolP256r1
+        | KeyType::BrainpoolP320r1
+        | KeyType::BrainpoolP384r1
+        | KeyType::BrainpoolP512r1 => Err("SP 800-186 (appendix H) has Brainpool's curves for interoperability only"),
         KeyType::X25519 => Err("SP 800-56A does not have the curve for key agreement"),
         KeyType::Des3 => Err(DES3),
         KeyType::Unspecified
         | KeyType::Rsa2048
         | KeyType::Rsa3072
         | KeyType::Rsa4096
+        | KeyType::P224
         | KeyType::P256
         | KeyType::P384
         | KeyType::P521

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use running::{Client, OFFICER, PASSWORD, Running, TLS, USER, code};
 use strongroom_channel::{ChannelError, Client as Channel, Descriptors, Operation, Request};
-use strongroom_hsm::crypto::KeyKind;
 use strongroom_hsm::crypto::aws_lc::PrivateKey;
+use strongroom_hsm::crypto::{self, KeyKind};
 use strongroom_protocol::v1::request::Op;
 use strongroom_protocol::v1::*;
 
@@ -72,7 +72,11 @@ fn pkcs8(kind: KeyKind) -> Vec<u8> {
 fn keys_that_are_not_approved_do_not_come_in() {
     let running = in_state_2();
     let mut user = running.user();
-    for (key_type, kind) in [(KeyType::Secp256k1, KeyKind::Secp256k1), (KeyType::X25519, KeyKind::X25519)] {
+    for (key_type, kind) in [
+        (KeyType::Secp256k1, KeyKind::Secp256k1),
+        (KeyType::X25519, KeyKind::X25519),
+        (KeyType::BrainpoolP384r1, KeyKind::BrainpoolP384r1),
+    ] {
         assert_eq!(code(user.generate(key_type, "no")), ErrorCode::NotApproved);
         let import = ImportKeyPair { pkcs8: pkcs8(kind), ..ImportKeyPair::default() };
         assert_eq!(code(user.call(Op::ImportKeyPair(import))), ErrorCode::NotApproved);
@@ -172,6 +176,35 @@ fn operations_that_are_not_approved_are_refused_over_connections_and_channels() 
     assert_eq!(decrypt(Mechanism::RsaX509), ErrorCode::NotApproved);
     assert_eq!(decrypt(Mechanism::RsaPkcs), ErrorCode::NotApproved);
     assert_eq!(decrypt(Mechanism::RsaPkcsOaep), ErrorCode::CiphertextWrong);
+}
+
+/// What was signed in former times can be verified (SP 800-131A, section 9: legacy use).
+#[test]
+fn signatures_over_sha1_are_verified_and_not_made() {
+    let running = in_state_2();
+    let mut user = running.user();
+    let info = [SHA1, &[7; 20]].concat();
+    for (kind, way, mechanism, data) in [
+        (KeyKind::Rsa2048, crypto::Mechanism::RsaPkcs, Mechanism::RsaPkcs, &info[..]),
+        (KeyKind::P256, crypto::Mechanism::Ecdsa, Mechanism::Ecdsa, &[7; 20]),
+    ] {
+        let key = PrivateKey::generate(kind).unwrap();
+        let signature = key.sign(way, data).unwrap();
+        let import = ImportKeyPair { pkcs8: key.to_pkcs8().unwrap().to_vec(), ..ImportKeyPair::default() };
+        let made = user.objects(Op::ImportKeyPair(import)).unwrap();
+        assert_eq!(code(user.sign(&made[0], mechanism, None, data)), ErrorCode::NotApproved);
+        let mut verify = |signature: Vec<u8>| {
+            user.call(Op::Verify(Verify {
+                key: made[1].object.clone(),
+                mechanism: mechanism.into(),
+                data: data.to_vec(),
+                signature,
+                ..Verify::default()
+            }))
+        };
+        verify(signature.clone()).unwrap();
+        assert_eq!(code(verify(vec![1; signature.len()])), ErrorCode::SignatureWrong);
+    }
 }
 
 /// What computes is said, and is what the build is: see docs/fips.md.

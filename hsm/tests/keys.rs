@@ -89,7 +89,7 @@ fn sign_and_verify(running: &Running, key: &ObjectInfo) {
     }
 }
 
-const EVERY_TYPE: [KeyType; 8] = [
+const EVERY_TYPE: [KeyType; 13] = [
     KeyType::Rsa2048,
     KeyType::Rsa3072,
     KeyType::Rsa4096,
@@ -98,6 +98,11 @@ const EVERY_TYPE: [KeyType; 8] = [
     KeyType::P521,
     KeyType::Ed25519,
     KeyType::Secp256k1,
+    KeyType::P224,
+    KeyType::BrainpoolP256r1,
+    KeyType::BrainpoolP320r1,
+    KeyType::BrainpoolP384r1,
+    KeyType::BrainpoolP512r1,
 ];
 
 #[test]
@@ -170,6 +175,9 @@ fn keys_made_by_openssl_are_imported_and_sign() {
         (KeyType::P521, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-521"]].concat()),
         (KeyType::Ed25519, vec!["-algorithm", "ED25519"]),
         (KeyType::Secp256k1, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:secp256k1"]].concat()),
+        (KeyType::P224, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-224"]].concat()),
+        (KeyType::BrainpoolP320r1, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:brainpoolP320r1"]].concat()),
+        (KeyType::BrainpoolP512r1, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:brainpoolP512r1"]].concat()),
     ] {
         let made = import(&mut user, &openssl_key(&arguments), "imported").unwrap();
         assert_eq!((made.len(), made[0].key_type()), (2, key_type));
@@ -197,7 +205,10 @@ fn what_is_not_a_sound_key_is_not_imported() {
         ("longer", [&sound[..], &[0]].concat()),
         ("damaged", damaged),
         ("RSA-1024", openssl_key(&[&RSA[..], &["-pkeyopt", "rsa_keygen_bits:1024"]].concat())),
-        ("another curve", openssl_key(&[&EC[..], &["-pkeyopt", "ec_paramgen_curve:secp224r1"]].concat())),
+        (
+            "another curve",
+            openssl_key(&[&EC[..], &["-pkeyopt", "ec_paramgen_curve:brainpoolP256t1"]].concat()),
+        ),
         ("X448", openssl_key(&["-algorithm", "X448"])),
     ];
     for (what, pkcs8) in wrong {

@@ -205,6 +205,17 @@ fn secrets_agree_with_openssls() {
         (KeyType::P256, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"][..], 65),
         (KeyType::P384, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"], 97),
         (KeyType::P521, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"], 133),
+        (KeyType::P224, &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-224"], 57),
+        (
+            KeyType::BrainpoolP256r1,
+            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP256r1"],
+            65,
+        ),
+        (
+            KeyType::BrainpoolP512r1,
+            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP512r1"],
+            129,
+        ),
         (KeyType::X25519, &["-algorithm", "X25519"], 32),
     ] {
         let key = generate(&mut running.user(), key_type, may);

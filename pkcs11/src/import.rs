@@ -6,6 +6,7 @@ use der::{Encode, Sequence};
 use spki::AlgorithmIdentifierRef;
 use zeroize::Zeroizing;
 
+use crate::curve;
 use crate::error::Outcome;
 use crate::key::{self, Family, KeyFacts};
 use crate::parameter_set;
@@ -53,13 +54,13 @@ struct LatticeBoth<'a> {
 /// # Errors
 ///
 /// `CKR_TEMPLATE_INCOMPLETE` if a part is missing (RSA keys need all of the CRT parts, lattice keys their seed),
-/// `CKR_ATTRIBUTE_VALUE_INVALID` for numbers of a wrong size, and what [`key::of_curve`] says.
+/// `CKR_ATTRIBUTE_VALUE_INVALID` for numbers of a wrong size, and what [`curve::of_parameters`] says.
 pub fn pkcs8(family: Family, template: &Template<'_>) -> Outcome<Zeroizing<Vec<u8>>> {
     match family {
         Family::Rsa => rsa(template),
         Family::MlDsa | Family::MlKem => lattice(family, template),
         Family::Ec | Family::Edwards | Family::Montgomery => {
-            let facts = key::of_curve(family, template.required(CKA_EC_PARAMS)?)?;
+            let facts = curve::of_parameters(family, template.required(CKA_EC_PARAMS)?)?;
             curve(facts, template.required(CKA_VALUE)?)
         }
         // No pair.

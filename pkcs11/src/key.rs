@@ -1,11 +1,12 @@
 //! Key types: what PKCS#11 says of them, and their public keys in DER.
 
 use cryptoki_sys::*;
-use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, OctetStringRef, PrintableStringRef, UintRef};
+use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, OctetStringRef, UintRef};
 use der::{Decode, Encode, Sequence};
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use strongroom_protocol::v1::KeyType;
 
+use crate::curve;
 use crate::error::Outcome;
 use crate::parameter_set;
 
@@ -128,7 +129,8 @@ pub struct KeyFacts {
 impl KeyFacts {
     /// Whether the partition signs with such keys through a channel.
     pub fn has_channel(&self) -> bool {
-        self.key_type != KeyType::Secp256k1 && self.family != Family::MlDsa
+        use KeyType::{Ed25519, P256, P384, P521};
+        self.family == Family::Rsa || matches!(self.key_type, P256 | P384 | P521 | Ed25519)
     }
 
     /// The size of an EC scalar, or of a private key of Ed25519 or X25519, in bytes.
@@ -139,103 +141,67 @@ impl KeyFacts {
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
-const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
-/// SEC 2, A.2.1.
-const SECP256K1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.10");
-/// RFC 8410, which PKCS#11 3.0 names for Ed25519.
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
-/// RFC 8410's name for X25519.
-const X25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.110");
-/// What GnuPG calls X25519.
-const X25519_GNU: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3029.1.5.1");
-/// PKCS#11 3.0's `curveName` for X25519.
-const X25519_NAME: &str = "curve25519";
-/// What GnuPG, and older OpenSC, call Ed25519.
-const ED25519_GNU: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591.15.1");
-/// PKCS#11 3.0's `curveName` for Ed25519, a PrintableString.
-const ED25519_NAME: &str = "edwards25519";
+
+const fn rsa_of(key_type: KeyType, bits: usize) -> KeyFacts {
+    KeyFacts { key_type, family: Family::Rsa, bits, signature: bits / 8, curve: None }
+}
+
+const fn ec(key_type: KeyType, bits: usize, curve: ObjectIdentifier) -> KeyFacts {
+    let signature = 2 * bits.div_ceil(8);
+    KeyFacts { key_type, family: Family::Ec, bits, signature, curve: Some(curve) }
+}
+
+/// With a public key of so many bytes.
+const fn lattice(key_type: KeyType, family: Family, public: usize, signature: usize) -> KeyFacts {
+    KeyFacts { key_type, family, bits: 8 * public, signature, curve: None }
+}
+
+const fn secret_of(key_type: KeyType, family: Family, bits: usize) -> KeyFacts {
+    KeyFacts { key_type, family, bits, signature: 0, curve: None }
+}
 
 /// All key types of the partition.
-pub static KEYS: [KeyFacts; 20] = [
-    KeyFacts { key_type: KeyType::Rsa2048, family: Family::Rsa, bits: 2048, signature: 256, curve: None },
-    KeyFacts { key_type: KeyType::Rsa3072, family: Family::Rsa, bits: 3072, signature: 384, curve: None },
-    KeyFacts { key_type: KeyType::Rsa4096, family: Family::Rsa, bits: 4096, signature: 512, curve: None },
-    KeyFacts { key_type: KeyType::P256, family: Family::Ec, bits: 256, signature: 64, curve: Some(P256) },
-    KeyFacts { key_type: KeyType::P384, family: Family::Ec, bits: 384, signature: 96, curve: Some(P384) },
-    KeyFacts { key_type: KeyType::P521, family: Family::Ec, bits: 521, signature: 132, curve: Some(P521) },
-    KeyFacts {
-        key_type: KeyType::Secp256k1,
-        family: Family::Ec,
-        bits: 256,
-        signature: 64,
-        curve: Some(SECP256K1),
-    },
+pub static KEYS: [KeyFacts; 25] = [
+    rsa_of(KeyType::Rsa2048, 2048),
+    rsa_of(KeyType::Rsa3072, 3072),
+    rsa_of(KeyType::Rsa4096, 4096),
+    ec(KeyType::P224, 224, curve::P224),
+    ec(KeyType::P256, 256, curve::P256),
+    ec(KeyType::P384, 384, curve::P384),
+    ec(KeyType::P521, 521, curve::P521),
+    ec(KeyType::Secp256k1, 256, curve::SECP256K1),
+    ec(KeyType::BrainpoolP256r1, 256, curve::BRAINPOOL_P256R1),
+    ec(KeyType::BrainpoolP320r1, 320, curve::BRAINPOOL_P320R1),
+    ec(KeyType::BrainpoolP384r1, 384, curve::BRAINPOOL_P384R1),
+    ec(KeyType::BrainpoolP512r1, 512, curve::BRAINPOOL_P512R1),
     KeyFacts {
         key_type: KeyType::Ed25519,
         family: Family::Edwards,
         bits: 255,
         signature: 64,
-        curve: Some(ED25519),
+        curve: Some(curve::ED25519),
     },
     KeyFacts {
         key_type: KeyType::X25519,
         family: Family::Montgomery,
         bits: 255,
         signature: 0,
-        curve: Some(X25519),
+        curve: Some(curve::X25519),
     },
     // FIPS 204, table 2.
-    KeyFacts {
-        key_type: KeyType::MlDsa44,
-        family: Family::MlDsa,
-        bits: 8 * 1312,
-        signature: 2420,
-        curve: None,
-    },
-    KeyFacts {
-        key_type: KeyType::MlDsa65,
-        family: Family::MlDsa,
-        bits: 8 * 1952,
-        signature: 3309,
-        curve: None,
-    },
-    KeyFacts {
-        key_type: KeyType::MlDsa87,
-        family: Family::MlDsa,
-        bits: 8 * 2592,
-        signature: 4627,
-        curve: None,
-    },
+    lattice(KeyType::MlDsa44, Family::MlDsa, 1312, 2420),
+    lattice(KeyType::MlDsa65, Family::MlDsa, 1952, 3309),
+    lattice(KeyType::MlDsa87, Family::MlDsa, 2592, 4627),
     // FIPS 203, table 3.
-    KeyFacts { key_type: KeyType::MlKem512, family: Family::MlKem, bits: 8 * 800, signature: 0, curve: None },
-    KeyFacts {
-        key_type: KeyType::MlKem768,
-        family: Family::MlKem,
-        bits: 8 * 1184,
-        signature: 0,
-        curve: None,
-    },
-    KeyFacts {
-        key_type: KeyType::MlKem1024,
-        family: Family::MlKem,
-        bits: 8 * 1568,
-        signature: 0,
-        curve: None,
-    },
-    KeyFacts { key_type: KeyType::Aes128, family: Family::Aes, bits: 128, signature: 0, curve: None },
-    KeyFacts { key_type: KeyType::Aes192, family: Family::Aes, bits: 192, signature: 0, curve: None },
-    KeyFacts { key_type: KeyType::Aes256, family: Family::Aes, bits: 256, signature: 0, curve: None },
+    lattice(KeyType::MlKem512, Family::MlKem, 800, 0),
+    lattice(KeyType::MlKem768, Family::MlKem, 1184, 0),
+    lattice(KeyType::MlKem1024, Family::MlKem, 1568, 0),
+    secret_of(KeyType::Aes128, Family::Aes, 128),
+    secret_of(KeyType::Aes192, Family::Aes, 192),
+    secret_of(KeyType::Aes256, Family::Aes, 256),
     // They have different sizes.
-    KeyFacts {
-        key_type: KeyType::GenericSecret,
-        family: Family::Generic,
-        bits: 0,
-        signature: 0,
-        curve: None,
-    },
-    KeyFacts { key_type: KeyType::Des3, family: Family::Des3, bits: 192, signature: 0, curve: None },
+    secret_of(KeyType::GenericSecret, Family::Generic, 0),
+    secret_of(KeyType::Des3, Family::Des3, 192),
 ];
 
 /// The facts of a key type; `None` for one that this release does not know.
@@ -258,34 +224,6 @@ pub fn secret(family: Family, length: usize) -> Option<&'static KeyFacts> {
         _ => facts.bits / 8 == length,
     };
     KEYS.iter().filter(|facts| facts.family == family && !family.is_pair()).find(fits)
-}
-
-/// The key type on the curve that `CKA_EC_PARAMS` names, by identifier or, of Edwards curves, by name.
-///
-/// # Errors
-///
-/// `CKR_DOMAIN_PARAMS_INVALID` for bytes that name no curve, `CKR_CURVE_NOT_SUPPORTED` for another curve.
-pub fn of_curve(family: Family, parameters: &[u8]) -> Outcome<&'static KeyFacts> {
-    let any = AnyRef::from_der(parameters).map_err(|_| CKR_DOMAIN_PARAMS_INVALID)?;
-    let curve = if let Ok(identifier) = any.decode_as::<ObjectIdentifier>() {
-        match identifier {
-            ED25519_GNU => ED25519,
-            X25519_GNU => X25519,
-            identifier => identifier,
-        }
-    } else if let Ok(name) = any.decode_as::<PrintableStringRef<'_>>() {
-        match name.as_str() {
-            ED25519_NAME => ED25519,
-            X25519_NAME => X25519,
-            _ => return Err(CKR_CURVE_NOT_SUPPORTED),
-        }
-    } else {
-        // Explicit curve parameters, or implicit ones.
-        return Err(CKR_DOMAIN_PARAMS_INVALID);
-    };
-    KEYS.iter()
-        .find(|facts| facts.family == family && facts.curve == Some(curve))
-        .ok_or(CKR_CURVE_NOT_SUPPORTED)
 }
 
 /// PKCS#1's RSAPublicKey.
@@ -389,8 +327,9 @@ pub fn curve_spki(facts: &KeyFacts, point: &[u8]) -> Outcome<Vec<u8>> {
 pub fn algorithm(facts: &KeyFacts) -> AlgorithmIdentifierRef<'_> {
     match (facts.family, &facts.curve) {
         (Family::Ec, Some(curve)) => AlgorithmIdentifierRef { oid: EC, parameters: Some(curve.into()) },
-        (Family::Edwards, _) => AlgorithmIdentifierRef { oid: ED25519, parameters: None },
-        (Family::Montgomery, _) => AlgorithmIdentifierRef { oid: X25519, parameters: None },
+        (Family::Edwards | Family::Montgomery, Some(curve)) => {
+            AlgorithmIdentifierRef { oid: *curve, parameters: None }
+        }
         (Family::MlDsa | Family::MlKem, _) => AlgorithmIdentifierRef {
             oid: parameter_set::identifier(facts.key_type).unwrap_or(RSA),
             parameters: None,
@@ -412,26 +351,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn curves_by_identifier_and_by_name() {
-        let p256 = P256.to_der().unwrap();
-        assert_eq!(of_curve(Family::Ec, &p256).unwrap().key_type, KeyType::P256);
-        assert_eq!(of_curve(Family::Edwards, &p256).unwrap_err(), CKR_CURVE_NOT_SUPPORTED);
-        let named = PrintableStringRef::new("edwards25519").unwrap().to_der().unwrap();
-        for name in [named, ED25519.to_der().unwrap(), ED25519_GNU.to_der().unwrap()] {
-            assert_eq!(of_curve(Family::Edwards, &name).unwrap().key_type, KeyType::Ed25519);
-        }
-        let named = PrintableStringRef::new("curve25519").unwrap().to_der().unwrap();
-        for name in [named, X25519.to_der().unwrap(), X25519_GNU.to_der().unwrap()] {
-            assert_eq!(of_curve(Family::Montgomery, &name).unwrap().key_type, KeyType::X25519);
-            assert_eq!(of_curve(Family::Edwards, &name).unwrap_err(), CKR_CURVE_NOT_SUPPORTED);
-        }
-        let other = ObjectIdentifier::new_unwrap("1.3.132.0.33").to_der().unwrap();
-        assert_eq!(of_curve(Family::Ec, &other).unwrap_err(), CKR_CURVE_NOT_SUPPORTED);
-        assert_eq!(of_curve(Family::Ec, b"junk").unwrap_err(), CKR_DOMAIN_PARAMS_INVALID);
-        assert_eq!(of_curve(Family::Ec, &[]).unwrap_err(), CKR_DOMAIN_PARAMS_INVALID);
-    }
-
-    #[test]
     fn public_keys_there_and_back() {
         let mut modulus = vec![0xc1; 256];
         modulus[255] = 1;
@@ -444,7 +363,7 @@ mod tests {
         let p384 = super::facts(KeyType::P384).unwrap();
         let spki = curve_spki(p384, &[4; 97]).unwrap();
         let Some(PublicKey::Curve { parameters, point }) = PublicKey::of_spki(p384, &spki) else { panic!() };
-        assert_eq!(parameters, P384.to_der().unwrap());
+        assert_eq!(parameters, curve::P384.to_der().unwrap());
         assert_eq!(point[..2], [4, 97]);
         assert_eq!(curve_spki(p384, &point).unwrap(), spki, "with and without the OCTET STRING");
         assert_eq!(curve_spki(p384, &[4; 65]).unwrap_err(), CKR_ATTRIBUTE_VALUE_INVALID);

@@ -12,6 +12,7 @@ pub mod api;
 pub mod brief;
 pub mod call;
 pub mod certificate;
+pub mod curve;
 pub mod derived;
 pub mod descriptors;
 pub mod entry;

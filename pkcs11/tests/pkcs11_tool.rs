@@ -136,6 +136,8 @@ fn spki(key_type: &str, point: &str) -> Vec<u8> {
         "EC:prime256v1" => KeyType::P256,
         "EC:secp384r1" => KeyType::P384,
         "EC:secp521r1" => KeyType::P521,
+        "EC:secp224r1" => KeyType::P224,
+        "EC:brainpoolP384r1" => KeyType::BrainpoolP384r1,
         _ => KeyType::Ed25519,
     };
     let byte = |index| u8::from_str_radix(&point[index..index + 2], 16).unwrap();
@@ -245,7 +247,13 @@ fn curve_signatures_verify_with_openssl() {
     let token = Token::admitted();
     let data = token.file("data");
     write(&data, 5_000);
-    for (id, curve) in [("02", "EC:prime256v1"), ("03", "EC:secp384r1"), ("04", "EC:secp521r1")] {
+    for (id, curve) in [
+        ("02", "EC:prime256v1"),
+        ("03", "EC:secp384r1"),
+        ("04", "EC:secp521r1"),
+        ("06", "EC:secp224r1"),
+        ("07", "EC:brainpoolP384r1"),
+    ] {
         let public = token.key_pair(curve, id);
         for hash in ["SHA1", "SHA224", "SHA256", "SHA384", "SHA512"] {
             let mechanism = format!("ECDSA-{hash}");

@@ -52,12 +52,15 @@ const SOFTHSM: [Type; 13] = [
 ];
 
 /// What a partition makes.
-const PARTITION: [Type; 7] = [
+const PARTITION: [Type; 10] = [
     signs("rsa", "-algorithm RSA -pkeyopt rsa_keygen_bits:3072", DIGEST),
     signs("p256", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", DIGEST),
     signs("p384", "-algorithm EC -pkeyopt ec_paramgen_curve:secp384r1", DIGEST),
     signs("p521", "-algorithm EC -pkeyopt group:P-521", DIGEST),
     signs("k256", "-algorithm EC -pkeyopt ec_paramgen_curve:secp256k1", DIGEST),
+    signs("p224", "-algorithm EC -pkeyopt ec_paramgen_curve:P-224", DIGEST),
+    signs("brainpool", "-algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP384r1", DIGEST),
+    signs("brainpool-512", "-algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP512r1", DIGEST),
     signs("ed25519", "-algorithm ED25519", "-rawin"),
     Type { name: "x25519", generate: "-algorithm X25519", sign: None },
 ];

@@ -2,7 +2,7 @@
 
 use strongroom_protocol::v1;
 
-use super::{CryptoError, KeyKind};
+use super::{Algorithm, CryptoError, KeyKind};
 
 /// Hash functions that parameters may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,9 +129,7 @@ impl Mechanism {
                     Ok(())
                 }
             }
-            (Mechanism::MlDsa, ..)
-                if matches!(kind, KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87) =>
-            {
+            (Mechanism::MlDsa, ..) if matches!(kind.algorithm(), Algorithm::MlDsa(_)) => {
                 if length != REPRESENTATIVE { wrong_length(REPRESENTATIVE.to_string()) } else { Ok(()) }
             }
             _ => Err(CryptoError::MechanismDoesNotFit { mechanism: self.name(), kind }),
@@ -150,12 +148,12 @@ mod tests {
 
     #[test]
     fn a_mechanism_fits_its_keys_only() {
-        let of = |kind: KeyKind| match kind {
-            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => vec![Mechanism::RsaPkcs, PSS512],
-            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 | KeyKind::Secp256k1 => vec![Mechanism::Ecdsa],
-            KeyKind::Ed25519 => vec![Mechanism::EdDsa],
-            KeyKind::X25519 | KeyKind::MlKem512 | KeyKind::MlKem768 | KeyKind::MlKem1024 => Vec::new(),
-            KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => vec![Mechanism::MlDsa],
+        let of = |kind: KeyKind| match kind.algorithm() {
+            Algorithm::Rsa(_) => vec![Mechanism::RsaPkcs, PSS512],
+            Algorithm::Ec(_) => vec![Mechanism::Ecdsa],
+            Algorithm::Ed25519 => vec![Mechanism::EdDsa],
+            Algorithm::X25519 | Algorithm::MlKem(_) => Vec::new(),
+            Algorithm::MlDsa(_) => vec![Mechanism::MlDsa],
         };
         for kind in KeyKind::ALL {
             assert_eq!(kind.signs(), !of(kind).is_empty());

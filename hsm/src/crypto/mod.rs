@@ -10,7 +10,7 @@ pub mod signers;
 pub mod symmetric;
 pub mod wrapping;
 
-pub use kind::KeyKind;
+pub use kind::{Algorithm, KeyKind};
 pub use mechanism::{Hash, Mechanism, REPRESENTATIVE};
 pub use signers::{Choices, LANES, Order, Signature, Signer};
 

@@ -1,5 +1,5 @@
 //! The one way to a signature of a kind that is computed in batches: requests of one kind are computed together, up to
-//! eight. (ML-DSA and secp256k1 are not; their signatures come from `request::sign`.)
+//! eight. (ML-DSA and the curves that few use are not; their signatures come from `request::sign`.)
 //!
 //! Signing threads take turns at the *desk* (`desk.rs`): whoever sits there looks after the clients' shared memory
 //! and after what comes over sockets, and computes what is quick (P-256, Ed25519, with crypto_mb P-384) right

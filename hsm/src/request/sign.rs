@@ -98,18 +98,7 @@ pub(super) async fn verify(
     if object.info.public_key.is_empty() {
         return refuse!(KeyMayNot, "{} is not a key: it cannot verify", object.title());
     }
-    let is_short = match object.kind {
-        Some(
-            KeyKind::P384
-            | KeyKind::P521
-            | KeyKind::Secp256k1
-            | KeyKind::MlDsa44
-            | KeyKind::MlDsa65
-            | KeyKind::MlDsa87,
-        )
-        | None => false,
-        Some(_) => request.data.len() <= LONG,
-    };
+    let is_short = object.kind.is_some_and(KeyKind::verifies_at_once) && request.data.len() <= LONG;
     // What is wrong is said before anything waits.
     if let (Some(kind), Some(mechanism)) = (object.kind, mechanism) {
         mechanism.check(kind, request.data.len())?;

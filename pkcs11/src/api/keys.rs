@@ -8,6 +8,7 @@ use strongroom_protocol::v1::{GenerateKey, GenerateKeyPair, ObjectClass, request
 
 use super::{argument, object, place};
 use crate::call::{Access, Repeat};
+use crate::curve;
 use crate::error::Outcome;
 use crate::key::{self, Family, KeyFacts};
 use crate::mechanism::{self, Purpose};
@@ -145,7 +146,7 @@ fn key_type(family: Family, public: &Template<'_>) -> Outcome<&'static KeyFacts>
         return parameter_set::of_parameter_set(family, set);
     }
     if family != Family::Rsa {
-        return key::of_curve(family, public.required(CKA_EC_PARAMS)?);
+        return curve::of_parameters(family, public.required(CKA_EC_PARAMS)?);
     }
     if let Some(exponent) = public.bytes(CKA_PUBLIC_EXPONENT) {
         let significant = exponent.iter().position(|byte| *byte != 0).unwrap_or(exponent.len());

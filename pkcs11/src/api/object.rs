@@ -11,6 +11,7 @@ use strongroom_protocol::v1::{
 use super::place;
 use crate::call::{Access, Repeat};
 use crate::certificate::Certificate;
+use crate::curve;
 use crate::error::Outcome;
 use crate::key::{self, Family};
 use crate::object::{self, Object, Value};
@@ -127,7 +128,7 @@ fn public_key(family: Family, template: &Template<'_>) -> Outcome<(&'static key:
         }
         Family::Aes | Family::Generic | Family::Des3 => Err(CKR_ATTRIBUTE_VALUE_INVALID),
         Family::Ec | Family::Edwards | Family::Montgomery => {
-            let facts = key::of_curve(family, template.required(CKA_EC_PARAMS)?)?;
+            let facts = curve::of_parameters(family, template.required(CKA_EC_PARAMS)?)?;
             Ok((facts, key::curve_spki(facts, template.required(CKA_EC_POINT)?)?))
         }
     }

@@ -179,7 +179,7 @@ impl Entry {
     pub fn info(&self) -> CK_MECHANISM_INFO {
         let sizes = |family| match family {
             Rsa => (2048, 4096, 0),
-            Ec => (256, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS),
+            Ec => (224, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS),
             Edwards | Montgomery => (255, 255, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME),
             // The public key, in bytes.
             MlDsa => (1312, 2592, 0),
@@ -205,7 +205,7 @@ impl Entry {
                 (sizes(Rsa), CKF_HW | SIGNS | CKF_ENCRYPT | CKF_DECRYPT)
             }
             Sign(family, ..) => (sizes(family), CKF_HW | SIGNS),
-            Derive => ((255, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
+            Derive => ((224, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
             Encapsulate(family) => (sizes(family), CKF_HW | CKF_ENCAPSULATE | CKF_DECAPSULATE),
             Digest(_) => ((0, 0, 0), CKF_DIGEST),
         };

@@ -7,13 +7,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agreement;
 mod ciphers;
+mod decryption;
 mod digests;
+mod lattices;
 mod macs;
 mod rsa;
 mod sha3;
 mod token;
 mod verification;
+mod wrapping;
 
 use support::in_own_process;
 use token::Token;
@@ -32,6 +36,10 @@ fn scenario() {
         "rsa" => rsa::encryption(&token),
         "sha3" => sha3::signatures(&token),
         "generated" => sha3::generated(&token),
+        "decryption" => decryption::decryption(&token),
+        "agreement" => agreement::agreement(&token),
+        "wrapping" => wrapping::wrapping(&token),
+        "lattices" => lattices::lattices(&token),
         "verification" => verification::verification(&token),
         other => panic!("no scenario {other}"),
     }
@@ -75,4 +83,24 @@ fn signatures_over_sha3_are_over_its_digests() {
 #[test]
 fn secret_keys_are_generated() {
     in_own_process("generated");
+}
+
+#[test]
+fn published_ciphertexts_of_rsa_are_opened() {
+    in_own_process("decryption");
+}
+
+#[test]
+fn published_secrets_are_agreed_on() {
+    in_own_process("agreement");
+}
+
+#[test]
+fn published_wrapped_keys_come_in_and_leave() {
+    in_own_process("wrapping");
+}
+
+#[test]
+fn published_lattice_signatures_are_told_right_from_wrong() {
+    in_own_process("lattices");
 }

@@ -149,7 +149,7 @@ impl Token {
     ) -> Result<Vec<u8>, CK_RV> {
         ok(call!(self.application, C_SignInit, self.session, &mut mechanism, key))?;
         let (data, size) = (data.as_ptr().cast_mut(), data.len() as CK_ULONG);
-        let (mut signature, mut length) = (vec![0; 512], 512);
+        let (mut signature, mut length) = (vec![0; 5000], 5000);
         ok(call!(self.application, C_Sign, self.session, data, size, signature.as_mut_ptr(), &mut length))?;
         signature.truncate(length as usize);
         Ok(signature)
@@ -168,7 +168,7 @@ impl Token {
             let (start, size) = (part.as_ptr().cast_mut(), part.len() as CK_ULONG);
             ok(call!(self.application, C_SignUpdate, self.session, start, size))?;
         }
-        let (mut signature, mut length) = (vec![0; 512], 512);
+        let (mut signature, mut length) = (vec![0; 5000], 5000);
         ok(call!(self.application, C_SignFinal, self.session, signature.as_mut_ptr(), &mut length))?;
         signature.truncate(length as usize);
         Ok(signature)
@@ -212,5 +212,92 @@ impl Token {
         );
         assert_eq!(digest, again);
         digest
+    }
+
+    /// Derives a key.
+    pub fn derive(
+        &self,
+        mut mechanism: CK_MECHANISM,
+        key: CK_OBJECT_HANDLE,
+        mut template: Vec<CK_ATTRIBUTE>,
+    ) -> Result<CK_OBJECT_HANDLE, CK_RV> {
+        let (template, count, mut made) = (template.as_mut_ptr(), template.len() as CK_ULONG, 0);
+        let session = self.session;
+        ok(call!(self.application, C_DeriveKey, session, &mut mechanism, key, template, count, &mut made))?;
+        Ok(made)
+    }
+
+    /// Decapsulates a secret of ML-KEM.
+    pub fn decapsulate(
+        &self,
+        key: CK_OBJECT_HANDLE,
+        mut template: Vec<CK_ATTRIBUTE>,
+        ciphertext: &[u8],
+    ) -> Result<CK_OBJECT_HANDLE, CK_RV> {
+        let (template, count, mut made) = (template.as_mut_ptr(), template.len() as CK_ULONG, 0);
+        let (bytes, length) = (ciphertext.as_ptr().cast_mut(), ciphertext.len() as CK_ULONG);
+        ok(call!(
+            self.application,
+            C_DecapsulateKey,
+            self.session,
+            &mut plain(CKM_ML_KEM),
+            key,
+            template,
+            count,
+            bytes,
+            length,
+            &mut made
+        ))?;
+        Ok(made)
+    }
+
+    /// A secret key out of the token, wrapped.
+    pub fn wrap(
+        &self,
+        mut mechanism: CK_MECHANISM,
+        with: CK_OBJECT_HANDLE,
+        key: CK_OBJECT_HANDLE,
+    ) -> Result<Vec<u8>, CK_RV> {
+        let (mut wrapped, mut length) = (vec![0; 5000], 5000);
+        let (session, out) = (self.session, wrapped.as_mut_ptr());
+        ok(call!(self.application, C_WrapKey, session, &mut mechanism, with, key, out, &mut length))?;
+        wrapped.truncate(length as usize);
+        Ok(wrapped)
+    }
+
+    /// A wrapped secret key, which may sign and leave again, into the token.
+    pub fn unwrap(
+        &self,
+        mut mechanism: CK_MECHANISM,
+        with: CK_OBJECT_HANDLE,
+        wrapped: &[u8],
+        key_type: CK_KEY_TYPE,
+    ) -> Result<CK_OBJECT_HANDLE, CK_RV> {
+        let mut template = [
+            attribute(CKA_CLASS, number(CKO_SECRET_KEY)),
+            attribute(CKA_KEY_TYPE, number(key_type)),
+            attribute(CKA_TOKEN, TRUE),
+            attribute(CKA_SIGN, TRUE),
+            attribute(CKA_EXTRACTABLE, TRUE),
+        ];
+        let (template, count, mut made) = (template.as_mut_ptr(), template.len() as CK_ULONG, 0);
+        let (bytes, length) = (wrapped.as_ptr().cast_mut(), wrapped.len() as CK_ULONG);
+        ok(call!(
+            self.application,
+            C_UnwrapKey,
+            self.session,
+            &mut mechanism,
+            with,
+            bytes,
+            length,
+            template,
+            count,
+            &mut made
+        ))?;
+        Ok(made)
+    }
+
+    pub fn destroy(&self, object: CK_OBJECT_HANDLE) {
+        assert_eq!(call!(self.application, C_DestroyObject, self.session, object), CKR_OK);
     }
 }

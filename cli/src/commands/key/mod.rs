@@ -97,7 +97,7 @@ pub struct NewName {
     #[arg(long, value_name = "HEX", value_parser = id)]
     id: Option<Id>,
     /// What the key may be used for, and nothing else; by default a pair signs (X25519: derives, ML-KEM:
-    /// decapsulates), and a secret key encrypts and decrypts
+    /// decapsulates), and a secret key encrypts and decrypts (a generic secret signs)
     #[arg(long, value_name = "USES", value_delimiter = ',')]
     usage: Vec<Usage>,
     /// The key may leave the partition, wrapped with another key ('strongroom key export')
@@ -111,7 +111,7 @@ pub struct NewName {
 /// What a key may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Usage {
-    /// A private key signs
+    /// A private key signs; a secret key makes and checks codes (HMAC, CMAC)
     Sign,
     /// An RSA key, or a secret key, decrypts
     Decrypt,
@@ -157,7 +157,8 @@ impl NewName {
     /// What the daemon is told of a secret key.
     fn secret(&self) -> KeyTemplate {
         let template = self.private();
-        let policy = template.policy.map(|policy| KeyPolicy { wrap: self.has(Usage::Wrap), ..policy });
+        let (wrap, verify) = (self.has(Usage::Wrap), self.has(Usage::Sign));
+        let policy = template.policy.map(|policy| KeyPolicy { wrap, verify, ..policy });
         KeyTemplate { policy, ..template }
     }
 

@@ -4,9 +4,9 @@ use std::fmt;
 
 use super::sys as c;
 
-use super::owned::{Bignum, EcKey, Pkey, Rsa, Written};
-use super::{Parts, check, library_error, library_reason, ml_dsa, ml_kem, prepare};
-use crate::crypto::{CryptoError, KeyKind};
+use super::owned::{Bignum, Pkey, Rsa, Written};
+use super::{Parts, check, curves, library_error, library_reason, ml_dsa, ml_kem, prepare};
+use crate::crypto::{Algorithm, CryptoError, KeyKind};
 use crate::memory::SecretBytes;
 
 /// A private key, ready to sign. Its secret parts are the library's, in protected memory, wiped on drop.
@@ -33,13 +33,13 @@ impl PrivateKey {
     /// [`CryptoError::Library`] if the library fails, or the new key is faulty.
     pub fn generate(kind: KeyKind) -> Result<Self, CryptoError> {
         prepare();
-        let pkey = match kind {
-            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => generate_rsa(kind, c::RSA_F4 as u64)?,
-            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 | KeyKind::Secp256k1 => generate_ec(kind)?,
-            KeyKind::Ed25519 => generate_raw(c::EVP_PKEY_ED25519)?,
-            KeyKind::X25519 => generate_raw(c::EVP_PKEY_X25519)?,
-            KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => ml_dsa::generate(kind)?,
-            KeyKind::MlKem512 | KeyKind::MlKem768 | KeyKind::MlKem1024 => ml_kem::generate(kind)?,
+        let pkey = match kind.algorithm() {
+            Algorithm::Rsa(bits) => generate_rsa(bits, c::RSA_F4 as u64)?,
+            Algorithm::Ec(_) => curves::generate(kind)?,
+            Algorithm::Ed25519 => generate_raw(c::EVP_PKEY_ED25519)?,
+            Algorithm::X25519 => generate_raw(c::EVP_PKEY_X25519)?,
+            Algorithm::MlDsa(_) => ml_dsa::generate(kind)?,
+            Algorithm::MlKem(_) => ml_kem::generate(kind)?,
         };
         let key = Self::new(pkey)?;
         key.check().map_err(|e| CryptoError::Library(format!("a new key is faulty: {e}")))?;
@@ -114,8 +114,8 @@ impl PrivateKey {
     /// FIPS 140-3 IG 10.3.A).
     fn check(&self) -> Result<(), CryptoError> {
         let unsound = |what: &str| CryptoError::KeyMalformed(format!("{what}: {}", library_reason()));
-        match self.kind {
-            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => {
+        match self.kind.algorithm() {
+            Algorithm::Rsa(_) => {
                 self.check_exponent()?;
                 // SAFETY: the kind says that this is an RSA key; the pointer is borrowed from the key.
                 let sound = unsafe { c::RSA_check_fips(c::EVP_PKEY_get0_RSA(self.pkey.as_ptr())) == 1 };
@@ -123,7 +123,7 @@ impl PrivateKey {
                     return Err(unsound("the RSA key's parts do not belong together"));
                 }
             }
-            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 | KeyKind::Secp256k1 => {
+            Algorithm::Ec(_) => {
                 // SAFETY: as above, for an EC key.
                 let sound = unsafe { c::EC_KEY_check_fips(c::EVP_PKEY_get0_EC_KEY(self.pkey.as_ptr())) == 1 };
                 if !sound {
@@ -131,7 +131,7 @@ impl PrivateKey {
                 }
             }
             // Parsing has compared the public half; what is left is the pairwise test.
-            KeyKind::Ed25519 => {
+            Algorithm::Ed25519 => {
                 let public = PublicKey::from_spki(&self.public_spki()?)?;
                 let message = b"pairwise consistency";
                 let mut signature = [0; 64];
@@ -141,9 +141,9 @@ impl PrivateKey {
                 })?;
             }
             // Any 32 bytes are one, and its public half was computed from them.
-            KeyKind::X25519 => {}
-            KeyKind::MlDsa44 | KeyKind::MlDsa65 | KeyKind::MlDsa87 => self.check_ml_dsa()?,
-            KeyKind::MlKem512 | KeyKind::MlKem768 | KeyKind::MlKem1024 => self.check_ml_kem()?,
+            Algorithm::X25519 => {}
+            Algorithm::MlDsa(_) => self.check_ml_dsa()?,
+            Algorithm::MlKem(_) => self.check_ml_kem()?,
         }
         Ok(())
     }
@@ -235,18 +235,7 @@ fn kind_of(pkey: &Pkey) -> Result<KeyKind, CryptoError> {
                     bits => refuse(format!("an RSA key of {bits} bits: 2048, 3072 and 4096 are kept")),
                 }
             }
-            c::EVP_PKEY_EC => {
-                let group = c::EC_KEY_get0_group(c::EVP_PKEY_get0_EC_KEY(pkey.as_ptr()));
-                match c::EC_GROUP_get_curve_name(group) {
-                    c::NID_X9_62_prime256v1 => Ok(KeyKind::P256),
-                    c::NID_secp384r1 => Ok(KeyKind::P384),
-                    c::NID_secp521r1 => Ok(KeyKind::P521),
-                    c::NID_secp256k1 => Ok(KeyKind::Secp256k1),
-                    _ => refuse(
-                        "an EC key on another curve: P-256, P-384, P-521 and secp256k1 are kept".into(),
-                    ),
-                }
-            }
+            c::EVP_PKEY_EC => curves::kind_of(pkey),
             c::EVP_PKEY_ED25519 => Ok(KeyKind::Ed25519),
             c::EVP_PKEY_X25519 => Ok(KeyKind::X25519),
             c::EVP_PKEY_PQDSA => match ml_dsa::kind_of(pkey) {
@@ -262,8 +251,8 @@ fn kind_of(pkey: &Pkey) -> Result<KeyKind, CryptoError> {
     }
 }
 
-fn generate_rsa(kind: KeyKind, exponent: u64) -> Result<Pkey, CryptoError> {
-    let bits = kind.rsa_bits().unwrap_or_default() as std::ffi::c_int;
+fn generate_rsa(bits: u32, exponent: u64) -> Result<Pkey, CryptoError> {
+    let bits = bits as std::ffi::c_int;
     // SAFETY: new objects are owned at once and outlive the calls that use them; EVP_PKEY_set1_RSA takes a
     // reference of its own.
     unsafe {
@@ -276,23 +265,6 @@ fn generate_rsa(kind: KeyKind, exponent: u64) -> Result<Pkey, CryptoError> {
         )?;
         let pkey = Pkey::new(c::EVP_PKEY_new()).ok_or_else(|| library_error("EVP_PKEY_new"))?;
         check(c::EVP_PKEY_set1_RSA(pkey.as_ptr(), rsa.as_ptr()), "EVP_PKEY_set1_RSA")?;
-        Ok(pkey)
-    }
-}
-
-fn generate_ec(kind: KeyKind) -> Result<Pkey, CryptoError> {
-    let curve = match kind {
-        KeyKind::P256 => c::NID_X9_62_prime256v1,
-        KeyKind::P384 => c::NID_secp384r1,
-        KeyKind::Secp256k1 => c::NID_secp256k1,
-        _ => c::NID_secp521r1,
-    };
-    // SAFETY: as in generate_rsa.
-    unsafe {
-        let ec = EcKey::new(c::EC_KEY_new_by_curve_name(curve)).ok_or_else(|| library_error("EC_KEY_new"))?;
-        check(c::EC_KEY_generate_key(ec.as_ptr()), "generating an EC key")?;
-        let pkey = Pkey::new(c::EVP_PKEY_new()).ok_or_else(|| library_error("EVP_PKEY_new"))?;
-        check(c::EVP_PKEY_set1_EC_KEY(pkey.as_ptr(), ec.as_ptr()), "EVP_PKEY_set1_EC_KEY")?;
         Ok(pkey)
     }
 }
@@ -354,7 +326,7 @@ impl PrivateKey {
     /// An RSA key whose public exponent is not 65537.
     pub(in crate::crypto) fn with_exponent(kind: KeyKind, exponent: u64) -> Self {
         prepare();
-        Self::new(generate_rsa(kind, exponent).unwrap()).unwrap()
+        Self::new(generate_rsa(kind.rsa_bits().unwrap(), exponent).unwrap()).unwrap()
     }
 
     /// Flips a bit of what crypto_mb gets of the key.

@@ -1,13 +1,14 @@
 //! The crypto library (AWS-LC) behind safe types: the only code that calls its C functions.
 //!
 //! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
-//! keys are used through the C functions here: keys.rs makes, parses and writes keys; sign.rs, ml_dsa.rs, decrypt.rs,
+//! keys are used through the C functions here: keys.rs makes, parses and writes keys, curves.rs has the curves; sign.rs, ml_dsa.rs, decrypt.rs,
 //! derive.rs and ml_kem.rs use them; key_wrap.rs wraps them; aead.rs, cipher.rs and mac.rs
 //! use secret keys; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
 
 mod aead;
 mod allocation;
 mod cipher;
+mod curves;
 mod decrypt;
 mod derive;
 mod key_wrap;

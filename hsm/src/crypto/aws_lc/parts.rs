@@ -44,15 +44,8 @@ impl Parts {
             KeyKind::P256 => ecdsa(pkey, Curve::P256).map(Some),
             KeyKind::P384 => ecdsa(pkey, Curve::P384).map(Some),
             KeyKind::P521 => ecdsa(pkey, Curve::P521).map(Some),
-            KeyKind::Ed25519
-            | KeyKind::X25519
-            | KeyKind::MlDsa44
-            | KeyKind::MlDsa65
-            | KeyKind::MlDsa87
-            | KeyKind::Secp256k1
-            | KeyKind::MlKem512
-            | KeyKind::MlKem768
-            | KeyKind::MlKem1024 => Ok(None),
+            // What is not batched, and Ed25519.
+            _ => Ok(None),
         }
     }
 }
