@@ -82,7 +82,7 @@ fn objects(identity: u32, more: bool) -> response::Result {
         private: true,
         ..ObjectInfo::default()
     };
-    response::Result::Objects(ObjectList { objects: vec![object], more })
+    response::Result::Objects(ObjectList { objects: vec![object], more, ..ObjectList::default() })
 }
 
 fn logged_in() -> response::Result {
