@@ -173,6 +173,26 @@ fn a_user_id_uses_the_key_that_names_it_and_nothing_else() {
     sign(&mut www, &other[0]).unwrap();
 }
 
+/// Such a user id sees all public objects besides.
+#[test]
+fn the_user_id_that_runs_the_daemon_uses_the_key_that_names_it() {
+    let running = Running::with_partition();
+    let mut user = running.user();
+    let web = user.generate(KeyType::P256, "web").unwrap();
+    let other = user.generate(KeyType::P256, "other").unwrap();
+    grant(&mut user, &web[0], Who::Uid(getuid().as_raw()), "tls-server").unwrap();
+    let mut owner = running.client();
+
+    let (key, public) = (ObjectClass::PrivateKey, ObjectClass::PublicKey);
+    let all = [("other".to_owned(), public), ("web".to_owned(), key), ("web".to_owned(), public)];
+    assert_eq!(names(owner.find(FindObjects::default()).unwrap()), all);
+    let by_id = |id: &[u8]| FindObjects { id: id.into(), class: key.into(), ..FindObjects::default() };
+    assert_eq!(names(owner.find(by_id(&web[0].id)).unwrap()), all[1..2]);
+    assert_eq!(owner.find(by_id(&other[0].id)).unwrap(), []);
+    sign(&mut owner, &web[0]).unwrap();
+    assert_eq!(code(sign(&mut owner, &other[0])), ErrorCode::NoSuchObject);
+}
+
 fn partition_info(client: &mut Client) -> PartitionInfo {
     match client.call(Op::ListPartitions(ListPartitions {})).unwrap() {
         response::Result::Partitions(list) => list.partitions.into_iter().next().unwrap(),

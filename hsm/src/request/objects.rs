@@ -130,14 +130,16 @@ pub(super) fn find(
         0 => MAX_PAGE,
         limit => MAX_PAGE.min(limit as usize),
     };
+    let contents = partition.contents();
+    let acting = &context.acting;
     let search = Search {
         label: (request.label_given || !request.label.is_empty()).then_some(request.label.as_str()),
         id: (request.id_given || !request.id.is_empty()).then_some(request.id.as_slice()),
         class: (request.class != 0).then_some(request.class),
-        public: context.acting.crypto_user.is_none() && sees_public(&context.acting),
+        // Nobody sees private objects without a log-in but those whom a key names.
+        public: acting.crypto_user.is_none() && sees_public(acting) && !contents.objects.names(&acting.named),
         after,
     };
-    let contents = partition.contents();
     let fits = |object: &Object| {
         (request.class == 0 || request.class == object.info.class)
             && (request.key_type == 0 || request.key_type == object.info.key_type)
