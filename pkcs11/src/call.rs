@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
 use strongroom_protocol::client::{ClientError, Connection, Deadlines};
+use strongroom_protocol::secret;
 use strongroom_protocol::v1::{ErrorCode, request::Op, response};
 
 use crate::error::{self, AWAY, Failure, Outcome};
 use crate::pool::{self, ANONYMOUS, Lease, Pooled};
+use crate::session_keys::named;
 use crate::state::{self, Process};
 use crate::token::Token;
 
@@ -49,13 +51,19 @@ impl<'a> Access<'a> {
         Access { partition: token.partition, token: Some(token) }
     }
 
+    /// The partition's number; 0 for the whole daemon.
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
     fn epoch(&self) -> u64 {
         self.token.map_or(ANONYMOUS, |token| token.login.epoch())
     }
 }
 
 impl Process {
-    /// Sends a request and waits for its answer. `make` builds it, again for each attempt.
+    /// Sends a request and waits for its answer. `make` builds it, again for each attempt. A session object that the daemon has no
+    /// more is given back to it.
     ///
     /// # Errors
     ///
@@ -67,7 +75,17 @@ impl Process {
         repeat: Repeat,
         make: impl Fn() -> Op,
     ) -> Outcome<response::Result> {
-        self.on_connection(access, repeat, |pooled| pooled.connection.call(access.partition, make()))
+        let send =
+            || self.on_connection(access, repeat, |pooled| pooled.connection.call(access.partition, make()));
+        match send() {
+            Err(CKR_OBJECT_HANDLE_INVALID) => {
+                let mut op = make();
+                let is_back = self.brings_back(access, named(&op));
+                secret::wipe(&mut op);
+                if is_back { send() } else { Err(CKR_OBJECT_HANDLE_INVALID) }
+            }
+            outcome => outcome,
+        }
     }
 
     /// Does something on a connection that is logged in as `access` says, and does it again on another one
@@ -179,7 +197,8 @@ impl Process {
                 if let Err(failure) = token.login.attach(&mut pooled.connection, access.partition, epoch) {
                     if access.epoch() == ANONYMOUS {
                         drop(token.door.close());
-                        self.derived.end_partition(token.partition, true);
+                        // What the daemon has of them is for who is logged in.
+                        self.session_objects.end_partition(token.partition, true);
                         self.handles.forget_private(token.partition);
                     }
                     return Err(failure);

@@ -12,7 +12,7 @@ use cryptoki_sys::*;
 use strongroom_ffi::fence;
 
 use crate::api::{
-    decrypt, derive, digest, dual, encapsulation, encrypt, events, find, general, keys, message,
+    copy, decrypt, derive, digest, dual, encapsulation, encrypt, events, find, general, keys, message,
     message_signature, object, operation_state, pin, random, session, sign, slot, verify, verify_signature,
     wrap,
 };
@@ -138,6 +138,9 @@ functions! {
     C_CreateObject(
         session: Session, template: *mut CK_ATTRIBUTE, count: CK_ULONG, object: *mut Object
     ) => object::create_object;
+    C_CopyObject(
+        session: Session, object: Object, template: *mut CK_ATTRIBUTE, count: CK_ULONG, copy: *mut Object
+    ) => copy::copy_object;
     C_DestroyObject(session: Session, object: Object) => object::destroy_object;
     C_GetObjectSize(session: Session, object: Object, size: Length) => object::get_object_size;
     C_GetAttributeValue(
@@ -309,7 +312,6 @@ functions! {
 
 unsupported! {
     C_InitToken(CK_SLOT_ID, Bytes, CK_ULONG, Bytes);
-    C_CopyObject(Session, Object, *mut CK_ATTRIBUTE, CK_ULONG, *mut Object);
     C_SignRecoverInit(Session, Mechanism, Object);
     C_SignRecover(Session, Bytes, CK_ULONG, Bytes, Length);
     C_VerifyRecoverInit(Session, Mechanism, Object);

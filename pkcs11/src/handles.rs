@@ -14,6 +14,7 @@ use crate::brief::{Briefs, Key};
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, read, write};
 use crate::object::{Object, ObjectId};
+use crate::session_objects;
 use crate::state::Process;
 use crate::token::Token;
 
@@ -154,6 +155,7 @@ impl Process {
     pub fn key(&'static self, token: &Token, handle: CK_OBJECT_HANDLE) -> Outcome<Key> {
         match self.handles.briefs.get(token.partition, handle, place(handle)) {
             Some(key) => Ok(key),
+            None if session_objects::is_one(handle) => self.session_key(token, handle),
             None => self.object(token, handle).map(|object| Key::of(&object)),
         }
     }
@@ -164,8 +166,8 @@ impl Process {
     ///
     /// `CKR_OBJECT_HANDLE_INVALID` if there is none, or none that can be seen without logging in.
     pub fn object(&'static self, token: &Token, handle: CK_OBJECT_HANDLE) -> Outcome<Arc<Object>> {
-        if let Some(derived) = self.derived.get(token.partition, handle) {
-            return derived;
+        if session_objects::is_one(handle) {
+            return self.session_objects.get(token.partition, handle);
         }
         let (id, kept) = self.handles.known(token.partition, handle).ok_or(CKR_OBJECT_HANDLE_INVALID)?;
         if let Some(object) = kept {

@@ -26,14 +26,14 @@ pub struct Object {
     pub key: Option<&'static KeyFacts>,
     public: Option<PublicKey>,
     certificate: Option<Certificate>,
-    /// A session object: see [`crate::derived`].
-    is_derived: bool,
+    /// Nobody but this process has it: see [`crate::session_objects`].
+    is_local: bool,
 }
 
 impl Drop for Object {
-    /// A private data object, or a derived secret, is not to be found in memory after log-out.
+    /// A private data object, or a secret, is not to be found in memory after log-out.
     fn drop(&mut self) {
-        if self.info.private || self.is_derived {
+        if self.info.private || self.info.class() == ObjectClass::SecretKey {
             self.info.value.zeroize();
         }
     }
@@ -60,19 +60,32 @@ impl Object {
             ObjectClass::Certificate => Certificate::parse(&info.value),
             _ => None,
         };
-        Some(Object { info, id, key, public, certificate, is_derived: false })
+        Some(Object { info, id, key, public, certificate, is_local: false })
     }
 
-    /// A derived secret, whose value the description has. `None` if it lacks an identity.
-    pub fn derived(info: ObjectInfo) -> Option<Self> {
+    /// A session object that no daemon knows: what it holds stands in the description, also a secret. `None` if it lacks an identity.
+    pub fn local(info: ObjectInfo) -> Option<Self> {
         let mut object = Object::new(info)?;
-        object.is_derived = true;
+        object.is_local = true;
         Some(object)
     }
 
-    /// Whether it is a derived secret, of this process and not of the partition.
-    pub fn is_derived(&self) -> bool {
-        self.is_derived
+    /// Whether no daemon knows it: it is this process's alone.
+    pub fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    /// Whether it is a secret key whose value can be read.
+    pub fn is_readable(&self) -> bool {
+        is_readable(&self.info)
+    }
+
+    /// The length of its value in bytes, of secret keys.
+    pub fn value_length(&self) -> Option<usize> {
+        match self.key {
+            Some(facts) if facts.family == Family::Generic => Some(self.info.value_length as usize),
+            facts => facts.map(|facts| facts.bits / 8),
+        }
     }
 
     /// Of public and private keys.
@@ -93,7 +106,6 @@ impl Object {
         }
         let own = match self.info.class() {
             ObjectClass::PrivateKey => self.private_key(attribute),
-            ObjectClass::SecretKey if self.is_derived => self.derived_secret(attribute),
             ObjectClass::SecretKey => self.secret_key(attribute),
             ObjectClass::PublicKey => self.public_key(attribute),
             ObjectClass::Certificate => self.certificate(attribute),
@@ -128,8 +140,8 @@ impl Object {
     fn common(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
         match attribute {
             CKA_CLASS => number(class_of(self.info.class())),
-            CKA_TOKEN => boolean(!self.is_derived),
-            CKA_COPYABLE => boolean(false),
+            CKA_TOKEN => boolean(!self.info.session),
+            CKA_COPYABLE => boolean(!self.info.not_copyable),
             CKA_PRIVATE => boolean(self.info.private),
             CKA_MODIFIABLE => boolean(!self.info.not_modifiable),
             CKA_DESTROYABLE => boolean(!self.info.not_destroyable),
@@ -203,8 +215,9 @@ impl Object {
     fn secret_key(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
         let policy = self.policy();
         match attribute {
-            // As of private keys.
-            CKA_SENSITIVE => boolean(true),
+            CKA_SENSITIVE => boolean(!policy.not_sensitive),
+            CKA_VALUE if self.is_local => bytes(&self.info.value),
+            // The daemon is asked for those that can be read: see [`Object::is_readable`].
             CKA_VALUE => Value::Sensitive,
             CKA_EXTRACTABLE => boolean(policy.extractable),
             CKA_ALWAYS_SENSITIVE => boolean(policy.always_sensitive),
@@ -217,36 +230,10 @@ impl Object {
             CKA_UNWRAP => boolean(policy.unwrap),
             CKA_WRAP_WITH_TRUSTED => boolean(policy.wrap_with_trusted),
             CKA_TRUSTED => boolean(policy.trusted),
-            CKA_VALUE_LEN => match self.key {
-                Some(facts) if facts.family == Family::Generic => number(self.info.value_length.into()),
-                Some(facts) => number((facts.bits / 8) as CK_ULONG),
-                None => Value::Absent,
-            },
+            CKA_VALUE_LEN => self.value_length().map_or(Value::Absent, |length| number(length as CK_ULONG)),
             // There is no public half.
             CKA_PUBLIC_KEY_INFO => Value::Absent,
             _ => self.key(attribute),
-        }
-    }
-
-    fn derived_secret(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
-        let policy = self.policy();
-        match attribute {
-            CKA_KEY_TYPE => number(CKK_GENERIC_SECRET),
-            CKA_ID => bytes(&self.info.id),
-            CKA_VALUE => bytes(&self.info.value),
-            CKA_VALUE_LEN => number(self.info.value.len() as CK_ULONG),
-            CKA_EXTRACTABLE => boolean(true),
-            CKA_SENSITIVE | CKA_ALWAYS_SENSITIVE | CKA_NEVER_EXTRACTABLE | CKA_LOCAL => boolean(false),
-            CKA_WRAP_WITH_TRUSTED | CKA_TRUSTED => boolean(false),
-            CKA_KEY_GEN_MECHANISM => number(CK_UNAVAILABLE_INFORMATION),
-            CKA_ENCRYPT => boolean(policy.encrypt),
-            CKA_DECRYPT => boolean(policy.decrypt),
-            CKA_SIGN => boolean(policy.sign),
-            CKA_VERIFY => boolean(policy.verify),
-            CKA_WRAP => boolean(policy.wrap),
-            CKA_UNWRAP => boolean(policy.unwrap),
-            CKA_DERIVE => boolean(policy.derive),
-            _ => Value::Absent,
         }
     }
 
@@ -291,6 +278,15 @@ impl Object {
             _ => Value::Absent,
         }
     }
+}
+
+/// Whether a description is of a secret key whose value can be read.
+pub fn is_readable(info: &ObjectInfo) -> bool {
+    let policy = info.policy.unwrap_or_default();
+    info.class() == ObjectClass::SecretKey
+        && policy.not_sensitive
+        && policy.extractable
+        && !policy.wrap_with_trusted
 }
 
 /// Attributes that the partition keeps for a client without interpreting them, in objects of any class.
@@ -419,6 +415,7 @@ pub fn may_be_changed(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> bool 
         CKA_LABEL => true,
         CKA_ID => class != ObjectClass::Data,
         CKA_EXTRACTABLE | CKA_WRAP_WITH_TRUSTED => holds_key,
+        CKA_SENSITIVE => class == ObjectClass::SecretKey,
         CKA_TRUSTED => matches!(class, ObjectClass::PublicKey | ObjectClass::SecretKey),
         _ => is_kept(class, attribute),
     }

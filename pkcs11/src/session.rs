@@ -18,6 +18,7 @@ use crate::error::{Outcome, lock};
 use crate::hash::Digest;
 use crate::line::Line;
 use crate::pool::ANONYMOUS;
+use crate::session_keys::forget_on;
 use crate::state::Process;
 use crate::token::Token;
 
@@ -98,6 +99,11 @@ impl std::fmt::Debug for Active {
 }
 
 impl Session {
+    /// Its handle.
+    pub fn handle(&self) -> CK_SESSION_HANDLE {
+        self.handle
+    }
+
     /// Its `CKS_` state.
     pub fn state(&self) -> CK_STATE {
         match (self.token.login.role(), self.read_write) {
@@ -116,6 +122,15 @@ impl Session {
     /// `CKR_SESSION_READ_ONLY`.
     pub fn writable(&self) -> Outcome {
         if self.read_write { Ok(()) } else { Err(CKR_SESSION_READ_ONLY) }
+    }
+
+    /// Checks that the session may make or change an object in the token, or (`for_session`) one of a session's.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_SESSION_READ_ONLY`.
+    pub fn may_make(&self, for_session: bool) -> Outcome {
+        if for_session { Ok(()) } else { self.writable() }
     }
 }
 
@@ -257,8 +272,16 @@ impl Process {
     /// the daemon forgets the ticket when it stops). Does nothing if nobody is logged in.
     pub fn log_out(&'static self, token: &Token) {
         let epoch = token.login.end(ANONYMOUS);
-        self.derived.end_partition(token.partition, true);
+        let over = self.session_objects.end_partition(token.partition, true);
         if epoch == ANONYMOUS {
+            // Who is admitted by the user id has them too.
+            if !over.is_empty()
+                && let Some(mut lease) = self.pool.lease_idle(ANONYMOUS)
+                && let Some(pooled) = lease.pooled()
+            {
+                let _ = pooled.connection.set_reply_deadline(LOGOUT);
+                forget_on(&mut pooled.connection, token.partition, &over);
+            }
             return;
         }
         let lease = token.door.close().or_else(|| self.pool.lease_idle(epoch));
@@ -267,6 +290,7 @@ impl Process {
         {
             // Best effort: the log-in has ended here in any case, and nobody waits long for a daemon that hangs.
             let _ = pooled.connection.set_reply_deadline(LOGOUT);
+            forget_on(&mut pooled.connection, token.partition, &over);
             let _ = pooled.connection.call(token.partition, Op::Logout(Logout {}));
         }
         self.pool.close_idle(|idle| idle == epoch);

@@ -16,12 +16,12 @@ use strongroom_protocol::address;
 
 use crate::api::events::Events;
 use crate::call::Outage;
-use crate::derived::Derived;
 use crate::error::{Outcome, lock, write};
 use crate::handles::Handles;
 use crate::line::Door;
 use crate::pool::{ANONYMOUS, Pool};
 use crate::session::Sessions;
+use crate::session_objects::SessionObjects;
 use crate::token::Tokens;
 
 /// The state of one process. Never freed: other threads may be inside while `C_Finalize` runs.
@@ -47,7 +47,7 @@ pub struct Process {
     /// Object handles that were given out.
     pub handles: Handles,
     /// Session objects.
-    pub derived: Derived,
+    pub session_objects: SessionObjects,
     /// What happened in the slots.
     pub events: Events,
 }
@@ -107,7 +107,7 @@ pub fn finalize() -> Outcome {
     }
     drop(process.door.close());
     process.handles.clear();
-    process.derived.clear();
+    process.session_objects.clear();
     write(&process.tokens).clear();
     process.pool.close();
     Ok(())
@@ -205,7 +205,7 @@ impl Process {
             tokens: RwLock::default(),
             sessions: Sessions::after(parent.map(|parent| &parent.sessions)),
             handles: Handles::after(parent.map(|parent| &parent.handles)),
-            derived: Derived::after(parent.map(|parent| &parent.derived)),
+            session_objects: SessionObjects::after(parent.map(|parent| &parent.session_objects)),
             events: Events::default(),
         }
     }

@@ -5,7 +5,7 @@ use strongroom_ffi::pointer;
 use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass, ObjectInfo};
 
 use crate::error::Outcome;
-use crate::key::Family;
+use crate::key::{Family, KEYS};
 use crate::object;
 
 /// More attributes than any object has.
@@ -140,20 +140,25 @@ impl<'a> Template<'a> {
     }
 }
 
-/// Checks that a template asks for an object of this class, in the token, with attributes that it can have.
+/// Checks that a template asks for an object of this class with attributes that it can have.
 ///
 /// # Errors
 ///
-/// Those of [`object::may_be_given`], and `CKR_TEMPLATE_INCONSISTENT` for a session object (`CKA_TOKEN` false or, as the standard's default is, not
-/// given): the partition keeps what it makes.
+/// Those of [`object::may_be_given`].
 pub fn check(class: ObjectClass, template: &Template<'_>) -> Outcome {
     for (attribute, _) in template.iter() {
         object::may_be_given(class, attribute)?;
     }
-    match template.boolean(CKA_TOKEN)? {
-        Some(true) => Ok(()),
-        _ => Err(CKR_TEMPLATE_INCONSISTENT),
-    }
+    Ok(())
+}
+
+/// Whether a template asks for a session object, as the standard's default is.
+///
+/// # Errors
+///
+/// What the getter says.
+pub fn is_for_session(template: &Template<'_>) -> Outcome<bool> {
+    Ok(!template.boolean(CKA_TOKEN)?.unwrap_or(false))
 }
 
 /// What a client says of a private key that is to be made or imported.
@@ -189,77 +194,74 @@ pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTempla
 ///
 /// # Errors
 ///
-/// As [`private_key`].
+/// As [`private_key`]; `CKA_SENSITIVE` false is no contradiction.
 pub fn secret_key(family: Family, template: &Template<'_>) -> Outcome<KeyTemplate> {
     template.only(CKA_PRIVATE, &[CK_TRUE])?;
-    template.only(CKA_SENSITIVE, &[CK_TRUE])?;
-    // A crypto officer says so, afterwards.
-    template.only(CKA_TRUSTED, &[CK_FALSE])?;
-    let asked = secret_policy(template, true)?;
-    // What makes codes and encrypts nothing does so unasked. What a key cannot do is not granted: applications ask for all.
-    let signs = |attribute| template.boolean(attribute).map(|given| given.unwrap_or(!family.encrypts()));
-    let policy = KeyPolicy {
-        encrypt: asked.encrypt && family.encrypts(),
-        decrypt: asked.decrypt && family.encrypts(),
-        sign: signs(CKA_SIGN)?,
-        verify: signs(CKA_VERIFY)?,
-        wrap: asked.wrap && family.wraps(),
-        unwrap: asked.unwrap && family.wraps(),
-        ..asked
-    };
-    key(ObjectClass::SecretKey, template, policy)
+    key(ObjectClass::SecretKey, template, secret_policy(family, template, false)?)
 }
 
-/// What a secret key may be used for, with the default for encrypting and decrypting.
-fn secret_policy(template: &Template<'_>, usual: bool) -> Outcome<KeyPolicy> {
+/// What a secret key may be used for, with the default for whether it may leave the partition.
+fn secret_policy(family: Family, template: &Template<'_>, leaves: bool) -> Outcome<KeyPolicy> {
+    // A crypto officer says so, afterwards.
+    template.only(CKA_TRUSTED, &[CK_FALSE])?;
+    // What is kept in the token stays hidden unless somebody says otherwise; in a session the standard's default holds.
+    let sensitive = template.boolean(CKA_SENSITIVE)?.unwrap_or(!is_for_session(template)?);
+    // What makes codes and encrypts nothing does so unasked. What a key cannot do is not granted: applications ask for all.
     let may = |attribute, default| template.boolean(attribute).map(|given| given.unwrap_or(default));
     Ok(KeyPolicy {
-        encrypt: may(CKA_ENCRYPT, usual)?,
-        decrypt: may(CKA_DECRYPT, usual)?,
-        sign: may(CKA_SIGN, false)?,
-        verify: may(CKA_VERIFY, false)?,
-        wrap: may(CKA_WRAP, false)?,
-        unwrap: may(CKA_UNWRAP, false)?,
+        encrypt: may(CKA_ENCRYPT, true)? && family.encrypts(),
+        decrypt: may(CKA_DECRYPT, true)? && family.encrypts(),
+        sign: may(CKA_SIGN, !family.encrypts())?,
+        verify: may(CKA_VERIFY, !family.encrypts())?,
+        wrap: may(CKA_WRAP, false)? && family.wraps(),
+        unwrap: may(CKA_UNWRAP, false)? && family.wraps(),
         derive: may(CKA_DERIVE, false)?,
-        extractable: may(CKA_EXTRACTABLE, false)?,
+        extractable: may(CKA_EXTRACTABLE, leaves)?,
         wrap_with_trusted: may(CKA_WRAP_WITH_TRUSTED, false)?,
+        not_sensitive: !sensitive,
         ..KeyPolicy::default()
     })
 }
 
-/// What a client says of a secret that is to be derived: a session object whose value it can read.
+/// What a client says of a secret that is to be derived. Unless it says otherwise: a generic secret of a session, which it can read.
 ///
 /// # Errors
 ///
-/// Those of [`object::may_be_given`], and `CKR_TEMPLATE_INCONSISTENT` for what such a secret is not: a key of another type than
-/// `CKK_GENERIC_SECRET`, sensitive, not extractable, kept in the token.
+/// Those of [`object::may_be_given`], `CKR_TEMPLATE_INCONSISTENT` for a key of no secret's type, and what the getters say.
 pub fn derived(template: &Template<'_>) -> Outcome<ObjectInfo> {
     for (attribute, _) in template.iter() {
         object::may_be_given(ObjectClass::SecretKey, attribute)?;
     }
     template.only(CKA_CLASS, &CKO_SECRET_KEY.to_ne_bytes())?;
-    template.only(CKA_KEY_TYPE, &CKK_GENERIC_SECRET.to_ne_bytes())?;
-    for refused in [CKA_TOKEN, CKA_SENSITIVE, CKA_TRUSTED, CKA_WRAP_WITH_TRUSTED] {
-        template.only(refused, &[CK_FALSE])?;
-    }
-    template.only(CKA_EXTRACTABLE, &[CK_TRUE])?;
-    if template.bytes(CKA_VALUE).is_some() {
+    let family = template.number(CKA_KEY_TYPE)?.unwrap_or(CKK_GENERIC_SECRET);
+    let family = Family::of_key_type(family).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
+    if family.is_pair() || template.bytes(CKA_VALUE).is_some() {
         return Err(CKR_TEMPLATE_INCONSISTENT);
     }
-    let key = key(ObjectClass::SecretKey, template, secret_policy(template, false)?)?;
-    Ok(ObjectInfo {
-        // Only the partition's objects are told apart by it.
-        object: vec![0; 16],
+    let for_session = is_for_session(template)?;
+    let key = key(ObjectClass::SecretKey, template, secret_policy(family, template, for_session)?)?;
+    // Its length says which of the family it is.
+    let any = KEYS.iter().find(|facts| facts.family == family).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
+    let info = ObjectInfo {
         class: ObjectClass::SecretKey.into(),
+        key_type: any.key_type.into(),
         label: key.label,
         id: key.id,
         policy: key.policy,
-        // Nothing changes in it.
-        not_modifiable: true,
+        not_modifiable: key.not_modifiable,
+        not_destroyable: key.not_destroyable,
+        not_copyable: key.not_copyable,
+        session: key.session,
         private: key.private,
         attributes: key.attributes,
         ..ObjectInfo::default()
-    })
+    };
+    // What the daemon has is private.
+    let is_local = info.session && object::is_readable(&info);
+    if !info.private && !is_local {
+        return Err(CKR_TEMPLATE_INCONSISTENT);
+    }
+    Ok(info)
 }
 
 /// What a client says of a public key that is to be made.
@@ -298,6 +300,8 @@ fn key(class: ObjectClass, template: &Template<'_>, policy: KeyPolicy) -> Outcom
         policy: Some(policy),
         not_modifiable: template.boolean(CKA_MODIFIABLE)? == Some(false),
         not_destroyable: template.boolean(CKA_DESTROYABLE)? == Some(false),
+        not_copyable: template.boolean(CKA_COPYABLE)? == Some(false),
+        session: is_for_session(template)?,
         private: template.boolean(CKA_PRIVATE)?.unwrap_or(class != ObjectClass::PublicKey),
         attributes: kept(class, template),
         ..KeyTemplate::default()

@@ -35,6 +35,11 @@ impl Token {
     pub fn is_admitted(&self) -> bool {
         read(&self.info).acting_role() == Role::CryptoUser
     }
+
+    /// Whether this process acts as a crypto user, by a log-in or without.
+    pub fn has_user(&self) -> bool {
+        self.login.role().map_or_else(|| self.is_admitted(), |role| role == Role::CryptoUser)
+    }
 }
 
 /// The tokens that were seen.

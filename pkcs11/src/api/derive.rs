@@ -3,9 +3,12 @@
 use cryptoki_sys::*;
 use strongroom_ffi::output::Length;
 use strongroom_ffi::pointer;
-use strongroom_protocol::v1::{Derive, Hash, Mechanism, ObjectClass, ObjectInfo, request::Op, response};
+use strongroom_protocol::v1::{
+    Derive, Hash, ImportKey, Mechanism, ObjectClass, ObjectInfo, request::Op, response,
+};
 use zeroize::Zeroizing;
 
+use super::object::first_handle;
 use super::signature::as_key;
 use super::{argument, place};
 use crate::call::{Access, Repeat};
@@ -13,8 +16,9 @@ use crate::error::Outcome;
 use crate::hash;
 use crate::key::{self, KeyFacts};
 use crate::mechanism::{self, Purpose};
-use crate::object::Object;
+use crate::object;
 use crate::session::Session;
+use crate::session_keys::template_of;
 use crate::state::Process;
 use crate::template::{self, Template};
 
@@ -24,7 +28,7 @@ const MAX_SHARED: usize = 4096;
 /// The longest secret that a derivation function makes, in bytes.
 const MAX_SECRET: usize = 1024;
 
-/// `C_DeriveKey`: a secret that the application can read, as a session object.
+/// `C_DeriveKey`: a secret key; unless the template says otherwise, one of the session, which the application can read.
 pub unsafe fn derive_key(
     process: &'static Process,
     handle: CK_SESSION_HANDLE,
@@ -55,11 +59,12 @@ pub unsafe fn derive_key(
     // SAFETY: by the module's contract.
     let parameters = unsafe { Parameters::read(mechanism, facts) }?;
     let info = template::derived(&template)?;
+    session.may_make(info.session)?;
     let length = template.number(CKA_VALUE_LEN)?;
     let length = length.map(|length| usize::try_from(length).map_err(|_| CKR_KEY_SIZE_RANGE)).transpose()?;
     parameters.check(length)?;
 
-    let derivation = Derivation::begin(process, handle, &session);
+    let derivation = Derivation::begin(process, &session);
     let derive = || {
         Op::Derive(Derive {
             key: key.id.to_vec(),
@@ -83,34 +88,46 @@ pub unsafe fn derive_key(
     Ok(())
 }
 
-/// The making of a secret that the session is to keep, and the log-in under which it began.
+/// The making of a secret that was derived, and the log-in under which it began.
 pub(super) struct Derivation<'a> {
     process: &'static Process,
-    handle: CK_SESSION_HANDLE,
     session: &'a Session,
     epoch: u64,
 }
 
 impl<'a> Derivation<'a> {
     /// Notes the log-in, before the daemon is asked for the secret.
-    pub(super) fn begin(process: &'static Process, handle: CK_SESSION_HANDLE, session: &'a Session) -> Self {
-        Derivation { process, handle, session, epoch: session.token.login.epoch() }
+    pub(super) fn begin(process: &'static Process, session: &'a Session) -> Self {
+        Derivation { process, session, epoch: session.token.login.epoch() }
     }
 
-    /// Keeps the secret as an object of the session.
+    /// Keeps the secret as the object that `info` describes: by [`template::derived`]. What can be read stays in this process; the daemon gets
+    /// the rest.
     ///
     /// # Errors
     ///
-    /// `CKR_SESSION_CLOSED` if the session or the log-in has ended meanwhile, `CKR_HOST_MEMORY`.
-    pub(super) fn keep(&self, info: ObjectInfo, value: &[u8]) -> Outcome<CK_OBJECT_HANDLE> {
+    /// `CKR_KEY_SIZE_RANGE` if a key of that type has another length, `CKR_SESSION_CLOSED` if the session or the log-in has ended
+    /// meanwhile, `CKR_HOST_MEMORY`, and what [`Process::call`] says.
+    pub(super) fn keep(&self, mut info: ObjectInfo, value: &[u8]) -> Outcome<CK_OBJECT_HANDLE> {
         let (process, token) = (self.process, &self.session.token);
-        let object =
-            Object::derived(ObjectInfo { value: value.to_vec(), ..info }).ok_or(CKR_FUNCTION_FAILED)?;
-        let made = process.derived.keep(self.handle, token.partition, object)?;
-        // Whoever closed the session, or logged out, before it was there to be destroyed has left it to us.
-        let is_over = process.sessions.get(self.handle).is_err() || token.login.epoch() != self.epoch;
-        if is_over {
-            process.derived.destroy(made);
+        let family = key::facts(info.key_type()).ok_or(CKR_FUNCTION_FAILED)?.family;
+        let facts = key::secret(family, value.len()).ok_or(CKR_KEY_SIZE_RANGE)?;
+        info.key_type = facts.key_type.into();
+        if !info.session || !object::is_readable(&info) {
+            let import = || {
+                // This copy is wiped by the client when it has been sent.
+                let (value, key) = (value.to_vec(), Some(template_of(&info)));
+                Op::ImportKey(ImportKey { key_type: info.key_type, value, key })
+            };
+            let reply = process.call(Access::of(token), Repeat::Never, import)?;
+            return first_handle(process, self.session, reply);
+        }
+        info.value = value.to_vec();
+        // At most some thousands.
+        info.value_length = value.len() as u32;
+        let made = process.keep_local(self.session, info)?;
+        if token.login.epoch() != self.epoch {
+            process.session_objects.destroy(made);
             return Err(CKR_SESSION_CLOSED);
         }
         Ok(made)

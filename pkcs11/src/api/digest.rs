@@ -6,7 +6,7 @@ use strongroom_protocol::v1::ObjectClass;
 use super::signature::as_key;
 use super::{argument, has_room, input};
 use crate::error::{Outcome, lock};
-use crate::object::Value;
+
 use crate::session::take;
 use crate::state::Process;
 use crate::{hash, mechanism};
@@ -73,9 +73,15 @@ pub unsafe fn digest_key(
     let session = process.sessions.get(session)?;
     let mut digest = take(&session, |active| &mut active.digest)?;
     let object = process.object(&session.token, key).map_err(as_key)?;
-    match (object.info.class(), object.attribute(CKA_VALUE)) {
-        (ObjectClass::SecretKey, Value::Bytes(value)) => digest.update(&value),
-        (ObjectClass::SecretKey | ObjectClass::PrivateKey | ObjectClass::PublicKey, _) => {
+    match object.info.class() {
+        ObjectClass::SecretKey if object.is_readable() => {
+            let value = process.value_of(&session.token, &object).map_err(|code| match code {
+                CKR_KEY_UNEXTRACTABLE => CKR_KEY_INDIGESTIBLE,
+                code => as_key(code),
+            })?;
+            digest.update(&value);
+        }
+        ObjectClass::SecretKey | ObjectClass::PrivateKey | ObjectClass::PublicKey => {
             return Err(CKR_KEY_INDIGESTIBLE);
         }
         _ => return Err(CKR_KEY_HANDLE_INVALID),

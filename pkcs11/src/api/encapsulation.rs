@@ -32,8 +32,7 @@ fn ciphertext_size(facts: &KeyFacts) -> usize {
     }
 }
 
-/// `C_EncapsulateKey`: a secret that the application can read, as a session object, and the ciphertext for the owner of
-/// the private key.
+/// `C_EncapsulateKey`: a secret key, as of `C_DeriveKey`, and the ciphertext for the owner of the private key.
 #[allow(clippy::too_many_arguments, reason = "the C function's")]
 pub unsafe fn encapsulate_key(
     process: &'static Process,
@@ -51,13 +50,14 @@ pub unsafe fn encapsulate_key(
     let session = process.sessions.get(handle)?;
     let (key, facts) = key(process, &session, mechanism, public, ObjectClass::PublicKey)?;
     let info = secret_of(&template)?;
+    session.may_make(info.session)?;
     // SAFETY: by the module's contract.
     if !unsafe { has_room(ciphertext_size(facts), ciphertext, ciphertext_length) }? {
         return Ok(());
     }
     // SAFETY: by the module's contract.
     let secret = unsafe { place(secret) }?;
-    let derivation = Derivation::begin(process, handle, &session);
+    let derivation = Derivation::begin(process, &session);
     let encapsulate =
         || Op::Encapsulate(Encapsulate { key: key.id.to_vec(), mechanism: Mechanism::MlKem.into() });
     let reply = process.call(Access::of(&session.token), Repeat::Safe, encapsulate);
@@ -76,7 +76,7 @@ pub unsafe fn encapsulate_key(
     Ok(())
 }
 
-/// `C_DecapsulateKey`: the secret of a ciphertext, as a session object that the application can read.
+/// `C_DecapsulateKey`: the secret of a ciphertext, as a secret key as of `C_DeriveKey`.
 #[allow(clippy::too_many_arguments, reason = "the C function's")]
 pub unsafe fn decapsulate_key(
     process: &'static Process,
@@ -101,10 +101,11 @@ pub unsafe fn decapsulate_key(
     let session = process.sessions.get(handle)?;
     let (key, facts) = key(process, &session, mechanism, private, ObjectClass::PrivateKey)?;
     let info = secret_of(&template)?;
+    session.may_make(info.session)?;
     if ciphertext.len() != ciphertext_size(facts) {
         return Err(CKR_ENCRYPTED_DATA_LEN_RANGE);
     }
-    let derivation = Derivation::begin(process, handle, &session);
+    let derivation = Derivation::begin(process, &session);
     let decapsulate = || {
         Op::Decapsulate(Decapsulate {
             key: key.id.to_vec(),

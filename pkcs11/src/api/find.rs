@@ -46,7 +46,7 @@ pub unsafe fn find_objects_init(
         Some(filter) => search(process, &session.token, &template, filter)?,
         None => Vec::new(),
     };
-    rest.extend(process.derived.find(session.token.partition, &template));
+    rest.extend(process.session_objects.find(session.token.partition, &template));
     rest.reverse();
     lock(&session.active).find = Some(Find { rest });
     Ok(())

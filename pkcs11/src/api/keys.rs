@@ -63,7 +63,7 @@ pub unsafe fn generate_key(
         // At most 1,024.
         key.value_length = length as u32;
     }
-    session.writable()?;
+    session.may_make(key.session)?;
     let generate =
         || Op::GenerateKey(GenerateKey { key_type: facts.key_type.into(), key: Some(key.clone()) });
     let reply = process.call(Access::of(&session.token), Repeat::Never, generate)?;
@@ -116,7 +116,7 @@ pub unsafe fn generate_key_pair(
     let facts = key_type(family, &public)?;
     let (private, public) =
         (template::private_key(family, &private)?, template::public_key(family, &public)?);
-    session.writable()?;
+    session.may_make(private.session && public.session)?;
     let generate = || {
         Op::GenerateKeyPair(GenerateKeyPair {
             key_type: facts.key_type.into(),

@@ -13,6 +13,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 pub mod cipher;
+pub mod copy;
 pub mod decrypt;
 pub mod derive;
 pub mod digest;

@@ -1,5 +1,7 @@
 //! Object management functions (PKCS#11 3.0, 5.7) other than searching.
 
+use std::borrow::Cow;
+
 use cryptoki_sys::*;
 use strongroom_ffi::output::Length;
 use strongroom_ffi::pointer;
@@ -8,6 +10,7 @@ use strongroom_protocol::v1::{
     TrustKey, request::Op, response,
 };
 
+use super::copy::merged;
 use super::place;
 use crate::call::{Access, Repeat};
 use crate::certificate::Certificate;
@@ -34,7 +37,7 @@ pub unsafe fn create_object(
     let class = template.number(CKA_CLASS)?.ok_or(CKR_TEMPLATE_INCOMPLETE)?;
     let class = object::class_from(class)?;
     template::check(class, &template)?;
-    session.writable()?;
+    session.may_make(template::is_for_session(&template)?)?;
     *handle = match class {
         ObjectClass::PrivateKey => import_private_key(process, &session, &template)?,
         ObjectClass::SecretKey => import_secret_key(process, &session, &template)?,
@@ -44,6 +47,9 @@ pub unsafe fn create_object(
 }
 
 fn create(process: &'static Process, session: &Session, object: ObjectInfo) -> Outcome<CK_OBJECT_HANDLE> {
+    if object.session {
+        return process.keep_local(session, object);
+    }
     let make = || Op::CreateObject(CreateObject { object: Some(object.clone()) });
     let reply = process.call(Access::of(&session.token), Repeat::Never, make)?;
     first_handle(process, session, reply)
@@ -66,11 +72,15 @@ pub(super) fn remember_all(
     reply: response::Result,
 ) -> Outcome<Vec<CK_OBJECT_HANDLE>> {
     let response::Result::Objects(list) = reply else { return Err(CKR_DEVICE_ERROR) };
-    let remember = |info| {
+    let remember = |(info, sealed)| {
         let object = Object::new(info).ok_or(CKR_DEVICE_ERROR)?;
-        process.handles.remember(session.token.partition, object.into())
+        match object.info.session {
+            true => process.keep_for_session(session, object, sealed),
+            false => process.handles.remember(session.token.partition, object.into()),
+        }
     };
-    list.objects.into_iter().map(remember).collect()
+    let sealed = list.sealed.into_iter().chain(std::iter::repeat(Vec::new()));
+    list.objects.into_iter().zip(sealed).map(remember).collect()
 }
 
 /// What all objects without a secret in them are made from.
@@ -82,6 +92,8 @@ fn public_object(class: ObjectClass, template: &Template<'_>) -> Outcome<ObjectI
         private: template.boolean(CKA_PRIVATE)?.unwrap_or(false),
         not_modifiable: template.boolean(CKA_MODIFIABLE)? == Some(false),
         not_destroyable: template.boolean(CKA_DESTROYABLE)? == Some(false),
+        not_copyable: template.boolean(CKA_COPYABLE)? == Some(false),
+        session: template::is_for_session(template)?,
         attributes: template::kept(class, template),
         ..ObjectInfo::default()
     };
@@ -182,13 +194,14 @@ pub unsafe fn destroy_object(
 ) -> Outcome {
     let session = process.sessions.get(session)?;
     let object = process.object(&session.token, handle)?;
-    if object.is_derived() {
-        process.derived.destroy(handle);
-        return Ok(());
-    }
-    session.writable()?;
+    session.may_make(object.info.session)?;
     if object.info.not_destroyable {
         return Err(CKR_ACTION_PROHIBITED);
+    }
+    if object.info.session {
+        let known = process.session_objects.destroy(handle);
+        process.forget_session_objects(&session.token, known.as_slice());
+        return Ok(());
     }
     let destroy = || Op::DestroyObject(DestroyObject { object: object.id.to_vec() });
     let outcome = process.call(Access::of(&session.token), Repeat::Never, destroy);
@@ -230,13 +243,41 @@ pub unsafe fn get_attribute_value(
     let mut outcome = Ok(());
     for attribute in attributes {
         // SAFETY: by the module's contract.
-        let written = unsafe { answer(attribute, object.attribute(attribute.type_)) };
+        let written = unsafe {
+            match object.attribute(attribute.type_) {
+                Value::Sensitive if attribute.type_ == CKA_VALUE && object.is_readable() => {
+                    answer_value(process, &session, &object, attribute)
+                }
+                value => answer(attribute, value),
+            }
+        };
         if let Err(code) = written {
             attribute.ulValueLen = CK_UNAVAILABLE_INFORMATION;
             outcome = Err(code);
         }
     }
     outcome
+}
+
+/// The value of a secret key that can be read. The daemon is asked for it, not for its size.
+unsafe fn answer_value(
+    process: &'static Process,
+    session: &Session,
+    object: &Object,
+    attribute: &mut CK_ATTRIBUTE,
+) -> Outcome {
+    if attribute.pValue.is_null()
+        && let Some(length) = object.value_length()
+    {
+        attribute.ulValueLen = CK_ULONG::from_usize(length);
+        return Ok(());
+    }
+    let secret = process.value_of(&session.token, object).map_err(|code| match code {
+        CKR_KEY_UNEXTRACTABLE => CKR_ATTRIBUTE_SENSITIVE,
+        code => code,
+    })?;
+    // SAFETY: by the module's contract.
+    unsafe { answer(attribute, Value::Bytes(Cow::Borrowed(&secret))) }
 }
 
 unsafe fn answer(attribute: &mut CK_ATTRIBUTE, value: Value<'_>) -> Outcome {
@@ -250,8 +291,8 @@ unsafe fn answer(attribute: &mut CK_ATTRIBUTE, value: Value<'_>) -> Outcome {
     }
 }
 
-/// `C_SetAttributeValue`: the label, the id, what is only kept for clients; that a key is to stay in the token, or to leave
-/// it under trusted keys only; and, for the crypto officer, that a wrapping key is trusted.
+/// `C_SetAttributeValue`: the label, the id, what is only kept for clients; that a key is to stay in the token, to leave it under trusted
+/// keys only, or to be read no more; and, for the crypto officer, that a wrapping key is trusted.
 pub unsafe fn set_attribute_value(
     process: &'static Process,
     session: CK_SESSION_HANDLE,
@@ -265,12 +306,17 @@ pub unsafe fn set_attribute_value(
     // SAFETY: by the module's contract.
     let template = unsafe { Template::read(template, count) }?;
     let session = process.sessions.get(session)?;
-    let object = process.object(&session.token, handle)?;
-    session.writable()?;
+    let mut object = process.object(&session.token, handle)?;
+    session.may_make(object.info.session)?;
     if object.info.not_modifiable {
         return Err(CKR_ACTION_PROHIBITED);
     }
     let holds_key = matches!(object.info.class(), ObjectClass::PrivateKey | ObjectClass::SecretKey);
+    if holds_key && object.is_local() {
+        // What it may changes, and the daemon sees to that.
+        process.session_key(&session.token, handle)?;
+        object = process.object(&session.token, handle)?;
+    }
     let mut trust = None;
     let mut change = SetAttributes { object: object.id.to_vec(), ..SetAttributes::default() };
     for (attribute, value) in template.iter() {
@@ -282,6 +328,7 @@ pub unsafe fn set_attribute_value(
             }
             CKA_EXTRACTABLE if value == [CK_FALSE] && holds_key => change.not_extractable = true,
             CKA_WRAP_WITH_TRUSTED if value == [CK_TRUE] && holds_key => change.wrap_with_trusted = true,
+            CKA_SENSITIVE if value == [CK_TRUE] && holds_key => change.sensitive = true,
             CKA_TRUSTED if matches!(value, [_]) && object.policy().wrap => {
                 let distrust = template.boolean(CKA_TRUSTED)? == Some(false);
                 if object.policy().trusted == distrust {
@@ -304,6 +351,17 @@ pub unsafe fn set_attribute_value(
         let reply = process.call(Access::of(&session.token), Repeat::Safe, || Op::TrustKey(trust.clone()))?;
         remember_all(process, &session, reply)?;
         return Ok(());
+    }
+    if object.is_local() {
+        let mut info = object.info.clone();
+        info.label = change.label.unwrap_or(info.label);
+        info.id = change.id.unwrap_or(info.id);
+        info.attributes = merged(&info.attributes, change.attributes);
+        return if process.session_objects.change_local(handle, info) {
+            Ok(())
+        } else {
+            Err(CKR_OBJECT_HANDLE_INVALID)
+        };
     }
     let set = || Op::SetAttributes(change.clone());
     // Set twice is as set once.

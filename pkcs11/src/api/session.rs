@@ -1,6 +1,7 @@
 //! Session management functions (PKCS#11 3.0, 5.6), among them log-in.
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{self, Role, request::Op, response};
@@ -34,8 +35,10 @@ pub unsafe fn open_session(
 
 /// `C_CloseSession`. With the last one the log-in ends.
 pub unsafe fn close_session(process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
+    let token = Arc::clone(&process.sessions.get(session)?.token);
     let last = process.sessions.close(session)?;
-    process.derived.end_session(session);
+    let over = process.session_objects.end_session(session);
+    process.forget_session_objects(&token, &over);
     if let Some(token) = last {
         process.log_out(&token);
     }
@@ -46,7 +49,8 @@ pub unsafe fn close_session(process: &'static Process, session: CK_SESSION_HANDL
 pub unsafe fn close_all_sessions(process: &'static Process, slot: CK_SLOT_ID) -> Outcome {
     let token = process.token(slot).map_err(as_slot)?;
     process.sessions.close_all(Some(&token));
-    process.derived.end_partition(token.partition, false);
+    let over = process.session_objects.end_partition(token.partition, false);
+    process.forget_session_objects(&token, &over);
     process.log_out(&token);
     Ok(())
 }

@@ -169,7 +169,7 @@ fn request(
     let made = match mechanism {
         Mechanism::RsaX509 => without_padding(process, session, key, data, signature),
         _ if has_channel => process.operate(session, &task, signature, over_socket),
-        _ => over_socket(signature),
+        _ => process.with_key(&session.token, &key, || over_socket(signature)),
     };
     match made {
         Ok(length) if length == size => Ok(()),

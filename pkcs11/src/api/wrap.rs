@@ -49,10 +49,6 @@ pub unsafe fn wrap_key(
     if !matches!(key.class, ObjectClass::PrivateKey | ObjectClass::SecretKey) {
         return Err(CKR_KEY_NOT_WRAPPABLE);
     }
-    if key.facts.is_none() {
-        // A derived secret, which this process has and the partition has not; the application can read it.
-        return Err(CKR_KEY_NOT_WRAPPABLE);
-    }
     let wrap = || {
         Op::WrapKey(WrapKey {
             wrapping_key: with.to_vec(),
@@ -100,7 +96,7 @@ pub unsafe fn unwrap_key(
         return Err(CKR_WRAPPED_KEY_LEN_RANGE);
     }
     let Wanted { class, key_types, key } = wanted(&template)?;
-    session.writable()?;
+    session.may_make(key.session)?;
     let unwrap = || request(&with, wire, oaep.as_ref(), wrapped, class, &key_types, &key);
     let reply =
         process.call(Access::of(&session.token), Repeat::Never, unwrap).map_err(|code| match code {

@@ -367,7 +367,7 @@ fn policies(token: &Token) {
 
     // What cannot be made.
     let refused = |more: &[CK_ATTRIBUTE]| token.generate(16, more).unwrap_err();
-    assert_eq!(refused(&[attribute(CKA_SENSITIVE, FALSE)]), CKR_TEMPLATE_INCONSISTENT);
+    assert_eq!(refused(&[attribute(CKA_SENSITIVE, &[7])]), CKR_ATTRIBUTE_VALUE_INVALID);
     assert_eq!(refused(&[attribute(CKA_PRIVATE, FALSE)]), CKR_TEMPLATE_INCONSISTENT);
     assert_eq!(refused(&[attribute(CKA_VALUE, &[1; 16])]), CKR_TEMPLATE_INCONSISTENT);
     assert_eq!(refused(&[attribute(CKA_KEY_TYPE, number(CKK_DES3))]), CKR_TEMPLATE_INCONSISTENT);

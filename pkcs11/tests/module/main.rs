@@ -22,6 +22,7 @@ mod ml_kem;
 mod objects;
 mod outage;
 mod private_keys;
+mod session_objects;
 mod sessions;
 mod signatures;
 mod wrapping;
@@ -39,6 +40,10 @@ fn scenario() {
         "null pointers" => arguments::null_pointers(&daemon),
         "sessions" => sessions::sessions(&daemon),
         "objects" => objects::objects(&daemon),
+        "life of session objects" => session_objects::life(&daemon),
+        "session objects after a restart" => session_objects::restart(daemon),
+        "copies" => session_objects::copies(&daemon),
+        "readable keys" => session_objects::readable(&daemon),
         "templates" => objects::templates(&daemon),
         "wrapping" => wrapping::wrapping(&daemon),
         "signatures" => signatures::signatures(&daemon),
@@ -91,6 +96,10 @@ scenarios! {
     sessions_and_log_in_follow_the_standard: "sessions";
     objects_are_found_and_read_attribute_by_attribute: "objects";
     wrong_templates_are_refused: "templates";
+    session_objects_live_as_long_as_their_session: "life of session objects";
+    session_objects_survive_the_daemon: "session objects after a restart";
+    objects_are_copied: "copies";
+    keys_are_read_by_those_who_made_them_for_that: "readable keys";
     signatures_are_made_in_parts_and_verified: "signatures";
     keys_leave_and_enter_wrapped: "wrapping";
     nist_vectors_come_out: "vectors";

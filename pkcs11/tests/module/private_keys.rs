@@ -175,14 +175,26 @@ pub fn derivation(daemon: &Daemon) {
         assert_eq!(application.find(session, &mut by_label), [0; 0]);
         assert_eq!(application.sign_init(session, CKM_ECDSA, secret), CKR_KEY_TYPE_INCONSISTENT);
 
-        // What the token keeps to itself it does not derive.
+        // What is not to be read the partition keeps: as a key that it can be used as, for the session or for good.
+        let aes = attribute(CKA_KEY_TYPE, number(CKK_AES));
         for template in [
-            [attribute(CKA_SENSITIVE, TRUE)],
-            [attribute(CKA_EXTRACTABLE, FALSE)],
-            [token],
-            [attribute(CKA_KEY_TYPE, number(CKK_AES))],
-            [attribute(CKA_VALUE, b"chosen")],
+            &[attribute(CKA_SENSITIVE, TRUE), aes][..],
+            &[attribute(CKA_EXTRACTABLE, FALSE), aes],
+            &[token, aes],
+            &[token, attribute(CKA_KEY_TYPE, number(CKK_GENERIC_SECRET))],
         ] {
+            let key = derive(one.0, bare, CKD_NULL, template).unwrap();
+            assert_eq!(application.get(session, key, CKA_VALUE), Err(CKR_ATTRIBUTE_SENSITIVE));
+            assert_eq!(application.get(session, key, CKA_VALUE_LEN).unwrap(), number(32));
+            assert_eq!(application.get(session, key, CKA_ALWAYS_SENSITIVE).unwrap(), FALSE);
+            let is_kept = template[0].type_ == CKA_TOKEN;
+            let kept = application.get(session, key, CKA_TOKEN).unwrap();
+            assert_eq!(kept, if is_kept { TRUE } else { FALSE });
+            assert_eq!(call!(application, C_DestroyObject, session, key), CKR_OK);
+        }
+        let too_long = [aes, attribute(CKA_VALUE_LEN, number(31))];
+        assert_eq!(derive(one.0, bare, CKD_NULL, &too_long), Err(CKR_KEY_SIZE_RANGE));
+        for template in [[attribute(CKA_KEY_TYPE, number(CKK_EC))], [attribute(CKA_VALUE, b"chosen")]] {
             let refused = derive(one.0, bare, CKD_NULL, &template);
             assert_eq!(refused, Err(CKR_TEMPLATE_INCONSISTENT));
         }

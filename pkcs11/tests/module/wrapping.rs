@@ -234,8 +234,6 @@ pub fn wrapping(daemon: &Daemon) {
     assert_eq!(unwrap(&wrapped, CKO_PUBLIC_KEY, CKK_EC, &[]), Err(CKR_TEMPLATE_INCONSISTENT));
     assert_eq!(unwrap(&[], CKO_PRIVATE_KEY, CKK_EC, &[]), Err(CKR_WRAPPED_KEY_LEN_RANGE));
     assert_eq!(unwrap(&[1; 16 * 1024 + 8], CKO_PRIVATE_KEY, CKK_EC, &[]), Err(CKR_WRAPPED_KEY_LEN_RANGE));
-    let session_object = [attribute(CKA_TOKEN, FALSE)];
-    assert_eq!(unwrap(&wrapped, CKO_PRIVATE_KEY, CKK_EC, &session_object), Err(CKR_TEMPLATE_INCONSISTENT));
     let value = [attribute(CKA_VALUE, &[1; 32])];
     assert_eq!(unwrap(&wrapped, CKO_PRIVATE_KEY, CKK_EC, &value), Err(CKR_TEMPLATE_INCONSISTENT));
     let read_only = token.application.open(slot, 0).unwrap();

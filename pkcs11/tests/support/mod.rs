@@ -12,7 +12,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use strongroom_protocol::client::{Connection, Deadlines};
+use strongroom_protocol::client::{ClientError, Connection, Deadlines};
 use strongroom_protocol::v1::{
     AdmitUid, ChangePassword, CreatePartition, CreateUser, Login, Role, Status, StatusReply, request::Op,
     response,
@@ -224,6 +224,19 @@ impl Daemon {
         };
         connection.call(partition, Op::Login(login)).unwrap();
         connection.call(partition, op).unwrap()
+    }
+
+    /// Carries out a request as [`USER`].
+    pub fn as_user(&self, partition: u32, op: Op) -> Result<response::Result, ClientError> {
+        let mut connection = self.connect();
+        let login = Login {
+            role: Role::CryptoUser.into(),
+            user: USER.0.into(),
+            password: USER.1.into(),
+            ticket: Vec::new(),
+        };
+        connection.call(partition, Op::Login(login))?;
+        connection.call(partition, op)
     }
 
     fn connect(&self) -> Connection {
