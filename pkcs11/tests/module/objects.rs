@@ -94,8 +94,8 @@ pub fn templates(daemon: &Daemon) {
         application.generate_from(session, CKM_EC_KEY_PAIR_GEN, public.to_vec(), private.to_vec()).err()
     };
     assert_eq!(ec(&[token], &[token]), Some(CKR_TEMPLATE_INCOMPLETE), "no curve");
-    let p224 = attribute(CKA_EC_PARAMS, &[6, 5, 0x2b, 0x81, 4, 0, 33]);
-    assert_eq!(ec(&[token, p224], &[token]), Some(CKR_CURVE_NOT_SUPPORTED));
+    let p192 = attribute(CKA_EC_PARAMS, &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 1]);
+    assert_eq!(ec(&[token, p192], &[token]), Some(CKR_CURVE_NOT_SUPPORTED));
     assert_eq!(ec(&[token, attribute(CKA_EC_PARAMS, b"junk")], &[token]), Some(CKR_DOMAIN_PARAMS_INVALID));
     for (kind, value) in [(CKA_PRIVATE, FALSE), (CKA_SENSITIVE, FALSE), (CKA_ALWAYS_AUTHENTICATE, TRUE)] {
         assert_eq!(ec(&[token, curve], &[token, attribute(kind, value)]), Some(CKR_TEMPLATE_INCONSISTENT));
