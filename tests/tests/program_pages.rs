@@ -69,3 +69,13 @@ fn dnssec() {
 fn java() {
     run(Page::new("programs/java.md"));
 }
+
+#[test]
+fn openvpn() {
+    run(Page::new("programs/openvpn.md").as_nobody());
+}
+
+#[test]
+fn strongswan() {
+    run(Page::new("programs/strongswan.md"));
+}
