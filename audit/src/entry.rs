@@ -48,6 +48,12 @@ pub struct Entry {
     /// … and the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
+    /// Of a connection over the network: the address that it comes from (of IPv6 the network, 64 bits)…
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// … and the certificate that it has shown: SHA-256 of its public key, hexadecimal.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub certificate: String,
     /// What the client calls itself. Nobody vouches for it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub program: String,

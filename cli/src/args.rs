@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
+use strongroom_protocol::node::Address;
+
 use crate::commands::{
     audit, backup, cert, doctor, init, key, node, page, partition, role, roles, seal, security_domain, share,
     shell, tamper, user,
@@ -44,8 +46,17 @@ Exit codes:
   6  it exists already
 
 Environment:
-  STRONGROOM_SOCKET  the daemon's socket, where --socket is not given
-  NO_COLOR           no colours, if not empty";
+  STRONGROOM_SOCKET       the daemon's socket, where neither --socket nor --nodes is given
+  STRONGROOM_NODES        nodes, between commas, where neither is given
+  STRONGROOM_OWNER        the certificate (PEM) of the partition's owner, by which nodes over TLS are known
+  STRONGROOM_CERTIFICATE  your certificate (PEM) for nodes over TLS, …
+  STRONGROOM_KEY          … and its private key (PEM, without a passphrase)
+  NO_COLOR                no colours, if not empty
+
+Files:
+  ~/.config/strongroom/client.conf, /etc/strongroom/client.conf
+                          the same, for programs without those variables: lines 'node = …', 'owner = FILE',
+                          'certificate = FILE', 'key = FILE'";
 
 /// Administers a Strongroom partition.
 #[derive(Debug, Parser)]
@@ -91,6 +102,10 @@ pub struct Global {
     /// The daemon's socket
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+
+    /// Nodes, between commas: tls://HOST or tls://HOST:PORT, or the path of a socket. The first that answers serves
+    #[arg(long, global = true, value_name = "NODE,…", value_delimiter = ',', conflicts_with = "socket")]
+    pub nodes: Vec<Address>,
 }
 
 /// The commands.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use strongroom_protocol::client::ClientError;
+use strongroom_protocol::settings::SettingsError;
 use strongroom_protocol::v1::ErrorCode;
 
 /// The command's exit codes. They are part of its interface: scripts rely on them.
@@ -93,11 +94,18 @@ impl From<ClientError> for Failure {
             ClientError::NotRunning { .. } => ("not_running".to_owned(), Exit::Unreachable),
             ClientError::Lost { .. } => ("connection_lost".to_owned(), Exit::Unreachable),
             ClientError::Deadline { .. } => ("deadline".to_owned(), Exit::Unreachable),
+            ClientError::Tls { .. } => ("tls".to_owned(), Exit::Unreachable),
             ClientError::Protocol { .. } => ("protocol".to_owned(), Exit::Failed),
             ClientError::Frame(_) => ("too_large".to_owned(), Exit::Failed),
             ClientError::Refused { code, .. } => (refusal(*code), exit_of(*code)),
         };
         Failure { code, exit, message: error.to_string() }
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Failure::new(Exit::Usage, "settings", error.to_string())
     }
 }
 

@@ -1,10 +1,10 @@
 //! The connection of one command: which daemon, which partition, as whom.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use strongroom_protocol::address;
 use strongroom_protocol::client::{Connection, Deadlines};
+use strongroom_protocol::node::Node;
+use strongroom_protocol::settings::Settings;
 use strongroom_protocol::v1::{
     ChangePassword, ListPartitions, Login, PartitionInfo, Role, request::Op, response,
 };
@@ -37,21 +37,45 @@ pub fn role_name(role: Role) -> &'static str {
     }
 }
 
-/// The socket that this command connects to.
-pub fn socket(global: &Global) -> PathBuf {
-    global.socket.clone().unwrap_or_else(|| address::client_socket(rustix::process::getuid().as_raw()))
+/// The nodes that this command may connect to, in the order in which it tries them.
+///
+/// # Errors
+///
+/// If the settings are wrong, or a file that they name.
+pub fn nodes(global: &Global) -> Result<Vec<Node>, Failure> {
+    if let Some(socket) = &global.socket {
+        return Ok(vec![Node::unix(socket)]);
+    }
+    let mut settings = Settings::of_user(rustix::process::getuid().as_raw())?;
+    if !global.nodes.is_empty() {
+        settings.nodes.clone_from(&global.nodes);
+    }
+    Ok(settings.reach()?)
 }
 
 /// How long making a key may take: an RSA-4096 key seconds, on a busy machine many.
 const GENERATION: Duration = Duration::from_secs(120);
 
-/// Connects to the daemon.
+/// Connects to the first node that answers.
 ///
 /// # Errors
 ///
-/// If no daemon answers.
+/// If none does: what was wrong with each.
 pub fn connect(global: &Global) -> Result<Connection, Failure> {
-    Ok(Connection::open(&socket(global), "strongroom", Deadlines::default())?)
+    let mut failure: Option<Failure> = None;
+    for node in nodes(global)? {
+        match Connection::open_node(&node, "strongroom", Deadlines::default()) {
+            Ok(connection) => return Ok(connection),
+            Err(error) => {
+                let this = Failure::from(error);
+                failure = Some(match failure {
+                    None => this,
+                    Some(before) => before.with_remedy(&this.to_string()),
+                });
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| Failure::usage("no node is named")))
 }
 
 /// Waits for replies as long as making a key, or looking at a whole store, may take.

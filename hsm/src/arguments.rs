@@ -1,11 +1,13 @@
-//! What the command line says of the audit log.
+//! What the command line says of the audit log, and of clients of the network.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use strongroom_hsm::audit;
 use strongroom_hsm::audit::sink::{Sink, Target, Trust, facility};
+use strongroom_hsm::network::{Clients, Listener, Options};
 
 /// The audit log: docs/audit.md.
 #[derive(Debug, Args)]
@@ -71,5 +73,56 @@ impl Audit {
             keep_days: self.audit_keep_days,
             sinks: sinks.collect(),
         })
+    }
+}
+
+/// Clients of the network: docs/network.md.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Clients of the network")]
+pub struct Network {
+    /// Serve clients on other machines too, over TLS 1.3, on an address like 10.0.0.1:9820 or [::]:9820. May be given
+    /// several times. The node shows the certificate that a partition's owner has signed ('strongroom node request').
+    /// Off by default.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "STRONGROOM_TLS",
+        value_delimiter = ',',
+        requires = "tls_client_ca"
+    )]
+    tls: Vec<SocketAddr>,
+    /// The certificates (PEM) of the authorities that sign clients' certificates. Read at the start.
+    #[arg(long, value_name = "FILE", env = "STRONGROOM_TLS_CLIENT_CA")]
+    tls_client_ca: Option<PathBuf>,
+    /// Which clients of --tls may connect: those with a certificate ('required'), or others as well, who act by log-in
+    /// only ('optional').
+    #[arg(long, value_enum, value_name = "WHICH", env = "STRONGROOM_TLS_CERTIFICATES", default_value_t = Certificates::Required)]
+    tls_certificates: Certificates,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Certificates {
+    /// A client without one is refused.
+    Required,
+    /// A client without one may log in with a password.
+    Optional,
+}
+
+impl Network {
+    /// Opens the sockets and reads the authorities: later the daemon may not.
+    ///
+    /// # Errors
+    ///
+    /// Those of the files and of the system.
+    pub fn listeners(&self) -> anyhow::Result<Vec<Listener>> {
+        let Some(authority) = &self.tls_client_ca else { return Ok(Vec::new()) };
+        let clients = match self.tls_certificates {
+            Certificates::Required => Clients::WithCertificate,
+            Certificates::Optional => Clients::All,
+        };
+        let open = |address: &SocketAddr| {
+            Ok(Listener::open(&Options { address: *address, authority: authority.clone(), clients })?)
+        };
+        self.tls.iter().map(open).collect()
     }
 }

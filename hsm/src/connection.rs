@@ -7,6 +7,7 @@ mod channel;
 mod frames;
 mod large;
 mod outbox;
+mod stream;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +20,6 @@ use prost::Message;
 use strongroom_protocol::frame;
 use strongroom_protocol::secret;
 use strongroom_protocol::v1::{ErrorCode, Request, Response, request::Op, response};
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 
@@ -27,6 +27,7 @@ use self::frames::FrameBuffer;
 pub use self::large::LargeFrames;
 use self::large::{Permit, Share};
 use self::outbox::Outbox;
+pub use self::stream::{Stream, Tls};
 use crate::engine::Channel;
 use crate::failure::Failure;
 use crate::request;
@@ -98,7 +99,7 @@ enum End {
 pub async fn serve(
     service: Arc<Service>,
     session: Arc<Session>,
-    stream: UnixStream,
+    stream: Stream,
     deadlines: Deadlines,
     stop: watch::Receiver<bool>,
 ) {
@@ -118,7 +119,7 @@ pub async fn serve(
     let end = connection.run(stop).await.err().unwrap_or(End::Closed);
     if let End::Protocol(failure) = &end {
         tracing::warn!(uid = connection.session.uid, "a connection broke the protocol: {failure}");
-        connection.service.audit.refused_connection(connection.session.uid, failure.code);
+        connection.service.audit.refused_connection(&connection.session, failure.code);
         // The peer may be a client of another release: tell it, if it listens.
         connection.reply(Reply::refusal(0, failure.clone()));
     }
@@ -129,7 +130,7 @@ pub async fn serve(
 }
 
 /// Answers a connection's Hello with a refusal and closes it.
-pub async fn turn_away(mut stream: UnixStream, failure: Failure) {
+pub async fn turn_away(mut stream: Stream, failure: Failure) {
     // A Hello is small.
     let mut frames = FrameBuffer::new(Share::none());
     let first = async {
@@ -139,7 +140,7 @@ pub async fn turn_away(mut stream: UnixStream, failure: Failure) {
                 Ok(None) => {}
                 Err(_) => return 0,
             }
-            if !matches!(frames.fill(&mut stream).await, Ok(read) if read > 0) {
+            if !matches!(frames.fill(&mut stream.split().0).await, Ok(read) if read > 0) {
                 return 0;
             }
         }
@@ -158,7 +159,7 @@ fn error_response(id: u64, failure: Failure) -> Response {
 struct Connection {
     service: Arc<Service>,
     session: Arc<Session>,
-    stream: UnixStream,
+    stream: Stream,
     deadlines: Deadlines,
     frames: FrameBuffer,
     /// Replies that are not written yet.
@@ -238,7 +239,9 @@ impl Connection {
             };
             let request = decoded.map_err(|error| malformed(&error.to_string()))?;
             match request.op {
-                Some(Op::OpenChannel(_)) if self.greeted => self.open_channel(request.id).await?,
+                Some(Op::OpenChannel(_)) if self.greeted && self.stream.unix().is_some() => {
+                    self.open_channel(request.id).await?
+                }
                 _ => self.begin(request, size, permit)?,
             }
             has_begun_some = true;

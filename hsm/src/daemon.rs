@@ -16,10 +16,11 @@ use tokio::time::{sleep, timeout};
 
 use crate::audit::Audit;
 use crate::config::Config;
-use crate::connection;
+use crate::connection::{self, Stream};
 use crate::engine::Engine;
 use crate::life;
 use crate::memory::arena;
+use crate::network;
 use crate::places::Who;
 use crate::service::Service;
 use crate::session::Session;
@@ -106,6 +107,8 @@ pub struct Daemon {
     made_socket: Option<(u64, u64)>,
     /// Where metrics and the page are to be had.
     doors: Vec<Door>,
+    /// Where clients of the network are served.
+    network: Vec<network::Listener>,
     /// Locked as long as the daemon runs.
     _lock: File,
 }
@@ -163,13 +166,29 @@ impl Daemon {
             "strongroomd {} is ready",
             env!("CARGO_PKG_VERSION")
         );
-        Ok(Self { config, service, listener, own_uid, made_socket, doors: Vec::new(), _lock: lock })
+        Ok(Self {
+            config,
+            service,
+            listener,
+            own_uid,
+            made_socket,
+            doors: Vec::new(),
+            network: Vec::new(),
+            _lock: lock,
+        })
     }
 
     /// Has metrics and the page answered here, too.
     #[must_use]
     pub fn with_doors(mut self, doors: impl IntoIterator<Item = Door>) -> Self {
         self.doors.extend(doors);
+        self
+    }
+
+    /// Has clients of the network served, too.
+    #[must_use]
+    pub fn with_network(mut self, listeners: impl IntoIterator<Item = network::Listener>) -> Self {
+        self.network.extend(listeners);
         self
     }
 
@@ -182,6 +201,11 @@ impl Daemon {
         }
         let turning_away = Arc::new(Semaphore::new(TURNING_AWAY));
         let mut connections = JoinSet::new();
+        for listener in self.network.drain(..) {
+            let (service, config, stopped) =
+                (Arc::clone(&self.service), self.config.clone(), stopped.clone());
+            connections.spawn(async move { network::serve(listener, service, &config, stopped).await });
+        }
         tokio::pin!(shutdown);
         let keeper = tokio::spawn(life::keep(Arc::clone(&self.service), self.config.keeping));
         tokio::spawn(transfers::watch(Arc::downgrade(&self.service.vault)));
@@ -242,10 +266,10 @@ impl Daemon {
             Err(failure) => {
                 self.service.counters.turned_away.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(uid, "a connection was turned away: {failure}");
-                self.service.audit.refused_connection(uid, failure.code);
+                self.service.audit.refused_stranger(Some(uid), String::new(), failure.code);
                 if let Ok(permit) = Arc::clone(turning_away).try_acquire_owned() {
                     tokio::spawn(async move {
-                        connection::turn_away(stream, failure).await;
+                        connection::turn_away(Stream::Unix(stream), failure).await;
                         drop(permit);
                     });
                 }
@@ -256,7 +280,7 @@ impl Daemon {
         let (service, deadlines, stopped) =
             (Arc::clone(&self.service), self.config.deadlines, stopped.clone());
         connections.spawn(async move {
-            connection::serve(service, session, stream, deadlines, stopped).await;
+            connection::serve(service, session, Stream::Unix(stream), deadlines, stopped).await;
             drop(place);
         });
     }

@@ -60,6 +60,11 @@ impl Identity {
         self.certificates.get(&partition).map(Vec::as_slice)
     }
 
+    /// Those of all partitions, DER.
+    pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.certificates.values().map(Vec::as_slice)
+    }
+
     /// The public key, DER SubjectPublicKeyInfo.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ mod identity;
 pub mod life;
 pub mod memory;
 pub mod metrics;
+pub mod network;
 pub mod node_key;
 pub mod object;
 pub mod partition;

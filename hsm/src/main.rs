@@ -47,6 +47,8 @@ struct Arguments {
     metrics_from_anywhere: bool,
     #[command(flatten)]
     audit: arguments::Audit,
+    #[command(flatten)]
+    network: arguments::Network,
     /// How to write the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -87,6 +89,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         LogFormat::Json => log.json().init(),
     }
     strongroom_hsm::memory::process::harden();
+    let network = arguments.network.listeners()?;
     let mut config = Config::of_user(rustix::process::geteuid().as_raw());
     config.state_dir = arguments.state_dir.unwrap_or(config.state_dir);
     config.socket = arguments.socket.unwrap_or(config.socket);
@@ -110,7 +113,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-        let daemon = Daemon::start(config, inherited.socket)?.with_doors(doors);
+        let daemon = Daemon::start(config, inherited.socket)?.with_doors(doors).with_network(network);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         daemon
             .serve(async {

@@ -17,12 +17,15 @@ use crate::users::{ROLES, User, Users};
 /// One connection's identity: the kernel's peer credentials, and its log-ins.
 #[derive(Debug)]
 pub struct Session {
-    /// The user id of the process that connected.
+    /// The user id of the process that connected; of a client of the network the number that stands for it where limits
+    /// and turns are counted by user id (see [`crate::network`]).
     pub uid: u32,
     /// Whether that is root or the daemon's own user.
     pub owner: bool,
     /// The SHA-256 of the client certificate's public key, where the connection has shown one.
     pub certificate: Option<[u8; 32]>,
+    /// Where a connection over the network comes from, as the audit log says it.
+    address: Option<String>,
     /// Who it is, for the audit log.
     pub peer: Peer,
     /// What it used last, for the audit log.
@@ -136,11 +139,29 @@ impl Session {
             uid,
             owner,
             certificate: None,
+            address: None,
             peer: Peer::new(pid),
             recent,
             logins: Mutex::default(),
             transfers,
         }
+    }
+
+    /// A connection over the network, from `address`, that has not logged in. `certificate`: the SHA-256 of the public key of
+    /// the certificate that it has shown. It has the rights that keys give that certificate, and no user id's.
+    pub fn of_network(account: u32, address: String, certificate: Option<[u8; 32]>) -> Self {
+        Self { certificate, address: Some(address), ..Self::new(account, false, None) }
+    }
+
+    /// The user id of the process that connected, unless it is on another machine.
+    pub fn local_uid(&self) -> Option<u32> {
+        self.address.is_none().then_some(self.uid)
+    }
+
+    /// The address and the certificate of a connection over the network, for the audit log.
+    pub(crate) fn names(&self) -> (String, String) {
+        let certificate = self.certificate.map(|hash| crate::records::hex(&hash));
+        (self.address.clone().unwrap_or_default(), certificate.unwrap_or_default())
     }
 
     /// As whom the connection acts in a partition now. A log-in replaces what its user id is admitted to.
@@ -157,9 +178,11 @@ impl Session {
             Some(user) if user.must_change => acting.must_change = Some(Arc::clone(user)),
             Some(user) => acting.put(Some(user)),
             None => {
-                acting.named.uid = Some(self.uid);
                 acting.named.certificate = self.certificate;
-                ROLES.iter().for_each(|role| acting.put(users.admitted(self.uid, *role)));
+                acting.named.uid = self.local_uid();
+                if let Some(uid) = self.local_uid() {
+                    ROLES.iter().for_each(|role| acting.put(users.admitted(uid, *role)));
+                }
             }
         }
         acting

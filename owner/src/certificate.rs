@@ -40,6 +40,9 @@ pub enum CertificateError {
     /// Not valid yet, or no longer.
     #[error("is not valid now: look at its dates")]
     Validity,
+    /// Signed by the owner, but not for a node.
+    #[error("is not a node's: its subject is not the one that 'strongroom node request' wrote")]
+    NotANode,
 }
 
 /// A certificate that was read. What signed it is for [`OwnerCertificate`] to say.
@@ -130,6 +133,16 @@ impl Certificate {
     /// The certificate as it was read.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The name of who signed it, DER.
+    pub fn issuer(&self) -> &[u8] {
+        &self.issuer
+    }
+
+    /// The name of whose it is, DER.
+    pub fn subject_der(&self) -> &[u8] {
+        &self.subject_der
     }
 
     /// SHA-256 of the certificate.

@@ -7,6 +7,8 @@
 
 pub mod certificate;
 pub mod challenge;
+pub mod holder;
 pub mod node;
 
 pub use certificate::{Certificate, CertificateError, OwnerCertificate};
+pub use holder::Holder;

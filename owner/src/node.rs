@@ -53,14 +53,37 @@ pub fn check_proof(
     verify_by(&certificate.public_key, message, signature)
 }
 
+/// The subject of a node's certificate, RFC 4514. It names the node's key, so that no other certificate that the owner has
+/// signed, a client's for instance, is taken for a node's.
+pub fn subject(spki: &[u8]) -> String {
+    let hash = digest(&SHA256, spki);
+    let name: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("CN=strongroom node {name}")
+}
+
+/// Checks the certificate that a node shows in a TLS handshake: as [`check_certificate`], and that it is a node's.
+///
+/// # Errors
+///
+/// [`CertificateError`].
+pub fn check_server(
+    owner: &OwnerCertificate,
+    certificate: &Certificate,
+    now: SystemTime,
+) -> Result<(), CertificateError> {
+    check_certificate(owner, certificate, now)?;
+    match certificate.subject == subject(&certificate.public_key) {
+        true => Ok(()),
+        false => Err(CertificateError::NotANode),
+    }
+}
+
 /// A node's certificate request (RFC 2986): DER. `spki` is its P-256 public key; `sign` signs a message with SHA-256, as
 /// r ‖ s. `None` if a part is not what it has to be.
 pub fn request(spki: &[u8], sign: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-    let name: String =
-        digest(&SHA256, spki).as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let info = CertReqInfo {
         version: Version::V1,
-        subject: Name::from_str(&format!("CN=strongroom node {name}")).ok()?,
+        subject: Name::from_str(&subject(spki)).ok()?,
         public_key: SubjectPublicKeyInfo::from_der(spki).ok()?,
         attributes: SetOfVec::new(),
     };

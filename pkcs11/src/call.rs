@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use cryptoki_sys::*;
 use strongroom_protocol::client::{ClientError, Connection, Deadlines};
 use strongroom_protocol::secret;
-use strongroom_protocol::v1::{ErrorCode, request::Op, response};
+use strongroom_protocol::v1::{ErrorCode, GenerateRandom, request::Op, response};
 
 use crate::error::{self, AWAY, Failure, Outcome};
+use crate::nodes::{Tried, Turn};
 use crate::pool::{self, ANONYMOUS, Lease, Pooled};
 use crate::session_keys::named;
 use crate::state::{self, Process};
@@ -101,16 +102,19 @@ impl Process {
         mut action: impl FnMut(&mut Pooled) -> Result<T, ClientError>,
     ) -> Outcome<T> {
         let mut retries = Retries::default();
+        let mut tried = Tried::default();
         let mut logged_in_again = false;
         // Until when to wait for another call's connection, because no further one can be opened.
         let mut scarce = None;
         loop {
             let epoch = access.epoch();
+            let turn = self.nodes.choose(tried).ok_or(AWAY)?;
+            let pool = &turn.member.pool;
             let mut lease = match scarce {
-                None => self.pool.lease(epoch)?,
-                Some(until) => self.pool.lease_open(epoch, until)?,
+                None => pool.lease(epoch)?,
+                Some(until) => pool.lease_open(epoch, until)?,
             };
-            let pooled = match self.connected(&mut lease, access, epoch, repeat) {
+            let pooled = match self.connected(&turn, &mut lease, access, epoch, repeat) {
                 Ok(pooled) => pooled,
                 Err(Failure::Code(code)) => return Err(code),
                 Err(Failure::Daemon(error)) => {
@@ -122,7 +126,11 @@ impl Process {
                         });
                         continue;
                     }
+                    if has_next(&turn, &mut tried) {
+                        continue;
+                    }
                     if error::is_absence(&error) && retries.may_reconnect(&self.outage) {
+                        tried.clear();
                         continue;
                     }
                     return Err(error::of_client(&error));
@@ -130,6 +138,7 @@ impl Process {
             };
             let error = match action(pooled) {
                 Ok(value) => {
+                    turn.succeed();
                     // Not if somebody logged out meanwhile.
                     lease.keep(|epoch| access.token.is_none() || epoch == access.epoch());
                     return Ok(value);
@@ -142,19 +151,26 @@ impl Process {
                 {
                     // The daemon ended this connection's log-in.
                     logged_in_again = true;
-                    drop(lease);
-                    if let Some(token) = access.token {
-                        token.login.forget_ticket(epoch);
+                    if let Some(token) = access.token
+                        && let Some(pooled) = lease.pooled()
+                    {
+                        token.login.forget_ticket(epoch, pooled.connection.instance());
                     }
-                    self.pool.close_idle(|idle| idle == epoch);
+                    drop(lease);
+                    pool.close_idle(|idle| idle == epoch);
                 }
                 // Refused before anything was done.
                 Some(ErrorCode::Unavailable) => {
                     drop(lease);
+                    if has_next(&turn, &mut tried) {
+                        continue;
+                    }
                     if !retries.may_reconnect(&self.outage) {
                         return Err(AWAY);
                     }
+                    tried.clear();
                 }
+                Some(code) if is_of_the_node(code) && has_next(&turn, &mut tried) => drop(lease),
                 Some(code) => {
                     lease.keep(|_| true);
                     return Err(error::of_code(code));
@@ -166,10 +182,18 @@ impl Process {
                 None => {
                     drop(lease);
                     // The others of this start of the daemon are most likely broken too.
-                    self.pool.close_idle(|_| true);
-                    if repeat == Repeat::Never || !error::is_absence(&error) || !retries.may_resend() {
+                    pool.close_idle(|_| true);
+                    if repeat == Repeat::Never {
+                        turn.fail();
                         return Err(error::of_client(&error));
                     }
+                    if has_next(&turn, &mut tried) {
+                        continue;
+                    }
+                    if !error::is_absence(&error) || !retries.may_resend() {
+                        return Err(error::of_client(&error));
+                    }
+                    tried.clear();
                 }
             }
         }
@@ -178,22 +202,26 @@ impl Process {
     /// The lease's connection, opened and logged in if it is not.
     fn connected<'a>(
         &'static self,
+        turn: &Turn,
         lease: &'a mut Lease,
         access: Access<'_>,
         epoch: u64,
         repeat: Repeat,
     ) -> Result<&'a mut Pooled, Failure> {
-        if repeat == Repeat::Never && lease.pooled().is_some_and(|pooled| !pooled.connection.is_open()) {
+        if repeat == Repeat::Never && lease.pooled().is_some_and(|pooled| !is_there(pooled, turn)) {
             // Better found out before the request is sent than after.
             lease.discard();
         }
+        let deadlines = turn.deadlines(repeat == Repeat::Safe);
         if lease.pooled().is_none() {
-            lease.fill(Connection::open(state::socket(), &self.client, Deadlines::default())?);
+            lease.fill(Connection::open_node(&turn.member.node, &self.client, deadlines)?);
             self.outage.over();
             let pooled = lease.pooled().ok_or(Failure::Code(CKR_HOST_MEMORY))?;
             if let Some(token) = access.token
                 && epoch != ANONYMOUS
             {
+                // A password takes its time.
+                pooled.connection.set_reply_deadline(Deadlines::DEFAULT.reply)?;
                 if let Err(failure) = token.login.attach(&mut pooled.connection, access.partition, epoch) {
                     if access.epoch() == ANONYMOUS {
                         drop(token.door.close());
@@ -206,8 +234,39 @@ impl Process {
                 pooled.epoch = epoch;
             }
         }
-        lease.pooled().ok_or(Failure::Code(CKR_HOST_MEMORY))
+        let pooled = lease.pooled().ok_or(Failure::Code(CKR_HOST_MEMORY))?;
+        pooled.connection.set_reply_deadline(deadlines.reply)?;
+        Ok(pooled)
     }
+}
+
+/// Whether the node still answers on an idle connection. Where another one could be asked instead, it is asked something
+/// harmless: a node that hangs keeps its connections open.
+fn is_there(pooled: &mut Pooled, turn: &Turn) -> bool {
+    if !pooled.connection.is_open() {
+        return false;
+    }
+    if !turn.has_others {
+        return true;
+    }
+    let ask = || Op::GenerateRandom(GenerateRandom { length: 1 });
+    pooled.connection.set_reply_deadline(turn.member.patience()).is_ok()
+        && !pooled.connection.call(0, ask()).is_err_and(|error| error.is_broken())
+}
+
+/// After a failure: takes the node out if there is another one that the call has not tried, which is next.
+fn has_next(turn: &Turn, tried: &mut Tried) -> bool {
+    if !turn.has_others {
+        return false;
+    }
+    turn.fail();
+    tried.add(turn);
+    true
+}
+
+/// Whether a refusal says something of the node and not of the request, so that another node may do it.
+pub fn is_of_the_node(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Sealed | ErrorCode::Tampered | ErrorCode::Zeroized | ErrorCode::NoSuchPartition)
 }
 
 /// How often, and until when, one call is tried.

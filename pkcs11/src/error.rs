@@ -68,7 +68,7 @@ pub fn of_code(code: ErrorCode) -> CK_RV {
 pub fn of_client(error: &ClientError) -> CK_RV {
     match error {
         error if is_out_of_descriptors(error) => CKR_HOST_MEMORY,
-        ClientError::NotRunning { .. } => AWAY,
+        ClientError::NotRunning { .. } | ClientError::Tls { .. } => AWAY,
         ClientError::Lost { .. } | ClientError::Deadline { .. } | ClientError::Protocol { .. } => {
             CKR_DEVICE_ERROR
         }

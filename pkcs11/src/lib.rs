@@ -25,6 +25,7 @@ pub mod lists;
 pub mod login;
 pub mod mechanism;
 pub mod ml_dsa;
+pub mod nodes;
 pub mod object;
 pub mod parameter_set;
 pub mod pool;

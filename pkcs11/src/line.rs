@@ -17,9 +17,10 @@ use strongroom_channel::{ChannelError, Client, Descriptors, Operation, Request};
 use strongroom_protocol::client::Deadlines;
 use strongroom_protocol::v1::ErrorCode;
 
-use crate::call::Access;
+use crate::call::{self, Access};
 use crate::descriptors::Registration;
 use crate::error::{self, Outcome, lock};
+use crate::nodes::Member;
 use crate::object::ObjectId;
 use crate::pool::{ANONYMOUS, Lease};
 use crate::session::Session;
@@ -40,6 +41,8 @@ const REPLY: Duration = Deadlines::DEFAULT.reply;
 pub struct Line {
     /// Which log-in it carries (see [`crate::login`]).
     epoch: u64,
+    /// Whose it is.
+    member: &'static Member,
     client: Client,
     /// The connection whose end is the channel's; taken out when the channel is closed.
     life: Mutex<Option<Life>>,
@@ -53,10 +56,10 @@ struct Life {
 }
 
 impl Line {
-    fn new(epoch: u64, descriptors: Descriptors, lease: Lease) -> Option<Self> {
+    fn new(epoch: u64, member: &'static Member, descriptors: Descriptors, lease: Lease) -> Option<Self> {
         let client = Client::new(descriptors).ok()?;
         let bell = lease.register(client.bell());
-        Some(Line { epoch, client, life: Mutex::new(Some(Life { lease, bell })) })
+        Some(Line { epoch, member, client, life: Mutex::new(Some(Life { lease, bell })) })
     }
 
     fn is_usable(&self, epoch: u64) -> bool {
@@ -238,11 +241,14 @@ impl Process {
     ) -> Outcome<Option<usize>> {
         let Task { key, operation, data } = *task;
         let request = Request { operation, partition: token.partition, key, data };
+        // Where there are other nodes, a silent one is not waited for.
+        let has_others = self.nodes.are_several();
+        let patience = if has_others { line.member.patience() } else { REPLY };
         let mut until = None;
         let mut is_late = false;
         let mut worth_waiting = || {
             let now = Instant::now();
-            is_late = now >= *until.get_or_insert(now + REPLY);
+            is_late = now >= *until.get_or_insert(now + patience);
             !is_late && line.is_connected()
         };
         let error = match line.client.exchange(&request, reply, &mut worth_waiting) {
@@ -257,7 +263,10 @@ impl Process {
             }
             ChannelError::Abandoned => {
                 drop(line.close());
-                if is_late { Err(CKR_DEVICE_ERROR) } else { Ok(None) }
+                if has_others {
+                    self.nodes.take_out(line.member);
+                }
+                if is_late && !has_others { Err(CKR_DEVICE_ERROR) } else { Ok(None) }
             }
             ChannelError::Malformed => {
                 drop(line.close());
@@ -268,13 +277,22 @@ impl Process {
                 match code.unwrap_or_default() {
                     ErrorCode::TicketInvalid | ErrorCode::NotLoggedIn if line.epoch != ANONYMOUS => {
                         // The daemon ended this log-in; the socket's way begins it anew.
-                        drop(line.close());
-                        token.login.forget_ticket(line.epoch);
-                        self.pool.close_idle(|idle| idle == line.epoch);
+                        if let Some(mut lease) = line.close()
+                            && let Some(pooled) = lease.pooled()
+                        {
+                            token.login.forget_ticket(line.epoch, pooled.connection.instance());
+                        }
+                        self.nodes.close_idle(|idle| idle == line.epoch);
                         Ok(None)
                     }
+                    // A node that stops, or was sealed: another one may serve.
                     ErrorCode::Unavailable => {
                         drop(line.close());
+                        Ok(None)
+                    }
+                    code if has_others && call::is_of_the_node(code) => {
+                        drop(line.close());
+                        self.nodes.take_out(line.member);
                         Ok(None)
                     }
                     code => Err(error::of_code(code)),
@@ -292,7 +310,8 @@ impl Process {
             return;
         }
         let Some(_turn) = door.take_turn(self.age()) else { return };
-        let Some(mut lease) = self.pool.lease_idle(epoch) else { return };
+        let idle = self.nodes.near().find_map(|member| Some((member, member.pool.lease_idle(epoch)?)));
+        let Some((member, mut lease)) = idle else { return };
         let Some(pooled) = lease.pooled() else { return };
         let descriptors = match pooled.connection.open_channel() {
             Ok(Some(given)) => Descriptors { region: given.region, bell: given.bell, state: given.state },
@@ -302,7 +321,7 @@ impl Process {
                 return door.pause(self.age(), PAUSE);
             }
         };
-        let Some(line) = Line::new(epoch, descriptors, lease) else {
+        let Some(line) = Line::new(epoch, member, descriptors, lease) else {
             return door.pause(self.age(), PAUSE);
         };
         let replaced = door.replace(Some(Arc::new(line)));

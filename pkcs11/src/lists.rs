@@ -97,7 +97,7 @@ static INTERFACES: Interfaces = Interfaces([
 /// `list` is null or can be written.
 pub unsafe fn get_function_list(list: *mut *mut CK_FUNCTION_LIST) -> Outcome {
     // Found now, while the environment is still the one that the program was started with.
-    let _ = state::socket();
+    state::settle();
     // SAFETY: by the contract.
     *unsafe { pointer::reference_mut(list) }.ok_or(CKR_ARGUMENTS_BAD)? = (&raw const LIST_2_40).cast_mut();
     Ok(())
@@ -109,7 +109,7 @@ pub unsafe fn get_function_list(list: *mut *mut CK_FUNCTION_LIST) -> Outcome {
 ///
 /// `count` is null or can be read and written; `list` is null or can be written for `*count` items.
 pub unsafe fn get_interface_list(list: *mut CK_INTERFACE, count: *mut CK_ULONG) -> Outcome {
-    let _ = state::socket();
+    state::settle();
     let interfaces = &INTERFACES.0;
     // SAFETY: by the contract.
     let count = unsafe { pointer::reference_mut(count) }.ok_or(CKR_ARGUMENTS_BAD)?;
@@ -139,7 +139,7 @@ pub unsafe fn get_interface(
     interface: *mut *mut CK_INTERFACE,
     flags: CK_FLAGS,
 ) -> Outcome {
-    let _ = state::socket();
+    state::settle();
     // SAFETY: by the contract.
     let (version, place) = unsafe { (pointer::reference(version), pointer::reference_mut(interface)) };
     let place = place.ok_or(CKR_ARGUMENTS_BAD)?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
 use strongroom_protocol::client::{ClientError, Connection, Deadlines};
+use strongroom_protocol::node::MAX_NODES;
 use strongroom_protocol::v1::{self, ErrorCode, LoginReply, Role, request::Op, response};
 use zeroize::Zeroizing;
 
@@ -73,10 +74,31 @@ struct Known {
     role: Role,
     user: String,
     password: Arc<Secret>,
-    /// `None` when there is none that is worth trying.
-    ticket: Option<Arc<Secret>>,
-    /// The start of the daemon that gave the ticket.
-    instance: Vec<u8>,
+    /// Those that are worth trying, each with the start of the daemon that gave it.
+    tickets: Vec<(Vec<u8>, Arc<Secret>)>,
+}
+
+impl Known {
+    fn ticket(&self, instance: &[u8]) -> Option<&Arc<Secret>> {
+        self.tickets.iter().find(|(of, _)| of == instance).map(|(_, ticket)| ticket)
+    }
+
+    fn forget_ticket(&mut self, instance: &[u8]) {
+        self.tickets.retain(|(of, _)| of != instance);
+    }
+
+    /// Keeps a ticket. Those of starts that are over go when there are more than nodes.
+    fn keep_ticket(&mut self, instance: &[u8], ticket: Vec<u8>) {
+        self.forget_ticket(instance);
+        let ticket = Zeroizing::new(ticket);
+        if ticket.is_empty() {
+            return;
+        }
+        if self.tickets.len() >= MAX_NODES {
+            self.tickets.remove(0);
+        }
+        self.tickets.extend(Secret::new(&ticket).map(|ticket| (instance.to_vec(), Arc::new(ticket))));
+    }
 }
 
 impl fmt::Debug for Known {
@@ -111,13 +133,13 @@ impl Login {
     /// `CKR_USER_ALREADY_LOGGED_IN` if another thread was first; `CKR_HOST_MEMORY` if the password cannot be kept;
     /// `CKR_DEVICE_ERROR` for a role that this release does not know.
     pub fn begin(&self, connection: &Connection, reply: LoginReply, password: &str) -> Outcome<u64> {
-        let known = Known {
+        let mut known = Known {
             role: reply.role(),
             user: reply.user,
             password: Arc::new(Secret::new(password.as_bytes()).ok_or(CKR_HOST_MEMORY)?),
-            ticket: keep_ticket(reply.ticket),
-            instance: connection.instance().to_vec(),
+            tickets: Vec::new(),
         };
+        known.keep_ticket(connection.instance(), reply.ticket);
         if known.role == Role::Unspecified {
             return Err(CKR_DEVICE_ERROR);
         }
@@ -154,18 +176,18 @@ impl Login {
         let password = Arc::new(Secret::new(password.as_bytes()).ok_or(CKR_HOST_MEMORY)?);
         if let Some(known) = lock(&self.known).as_mut() {
             known.password = password;
-            known.ticket = None;
+            known.tickets.clear();
         }
         Ok(())
     }
 
-    /// Stops using a ticket that the daemon no longer takes.
-    pub fn forget_ticket(&self, epoch: u64) {
+    /// Stops using the ticket of a start of the daemon, which it no longer takes.
+    pub fn forget_ticket(&self, epoch: u64, instance: &[u8]) {
         let mut known = lock(&self.known);
         if epoch == self.epoch()
             && let Some(known) = known.as_mut()
         {
-            known.ticket = None;
+            known.forget_ticket(instance);
         }
     }
 
@@ -231,13 +253,11 @@ impl Login {
         };
         match connection.call(partition, Op::Login(login)) {
             Ok(response::Result::Login(reply)) => {
-                let ticket = keep_ticket(reply.ticket);
                 let mut current = lock(&self.known);
                 if epoch == self.epoch()
                     && let Some(known) = current.as_mut()
                 {
-                    known.ticket = ticket;
-                    known.instance = connection.instance().to_vec();
+                    known.keep_ticket(connection.instance(), reply.ticket);
                 }
                 Ok(())
             }
@@ -259,19 +279,17 @@ impl Login {
         epoch: u64,
     ) -> Result<bool, Failure> {
         let known = self.known(epoch)?;
-        let Some(ticket) = known.ticket.filter(|_| known.instance == connection.instance()) else {
-            return Ok(false);
-        };
+        let Some(ticket) = known.ticket(connection.instance()) else { return Ok(false) };
         let login = v1::Login {
             role: known.role.into(),
-            user: known.user,
+            user: known.user.clone(),
             password: String::new(),
             ticket: ticket.expose().to_vec(),
         };
         match connection.call(partition, Op::Login(login)) {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some(ErrorCode::TicketInvalid) => {
-                self.forget_ticket(epoch);
+                self.forget_ticket(epoch, connection.instance());
                 Ok(false)
             }
             Err(error) => Err(Failure::Daemon(error)),
@@ -285,14 +303,6 @@ impl Login {
             _ => Err(Failure::Code(CKR_USER_NOT_LOGGED_IN)),
         }
     }
-}
-
-fn keep_ticket(ticket: Vec<u8>) -> Option<Arc<Secret>> {
-    let ticket = Zeroizing::new(ticket);
-    if ticket.is_empty() {
-        return None;
-    }
-    Secret::new(&ticket).map(Arc::new)
 }
 
 /// Whether the daemon will not take this password later either.

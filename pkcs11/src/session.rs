@@ -284,7 +284,7 @@ impl Process {
             }
             return;
         }
-        let lease = token.door.close().or_else(|| self.pool.lease_idle(epoch));
+        let lease = token.door.close().or_else(|| self.nodes.lease_idle(epoch));
         if let Some(mut lease) = lease
             && let Some(pooled) = lease.pooled()
         {
@@ -293,7 +293,7 @@ impl Process {
             forget_on(&mut pooled.connection, token.partition, &over);
             let _ = pooled.connection.call(token.partition, Op::Logout(Logout {}));
         }
-        self.pool.close_idle(|idle| idle == epoch);
+        self.nodes.close_idle(|idle| idle == epoch);
         self.handles.forget_private(token.partition);
     }
 }

@@ -5,21 +5,23 @@
 //! is taken (a thread of the parent may have held one at the fork), nothing of it is dropped, only the
 //! child's copies of its sockets are closed.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::time::Instant;
 
 use cryptoki_sys::*;
 use strongroom_ffi::process_generation;
-use strongroom_protocol::address;
+use strongroom_protocol::node::{Address, Node};
+use strongroom_protocol::settings::{self, Settings};
+use strongroom_protocol::tls::Credentials;
 
 use crate::api::events::Events;
 use crate::call::Outage;
 use crate::error::{Outcome, lock, write};
 use crate::handles::Handles;
 use crate::line::Door;
-use crate::pool::{ANONYMOUS, Pool};
+use crate::nodes::Nodes;
+use crate::pool::ANONYMOUS;
 use crate::session::Sessions;
 use crate::session_objects::SessionObjects;
 use crate::token::Tokens;
@@ -34,8 +36,8 @@ pub struct Process {
     lifecycle: Mutex<()>,
     /// How this process calls itself in the daemon's log.
     pub client: String,
-    /// Connections.
-    pub pool: Pool,
+    /// The nodes, with the connections to them.
+    pub nodes: Nodes,
     /// The channel of the process's user id.
     pub door: Door,
     /// Since when the daemon is away.
@@ -81,7 +83,7 @@ pub fn initialize() -> Outcome {
     let _lifecycle = lock(&process.lifecycle);
     match process.initialized.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
-            process.pool.reopen();
+            process.nodes.members().iter().for_each(|member| member.pool.reopen());
             Ok(())
         }
         Err(_) => Err(CKR_CRYPTOKI_ALREADY_INITIALIZED),
@@ -109,44 +111,76 @@ pub fn finalize() -> Outcome {
     process.handles.clear();
     process.session_objects.clear();
     write(&process.tokens).clear();
-    process.pool.close();
+    process.nodes.members().iter().for_each(|member| member.pool.close());
     Ok(())
 }
 
-/// The daemon's socket: looked up at the first call, in the process in which the library was loaded, and the
-/// same in all its children. nginx clears its workers' environment. A program that was started with more rights
-/// than its user (set-uid) uses the system's: the user's environment must not choose who gets its PIN.
-pub fn socket() -> &'static Path {
-    // Not a OnceLock: a fork while another thread initialises it would leave it locked in the child.
-    static SOCKET: AtomicPtr<PathBuf> = AtomicPtr::new(std::ptr::null_mut());
-    let mut socket = SOCKET.load(Ordering::Acquire);
-    if socket.is_null() {
+/// What the module is told: looked up at the first call, in the process in which the library was loaded, and the
+/// same in all its children: nginx clears its workers' environment, and they may not read what root may. A program that
+/// was started with more rights than its user (set-uid) uses the system's: the user's environment must not choose who
+/// gets its PIN.
+#[derive(Debug, Default)]
+struct Told {
+    nodes: Vec<Address>,
+    credentials: Option<Credentials>,
+}
+
+impl Told {
+    /// What is wrong with the settings shows as nodes that are not there; `strongroom doctor` says why.
+    fn find() -> Self {
         // SAFETY: reads a value that the kernel gave the process.
-        let path = match unsafe { libc::getauxval(libc::AT_SECURE) } {
+        let settings = match unsafe { libc::getauxval(libc::AT_SECURE) } {
             0 => {
                 let is_off = std::env::var_os("STRONGROOM_CHANNEL").is_some_and(|value| value == "off");
                 CHANNEL_OFF.store(is_off, Ordering::Relaxed);
-                address::client_socket(rustix::process::getuid().as_raw())
+                Settings::of_user(rustix::process::getuid().as_raw())
             }
-            _ => PathBuf::from(address::SYSTEM_SOCKET),
+            _ => Settings::of_system(),
         };
-        let found = Box::into_raw(Box::new(path));
-        socket =
-            match SOCKET.compare_exchange(std::ptr::null_mut(), found, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => found,
-                Err(other) => {
-                    // SAFETY: from Box::into_raw above, and handed to nobody.
-                    drop(unsafe { Box::from_raw(found) });
-                    other
-                }
-            };
+        let Ok(settings) = settings else { return Told::default() };
+        match settings.credentials() {
+            Ok(credentials) => Told { nodes: settings.nodes, credentials },
+            // Those of this machine need none.
+            Err(_) => {
+                let mut nodes = settings.nodes;
+                nodes.retain(|node| matches!(node, Address::Unix(_)));
+                Told { nodes, credentials: None }
+            }
+        }
+    }
+
+    /// The nodes with a TLS configuration that no other process has: a session is its own, and so is a lock.
+    fn nodes(&self) -> Vec<Node> {
+        settings::nodes(&self.nodes, self.credentials.as_ref()).unwrap_or_default()
+    }
+}
+
+/// Finds [`Told`], if that has not been done.
+pub fn settle() {
+    let _ = told();
+}
+
+fn told() -> &'static Told {
+    // Not a OnceLock: a fork while another thread initialises it would leave it locked in the child.
+    static TOLD: AtomicPtr<Told> = AtomicPtr::new(std::ptr::null_mut());
+    let mut told = TOLD.load(Ordering::Acquire);
+    if told.is_null() {
+        let found = Box::into_raw(Box::new(Told::find()));
+        told = match TOLD.compare_exchange(std::ptr::null_mut(), found, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => found,
+            Err(other) => {
+                // SAFETY: from Box::into_raw above, and handed to nobody.
+                drop(unsafe { Box::from_raw(found) });
+                other
+            }
+        };
     }
     // SAFETY: not null; from Box::into_raw and never freed once it is stored.
-    unsafe { &*socket }
+    unsafe { &*told }
 }
 
 /// Whether requests may go through memory shared with the daemon: not if `STRONGROOM_CHANNEL` is `off`, which is
-/// looked up as [`socket`] is.
+/// looked up as [`Told`] is.
 pub fn uses_channel() -> bool {
     !CHANNEL_OFF.load(Ordering::Relaxed)
 }
@@ -170,7 +204,7 @@ fn of_this_process() -> &'static Process {
         let old = latest.map_or(std::ptr::null_mut(), |process| std::ptr::from_ref(process).cast_mut());
         if STATE.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             if let Some(parent) = latest {
-                parent.pool.close_inherited();
+                parent.nodes.members().iter().for_each(|member| member.pool.close_inherited());
             }
             continue;
         }
@@ -199,7 +233,7 @@ impl Process {
             initialized: AtomicBool::new(false),
             lifecycle: Mutex::default(),
             client: client_name(),
-            pool: Pool::default(),
+            nodes: Nodes::new(told().nodes(), parent.map(|parent| &parent.nodes)),
             door: Door::default(),
             outage: parent.map_or_else(Outage::default, |parent| parent.outage.inherit()),
             tokens: RwLock::default(),

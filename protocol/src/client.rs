@@ -4,6 +4,7 @@
 //! fork the child opens its own and drops (closes) its copy of this one, which leaves the parent's alone.
 
 mod sign;
+mod stream;
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,13 +14,12 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 use rustix::io::Errno;
-use rustix::net::{
-    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, sockopt,
-};
+use rustix::net::{self, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use zeroize::Zeroize;
 
+use self::stream::{Stream, set_timeouts};
 use crate::frame::{self, FrameError, HEADER};
+use crate::node::Node;
 use crate::v1::{ErrorCode, Hello, OpenChannel, Request, Response, request, response};
 use crate::{VERSION, secret};
 
@@ -28,10 +28,6 @@ const BUFFER: usize = 1024;
 
 /// A larger buffer, in bytes, is not kept after the message that needed it.
 const KEPT: usize = 16 * 1024;
-
-/// The most that is handed to the kernel at once, in bytes. It waits anew for each of the blocks into which it
-/// cuts a larger message.
-const CHUNK: usize = 32 * 1024;
 
 /// By how much a system call may outlast a deadline, before the socket is told to wait for less.
 const SLACK: Duration = Duration::from_millis(20);
@@ -82,6 +78,14 @@ pub enum ClientError {
         socket: PathBuf,
         /// The deadline that passed.
         waited: Duration,
+    },
+    /// TLS failed: one side does not take the other's certificate, or the other side speaks something else.
+    #[error("no TLS connection to the node {}: {source}", socket.display())]
+    Tls {
+        /// The node.
+        socket: PathBuf,
+        /// What the TLS library said.
+        source: rustls::Error,
     },
     /// What came back is not this protocol.
     #[error("the reply from {} is not Strongroom's protocol: {what}", socket.display())]
@@ -156,7 +160,7 @@ impl Until {
 #[derive(Debug)]
 pub struct Connection {
     socket: PathBuf,
-    descriptor: OwnedFd,
+    stream: Stream,
     deadlines: Deadlines,
     /// What the socket waits at most in one system call.
     wait: Duration,
@@ -176,12 +180,21 @@ impl Connection {
     ///
     /// [`ClientError::NotRunning`] if nobody listens, and all that [`Connection::call`] may say.
     pub fn open(socket: &Path, client: &str, deadlines: Deadlines) -> Result<Self, ClientError> {
+        Connection::open_node(&Node::unix(socket), client, deadlines)
+    }
+
+    /// As [`Connection::open`], on this machine or over the network.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::open`], and [`ClientError::Tls`].
+    pub fn open_node(node: &Node, client: &str, deadlines: Deadlines) -> Result<Self, ClientError> {
         let until = Until::after(deadlines.connect);
-        let descriptor = connect(socket, until)
-            .map_err(|e| ClientError::NotRunning { socket: socket.to_owned(), source: e.into() })?;
+        let stream = Stream::open(node, until)
+            .map_err(|source| ClientError::NotRunning { socket: node.name(), source })?;
         let mut connection = Connection {
-            socket: socket.to_owned(),
-            descriptor,
+            socket: node.name(),
+            stream,
             deadlines,
             wait: deadlines.connect,
             next_id: 1,
@@ -204,6 +217,11 @@ impl Connection {
         Ok(connection)
     }
 
+    /// The node: a socket's path, or an address as the settings have it.
+    pub fn node(&self) -> &Path {
+        &self.socket
+    }
+
     /// What identifies this start of the daemon: log-in tickets end with it.
     pub fn instance(&self) -> &[u8] {
         &self.instance
@@ -220,7 +238,9 @@ impl Connection {
     ///
     /// [`ClientError::Lost`] if the socket does not take the deadline.
     pub fn set_reply_deadline(&mut self, reply: Duration) -> Result<(), ClientError> {
-        self.wait_at_most(reply)?;
+        if self.wait != reply {
+            self.wait_at_most(reply)?;
+        }
         self.deadlines.reply = reply;
         Ok(())
     }
@@ -231,7 +251,17 @@ impl Connection {
         let mut byte = [0; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         // No byte is due on an idle connection: neither the end of the stream nor an answer.
-        matches!(net::recv(&self.descriptor, &mut byte, flags), Err(Errno::AGAIN | Errno::INTR))
+        matches!(net::recv(&self.stream, &mut byte, flags), Err(Errno::AGAIN | Errno::INTR))
+    }
+
+    /// Whether the daemon is on this machine, so that it may share memory.
+    pub fn is_local(&self) -> bool {
+        matches!(self.stream, Stream::Unix(_))
+    }
+
+    /// Whether TLS went on from an earlier session, without certificates on either side.
+    pub fn is_resumed(&self) -> bool {
+        self.stream.is_resumed()
     }
 
     /// Asks for a channel of shared memory. It lives as long as this connection, and has its log-ins: keep both
@@ -242,6 +272,9 @@ impl Connection {
     /// As [`Connection::call`].
     pub fn open_channel(&mut self) -> Result<Option<ChannelDescriptors>, ClientError> {
         let until = Until::after(self.deadlines.reply);
+        if !self.is_local() {
+            return Ok(None);
+        }
         let mut received = Vec::new();
         let op = request::Op::OpenChannel(OpenChannel {});
         match self.exchange_with(0, op, until, Some(&mut received)) {
@@ -329,21 +362,21 @@ impl Connection {
 
     fn send(&mut self, until: Until) -> Result<(), ClientError> {
         let mut sent = 0;
-        while let Some(rest) = self.buffer.get(sent..).filter(|rest| !rest.is_empty()) {
-            let chunk = rest.get(..CHUNK).unwrap_or(rest);
-            // NOSIGNAL: SIGPIPE would end a host process that does not expect it.
-            match net::send(&self.descriptor, chunk, SendFlags::NOSIGNAL) {
-                Ok(0) => return Err(self.lost(io::ErrorKind::WriteZero.into())),
+        loop {
+            let rest = self.buffer.get(sent..).unwrap_or_default();
+            if rest.is_empty() && self.stream.has_sent_all() {
+                return Ok(());
+            }
+            match self.stream.send(rest) {
                 Ok(taken) => sent += taken,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Err(self.deadline(until)),
-                Err(error) => return Err(self.lost(error.into())),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(self.deadline(until)),
+                Err(error) => return Err(self.lost(error)),
             }
             // Each system call waits anew: a signal every second, or a daemon that takes a byte a second,
             // would make it wait for ever.
             self.keep_within(until)?;
         }
-        Ok(())
     }
 
     fn receive(
@@ -368,16 +401,18 @@ impl Connection {
         self.buffer.resize(self.buffer.capacity().clamp(BUFFER, KEPT), 0);
         loop {
             let room = self.buffer.get_mut(have..).unwrap_or_default();
-            let received = match descriptors.as_deref_mut() {
-                None => net::recv(&self.descriptor, room, RecvFlags::empty()).map(|(_, received)| received),
-                Some(descriptors) => receive_with_descriptors(&self.descriptor, room, descriptors),
+            let received = match (&mut self.stream, descriptors.as_deref_mut()) {
+                (Stream::Unix(socket), Some(descriptors)) => {
+                    receive_with_descriptors(socket, room, descriptors).map_err(io::Error::from)
+                }
+                (stream, _) => stream.receive(room),
             };
             match received {
                 Ok(0) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
                 Ok(received) => have += received,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Err(self.deadline(until)),
-                Err(error) => return Err(self.lost(error.into())),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(self.deadline(until)),
+                Err(error) => return Err(self.lost(error)),
             }
             if needed == HEADER
                 && let Some(header) = self.buffer.first_chunk::<HEADER>()
@@ -418,13 +453,17 @@ impl Connection {
     }
 
     fn wait_at_most(&mut self, wait: Duration) -> Result<(), ClientError> {
-        set_timeouts(&self.descriptor, wait).map_err(|e| self.lost(e.into()))?;
+        set_timeouts(self.stream.descriptor(), wait).map_err(|e| self.lost(e.into()))?;
         self.wait = wait;
         Ok(())
     }
 
     fn lost(&self, source: io::Error) -> ClientError {
-        ClientError::Lost { socket: self.socket.clone(), source }
+        let socket = self.socket.clone();
+        match source.downcast::<rustls::Error>() {
+            Ok(source) => ClientError::Tls { socket, source },
+            Err(source) => ClientError::Lost { socket, source },
+        }
     }
 
     fn deadline(&self, until: Until) -> ClientError {
@@ -438,7 +477,7 @@ impl Connection {
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
+        self.stream.as_fd()
     }
 }
 
@@ -459,33 +498,4 @@ fn receive_with_descriptors(
     // One more shows that there were too many. A peer that sends some with every byte does not use ours up.
     descriptors.truncate(CHANNEL_DESCRIPTORS + 1);
     Ok(message.bytes)
-}
-
-/// A stream socket connected to `path`, close-on-exec, on which every system call ends in the time that `until`
-/// was given as a whole.
-fn connect(path: &Path, until: Until) -> Result<OwnedFd, Errno> {
-    let address = SocketAddrUnix::new(path)?;
-    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // The send timeout also bounds connect(2), which waits when the daemon's backlog is full (unix(7)).
-    set_timeouts(&socket, until.whole)?;
-    let mut interrupted = false;
-    loop {
-        match net::connect(&socket, &address) {
-            Err(Errno::INTR) => {
-                interrupted = true;
-                set_timeouts(&socket, until.left().ok_or(Errno::TIMEDOUT)?)?;
-            }
-            Err(error) => return Err(error),
-            Ok(()) => break,
-        }
-    }
-    if interrupted {
-        set_timeouts(&socket, until.whole)?;
-    }
-    Ok(socket)
-}
-
-fn set_timeouts(socket: &OwnedFd, wait: Duration) -> Result<(), Errno> {
-    sockopt::set_socket_timeout(socket, sockopt::Timeout::Send, Some(wait))?;
-    sockopt::set_socket_timeout(socket, sockopt::Timeout::Recv, Some(wait))
 }

@@ -1,14 +1,18 @@
 //! The wire protocol between a Strongroom partition and its clients.
 //!
 //! `strongroom.proto` beside this crate is the normative document. [`v1`] holds its messages,
-//! [`frame`] the framing, [`address`] where a daemon listens, [`client`] a blocking client for
+//! [`frame`] the framing, [`address`] where a daemon listens, [`node`] the addresses of nodes, [`settings`] what a client
+//! is told of them, [`tls`] how nodes are reached over the network, [`client`] a blocking client for
 //! processes that must not have a runtime or threads of ours (the PKCS#11 module and the command).
 #![forbid(unsafe_code)]
 
 pub mod address;
 pub mod client;
 pub mod frame;
+pub mod node;
 pub mod secret;
+pub mod settings;
+pub mod tls;
 
 /// The messages of protocol version 1, generated from `strongroom.proto`.
 #[allow(missing_docs, clippy::all)]

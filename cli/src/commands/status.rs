@@ -59,7 +59,7 @@ pub fn run(global: &Global, output: Output) -> Result<(), Failure> {
         sealed_with: status.sealed_with.clone(),
         also_opened_by: status.also_opened_by.clone(),
         tampering: Some(status.tampering.clone()).filter(|what| !what.is_empty()),
-        socket: session::socket(global),
+        socket: connection.node().to_owned(),
         daemon: status.daemon,
         uptime_seconds: status.uptime_seconds,
         memory: status.memory,

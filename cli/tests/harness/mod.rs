@@ -28,7 +28,10 @@ pub const USER_PASSWORD: &str = "user's secret";
 /// The command under test.
 pub fn strongroom() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
-    command.env_remove("STRONGROOM_SOCKET").env_remove("STRONGROOM_STATE_DIR").stdin(Stdio::null());
+    for variable in ["SOCKET", "STATE_DIR", "NODES", "OWNER", "CERTIFICATE", "KEY"] {
+        command.env_remove(format!("STRONGROOM_{variable}"));
+    }
+    command.stdin(Stdio::null());
     command
 }
 
@@ -125,7 +128,7 @@ impl Daemon {
         Connection::open(&self.socket(), "test", Deadlines::default()).unwrap()
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.path("strongroomd.log")).unwrap_or_default()
     }
 

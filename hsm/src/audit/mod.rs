@@ -45,6 +45,7 @@ use self::last::Last;
 use self::uses::{Registry, Subject};
 use self::writer::{Message, Pending, Writer};
 use crate::failure::Failure;
+use crate::session::Session;
 use crate::vault::Vault;
 
 /// The log of what concerns no partition.
@@ -216,8 +217,15 @@ impl Audit {
     }
 
     /// Counts a connection that was refused, or broke the protocol.
-    pub fn refused_connection(&self, uid: u32, code: ErrorCode) {
-        self.uses_of(subject_of_uid("connect", uid)).refused(code, None);
+    pub fn refused_connection(&self, session: &Session, code: ErrorCode) {
+        let (address, certificate) = session.names();
+        let subject = subject_of_uid("connect", session.local_uid());
+        self.uses_of(Subject { address, certificate, ..subject }).refused(code, None);
+    }
+
+    /// Counts a connection that was refused before it was known whose it is.
+    pub fn refused_stranger(&self, uid: Option<u32>, address: String, code: ErrorCode) {
+        self.uses_of(Subject { address, ..subject_of_uid("connect", uid) }).refused(code, None);
     }
 
     fn note(&self, log: u32, entry: Entry) {
@@ -319,15 +327,17 @@ fn error_name(code: ErrorCode) -> String {
 }
 
 /// What is counted for a user id, whatever its connection.
-fn subject_of_uid(action: &'static str, uid: u32) -> Subject {
+fn subject_of_uid(action: &'static str, uid: Option<u32>) -> Subject {
     Subject {
         log: NODE,
         action,
         partition: String::new(),
         role: String::new(),
         user: String::new(),
-        uid: Some(uid),
+        uid,
         pid: None,
+        address: String::new(),
+        certificate: String::new(),
         program: String::new(),
         connection: String::new(),
         key: String::new(),

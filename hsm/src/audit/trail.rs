@@ -26,6 +26,8 @@ pub struct Trail {
     service: Arc<Service>,
     /// The request's number.
     id: u64,
+    /// By whom its own entries are limited.
+    account: u32,
     kind: TrailKind,
 }
 
@@ -51,7 +53,7 @@ impl Trail {
         if let Kind::Counted(object) = kind
             && let Some(known) = session.recent.find(number, action, object)
         {
-            return Trail { service, id, kind: TrailKind::Counted(Some(known)) };
+            return Trail { service, id, account: session.uid, kind: TrailKind::Counted(Some(known)) };
         }
         // Before anything is looked up: see `changes`.
         let change = changes::number();
@@ -100,7 +102,7 @@ impl Trail {
                 TrailKind::Entry { log, entry: Box::new(entry), is_change, instead }
             }
         };
-        Trail { service, id, kind }
+        Trail { service, id, account: session.uid, kind }
     }
 
     /// Whether the request has to come to its end whatever becomes of its client, so that its outcome is noted.
@@ -117,7 +119,7 @@ impl Trail {
         match &self.kind {
             TrailKind::Entry { log, entry, is_change: true, instead } => {
                 if let Some(instead) = instead
-                    && !self.service.audit.has_own_entry(entry.uid.unwrap_or_default())
+                    && !self.service.audit.has_own_entry(self.account)
                 {
                     let failure = Failure::new(
                         strongroom_protocol::v1::ErrorCode::Limit,
@@ -150,7 +152,7 @@ impl Trail {
             TrailKind::Counted(uses) => count(uses.as_ref(), self.id, result),
             TrailKind::Entry { log, mut entry, is_change, instead } => {
                 let audit = &self.service.audit;
-                if !is_change && instead.is_some() && !audit.has_own_entry(entry.uid.unwrap_or_default()) {
+                if !is_change && instead.is_some() && !audit.has_own_entry(self.account) {
                     return count(instead.as_ref(), self.id, result);
                 }
                 match result {
@@ -237,6 +239,8 @@ fn subject_of(partition: Option<&Partition>, action: &'static str, entry: Entry,
         user: entry.user,
         uid: entry.uid,
         pid: entry.pid.filter(|_| own),
+        address: entry.address,
+        certificate: entry.certificate,
         program: if own { entry.program } else { String::new() },
         connection: if own { entry.connection } else { String::new() },
         key: entry.key,
@@ -303,7 +307,8 @@ fn name_who(entry: &mut Entry, audit: &Audit, session: &Session, acting: &Acting
 }
 
 fn name_connection(entry: &mut Entry, audit: &Audit, session: &Session) {
-    entry.uid = Some(session.uid);
+    entry.uid = session.local_uid();
+    (entry.address, entry.certificate) = session.names();
     entry.pid = session.peer.pid;
     entry.program = session.peer.program().to_owned();
     entry.connection = audit.connection_name(session.peer.connection);

@@ -45,13 +45,16 @@ impl Connection {
         let mut bytes = Vec::new();
         frame::encode(&reply, &mut bytes).map_err(io::Error::other)?;
         let deadline = Instant::now() + self.deadlines.frame;
+        let Some(socket) = self.stream.unix() else {
+            return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+        };
         loop {
-            let sent = self.stream.try_io(Interest::WRITABLE, || {
+            let sent = socket.try_io(Interest::WRITABLE, || {
                 let borrowed = descriptors.each_ref().map(AsFd::as_fd);
                 let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
                 let mut control = SendAncillaryBuffer::new(&mut space);
                 control.push(SendAncillaryMessage::ScmRights(&borrowed));
-                Ok(sendmsg(&self.stream, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?)
+                Ok(sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?)
             });
             match sent {
                 Ok(sent) => {
@@ -59,7 +62,7 @@ impl Connection {
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match timeout_at(deadline, self.stream.writable()).await {
+                    match timeout_at(deadline, socket.writable()).await {
                         Ok(ready) => ready?,
                         Err(_) => return Err(End::Deadline),
                     }

@@ -18,7 +18,7 @@ pub const VERSION: CK_VERSION = CK_VERSION { major: 0, minor: 1 };
 /// `C_Initialize`.
 pub unsafe fn initialize(arguments: *mut c_void) -> Outcome {
     // Here the environment is still the one that the program was started with.
-    let _ = state::socket();
+    state::settle();
     // SAFETY: null, or this structure by the standard.
     if let Some(arguments) = unsafe { pointer::reference(arguments.cast::<CK_C_INITIALIZE_ARGS>()) } {
         check(arguments)?;

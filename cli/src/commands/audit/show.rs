@@ -168,7 +168,11 @@ fn from(entry: &Entry) -> String {
         _ if entry.program.is_empty() => String::new(),
         _ => format!(" {}", entry.program),
     };
-    entry.uid.map_or("-".to_owned(), |uid| format!("uid {uid}{program}"))
+    match (entry.uid, entry.address.as_str()) {
+        (Some(uid), _) => format!("uid {uid}{program}"),
+        (None, "") => "-".to_owned(),
+        (None, address) => format!("{address}{program}"),
+    }
 }
 
 fn details(entry: &Entry) -> String {

@@ -4,9 +4,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use strongroom_protocol::address;
-use strongroom_protocol::client::Connection;
+use strongroom_protocol::client::{Connection, Deadlines};
+use strongroom_protocol::node::Address;
 use strongroom_protocol::v1::{
     AuditDescription, DescribeAudit, PartitionInfo, Status, StatusReply, request::Op,
 };
@@ -23,26 +25,47 @@ pub(super) struct Node {
     pub(super) partitions: Vec<PartitionInfo>,
 }
 
-/// Looks at the daemon; what answers is returned.
+/// Looks at each node that is named; the first that answers is returned.
 pub(super) fn look(global: &Global, findings: &mut Findings) -> Option<Node> {
     state_directory(findings);
-    let socket = session::socket(global);
+    let nodes = match session::nodes(global) {
+        Ok(nodes) => nodes,
+        Err(failure) => {
+            let remedy = "correct client.conf or the environment: 'strongroom --help' says what they name";
+            findings.problem("settings_wrong", "the client's settings", failure.to_string(), remedy);
+            return None;
+        }
+    };
+    let mut first = None;
+    for node in &nodes {
+        let is_there = match &node.address {
+            Address::Unix(socket) => socket_is_there(socket, findings),
+            Address::Tls { .. } => true,
+        };
+        let answering = if is_there { greet(node, findings) } else { None };
+        first = first.or(answering);
+    }
+    first
+}
+
+/// Whether somebody listens on a socket.
+fn socket_is_there(socket: &Path, findings: &mut Findings) -> bool {
     let subject = socket.display();
     let start = "start it: 'systemctl start strongroomd', or 'strongroomd'; another socket is named with --socket or \
                  STRONGROOM_SOCKET";
-    match fs::symlink_metadata(&socket) {
+    match fs::symlink_metadata(socket) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             let remedy = "name the daemon's socket with --socket or STRONGROOM_SOCKET";
             findings.problem("not_a_socket", subject, "is there, and is no socket", remedy);
-            return None;
+            return false;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             findings.problem("daemon_not_running", subject, "is not there: strongroomd does not run", start);
-            return None;
+            return false;
         }
         _ => {}
     }
-    if let Err(error) = UnixStream::connect(&socket) {
+    if let Err(error) = UnixStream::connect(socket) {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => findings.problem(
                 "socket_stale",
@@ -59,9 +82,14 @@ pub(super) fn look(global: &Global, findings: &mut Findings) -> Option<Node> {
             ),
             _ => findings.problem("socket_unusable", subject, error.to_string(), start),
         }
-        return None;
+        return false;
     }
-    match ask(global) {
+    true
+}
+
+fn greet(node: &strongroom_protocol::node::Node, findings: &mut Findings) -> Option<Node> {
+    let subject = &node.address;
+    match ask(node) {
         Ok((mut node, status)) => {
             findings.ok("daemon_running", subject, format!("strongroomd {} answers", status.daemon));
             versions(&status, findings);
@@ -85,8 +113,8 @@ pub(super) fn look(global: &Global, findings: &mut Findings) -> Option<Node> {
     }
 }
 
-fn ask(global: &Global) -> Result<(Node, StatusReply), Failure> {
-    let mut connection = session::connect(global)?;
+fn ask(node: &strongroom_protocol::node::Node) -> Result<(Node, StatusReply), Failure> {
+    let mut connection = Connection::open_node(node, "strongroom", Deadlines::default())?;
     let status = answer!(connection.call(0, Op::Status(Status {})), Status)?;
     let partitions = session::partitions(&mut connection)?;
     Ok((Node { connection, partitions }, status))

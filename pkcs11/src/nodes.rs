@@ -1,0 +1,375 @@
+//! The nodes of a process, and which of them a call goes to: one on this machine first, else the one that answers soonest.
+//!
+//! A node that does not answer is taken out, and put back when it answers again: one call in a while tries it, the
+//! others go elsewhere meanwhile. No thread looks after that; what is known is kept in atomics, and a child begins with
+//! what its parent knew.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use strongroom_protocol::client::Deadlines;
+use strongroom_protocol::node::Node;
+
+use crate::pool::{Lease, Pool};
+
+/// For how long a node is out after its first failure. It doubles with each further one…
+const OUT: Duration = Duration::from_millis(500);
+
+/// … up to this.
+const OUT_AT_MOST: Duration = Duration::from_secs(16);
+
+/// How long a call waits for a reply before it is sent to another node, if there is one; longer where replies take long.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(400), Duration::from_secs(2)];
+
+/// A node whose replies take longer than this gets the longer patience.
+const SLOW: Duration = Duration::from_millis(40);
+
+/// How long a call waits for a connection before it tries another node: on this machine, and over the network (a
+/// handshake takes three times the way there and back).
+const CONNECT: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
+
+/// A node that has not been used for so long is tried again: it may have become quicker.
+const STALE: Duration = Duration::from_secs(10);
+
+/// By how much a node of the network has to be quicker than one of this machine, to be preferred.
+const NEAR: u64 = 8;
+
+/// What a reply is taken to cost at least, in microseconds: small differences do not count.
+const LEAST: u64 = 50;
+
+/// A node, and its connections.
+#[derive(Debug)]
+pub struct Member {
+    /// Where it is.
+    pub node: Node,
+    /// Connections to it.
+    pub pool: Pool,
+    health: Health,
+}
+
+/// What is known of a node. Times are in milliseconds after [`Nodes::base`], plus 1.
+#[derive(Debug, Default)]
+struct Health {
+    /// Out until then; 0 while it is in.
+    out_until: AtomicU64,
+    /// Failures in a row.
+    failures: AtomicU32,
+    /// One call tries whether it is back.
+    is_tried: AtomicBool,
+    /// How long a reply takes, in microseconds: an average that forgets. 0: unknown.
+    latency: AtomicU64,
+    /// When it answered last.
+    answered: AtomicU64,
+    /// Calls that wait for it now.
+    under_way: AtomicU32,
+}
+
+impl Health {
+    fn inherit(&self) -> Self {
+        Health {
+            out_until: AtomicU64::new(self.out_until.load(Ordering::Relaxed)),
+            failures: AtomicU32::new(self.failures.load(Ordering::Relaxed)),
+            latency: AtomicU64::new(self.latency.load(Ordering::Relaxed)),
+            answered: AtomicU64::new(self.answered.load(Ordering::Relaxed)),
+            ..Health::default()
+        }
+    }
+}
+
+/// The nodes, in the order in which they were named.
+#[derive(Debug)]
+pub struct Nodes {
+    base: Instant,
+    members: Box<[Member]>,
+}
+
+/// The nodes that one call has tried.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tried(u32);
+
+impl Tried {
+    fn has(self, number: usize) -> bool {
+        self.0 >> number & 1 == 1
+    }
+
+    /// Notes one.
+    pub fn add(&mut self, turn: &Turn) {
+        self.0 |= 1 << turn.number;
+    }
+
+    /// Begins anew.
+    pub fn clear(&mut self) {
+        self.0 = 0;
+    }
+}
+
+/// A call on its way to a node.
+#[derive(Debug)]
+pub struct Turn {
+    nodes: &'static Nodes,
+    /// The node.
+    pub member: &'static Member,
+    number: usize,
+    /// Another node can be asked if this one does not answer.
+    pub has_others: bool,
+    /// Whether this call finds out if the node is back.
+    is_trial: bool,
+    started: Instant,
+}
+
+impl Nodes {
+    /// Of a process; `parent` is what the process that forked it knew.
+    pub fn new(nodes: Vec<Node>, parent: Option<&Nodes>) -> Self {
+        let known = parent.map(|parent| &*parent.members).unwrap_or_default();
+        let members = nodes.into_iter().enumerate().map(|(number, node)| {
+            let health = known.get(number).map(|member| member.health.inherit()).unwrap_or_default();
+            Member { node, pool: Pool::default(), health }
+        });
+        Nodes { base: parent.map_or_else(Instant::now, |parent| parent.base), members: members.collect() }
+    }
+
+    /// All of them.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Those on this machine.
+    pub fn near(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.node.is_near())
+    }
+
+    /// Chooses the node for a call that has `tried` some. `None` if no node is named.
+    pub fn choose(&'static self, tried: Tried) -> Option<Turn> {
+        let now = Instant::now();
+        if let [member] = &*self.members {
+            return Some(self.turn(0, member, false, false, now));
+        }
+        let moment = self.moment(now);
+        let untried = || self.members.iter().enumerate().filter(|(number, _)| !tried.has(*number));
+        let has_others = untried().count() > 1;
+        // One that may be back is tried by one call, and the others take those that are known to be there.
+        let trial = untried().find(|(_, member)| member.health.is_due(moment));
+        if let Some((number, member)) = trial
+            && !member.health.is_tried.swap(true, Ordering::AcqRel)
+        {
+            return Some(self.turn(number, member, has_others, true, now));
+        }
+        let usable = untried().filter(|(_, member)| member.health.out_until.load(Ordering::Relaxed) == 0);
+        let best = usable.min_by_key(|(_, member)| member.cost(moment));
+        // All are out: the one that will be back first, and if all were tried the first.
+        let (number, member) = best
+            .or_else(|| untried().min_by_key(|(_, member)| member.health.out_until.load(Ordering::Relaxed)))
+            .or_else(|| self.members.iter().enumerate().next())?;
+        Some(self.turn(number, member, has_others, false, now))
+    }
+
+    fn turn(
+        &'static self,
+        number: usize,
+        member: &'static Member,
+        has_others: bool,
+        is_trial: bool,
+        started: Instant,
+    ) -> Turn {
+        member.health.under_way.fetch_add(1, Ordering::Relaxed);
+        Turn { nodes: self, member, number, has_others, is_trial, started }
+    }
+
+    /// Takes an idle connection with this log-in, to whichever node.
+    pub fn lease_idle(&'static self, epoch: u64) -> Option<Lease> {
+        self.members.iter().find_map(|member| member.pool.lease_idle(epoch))
+    }
+
+    /// Closes the idle connections to all nodes of the epochs for which `stale` says so.
+    pub fn close_idle(&'static self, stale: impl Fn(u64) -> bool) {
+        for member in &self.members {
+            member.pool.close_idle(&stale);
+        }
+    }
+
+    /// Whether there is more than one.
+    pub fn are_several(&self) -> bool {
+        self.members.len() > 1
+    }
+
+    /// Takes a node out whose channel is silent.
+    pub fn take_out(&self, member: &Member) {
+        member.health.fail(self.moment(Instant::now()));
+    }
+
+    fn moment(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.base).as_millis() as u64 + 1
+    }
+}
+
+impl Health {
+    /// Whether it is out, and has been for long enough.
+    fn is_due(&self, moment: u64) -> bool {
+        let until = self.out_until.load(Ordering::Relaxed);
+        until != 0 && until <= moment
+    }
+
+    fn fail(&self, moment: u64) {
+        // Calls that were on their way together are one failure.
+        if self.out_until.load(Ordering::Relaxed) > moment {
+            return;
+        }
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(8);
+        let out = (OUT * (1 << failures)).min(OUT_AT_MOST);
+        self.out_until.store(moment + out.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn succeed(&self, moment: u64, took: Duration) {
+        let took = (took.as_micros() as u64).max(1);
+        let before = match self.latency.load(Ordering::Relaxed) {
+            0 => took,
+            before => before,
+        };
+        self.latency.store((before * 7 + took) / 8, Ordering::Relaxed);
+        self.answered.store(moment, Ordering::Relaxed);
+        // Only who changes something writes: the lines are shared.
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+        if self.out_until.load(Ordering::Relaxed) != 0 {
+            self.out_until.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Member {
+    /// What a call to it is taken to cost.
+    fn cost(&self, moment: u64) -> u64 {
+        let idle = moment.saturating_sub(self.health.answered.load(Ordering::Relaxed));
+        let known = self.health.latency.load(Ordering::Relaxed);
+        let latency = if idle > STALE.as_millis() as u64 { 0 } else { known };
+        let under_way = u64::from(self.health.under_way.load(Ordering::Relaxed));
+        let cost = latency.max(LEAST) * (under_way + 1);
+        if self.node.is_near() { cost / NEAR } else { cost }
+    }
+
+    /// How long a call waits for its reply before it goes to another node.
+    pub fn patience(&self) -> Duration {
+        let [usual, long] = PATIENCE;
+        let is_slow = self.health.latency.load(Ordering::Relaxed) > SLOW.as_micros() as u64;
+        if is_slow { long } else { usual }
+    }
+}
+
+impl Turn {
+    /// How long the call waits: as long as it may if there is no other node.
+    pub fn deadlines(&self, may_be_repeated: bool) -> Deadlines {
+        if !self.has_others {
+            return Deadlines::DEFAULT;
+        }
+        let [near, far] = CONNECT;
+        Deadlines {
+            connect: if self.member.node.is_near() { near } else { far },
+            reply: if may_be_repeated { self.member.patience() } else { Deadlines::DEFAULT.reply },
+        }
+    }
+
+    /// The node has answered; also with a refusal.
+    pub fn succeed(&self) {
+        let now = Instant::now();
+        self.member.health.succeed(self.nodes.moment(now), now.saturating_duration_since(self.started));
+    }
+
+    /// The node has not answered, or cannot serve.
+    pub fn fail(&self) {
+        self.member.health.fail(self.nodes.moment(Instant::now()));
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.member.health.under_way.fetch_sub(1, Ordering::Relaxed);
+        if self.is_trial {
+            self.member.health.is_tried.store(false, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(names: &[&str]) -> &'static Nodes {
+        let node = |name: &&str| Node { address: name.parse().unwrap(), tls: None };
+        Box::leak(Box::new(Nodes::new(names.iter().map(node).collect(), None)))
+    }
+
+    fn chosen(nodes: &'static Nodes) -> usize {
+        nodes.choose(Tried::default()).unwrap().number
+    }
+
+    fn put_back_the_clock(nodes: &'static Nodes) {
+        // As if the time of being out were over.
+        for member in nodes.members() {
+            let until = &member.health.out_until;
+            if until.load(Ordering::Relaxed) != 0 {
+                until.store(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_of_this_machine_goes_first_until_it_is_busy() {
+        let nodes = nodes(&["tls://a", "/run/near", "tls://b"]);
+        assert_eq!(chosen(nodes), 1);
+        let busy: Vec<_> = (0..NEAR).map(|_| nodes.choose(Tried::default()).unwrap()).collect();
+        assert!(busy.iter().all(|turn| turn.number == 1));
+        assert_ne!(nodes.choose(Tried::default()).unwrap().number, 1);
+        drop(busy);
+        assert_eq!(chosen(nodes), 1);
+    }
+
+    #[test]
+    fn a_silent_node_is_out_and_one_call_tries_it() {
+        let nodes = nodes(&["tls://a", "tls://b"]);
+        let first = nodes.choose(Tried::default()).unwrap();
+        assert!(first.has_others && first.deadlines(true).reply < Deadlines::DEFAULT.reply);
+        first.fail();
+        let out = first.number;
+        drop(first);
+        assert!((0..20).all(|_| chosen(nodes) != out));
+        put_back_the_clock(nodes);
+        let trial = nodes.choose(Tried::default()).unwrap();
+        assert_eq!(trial.number, out);
+        assert!((0..20).all(|_| chosen(nodes) != out), "one call tries, the others do not");
+        trial.succeed();
+        drop(trial);
+        assert_eq!(nodes.members[out].health.out_until.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_call_tries_every_node_and_the_last_one_for_long() {
+        let nodes = nodes(&["tls://a", "tls://b", "tls://c"]);
+        let mut tried = Tried::default();
+        for left in (0..3).rev() {
+            let turn = nodes.choose(tried).unwrap();
+            assert!(!tried.has(turn.number));
+            assert_eq!(turn.has_others, left > 0);
+            turn.fail();
+            tried.add(&turn);
+        }
+        // All are out: each may still be asked.
+        assert!(nodes.choose(Tried::default()).is_some() && nodes.choose(tried).is_some());
+    }
+
+    #[test]
+    fn a_node_is_out_for_longer_each_time_and_children_know() {
+        let nodes = nodes(&["tls://a", "tls://b"]);
+        let health = &nodes.members[0].health;
+        let mut moment = 1;
+        for out in [500, 1000, 2000, 4000, 8000, 16000, 16000, 16000, 16000, 16000] {
+            health.fail(moment);
+            health.fail(moment);
+            assert_eq!(health.out_until.load(Ordering::Relaxed), moment + out);
+            moment += out;
+        }
+        let names = nodes.members.iter().map(|member| member.node.clone()).collect();
+        let child: &'static Nodes = Box::leak(Box::new(Nodes::new(names, Some(nodes))));
+        assert_eq!(child.members[0].health.out_until.load(Ordering::Relaxed), moment);
+    }
+}
