@@ -196,7 +196,8 @@ fn a_client_uses_the_keys_that_name_its_certificate_and_is_named_in_the_log() {
     // A log-in takes the place of the certificate.
     let users = site.as_web(&[&["user", "list"][..], OWN].concat()).succeeds();
     assert!(users.contains("admin"), "{users}");
-    let entries = site.daemon.run(&[&["audit", "show", "--json", "--action", "login"][..], OWN].concat()).succeeds();
+    let entries =
+        site.daemon.run(&[&["audit", "show", "--json", "--action", "login"][..], OWN].concat()).succeeds();
     let spki = openssl(site.daemon.directory.path(), &["x509", "-in", "web.crt", "-noout", "-pubkey"]);
     fs::write(site.daemon.path("web.pub"), spki).unwrap();
     openssl(
@@ -339,7 +340,8 @@ fn garbage_and_silence_do_not_keep_others_out() {
         assert!(Instant::now() < until);
     }
     drop(silent);
-    let turned_away = || site.daemon.run(&["audit", "show", "--node", "--json", "--action", "connect"]).succeeds();
+    let turned_away =
+        || site.daemon.run(&["audit", "show", "--node", "--json", "--action", "connect"]).succeeds();
     while !turned_away().contains("\"limit\"") {
         assert!(Instant::now() < until, "{}", turned_away());
     }
