@@ -37,9 +37,14 @@ impl Environment {
 
     /// Gives the variables to a command.
     pub fn apply(&self, command: &mut Command) {
-        for name in
-            ["OPENSSL_CONF", "OPENSSL_ENGINES", "STRONGROOM_SOCKET", "STRONGROOM_STATE_DIR", "SOFTHSM2_CONF"]
-        {
+        for name in [
+            "OPENSSL_CONF",
+            "OPENSSL_ENGINES",
+            "STRONGROOM_SOCKET",
+            "STRONGROOM_NODES",
+            "STRONGROOM_STATE_DIR",
+            "SOFTHSM2_CONF",
+        ] {
             command.env_remove(name);
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));

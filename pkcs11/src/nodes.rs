@@ -155,7 +155,7 @@ impl Nodes {
             return Some(self.turn(number, member, has_others, true, now));
         }
         let usable = untried().filter(|(_, member)| member.health.out_until.load(Ordering::Relaxed) == 0);
-        let best = usable.min_by_key(|(_, member)| member.cost(moment));
+        let best = usable.min_by_key(|(_, member)| (member.cost(moment), !member.node.is_near()));
         // All are out: the one that will be back first, and if all were tried the first.
         let (number, member) = best
             .or_else(|| untried().min_by_key(|(_, member)| member.health.out_until.load(Ordering::Relaxed)))

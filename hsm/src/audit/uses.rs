@@ -273,6 +273,8 @@ mod tests {
             user: "web".into(),
             uid: Some(33),
             pid: Some(1),
+            address: String::new(),
+            certificate: String::new(),
             program: "nginx".into(),
             connection: "1-1".into(),
             key: key.into(),
