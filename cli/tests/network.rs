@@ -153,14 +153,18 @@ impl Site {
 
     /// What openssl s_client says of a connection; `certificate` is a client's, with its key.
     fn s_client(&self, certificate: Option<&str>, options: &[&str]) -> String {
+        let output = self.s_client_command(certificate, options).output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    fn s_client_command(&self, certificate: Option<&str>, options: &[&str]) -> Command {
         let mut command = Command::new("openssl");
         command.args(["s_client", "-connect", &format!("127.0.0.1:{}", self.port), "-CAfile", "PO.crt"]);
         if let Some(name) = certificate {
             command.args(["-cert", &format!("{name}.crt"), "-key", &format!("{name}.key")]);
         }
         command.args(options).current_dir(self.daemon.directory.path()).stdin(Stdio::null());
-        let output = command.output().unwrap();
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+        command
     }
 
     fn settings(&self) -> Settings {
@@ -304,18 +308,38 @@ fn a_certificate_of_the_owner_for_something_else_makes_no_node() {
     site.as_web(&["partition", "list"]).succeeds();
 }
 
+/// Every connection shows its certificate: a session that was taken from a client's memory opens nothing.
 #[test]
-fn sessions_are_resumed_until_the_node_restarts() {
-    let mut site = Site::certified();
-    let open = |node| Connection::open_node(node, "test", Deadlines::default()).unwrap();
-    let nodes = site.settings().reach().unwrap();
-    assert!(!open(&nodes[0]).is_resumed());
-    assert!(open(&nodes[0]).is_resumed());
-    site.restart();
-    let mut moved = nodes[0].clone();
-    moved.address = site.node().parse().unwrap();
-    assert!(!open(&moved).is_resumed());
-    assert!(open(&moved).is_resumed());
+fn no_session_is_resumed() {
+    let site = Site::certified();
+    let mut command = site.s_client_command(Some("web"), &["-sess_out", "session.pem"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // No Hello: the node answers that this is not the protocol, after whatever TLS has to say, and closes.
+    child.stdin.take().unwrap().write_all(&[0, 0, 0, 1, 0]).unwrap();
+    let said = String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned();
+    assert!(said.contains("Verification: OK"), "{said}");
+    assert!(!said.contains("New Session Ticket arrived"), "{said}");
+    assert!(!site.daemon.path("session.pem").exists());
+}
+
+/// Handshakes that fail are counted by address, and the address is left alone after a second.
+#[test]
+fn who_floods_the_node_with_handshakes_is_not_answered_for_a_while() {
+    let site = Site::certified();
+    let until = Instant::now() + LIMIT;
+    let refusals = ["audit", "show", "--node", "--json", "--action", "connect"];
+    while !site.daemon.run(&refusals).succeeds().contains("\"limit\"") {
+        assert!(Instant::now() < until, "{}", site.daemon.log());
+        for _ in 0..200 {
+            let mut stream = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    }
+    while site.as_web(&["partition", "list"]).code != 0 {
+        assert!(Instant::now() < until, "{}", site.daemon.log());
+    }
 }
 
 #[test]

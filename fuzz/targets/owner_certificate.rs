@@ -1,13 +1,14 @@
-//! The certificates of owners and nodes, and what owners sign, from anywhere.
+//! The certificates of owners, nodes and clients, and what owners sign, from anywhere.
 #![no_main]
 
 use std::time::SystemTime;
 
 use libfuzzer_sys::fuzz_target;
-use strongroom_owner::{Certificate, OwnerCertificate, node};
+use strongroom_owner::{Certificate, Holder, OwnerCertificate, node};
 
 fuzz_target!(|data: &[u8]| {
     let (der, rest) = data.split_at(data.len() - data.len().min(64));
+    let _ = Holder::parse(data);
     if let Ok(certificate) = Certificate::parse(data) {
         assert_eq!(certificate.der(), data);
         let _ = certificate.is_valid_at(SystemTime::UNIX_EPOCH);

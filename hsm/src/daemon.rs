@@ -189,6 +189,10 @@ impl Daemon {
     #[must_use]
     pub fn with_network(mut self, listeners: impl IntoIterator<Item = network::Listener>) -> Self {
         self.network.extend(listeners);
+        if !self.network.is_empty() {
+            // Those in their handshake have descriptors of their own.
+            self.config.connections = self.config.connections.within(room_for_connections() / 4 * 3);
+        }
         self
     }
 

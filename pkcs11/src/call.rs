@@ -172,6 +172,7 @@ impl Process {
                 }
                 Some(code) if is_of_the_node(code) && has_next(&turn, &mut tried) => drop(lease),
                 Some(code) => {
+                    turn.succeed();
                     lease.keep(|_| true);
                     return Err(error::of_code(code));
                 }

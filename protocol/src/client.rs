@@ -259,11 +259,6 @@ impl Connection {
         matches!(self.stream, Stream::Unix(_))
     }
 
-    /// Whether TLS went on from an earlier session, without certificates on either side.
-    pub fn is_resumed(&self) -> bool {
-        self.stream.is_resumed()
-    }
-
     /// Asks for a channel of shared memory. It lives as long as this connection, and has its log-ins: keep both
     /// together. `None`: the daemon, or the way to it, has none to give, and the connection serves as it is.
     ///

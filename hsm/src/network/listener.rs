@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::net::sockopt;
 use rustls::pki_types::CertificateDer;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use strongroom_owner::Holder;
 use strongroom_protocol::tls::{self, TlsError};
@@ -18,14 +18,15 @@ use strongroom_protocol::v1::ErrorCode;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::failures::Failures;
 use super::identity::OfNode;
 use super::{account, origin};
 use crate::config::Config;
 use crate::connection::{self, Stream, Tls};
-use crate::places::{Limits, Place, Who};
+use crate::places::{Limits, Place, Places, Who};
 use crate::service::Service;
 use crate::session::Session;
 
@@ -129,9 +130,9 @@ impl Listener {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(Arc::clone(&self.verifier))
             .with_cert_resolver(Arc::new(OfNode(Arc::clone(&service.vault))));
-        // A crowd that comes back resumes: no signature, and no certificate to check. The keys of tickets are this
-        // process's, and change every six hours.
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        // Nothing is resumed: whoever had a ticket's key could be every client, and every certificate is checked anew.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(config)
     }
 }
@@ -143,8 +144,9 @@ struct Hall {
     limits: Limits,
     deadlines: connection::Deadlines,
     stopped: watch::Receiver<bool>,
-    /// Those in their handshake.
-    entering: Arc<crate::places::Places>,
+    /// Those in their handshake, or about to be turned away.
+    entering: Arc<Places>,
+    failures: Failures,
 }
 
 /// Serves connections until `stopped` becomes true, and then what they have asked.
@@ -170,6 +172,7 @@ pub(crate) async fn serve(
         deadlines: config.deadlines,
         stopped: stopped.clone(),
         entering: Arc::default(),
+        failures: Failures::default(),
     });
     tracing::info!("clients of the network are served on {address}, over TLS");
     let mut connections = JoinSet::new();
@@ -197,17 +200,25 @@ pub(crate) async fn serve(
 impl Hall {
     /// A place for the handshake.
     fn enter(&self, from: SocketAddr) -> Option<Place> {
-        let [all, of_one] = HANDSHAKES;
+        let [all, of_one] = HANDSHAKES.map(|most| most.min(self.limits.all / 4).max(1));
         let limits = Limits { all, of_one, strangers: all, strangers_of_one: of_one };
         let origin = origin(from.ip());
-        match self.entering.take(account(origin.as_bytes()), Who::Stranger, limits) {
-            Ok(place) => Some(place),
-            Err(failure) => {
-                self.service.counters.turned_away.fetch_add(1, Ordering::Relaxed);
-                self.service.audit.refused_stranger(None, origin, failure.code);
-                None
-            }
+        let place = match self.failures.are_few(&origin, Instant::now()) {
+            true => self.entering.take(account(origin.as_bytes()), Who::Stranger, limits).ok(),
+            false => None,
+        };
+        if place.is_none() {
+            self.service.counters.turned_away.fetch_add(1, Ordering::Relaxed);
+            self.service.audit.refused_stranger(None, self.failures.name(origin), ErrorCode::Limit);
         }
+        place
+    }
+
+    /// After a handshake that came to nothing.
+    fn failed(&self, origin: String, why: &str) {
+        tracing::info!(address = origin, "a TLS handshake failed: {why}");
+        let known = self.failures.add(origin, Instant::now());
+        self.service.audit.refused_stranger(None, known, ErrorCode::Malformed);
     }
 
     async fn meet(self: Arc<Self>, socket: TcpStream, from: SocketAddr, entering: Place) {
@@ -216,28 +227,18 @@ impl Hall {
         let handshake = timeout(HANDSHAKE, self.acceptor.accept(socket)).await;
         let (socket, session) = match handshake {
             Ok(Ok(stream)) => stream.into_inner(),
-            Ok(Err(error)) => {
-                tracing::info!(address = origin, "a TLS handshake failed: {error}");
-                return self.service.audit.refused_stranger(None, origin, ErrorCode::Malformed);
-            }
-            Err(_) => {
-                tracing::info!(address = origin, "a TLS handshake took longer than {HANDSHAKE:?}");
-                return self.service.audit.refused_stranger(None, origin, ErrorCode::Malformed);
-            }
+            Ok(Err(error)) => return self.failed(origin, &error.to_string()),
+            Err(_) => return self.failed(origin, &format!("it took longer than {HANDSHAKE:?}")),
         };
-        drop(entering);
         let shown = session.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
         let holder = match shown.map(|der| Holder::parse(der)).transpose() {
             Ok(holder) => holder,
-            Err(error) => {
-                return tracing::info!(address = origin, "a client's certificate {error}");
-            }
+            Err(error) => return self.failed(origin, &format!("the client's certificate {error}")),
         };
-        // A session that was resumed has the certificate of when it began.
         let left = holder.as_ref().map(|holder| holder.not_after.duration_since(SystemTime::now()));
         let left = match left.transpose() {
             Ok(left) => left.unwrap_or(Duration::MAX),
-            Err(_) => return tracing::info!(address = origin, "a client's certificate has expired"),
+            Err(_) => return self.failed(origin, "the client's certificate has expired"),
         };
         let key = holder.as_ref().map(|holder| holder.key);
         let (account, who) = match &key {
@@ -256,6 +257,7 @@ impl Hall {
                 return connection::turn_away(stream, failure).await;
             }
         };
+        drop(entering);
         tracing::debug!(address = %from, subject, "a client of the network");
         let stream = Stream::Tls(Box::new(Tls::new(socket, session)));
         let serve = connection::serve(

@@ -4,6 +4,7 @@
 //! client shows a certificate of an authority that the daemon was started with: it acts by the keys that name its
 //! certificate, or logs in with a password. A local user id it has none, so nobody is the machine's owner over the network.
 
+mod failures;
 mod identity;
 mod listener;
 

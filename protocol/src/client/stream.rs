@@ -15,7 +15,7 @@ use rustix::net::{
     self, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, HandshakeKind};
+use rustls::{ClientConfig, ClientConnection};
 
 use super::Until;
 use crate::node::{Address, Node};
@@ -83,13 +83,6 @@ impl Stream {
         match self {
             Stream::Unix(descriptor) => descriptor,
             Stream::Tls(tls) => &tls.descriptor,
-        }
-    }
-
-    pub(super) fn is_resumed(&self) -> bool {
-        match self {
-            Stream::Unix(_) => false,
-            Stream::Tls(tls) => tls.session.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }
 
@@ -166,7 +159,7 @@ fn connect_tcp(host: &str, port: u16, until: Until) -> io::Result<OwnedFd> {
                 return Ok(socket);
             }
             // The kernel's word for a connect(2) whose time is over.
-            Err(Errno::INPROGRESS) => last = ErrorKind::TimedOut.into(),
+            Err(Errno::INPROGRESS | Errno::ALREADY) => last = ErrorKind::TimedOut.into(),
             Err(error) => last = error.into(),
         }
         if until.left().is_none() {
@@ -177,29 +170,22 @@ fn connect_tcp(host: &str, port: u16, until: Until) -> io::Result<OwnedFd> {
 }
 
 /// A stream socket connected to `address`, close-on-exec, on which every system call ends in the time that `until`
-/// was given as a whole.
+/// has left.
 fn connect(family: AddressFamily, address: &impl SocketAddrArg, until: Until) -> Result<OwnedFd, Errno> {
     let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // The send timeout also bounds connect(2), which waits when the daemon's backlog is full (unix(7)), or for a
     // machine that is not there.
-    set_timeouts(&socket, until.whole)?;
     let mut interrupted = false;
     loop {
+        set_timeouts(&socket, until.left().ok_or(Errno::TIMEDOUT)?)?;
         match net::connect(&socket, address) {
-            Err(Errno::INTR) => {
-                interrupted = true;
-                set_timeouts(&socket, until.left().ok_or(Errno::TIMEDOUT)?)?;
-            }
+            Err(Errno::INTR) => interrupted = true,
             // After an interruption the kernel went on by itself.
-            Err(Errno::ISCONN) if interrupted => break,
+            Err(Errno::ISCONN) if interrupted => return Ok(socket),
             Err(error) => return Err(error),
-            Ok(()) => break,
+            Ok(()) => return Ok(socket),
         }
     }
-    if interrupted {
-        set_timeouts(&socket, until.whole)?;
-    }
-    Ok(socket)
 }
 
 /// How long each system call on the socket waits.
