@@ -331,11 +331,12 @@ fn who_floods_the_node_with_handshakes_is_not_answered_for_a_while() {
     let refusals = ["audit", "show", "--node", "--json", "--action", "connect"];
     while !site.daemon.run(&refusals).succeeds().contains("\"limit\"") {
         assert!(Instant::now() < until, "{}", site.daemon.log());
-        for _ in 0..200 {
-            let mut stream = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
-            let _ = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
-            let _ = stream.read_to_end(&mut Vec::new());
-        }
+        // All of them begin, and then all of them fail within a moment.
+        let begun: Vec<_> = (0..200).map(|_| TcpStream::connect(("127.0.0.1", site.port)).unwrap()).collect();
+        begun.iter().for_each(|mut stream| drop(stream.write_all(b"GET / HTTP/1.1\r\n\r\n")));
+        begun.iter().for_each(|mut stream| drop(stream.read_to_end(&mut Vec::new())));
+        // One more of the same second.
+        drop(TcpStream::connect(("127.0.0.1", site.port)));
     }
     while site.as_web(&["partition", "list"]).code != 0 {
         assert!(Instant::now() < until, "{}", site.daemon.log());

@@ -103,6 +103,7 @@ impl Process {
     ) -> Outcome<T> {
         let mut retries = Retries::default();
         let mut tried = Tried::default();
+        let mut rounds = Rounds::default();
         let mut logged_in_again = false;
         // Until when to wait for another call's connection, because no further one can be opened.
         let mut scarce = None;
@@ -114,7 +115,7 @@ impl Process {
                 None => pool.lease(epoch)?,
                 Some(until) => pool.lease_open(epoch, until)?,
             };
-            let pooled = match self.connected(&turn, &mut lease, access, epoch, repeat) {
+            let pooled = match self.connected(&turn, &mut lease, access, epoch, (repeat, rounds.number)) {
                 Ok(pooled) => pooled,
                 Err(Failure::Code(code)) => return Err(code),
                 Err(Failure::Daemon(error)) => {
@@ -127,6 +128,10 @@ impl Process {
                         continue;
                     }
                     if has_next(&turn, &mut tried) {
+                        continue;
+                    }
+                    if rounds.go_on(&turn, &error) {
+                        tried.clear();
                         continue;
                     }
                     if error::is_absence(&error) && retries.may_reconnect(&self.outage) {
@@ -191,6 +196,10 @@ impl Process {
                     if has_next(&turn, &mut tried) {
                         continue;
                     }
+                    if rounds.go_on(&turn, &error) {
+                        tried.clear();
+                        continue;
+                    }
                     if !error::is_absence(&error) || !retries.may_resend() {
                         return Err(error::of_client(&error));
                     }
@@ -207,13 +216,13 @@ impl Process {
         lease: &'a mut Lease,
         access: Access<'_>,
         epoch: u64,
-        repeat: Repeat,
+        (repeat, round): (Repeat, u32),
     ) -> Result<&'a mut Pooled, Failure> {
         if repeat == Repeat::Never && lease.pooled().is_some_and(|pooled| !is_there(pooled, turn)) {
             // Better found out before the request is sent than after.
             lease.discard();
         }
-        let deadlines = turn.deadlines(repeat == Repeat::Safe);
+        let deadlines = turn.deadlines((repeat == Repeat::Safe).then_some(round));
         if lease.pooled().is_none() {
             lease.fill(Connection::open_node(&turn.member.node, &self.client, deadlines)?);
             self.outage.over();
@@ -268,6 +277,28 @@ fn has_next(turn: &Turn, tried: &mut Tried) -> bool {
 /// Whether a refusal says something of the node and not of the request, so that another node may do it.
 pub fn is_of_the_node(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::Sealed | ErrorCode::Tampered | ErrorCode::Zeroized | ErrorCode::NoSuchPartition)
+}
+
+/// How often one call was sent to each of several nodes. They may all have much to do: each round waits twice as long as the
+/// one before, so that neither a node that hangs nor one that is slow takes all the time.
+#[derive(Debug, Default)]
+struct Rounds {
+    number: u32,
+    /// When the first one ended.
+    since: Option<Instant>,
+}
+
+impl Rounds {
+    /// After all nodes were asked: whether to ask them once more.
+    fn go_on(&mut self, turn: &Turn, error: &ClientError) -> bool {
+        let was_silent = matches!(error, ClientError::Deadline { .. });
+        if !was_silent || !turn.is_one_of_several() {
+            return false;
+        }
+        turn.fail();
+        self.number += 1;
+        self.since.get_or_insert_with(Instant::now).elapsed() < Deadlines::DEFAULT.reply
+    }
 }
 
 /// How often, and until when, one call is tried.

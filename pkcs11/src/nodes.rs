@@ -257,15 +257,24 @@ impl Member {
 }
 
 impl Turn {
-    /// How long the call waits: as long as it may if there is no other node.
-    pub fn deadlines(&self, may_be_repeated: bool) -> Deadlines {
-        if !self.has_others {
+    /// Whether there is another node, asked already or not.
+    pub fn is_one_of_several(&self) -> bool {
+        self.nodes.are_several()
+    }
+
+    /// How long the call waits: as long as it may if there is no other node. `round`: how often all nodes were asked before;
+    /// none of a call that is not sent again.
+    pub fn deadlines(&self, round: Option<u32>) -> Deadlines {
+        if !self.is_one_of_several() {
             return Deadlines::DEFAULT;
         }
         let [near, far] = CONNECT;
+        let longer = 1 << round.unwrap_or_default().min(8);
+        let reply = round.map_or(Deadlines::DEFAULT.reply, |_| self.member.patience() * longer);
+        let connect = if self.member.node.is_near() { near } else { far } * longer;
         Deadlines {
-            connect: if self.member.node.is_near() { near } else { far },
-            reply: if may_be_repeated { self.member.patience() } else { Deadlines::DEFAULT.reply },
+            connect: connect.min(Deadlines::DEFAULT.reply),
+            reply: reply.min(Deadlines::DEFAULT.reply),
         }
     }
 
@@ -328,7 +337,10 @@ mod tests {
     fn a_silent_node_is_out_and_one_call_tries_it() {
         let nodes = nodes(&["tls://a", "tls://b"]);
         let first = nodes.choose(Tried::default()).unwrap();
-        assert!(first.has_others && first.deadlines(true).reply < Deadlines::DEFAULT.reply);
+        let whole = Deadlines::DEFAULT.reply;
+        assert!(first.has_others && first.deadlines(Some(0)).reply < whole);
+        assert_eq!(first.deadlines(Some(1)).reply, first.deadlines(Some(0)).reply * 2);
+        assert!(first.deadlines(Some(9)).reply == whole && first.deadlines(None).reply == whole);
         first.fail();
         let out = first.number;
         drop(first);
@@ -343,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_tries_every_node_and_the_last_one_for_long() {
+    fn a_call_tries_every_node() {
         let nodes = nodes(&["tls://a", "tls://b", "tls://c"]);
         let mut tried = Tried::default();
         for left in (0..3).rev() {
