@@ -13,7 +13,7 @@ use crate::error::{self, AWAY, Failure, Outcome};
 use crate::nodes::{Tried, Turn};
 use crate::pool::{self, ANONYMOUS, Lease, Pooled};
 use crate::session_keys::named;
-use crate::state::{self, Process};
+use crate::state::Process;
 use crate::token::Token;
 
 /// How long calls wait for a daemon to come back, counted from when its absence was first noticed.

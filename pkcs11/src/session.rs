@@ -17,7 +17,7 @@ use crate::api::verify_signature::GivenSignature;
 use crate::error::{Outcome, lock};
 use crate::hash::Digest;
 use crate::line::Line;
-use crate::pool::ANONYMOUS;
+use crate::pool::{ANONYMOUS, Lease};
 use crate::session_keys::forget_on;
 use crate::state::Process;
 use crate::token::Token;
@@ -276,7 +276,7 @@ impl Process {
         if epoch == ANONYMOUS {
             // Who is admitted by the user id has them too.
             if !over.is_empty()
-                && let Some(mut lease) = self.pool.lease_idle(ANONYMOUS)
+                && let Some(mut lease) = self.nodes.lease_idle(ANONYMOUS)
                 && let Some(pooled) = lease.pooled()
             {
                 let _ = pooled.connection.set_reply_deadline(LOGOUT);
@@ -284,10 +284,14 @@ impl Process {
             }
             return;
         }
-        let lease = token.door.close().or_else(|| self.nodes.lease_idle(epoch));
-        if let Some(mut lease) = lease
-            && let Some(pooled) = lease.pooled()
-        {
+        let mut leases: Vec<Lease> = token.door.close().into_iter().collect();
+        for member in self.nodes.members() {
+            // Each node knows its own log-ins.
+            if leases.is_empty() || self.nodes.are_several() {
+                leases.extend(member.pool.lease_idle(epoch));
+            }
+        }
+        for pooled in leases.iter_mut().filter_map(Lease::pooled) {
             // Best effort: the log-in has ended here in any case, and nobody waits long for a daemon that hangs.
             let _ = pooled.connection.set_reply_deadline(LOGOUT);
             forget_on(&mut pooled.connection, token.partition, &over);
