@@ -79,3 +79,13 @@ fn openvpn() {
 fn strongswan() {
     run(Page::new("programs/strongswan.md"));
 }
+
+#[test]
+fn systemd_cryptenroll() {
+    run(Page::new("programs/systemd-cryptenroll.md").as_nobody());
+}
+
+#[test]
+fn sbsign() {
+    run(Page::new("programs/sbsign.md"));
+}
