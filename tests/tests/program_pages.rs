@@ -89,3 +89,8 @@ fn systemd_cryptenroll() {
 fn sbsign() {
     run(Page::new("programs/sbsign.md"));
 }
+
+#[test]
+fn gnupg() {
+    run(Page::new("programs/gnupg.md").as_nobody());
+}
