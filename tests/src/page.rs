@@ -31,7 +31,7 @@ const SOURCES: &str = "/usr/share/doc/strongroom";
 const PORT: &str = "8443";
 
 /// How long all commands of a page may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// What the shell says between two commands, with the exit status of the first.
 const MARK: &str = "~~ the command is over";
