@@ -14,6 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "strongroom.v1.ImportKeyPair",
             "strongroom.v1.ImportKey",
             "strongroom.v1.Encrypt",
+            "strongroom.v1.DeriveKey",
+            "strongroom.v1.Pbkdf2Parameters",
             "strongroom.v1.Mac",
             "strongroom.v1.MacReply",
             "strongroom.v1.Plaintext",

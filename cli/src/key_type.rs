@@ -3,7 +3,7 @@
 use strongroom_protocol::v1::KeyType;
 
 /// Each key type with its name for programs and for people.
-pub const KEY_TYPES: [(KeyType, &str, &str); 25] = [
+pub const KEY_TYPES: [(KeyType, &str, &str); 27] = [
     (KeyType::Rsa2048, "rsa-2048", "RSA 2048"),
     (KeyType::Rsa3072, "rsa-3072", "RSA 3072"),
     (KeyType::Rsa4096, "rsa-4096", "RSA 4096"),
@@ -17,7 +17,9 @@ pub const KEY_TYPES: [(KeyType, &str, &str); 25] = [
     (KeyType::BrainpoolP384r1, "brainpoolP384r1", "ECDSA brainpoolP384r1"),
     (KeyType::BrainpoolP512r1, "brainpoolP512r1", "ECDSA brainpoolP512r1"),
     (KeyType::Ed25519, "ed25519", "Ed25519"),
+    (KeyType::Ed448, "ed448", "Ed448"),
     (KeyType::X25519, "x25519", "X25519"),
+    (KeyType::X448, "x448", "X448"),
     (KeyType::MlDsa44, "ml-dsa-44", "ML-DSA-44"),
     (KeyType::MlDsa65, "ml-dsa-65", "ML-DSA-65"),
     (KeyType::MlDsa87, "ml-dsa-87", "ML-DSA-87"),

@@ -8,7 +8,7 @@
 
 mod table;
 
-use strongroom_protocol::v1::{KeyType, Mechanism, Sign, request::Op};
+use strongroom_protocol::v1::{DeriveKey, KeyType, Mechanism, Sign, request::Op};
 
 use crate::crypto::{self, Hash};
 use crate::failure::{Failure, refuse};
@@ -28,7 +28,7 @@ fn judge_key_type(key_type: KeyType) -> Judgement {
         | KeyType::BrainpoolP320r1
         | KeyType::BrainpoolP384r1
         | KeyType::BrainpoolP512r1 => Err("SP 800-186 (appendix H) has Brainpool's curves for interoperability only"),
-        KeyType::X25519 => Err("SP 800-56A does not have the curve for key agreement"),
+        KeyType::X25519 | KeyType::X448 => Err("SP 800-56A does not have the curve for key agreement"),
         KeyType::Des3 => Err(DES3),
         KeyType::Unspecified
         | KeyType::Rsa2048
@@ -40,6 +40,7 @@ fn judge_key_type(key_type: KeyType) -> Judgement {
         | KeyType::P521
         // FIPS 186-5, section 7.
         | KeyType::Ed25519
+        | KeyType::Ed448
         | KeyType::MlDsa44
         | KeyType::MlDsa65
         | KeyType::MlDsa87
@@ -78,10 +79,36 @@ fn judge_mechanism(mechanism: Mechanism) -> Judgement {
         | Mechanism::Hmac
         | Mechanism::AesKeyWrap
         | Mechanism::AesKeyWrapKwp
+        // SP 800-56C; SP 800-108; SP 800-132, whose parameters are looked at: see `judge_derivation`.
+        | Mechanism::Hkdf
+        | Mechanism::Sp800108Counter
+        | Mechanism::Sp800108Feedback
+        | Mechanism::Sp800108DoublePipeline
+        | Mechanism::Pbkdf2
         | Mechanism::RsaAesKeyWrap
         // Whoever carries it out says that it is none.
         | Mechanism::Unspecified => Ok(()),
     }
+}
+
+/// A key that is made of another, or of a password.
+fn judge_derivation(request: &DeriveKey) -> Judgement {
+    match &request.pbkdf2 {
+        Some(given) if request.mechanism() == Mechanism::Pbkdf2 => {
+            judge_pbkdf2(given.salt.len(), given.iterations)
+        }
+        _ => judge_mechanism(request.mechanism()),
+    }
+}
+
+fn judge_pbkdf2(salt: usize, iterations: u32) -> Judgement {
+    if salt < 16 {
+        return Err("PBKDF2's salt has less than 128 bits (SP 800-132, 5.1)");
+    }
+    if iterations < 1_000 {
+        return Err("PBKDF2 has less than 1,000 iterations (SP 800-132, 5.2)");
+    }
+    Ok(())
 }
 
 /// A mechanism that encrypts, or transports keys.
@@ -188,6 +215,10 @@ pub fn request(op: &Op) -> Result<(), Failure> {
         Op::UnwrapKey(m) => encryption("the unwrapping", m.mechanism()),
         Op::Mac(m) => refused("the authentication code", judge_mechanism(m.mechanism())),
         Op::Derive(m) => refused("the derivation", judge_mechanism(m.mechanism())),
+        Op::DeriveKey(m) => {
+            key_type(m.key_type())?;
+            refused("the derivation", judge_derivation(m))
+        }
         Op::Encapsulate(m) => refused("the encapsulation", judge_mechanism(m.mechanism())),
         Op::Decapsulate(m) => refused("the decapsulation", judge_mechanism(m.mechanism())),
         // What was signed in former times can be verified (SP 800-131A: legacy use).

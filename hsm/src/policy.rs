@@ -132,6 +132,7 @@ table! {
     Mac: KeyUser, "make or check a message authentication code with a secret key";
     Decrypt: KeyUser, "decrypt with a private or secret key";
     Derive: KeyUser, "agree on a secret with a private key";
+    DeriveKey: CryptoUser, "make a secret key of another, or of a password";
     Decapsulate: KeyUser, "get the shared secret that was made for a private key";
     GrantAccess: CryptoUser, "let somebody use one key, for what a role permits";
     RevokeAccess: CryptoUser, "no longer let somebody use a key";

@@ -166,6 +166,20 @@ impl Service {
         self.generating.run(uid, 0, move || Ok(PrivateKey::generate(kind)?)).await
     }
 
+    /// Makes a key of a password, which takes as long as making an RSA key.
+    ///
+    /// # Errors
+    ///
+    /// Those of the work, and as for [`Service::hash_password`].
+    pub async fn stretch<T: Send + 'static>(
+        &self,
+        uid: u32,
+        bytes: usize,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.generating.run(uid, bytes, work).await
+    }
+
     /// Does with a key what takes longer than an I/O thread should, and is not a signature of the engine's: verifies,
     /// decrypts, derives. For a client of user id `uid`, with `bytes` of data. It is not done if the client leaves before
     /// its turn.

@@ -100,6 +100,7 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::ImportKeyPair(ImportKeyPair::default()),
         Op::GenerateKey(GenerateKey { key_type: KeyType::Aes256.into(), key: None }),
         Op::ImportKey(ImportKey::default()),
+        Op::DeriveKey(DeriveKey { key: key.clone(), ..DeriveKey::default() }),
         Op::Mac(Mac { key: key.clone(), ..Mac::default() }),
         Op::Encrypt(Encrypt { key: key.clone(), ..Encrypt::default() }),
         Op::Decrypt(Decrypt { key: key.clone(), ..Decrypt::default() }),

@@ -75,6 +75,7 @@ fn keys_that_are_not_approved_do_not_come_in() {
     for (key_type, kind) in [
         (KeyType::Secp256k1, KeyKind::Secp256k1),
         (KeyType::X25519, KeyKind::X25519),
+        (KeyType::X448, KeyKind::X448),
         (KeyType::BrainpoolP384r1, KeyKind::BrainpoolP384r1),
     ] {
         assert_eq!(code(user.generate(key_type, "no")), ErrorCode::NotApproved);
@@ -86,7 +87,11 @@ fn keys_that_are_not_approved_do_not_come_in() {
         let public = CreateObject { object };
         assert_eq!(code(user.call(Op::CreateObject(public))), ErrorCode::NotApproved);
     }
-    for (key_type, kind) in [(KeyType::Ed25519, KeyKind::Ed25519), (KeyType::P521, KeyKind::P521)] {
+    for (key_type, kind) in [
+        (KeyType::Ed25519, KeyKind::Ed25519),
+        (KeyType::Ed448, KeyKind::Ed448),
+        (KeyType::P521, KeyKind::P521),
+    ] {
         user.generate(key_type, "yes").unwrap();
         let import = ImportKeyPair { pkcs8: pkcs8(kind), ..ImportKeyPair::default() };
         user.call(Op::ImportKeyPair(import)).unwrap();

@@ -72,7 +72,7 @@ fn sign_and_verify(running: &Running, key: &ObjectInfo) {
                 openssl(at, &[&dgst[..], &options, &["message"]].concat()).unwrap();
             }
         }
-        KeyType::Ed25519 => {
+        KeyType::Ed25519 | KeyType::Ed448 => {
             let signature = client.sign(key, Mechanism::Eddsa, None, message).unwrap();
             fs::write(at.join("signature"), signature).unwrap();
             let verify = ["pkeyutl", "-verify", "-pubin", "-inkey", "key.pem", "-rawin", "-in", "message"];
@@ -89,7 +89,7 @@ fn sign_and_verify(running: &Running, key: &ObjectInfo) {
     }
 }
 
-const EVERY_TYPE: [KeyType; 13] = [
+const EVERY_TYPE: [KeyType; 14] = [
     KeyType::Rsa2048,
     KeyType::Rsa3072,
     KeyType::Rsa4096,
@@ -103,6 +103,7 @@ const EVERY_TYPE: [KeyType; 13] = [
     KeyType::BrainpoolP320r1,
     KeyType::BrainpoolP384r1,
     KeyType::BrainpoolP512r1,
+    KeyType::Ed448,
 ];
 
 #[test]
@@ -174,6 +175,7 @@ fn keys_made_by_openssl_are_imported_and_sign() {
         (KeyType::P384, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-384"]].concat()),
         (KeyType::P521, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-521"]].concat()),
         (KeyType::Ed25519, vec!["-algorithm", "ED25519"]),
+        (KeyType::Ed448, vec!["-algorithm", "ED448"]),
         (KeyType::Secp256k1, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:secp256k1"]].concat()),
         (KeyType::P224, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:P-224"]].concat()),
         (KeyType::BrainpoolP320r1, [&EC[..], &["-pkeyopt", "ec_paramgen_curve:brainpoolP320r1"]].concat()),
@@ -209,7 +211,7 @@ fn what_is_not_a_sound_key_is_not_imported() {
             "another curve",
             openssl_key(&[&EC[..], &["-pkeyopt", "ec_paramgen_curve:brainpoolP256t1"]].concat()),
         ),
-        ("X448", openssl_key(&["-algorithm", "X448"])),
+        ("DH", openssl_key(&["-quiet", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048"])),
     ];
     for (what, pkcs8) in wrong {
         assert_eq!(code(import(&mut user, &pkcs8, what)), ErrorCode::KeyMalformed, "{what}");

@@ -217,6 +217,7 @@ fn secrets_agree_with_openssls() {
             129,
         ),
         (KeyType::X25519, &["-algorithm", "X25519"], 32),
+        (KeyType::X448, &["-algorithm", "X448"], 56),
     ] {
         let key = generate(&mut running.user(), key_type, may);
         running = running.restart();

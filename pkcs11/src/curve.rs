@@ -35,6 +35,11 @@ pub const ED25519: ObjectIdentifier = identifier("1.3.101.112");
 /// RFC 8410's name for X25519.
 pub const X25519: ObjectIdentifier = identifier("1.3.101.110");
 
+/// See [`ED25519`].
+pub const ED448: ObjectIdentifier = identifier("1.3.101.113");
+/// See [`X25519`].
+pub const X448: ObjectIdentifier = identifier("1.3.101.111");
+
 /// Other identifiers: GnuPG's, and older OpenSC's, for Ed25519 and X25519.
 const OTHERS: [(ObjectIdentifier, KeyType); 2] = [
     (identifier("1.3.6.1.4.1.11591.15.1"), KeyType::Ed25519),
@@ -43,7 +48,7 @@ const OTHERS: [(ObjectIdentifier, KeyType); 2] = [
 
 /// `curveName`, a PrintableString: PKCS#11 3.0 has it for the curves of Edwards and Montgomery, and leaves open what others
 /// are called. These are the names that standards give them.
-const NAMES: [(&str, KeyType); 15] = [
+const NAMES: [(&str, KeyType); 18] = [
     ("secp224r1", KeyType::P224),
     ("secp256r1", KeyType::P256),
     ("prime256v1", KeyType::P256),
@@ -59,10 +64,10 @@ const NAMES: [(&str, KeyType); 15] = [
     ("brainpoolP384r1", KeyType::BrainpoolP384r1),
     ("brainpoolP512r1", KeyType::BrainpoolP512r1),
     ("edwards25519", KeyType::Ed25519),
+    ("edwards448", KeyType::Ed448),
+    ("curve25519", KeyType::X25519),
+    ("curve448", KeyType::X448),
 ];
-
-/// PKCS#11 3.0's name for X25519's curve.
-const CURVE25519: &str = "curve25519";
 
 /// The tag of a PrintableString.
 const PRINTABLE: u8 = 0x13;
@@ -87,9 +92,6 @@ pub fn of_parameters(family: Family, parameters: &[u8]) -> Outcome<&'static KeyF
 }
 
 fn of_name(name: &[u8]) -> Outcome<KeyType> {
-    if name == CURVE25519.as_bytes() {
-        return Ok(KeyType::X25519);
-    }
     let found = NAMES.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
     found.map(|(_, key_type)| *key_type).ok_or(CKR_CURVE_NOT_SUPPORTED)
 }
@@ -129,7 +131,7 @@ mod tests {
         }
         // OpenSC 0.23's, too.
         let too_long = [&[PRINTABLE, 11][..], b"curve25519"].concat();
-        for name in [printable(CURVE25519), too_long, OTHERS[1].0.to_der().unwrap()] {
+        for name in [printable("curve25519"), too_long, OTHERS[1].0.to_der().unwrap()] {
             assert_eq!(of_parameters(Family::Montgomery, &name).unwrap().key_type, KeyType::X25519);
             assert_eq!(of_parameters(Family::Edwards, &name).unwrap_err(), CKR_CURVE_NOT_SUPPORTED);
         }

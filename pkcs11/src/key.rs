@@ -51,6 +51,9 @@ impl Family {
 
     /// The family of a `CKA_KEY_TYPE`, if the partition has such keys.
     pub fn of_key_type(key_type: CK_KEY_TYPE) -> Option<Self> {
+        if is_for_one_use(key_type) {
+            return Some(Family::Generic);
+        }
         KEYS.iter().map(|facts| facts.family).find(|family| family.key_type() == key_type)
     }
 
@@ -110,6 +113,24 @@ impl Family {
     }
 }
 
+/// Whether a `CKA_KEY_TYPE` is of generic secrets that say what they are for. The partition keeps it with the key, and does not
+/// look at it.
+pub fn is_for_one_use(key_type: CK_KEY_TYPE) -> bool {
+    matches!(
+        key_type,
+        CKK_HKDF
+            | CKK_SHA_1_HMAC
+            | CKK_SHA224_HMAC
+            | CKK_SHA256_HMAC
+            | CKK_SHA384_HMAC
+            | CKK_SHA512_HMAC
+            | CKK_SHA3_224_HMAC
+            | CKK_SHA3_256_HMAC
+            | CKK_SHA3_384_HMAC
+            | CKK_SHA3_512_HMAC
+    )
+}
+
 /// What is fixed by a key type.
 #[derive(Debug)]
 pub struct KeyFacts {
@@ -133,9 +154,13 @@ impl KeyFacts {
         self.family == Family::Rsa || matches!(self.key_type, P256 | P384 | P521 | Ed25519)
     }
 
-    /// The size of an EC scalar, or of a private key of Ed25519 or X25519, in bytes.
+    /// The size of an EC scalar, or of a private key of the curves of Edwards and Montgomery, in bytes.
     pub fn scalar(&self) -> usize {
-        self.bits.div_ceil(8)
+        match self.key_type {
+            // The sign of x is in a byte of its own.
+            KeyType::Ed448 => 57,
+            _ => self.bits.div_ceil(8),
+        }
     }
 }
 
@@ -161,7 +186,7 @@ const fn secret_of(key_type: KeyType, family: Family, bits: usize) -> KeyFacts {
 }
 
 /// All key types of the partition.
-pub static KEYS: [KeyFacts; 25] = [
+pub static KEYS: [KeyFacts; 27] = [
     rsa_of(KeyType::Rsa2048, 2048),
     rsa_of(KeyType::Rsa3072, 3072),
     rsa_of(KeyType::Rsa4096, 4096),
@@ -187,6 +212,20 @@ pub static KEYS: [KeyFacts; 25] = [
         bits: 255,
         signature: 0,
         curve: Some(curve::X25519),
+    },
+    KeyFacts {
+        key_type: KeyType::Ed448,
+        family: Family::Edwards,
+        bits: 448,
+        signature: 114,
+        curve: Some(curve::ED448),
+    },
+    KeyFacts {
+        key_type: KeyType::X448,
+        family: Family::Montgomery,
+        bits: 448,
+        signature: 0,
+        curve: Some(curve::X448),
     },
     // FIPS 204, table 2.
     lattice(KeyType::MlDsa44, Family::MlDsa, 1312, 2420),

@@ -155,7 +155,11 @@ impl Object {
     fn key(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
         let Some(facts) = self.key else { return Value::Absent };
         match (attribute, &self.public) {
-            (CKA_KEY_TYPE, _) => number(facts.family.key_type()),
+            (CKA_KEY_TYPE, _) => match self.info.attributes.iter().find(|kept| kept.r#type == CKA_KEY_TYPE) {
+                // Of a generic secret that is for one use.
+                Some(kept) => bytes(&kept.value),
+                None => number(facts.family.key_type()),
+            },
             (CKA_ID, _) => bytes(&self.info.id),
             (CKA_LOCAL, _) => boolean(self.policy().local),
             (CKA_DERIVE, _) => boolean(self.policy().derive),

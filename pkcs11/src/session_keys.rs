@@ -28,6 +28,7 @@ pub fn named(op: &Op) -> impl Iterator<Item = &[u8]> {
         Op::Decrypt(m) => [&m.key, &[]],
         Op::Mac(m) => [&m.key, &[]],
         Op::Derive(m) => [&m.key, &[]],
+        Op::DeriveKey(m) => [&m.key, m.hkdf.as_ref().map_or(&[], |hkdf| &hkdf.salt_key)],
         Op::Encapsulate(m) => [&m.key, &[]],
         Op::Decapsulate(m) => [&m.key, &[]],
         Op::WrapKey(m) => [&m.key, &m.wrapping_key],

@@ -5,7 +5,7 @@ use strongroom_ffi::pointer;
 use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass, ObjectInfo};
 
 use crate::error::Outcome;
-use crate::key::{Family, KEYS};
+use crate::key::{self, Family, KEYS};
 use crate::object;
 
 /// More attributes than any object has.
@@ -310,9 +310,17 @@ fn key(class: ObjectClass, template: &Template<'_>, policy: KeyPolicy) -> Outcom
 
 /// The attributes that the partition keeps for the client.
 pub fn kept(class: ObjectClass, template: &Template<'_>) -> Vec<Attribute> {
+    let says_use = |attribute: CK_ATTRIBUTE_TYPE, value: &[u8]| {
+        let key_type = value.try_into().map(CK_KEY_TYPE::from_ne_bytes);
+        class == ObjectClass::SecretKey
+            && attribute == CKA_KEY_TYPE
+            && key_type.is_ok_and(key::is_for_one_use)
+    };
     template
         .iter()
-        .filter(|(attribute, value)| object::is_kept(class, *attribute) && !value.is_empty())
+        .filter(|(attribute, value)| {
+            (object::is_kept(class, *attribute) && !value.is_empty()) || says_use(*attribute, value)
+        })
         .map(|(attribute, value)| Attribute { r#type: attribute, value: value.to_vec() })
         .collect()
 }

@@ -5,9 +5,9 @@ use std::fmt;
 use zeroize::Zeroize;
 
 use crate::v1::{
-    BeginRestore, ChangePassword, CreatePartition, CreateUser, Encapsulated, Encrypt, ImportKey,
-    ImportKeyPair, Login, LoginReply, Mac, MacReply, Plaintext, RenewSecurityDomain, SealWith, SharedSecret,
-    Unseal, request, response,
+    BeginRestore, ChangePassword, CreatePartition, CreateUser, DeriveKey, Encapsulated, Encrypt, ImportKey,
+    ImportKeyPair, Login, LoginReply, Mac, MacReply, Pbkdf2Parameters, Plaintext, RenewSecurityDomain,
+    SealWith, SharedSecret, Unseal, request, response,
 };
 
 /// Writes a message's name and its harmless fields, and `..` for the rest.
@@ -30,6 +30,8 @@ redacted_debug! {
     ImportKeyPair { private_key, public_key }
     ImportKey { key_type, key }
     Encrypt { key, mechanism }
+    DeriveKey { key, mechanism, key_type, derived }
+    Pbkdf2Parameters { hash, iterations }
     Mac { key, mechanism, more, verify }
     MacReply { }
     Plaintext { }
@@ -60,6 +62,7 @@ pub fn wipe(op: &mut request::Op) {
         request::Op::ImportKeyPair(m) => m.pkcs8.zeroize(),
         request::Op::ImportKey(m) => m.value.zeroize(),
         request::Op::Encrypt(m) => m.data.zeroize(),
+        request::Op::DeriveKey(m) => wipe_derivation(m),
         request::Op::Mac(m) => {
             m.data.zeroize();
             m.mac.zeroize();
@@ -71,6 +74,11 @@ pub fn wipe(op: &mut request::Op) {
         request::Op::RenewSecurityDomain(m) => m.shares.zeroize(),
         _ => {}
     }
+}
+
+/// Wipes the password that a key is made of.
+pub fn wipe_derivation(derive: &mut DeriveKey) {
+    derive.pbkdf2.iter_mut().for_each(|pbkdf2| pbkdf2.password.zeroize());
 }
 
 fn wipe_unseal(unseal: &mut Unseal) {
@@ -102,6 +110,7 @@ pub fn is_secret(op: &request::Op) -> bool {
             | Op::ChangePassword(_)
             | Op::ImportKeyPair(_)
             | Op::ImportKey(_)
+            | Op::DeriveKey(_)
             | Op::Encrypt(_)
             | Op::Mac(_)
             | Op::Unseal(_)

@@ -52,7 +52,7 @@ const SOFTHSM: [Type; 13] = [
 ];
 
 /// What a partition makes.
-const PARTITION: [Type; 10] = [
+const PARTITION: [Type; 12] = [
     signs("rsa", "-algorithm RSA -pkeyopt rsa_keygen_bits:3072", DIGEST),
     signs("p256", "-algorithm EC -pkeyopt ec_paramgen_curve:P-256", DIGEST),
     signs("p384", "-algorithm EC -pkeyopt ec_paramgen_curve:secp384r1", DIGEST),
@@ -62,7 +62,9 @@ const PARTITION: [Type; 10] = [
     signs("brainpool", "-algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP384r1", DIGEST),
     signs("brainpool-512", "-algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP512r1", DIGEST),
     signs("ed25519", "-algorithm ED25519", "-rawin"),
+    signs("ed448", "-algorithm ED448", "-rawin"),
     Type { name: "x25519", generate: "-algorithm X25519", sign: None },
+    Type { name: "x448", generate: "-algorithm X448", sign: None },
 ];
 
 /// A token in which openssl makes keys through the provider.

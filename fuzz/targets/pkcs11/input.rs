@@ -147,6 +147,10 @@ impl Mechanism {
             (1..=2, CKM_EDDSA) => 4,
             (1..=2, CKM_ML_DSA) => 5,
             (1..=2, CKM_RSA_AES_KEY_WRAP) => 6,
+            (1..=2, CKM_HKDF_DERIVE) => 9,
+            (1..=2, CKM_SP800_108_COUNTER_KDF | CKM_SP800_108_DOUBLE_PIPELINE_KDF) => 10,
+            (1..=2, CKM_SP800_108_FEEDBACK_KDF) => 11,
+            (1..=2, CKM_PKCS5_PBKD2) => 12,
             (1..=2, _) => 7,
             _ => 8,
         };
@@ -171,6 +175,30 @@ impl Mechanism {
             5 => vec![input.below(4) as u64, at, length],
             6 => vec![input.pick(&[128, 192, 256, 7, u64::MAX]), 0],
             7 => vec![hash, mask, small],
+            9 => {
+                let (steps, salt) = (input.pick(&[0x0101, 0x0100, 1, 0, 2]), input.pick(&[1, 2, 4, 9]));
+                vec![steps, hash, salt, at, length, small, at, length]
+            }
+            10 | 11 => {
+                // One part of the input, whose value is its own beginning.
+                let part = [input.pick(&[1, 2, 3, 4, 5, 99]), at, input.pick(&[0, 16, 24, 8])];
+                for (place, word) in pointed.chunks_exact_mut(8).zip(part) {
+                    place.copy_from_slice(&word.to_le_bytes());
+                }
+                let function = input.pick(&[CKM_SHA256_HMAC, CKM_SHA512_HMAC, CKM_AES_CMAC, CKM_SHA256]);
+                let is_aligned = pointed.as_ptr() as u64 % 8 == 0;
+                let parts = if is_aligned { pointed.as_ptr() as u64 } else { 0 };
+                let count = input.pick(&[1, 0, u64::MAX, 1 << 63]);
+                let more = input.pick(&[0, 0, 0, u64::MAX]);
+                match shape {
+                    10 => vec![function, count, parts, more, 0],
+                    _ => vec![function, count, parts, length, at, more, 0],
+                }
+            }
+            12 => {
+                let (source, iterations) = (input.pick(&[1, 1, 1, 0]), input.pick(&[1, 1000, 0, 5_000_000, u64::MAX]));
+                vec![source, at, length, iterations, input.pick(&[1, 4, 6, 9]), 0, input.pick(&[0, 0, 1]), at, length]
+            }
             _ => vec![u64::from_le_bytes([input.byte(); 8]); 2],
         };
         // The memory that a structure points to is another structure here.

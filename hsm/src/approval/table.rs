@@ -37,6 +37,8 @@ mod tests {
                 }
             }
         }
+        row("PBKDF2 with a salt of less than 16 bytes".to_owned(), judge_pbkdf2(15, 1_000));
+        row("PBKDF2 with less than 1,000 iterations".to_owned(), judge_pbkdf2(16, 999));
         for (name, prefix, length, _) in DIGEST_INFOS {
             let data = [prefix, &vec![0; length][..]].concat();
             row(

@@ -63,6 +63,8 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
         Op::Encrypt(m) => ("encrypt", Counted(&m.key)),
         Op::Decrypt(m) => ("decrypt", Counted(&m.key)),
         Op::Derive(m) => ("derive", Counted(&m.key)),
+        // A key comes of it: an entry of its own.
+        Op::DeriveKey(_) => ("derive_key", Change),
         Op::Mac(m) => ("mac", Counted(&m.key)),
         Op::Encapsulate(m) => ("encapsulate", Counted(&m.key)),
         Op::Decapsulate(m) => ("decapsulate", Counted(&m.key)),
@@ -115,6 +117,7 @@ pub(super) fn object(op: &Op) -> &[u8] {
         Op::RevealKey(m) => &m.key,
         Op::DestroyObject(m) => &m.object,
         Op::WrapKey(m) => &m.key,
+        Op::DeriveKey(m) => &m.key,
         Op::TrustKey(m) => &m.object,
         Op::DeleteKey(m) => first(&m.objects),
         Op::RecoverKey(m) => first(&m.objects),

@@ -15,13 +15,17 @@ pub enum Algorithm {
     Ed25519,
     /// X25519 (RFC 7748).
     X25519,
+    /// Ed448 (RFC 8032).
+    Ed448,
+    /// X448 (RFC 7748).
+    X448,
     /// ML-DSA (FIPS 204) with signatures of this many bytes.
     MlDsa(usize),
     /// ML-KEM (FIPS 203) with ciphertexts of this many bytes.
     MlKem(usize),
 }
 
-use Algorithm::{Ec, Ed25519, MlDsa, MlKem, Rsa, X25519};
+use Algorithm::{Ec, Ed448, Ed25519, MlDsa, MlKem, Rsa, X448, X25519};
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, $algorithm:expr, $opened:literal;)*) => {
@@ -99,6 +103,10 @@ kinds! {
     BrainpoolP384r1 = "brainpoolP384r1", Ec(48), 1_024;
     /// ECDSA on brainpoolP512r1 (RFC 5639, 3.7).
     BrainpoolP512r1 = "brainpoolP512r1", Ec(64), 1_024;
+    /// Ed448 (RFC 8032).
+    Ed448 = "Ed448", Ed448, 512;
+    /// X448 (RFC 7748).
+    X448 = "X448", X448, 512;
 }
 
 impl KeyKind {
@@ -152,7 +160,7 @@ impl KeyKind {
 
     /// Whether such keys agree on secrets.
     pub fn derives(self) -> bool {
-        matches!(self.algorithm(), Ec(_) | X25519)
+        matches!(self.algorithm(), Ec(_) | X25519 | X448)
     }
 
     /// Whether such keys decapsulate secrets.
@@ -174,8 +182,9 @@ impl KeyKind {
             Rsa(bits) => bits as usize / 8,
             Ec(scalar) => 2 * scalar,
             Ed25519 => 64,
+            Ed448 => 114,
             MlDsa(signature) => signature,
-            X25519 | MlKem(_) => 0,
+            X25519 | X448 | MlKem(_) => 0,
         }
     }
 }

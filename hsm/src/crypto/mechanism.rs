@@ -56,13 +56,13 @@ pub enum Mechanism {
     },
     /// ECDSA (FIPS 186-5, 6.4) over a digest; the signature is r || s.
     Ecdsa,
-    /// Ed25519 (RFC 8032) over a message.
+    /// Ed25519 or Ed448 (RFC 8032) over a message.
     EdDsa,
     /// ML-DSA (FIPS 204) over the message representative.
     MlDsa,
 }
 
-/// The longest message that Ed25519 signs here, in bytes.
+/// The longest message that Ed25519 and Ed448 sign here, in bytes.
 const MAX_MESSAGE: usize = 512 * 1024;
 
 /// The longest digest given to ECDSA, in bytes.
@@ -88,7 +88,7 @@ impl Mechanism {
             Mechanism::RsaPkcs => "RSA PKCS#1 v1.5",
             Mechanism::RsaPss { .. } => "RSA-PSS",
             Mechanism::Ecdsa => "ECDSA",
-            Mechanism::EdDsa => "Ed25519",
+            Mechanism::EdDsa => "EdDSA",
             Mechanism::MlDsa => "ML-DSA",
         }
     }
@@ -122,12 +122,8 @@ impl Mechanism {
                 }
                 Ok(())
             }
-            (Mechanism::EdDsa, ..) if kind == KeyKind::Ed25519 => {
-                if length > MAX_MESSAGE {
-                    wrong_length(format!("at most {MAX_MESSAGE}"))
-                } else {
-                    Ok(())
-                }
+            (Mechanism::EdDsa, ..) if matches!(kind, KeyKind::Ed25519 | KeyKind::Ed448) => {
+                if length > MAX_MESSAGE { wrong_length(format!("at most {MAX_MESSAGE}")) } else { Ok(()) }
             }
             (Mechanism::MlDsa, ..) if matches!(kind.algorithm(), Algorithm::MlDsa(_)) => {
                 if length != REPRESENTATIVE { wrong_length(REPRESENTATIVE.to_string()) } else { Ok(()) }
@@ -151,8 +147,8 @@ mod tests {
         let of = |kind: KeyKind| match kind.algorithm() {
             Algorithm::Rsa(_) => vec![Mechanism::RsaPkcs, PSS512],
             Algorithm::Ec(_) => vec![Mechanism::Ecdsa],
-            Algorithm::Ed25519 => vec![Mechanism::EdDsa],
-            Algorithm::X25519 | Algorithm::MlKem(_) => Vec::new(),
+            Algorithm::Ed25519 | Algorithm::Ed448 => vec![Mechanism::EdDsa],
+            Algorithm::X25519 | Algorithm::X448 | Algorithm::MlKem(_) => Vec::new(),
             Algorithm::MlDsa(_) => vec![Mechanism::MlDsa],
         };
         for kind in KeyKind::ALL {

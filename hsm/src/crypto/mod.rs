@@ -1,9 +1,13 @@
 //! Keys and what is computed with them.
 //!
-//! [`aws_lc`] is the only module that calls the crypto library's C functions, [`crate::engine`] the way to signatures that
-//! are computed in batches, [`symmetric`] what is done with secret keys, [`wrapping`] how keys go out and come in.
+//! [`aws_lc`] is the only module that calls the crypto library's C functions; it leaves the keys that the library does not have to
+//! `curve448`. [`crate::engine`] the way to signatures that
+//! are computed in batches, [`symmetric`] what is done with secret keys, [`wrapping`] how keys go out and come in,
+//! [`derivation`] how keys are made of others and of passwords.
 
 pub mod aws_lc;
+mod curve448;
+pub mod derivation;
 mod kind;
 mod mechanism;
 pub mod signers;

@@ -60,7 +60,7 @@ impl Operation {
             Op::Verify(_) => Operation::Verify,
             Op::Encrypt(_) => Operation::Encrypt,
             Op::Decrypt(_) => Operation::Decrypt,
-            Op::Derive(_) => Operation::Derive,
+            Op::Derive(_) | Op::DeriveKey(_) => Operation::Derive,
             Op::Encapsulate(_) => Operation::Encapsulate,
             Op::Decapsulate(_) => Operation::Decapsulate,
             Op::GenerateRandom(_) => Operation::Random,

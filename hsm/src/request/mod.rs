@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod copy;
 mod deleted;
+mod derive_key;
 pub mod encrypt;
 mod mac;
 mod node;
@@ -216,6 +217,7 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         }
         Op::Decrypt(m) => encrypt::decrypt(context, p, m),
         Op::Derive(m) => private_keys::derive(context, p, std::mem::take(m)).await,
+        Op::DeriveKey(m) => derive_key::derive(context, p, std::mem::take(m)).await,
         Op::Decapsulate(m) => private_keys::decapsulate(context, p, std::mem::take(m)).await,
         Op::Encapsulate(m) => public_keys::encapsulate(context, p, std::mem::take(m)).await,
         Op::GenerateRandom(m) => sign::random(m),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    GenerateKey, ImportKey, KeyTemplate, KeyType, Mechanism, ObjectClass, RevealKey, SharedSecret, response,
+    GenerateKey, ImportKey, KeyPolicy, KeyTemplate, KeyType, Mechanism, ObjectClass, RevealKey, SharedSecret,
+    response,
 };
 use zeroize::Zeroizing;
 
@@ -14,6 +15,16 @@ use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::object::Key;
 use crate::partition::Partition;
+
+/// Where a secret key comes from.
+pub(super) enum Origin {
+    /// Made in the partition.
+    Generated,
+    /// It was outside, whatever its history there.
+    Imported,
+    /// Made of a key with this policy.
+    Derived(KeyPolicy),
+}
 
 /// The size of a generic secret for which none is asked, in bytes.
 const USUAL: usize = 32;
@@ -27,7 +38,7 @@ pub(super) async fn generate(
     context.uses(kind.to_wire(), Mechanism::Unspecified)?;
     let template = request.key.unwrap_or_default();
     let length = if template.value_length == 0 { USUAL } else { template.value_length as usize };
-    store(context, partition, SecretKey::generate(kind, length)?, template, true).await
+    store(context, partition, SecretKey::generate(kind, length)?, template, Origin::Generated).await
 }
 
 pub(super) async fn import(
@@ -37,7 +48,7 @@ pub(super) async fn import(
 ) -> Result<response::Result, Failure> {
     let value = Zeroizing::new(std::mem::take(&mut request.value));
     let key = SecretKey::new(kind(request.key_type())?, SecretBytes::from(value.as_slice()))?;
-    store(context, partition, key, request.key.unwrap_or_default(), false).await
+    store(context, partition, key, request.key.unwrap_or_default(), Origin::Imported).await
 }
 
 /// Hands out the value of a key that was made for that.
@@ -63,25 +74,29 @@ pub(super) fn reveal(
     Ok(response::Result::SharedSecret(SharedSecret { secret: key.value().to_vec() }))
 }
 
-fn kind(key_type: KeyType) -> Result<SecretKind, Failure> {
+pub(super) fn kind(key_type: KeyType) -> Result<SecretKind, Failure> {
     match SecretKind::from_wire(key_type) {
         Some(kind) => Ok(kind),
         None => refuse!(Unsupported, "this strongroomd knows no secret keys of that type"),
     }
 }
 
-/// Keeps a secret key that was made or brought in.
+/// Keeps a secret key that was made, brought in or derived.
 pub(super) async fn store(
     context: &Context,
     partition: &Arc<Partition>,
     key: SecretKey,
     template: KeyTemplate,
-    generated: bool,
+    origin: Origin,
 ) -> Result<response::Result, Failure> {
     let kind = key.kind();
-    let info = templates::secret_key_info(context, template, &key, generated)?;
+    let info = templates::secret_key_info(context, template, &key, &origin)?;
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    let what = if generated { "secret key generated" } else { "secret key imported" };
+    let what = match origin {
+        Origin::Generated => "secret key generated",
+        Origin::Imported => "secret key imported",
+        Origin::Derived(_) => "secret key derived",
+    };
     blocking(move || {
         let key = Some(Key::Secret(Arc::new(key)));
         let (objects, reply) = session_objects::keep(&partition, &asker, &[Made { info, kind: None, key }])?;

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass, ObjectInfo};
 
 use super::Context;
+use super::secret_keys::Origin;
 use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::crypto::{KeyKind, aws_lc};
 use crate::failure::{Failure, refuse};
@@ -86,7 +87,7 @@ pub(super) fn secret_key_info(
     context: &Context,
     template: KeyTemplate,
     key: &SecretKey,
-    generated: bool,
+    origin: &Origin,
 ) -> Result<ObjectInfo, Failure> {
     check_sizes(&template.label, &template.id, &template.attributes)?;
     let kind = key.kind();
@@ -99,12 +100,17 @@ pub(super) fn secret_key_info(
     };
     let asked = handled(&template, template.policy.unwrap_or(usual));
     check_secret(&asked, kind)?;
+    // As of private keys; of what is derived, if it was so of the key that it is made of (PKCS#11 3.1, 6.42).
+    let (local, sensitive, inside) = match origin {
+        Origin::Generated => (true, true, true),
+        Origin::Imported => (false, false, false),
+        Origin::Derived(of) => (false, of.always_sensitive, of.never_extractable),
+    };
     let policy = KeyPolicy {
-        local: generated,
+        local,
         trusted: false,
-        // As of private keys.
-        always_sensitive: generated && !asked.not_sensitive,
-        never_extractable: generated && !asked.extractable,
+        always_sensitive: sensitive && !asked.not_sensitive,
+        never_extractable: inside && !asked.extractable,
         ..asked
     };
     let object = aws_lc::random_array::<16>().to_vec();

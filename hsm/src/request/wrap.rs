@@ -12,7 +12,8 @@ use strongroom_protocol::v1::{
     WrapKey, WrappedKey, response,
 };
 
-use super::{Context, blocking, objects, private_keys, secret_keys};
+use super::secret_keys::{self, Origin};
+use super::{Context, blocking, objects, private_keys};
 use crate::crypto::CryptoError;
 use crate::crypto::aws_lc::{Padding, PrivateKey, PublicKey};
 use crate::crypto::symmetric::{SecretKey, SecretKind};
@@ -182,7 +183,9 @@ pub(super) async fn unwrap(
         Unwrapped::Private(key) => {
             objects::store_pair(context, partition, key, template, public, false).await?
         }
-        Unwrapped::Secret(key) => secret_keys::store(context, partition, key, template, false).await?,
+        Unwrapped::Secret(key) => {
+            secret_keys::store(context, partition, key, template, Origin::Imported).await?
+        }
     };
     let (uid, by, with) = (context.session.uid, context.asker().by, with.title());
     tracing::info!(

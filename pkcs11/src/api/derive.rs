@@ -1,4 +1,4 @@
-//! Key derivation (PKCS#11 3.0, 5.18.5): ECDH and X25519.
+//! Key derivation (PKCS#11 3.0, 5.18.5): ECDH, X25519 and X448.
 
 use cryptoki_sys::*;
 use strongroom_ffi::output::Length;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::object::first_handle;
 use super::signature::as_key;
-use super::{argument, place};
+use super::{argument, derivation, place};
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::hash;
@@ -42,9 +42,15 @@ pub unsafe fn derive_key(
     let (mechanism, template, derived) =
         unsafe { (argument(mechanism)?, Template::read(template, count)?, place(derived)?) };
     let session = process.sessions.get(handle)?;
-    let Purpose::Derive = mechanism::find(mechanism.mechanism)?.purpose else {
-        return Err(CKR_MECHANISM_INVALID);
-    };
+    match mechanism::find(mechanism.mechanism)?.purpose {
+        Purpose::Derive => {}
+        Purpose::DeriveKey(wire) => {
+            // SAFETY: by the module's contract.
+            *derived = unsafe { derivation::derive(process, &session, wire, mechanism, base, &template) }?;
+            return Ok(());
+        }
+        _ => return Err(CKR_MECHANISM_INVALID),
+    }
     let key = process.key(&session.token, base).map_err(as_key)?;
     if key.class != ObjectClass::PrivateKey {
         return Err(match key.class {

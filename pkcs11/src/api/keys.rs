@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use cryptoki_sys::*;
 use strongroom_protocol::client::Deadlines;
-use strongroom_protocol::v1::{GenerateKey, GenerateKeyPair, ObjectClass, request::Op};
+use strongroom_protocol::v1::{Attribute, GenerateKey, GenerateKeyPair, KeyPolicy, ObjectClass, request::Op};
 
-use super::{argument, object, place};
+use super::{argument, derivation, object, place};
 use crate::call::{Access, Repeat};
 use crate::curve;
 use crate::error::Outcome;
@@ -36,8 +36,14 @@ pub unsafe fn generate_key(
     let (mechanism, template, handle) =
         unsafe { (argument(mechanism)?, Template::read(template, count)?, place(handle)?) };
     let session = process.sessions.get(session)?;
-    let Purpose::Generate(family) = mechanism::find(mechanism.mechanism)?.purpose else {
-        return Err(CKR_MECHANISM_INVALID);
+    let family = match mechanism::find(mechanism.mechanism)?.purpose {
+        Purpose::Generate(family) => family,
+        Purpose::Password => {
+            // SAFETY: by the module's contract.
+            *handle = unsafe { derivation::from_password(process, &session, mechanism, &template) }?;
+            return Ok(());
+        }
+        _ => return Err(CKR_MECHANISM_INVALID),
     };
     if family.is_pair() {
         return Err(CKR_MECHANISM_INVALID);
@@ -47,7 +53,10 @@ pub unsafe fn generate_key(
     }
     template::check(ObjectClass::SecretKey, &template)?;
     template.only(CKA_CLASS, &CKO_SECRET_KEY.to_ne_bytes())?;
-    template.only(CKA_KEY_TYPE, &family.key_type().to_ne_bytes())?;
+    let key_type = template.number(CKA_KEY_TYPE)?;
+    if key_type.is_some_and(|key_type| Family::of_key_type(key_type) != Some(family)) {
+        return Err(CKR_TEMPLATE_INCONSISTENT);
+    }
     if template.bytes(CKA_VALUE).is_some() {
         return Err(CKR_TEMPLATE_INCONSISTENT);
     }
@@ -62,6 +71,16 @@ pub unsafe fn generate_key(
     if family == Family::Generic {
         // At most 1,024.
         key.value_length = length as u32;
+    }
+    if mechanism.mechanism == CKM_HKDF_KEY_GEN {
+        // What it is for.
+        if key_type.is_none() {
+            let value = CKK_HKDF.to_ne_bytes().to_vec();
+            key.attributes.push(Attribute { r#type: CKA_KEY_TYPE, value });
+        }
+        if template.bytes(CKA_DERIVE).is_none() {
+            key.policy = key.policy.map(|policy| KeyPolicy { derive: true, ..policy });
+        }
     }
     session.may_make(key.session)?;
     let generate =

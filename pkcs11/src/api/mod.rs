@@ -15,6 +15,7 @@
 pub mod cipher;
 pub mod copy;
 pub mod decrypt;
+mod derivation;
 pub mod derive;
 pub mod digest;
 pub mod dual;

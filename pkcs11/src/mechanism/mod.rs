@@ -4,6 +4,7 @@
 //! from [`table`]; the other files read the parameters of one kind of operation each.
 
 mod cipher;
+mod derivation;
 mod mac;
 mod oaep;
 mod signature;
@@ -11,6 +12,7 @@ mod table;
 mod wrapping;
 
 pub use cipher::{Counter, ccm_parameters, counter, gcm_parameters, initial_vector};
+pub use derivation::{hkdf_parameters, pbkdf2_parameters, sp800_108_parameters};
 pub use mac::{MacParameters, mac_parameters};
 pub use oaep::{largest_plaintext, oaep_parameters};
 pub use signature::{raw_input, signature_parameters};

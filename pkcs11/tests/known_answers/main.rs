@@ -10,6 +10,7 @@ mod support;
 mod agreement;
 mod ciphers;
 mod decryption;
+mod derivation;
 mod digests;
 mod lattices;
 mod macs;
@@ -36,6 +37,7 @@ fn scenario() {
         "rsa" => rsa::encryption(&token),
         "sha3" => sha3::signatures(&token),
         "generated" => sha3::generated(&token),
+        "derivation" => derivation::derivation(&token),
         "decryption" => decryption::decryption(&token),
         "agreement" => agreement::agreement(&token),
         "wrapping" => wrapping::wrapping(&token),
@@ -88,6 +90,11 @@ fn secret_keys_are_generated() {
 #[test]
 fn published_ciphertexts_of_rsa_are_opened() {
     in_own_process("decryption");
+}
+
+#[test]
+fn published_keys_are_derived() {
+    in_own_process("derivation");
 }
 
 #[test]

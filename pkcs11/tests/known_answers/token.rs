@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 use cryptoki_sys::*;
 
 use crate::call;
-use crate::support::application::{Application, TRUE, attribute, number, plain};
+use crate::support::application::{Application, FALSE, TRUE, attribute, number, plain};
 use crate::support::{Daemon, USER};
 
 /// Bytes of hexadecimal digits; blanks between them are left out.
@@ -61,7 +61,9 @@ impl Token {
         self.create(&mut [
             attribute(CKA_CLASS, number(CKO_SECRET_KEY)),
             attribute(CKA_KEY_TYPE, number(key_type)),
-            attribute(CKA_TOKEN, TRUE),
+            // Of the session: there are thousands.
+            attribute(CKA_TOKEN, FALSE),
+            attribute(CKA_SENSITIVE, TRUE),
             attribute(CKA_VALUE, value),
             attribute(CKA_ENCRYPT, TRUE),
             attribute(CKA_DECRYPT, TRUE),
@@ -276,7 +278,7 @@ impl Token {
         let mut template = [
             attribute(CKA_CLASS, number(CKO_SECRET_KEY)),
             attribute(CKA_KEY_TYPE, number(key_type)),
-            attribute(CKA_TOKEN, TRUE),
+            attribute(CKA_TOKEN, FALSE),
             attribute(CKA_SIGN, TRUE),
             attribute(CKA_EXTRACTABLE, TRUE),
         ];

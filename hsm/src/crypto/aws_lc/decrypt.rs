@@ -84,7 +84,7 @@ impl PrivateKey {
     }
 
     fn decryption(&self, padding: Padding<'_>) -> Result<PkeyContext, CryptoError> {
-        let context = PkeyContext::of(&self.pkey)?;
+        let context = PkeyContext::of(self.kept.pkey()?)?;
         let number = match padding {
             Padding::None => c::RSA_NO_PADDING,
             Padding::Pkcs1 => c::RSA_PKCS1_PADDING,
@@ -143,7 +143,7 @@ mod tests {
         let mut length = 0;
         // SAFETY: an RSA key; the output has as many bytes as are passed.
         let done = unsafe {
-            let rsa = c::EVP_PKEY_get0_RSA(key.pkey.as_ptr());
+            let rsa = c::EVP_PKEY_get0_RSA(key.kept.pkey().unwrap().as_ptr());
             let (to, room) = (out.as_mut_ptr(), out.len());
             c::RSA_encrypt(rsa, &mut length, to, room, data.as_ptr(), data.len(), padding)
         };

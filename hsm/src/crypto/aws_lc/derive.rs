@@ -2,6 +2,7 @@
 
 use super::sys as c;
 
+use super::keys::Kept;
 use super::owned::{EcKey, EcPoint, Pkey, PkeyContext};
 use super::{PrivateKey, check, library_error};
 use crate::crypto::{CryptoError, KeyKind};
@@ -11,8 +12,8 @@ use crate::memory::SecretBytes;
 const X25519: usize = 32;
 
 impl PrivateKey {
-    /// Agrees on a secret (ECDH: NIST SP 800-56A, 5.7.1.2; X25519: RFC 7748, 6.1) with the owner of `public`: an
-    /// uncompressed point on this key's curve, which is checked, or X25519's 32 bytes. Blocks for the time of the
+    /// Agrees on a secret (ECDH: NIST SP 800-56A, 5.7.1.2; X25519 and X448: RFC 7748, 6) with the owner of `public`: an
+    /// uncompressed point on this key's curve, which is checked, or X25519's 32 or X448's 56 bytes. Blocks for the time of the
     /// computation, up to a millisecond.
     ///
     /// # Errors
@@ -21,8 +22,11 @@ impl PrivateKey {
     /// the curve, or one that would make the secret known to all.
     pub fn derive(&self, public: &[u8]) -> Result<SecretBytes, CryptoError> {
         let size = self.check_peer(public)?;
+        if let Kept::Curve448(key) = &self.kept {
+            return key.derive(public);
+        }
         let peer = if self.kind() == KeyKind::X25519 { x25519(public)? } else { self.point(public)? };
-        let context = PkeyContext::of(&self.pkey)?;
+        let context = PkeyContext::of(self.kept.pkey()?)?;
         let mut secret = SecretBytes::zeroed(size);
         let mut length = secret.len();
         // SAFETY: as above; the output has the length passed.
@@ -46,6 +50,9 @@ impl PrivateKey {
     ///
     /// As for [`PrivateKey::derive`].
     pub fn check_peer(&self, public: &[u8]) -> Result<usize, CryptoError> {
+        if let Kept::Curve448(key) = &self.kept {
+            return key.check_peer(public);
+        }
         match (self.kind(), self.kind().ec_scalar()) {
             (_, Some(scalar)) if public.len() == 1 + 2 * scalar && public.first() == Some(&4) => Ok(scalar),
             (_, Some(_)) => Err(self.not_a_point()),
@@ -68,11 +75,12 @@ impl PrivateKey {
             unsafe { c::ERR_clear_error() };
             self.not_a_point()
         };
+        let pkey = self.kept.pkey()?;
         // SAFETY: this is an EC key (its kind has a scalar), whose group outlives the call; new objects are owned at once;
         // the setters take copies, EVP_PKEY_set1_EC_KEY a reference of its own. EC_POINT_oct2point checks that the
         // point is on the curve, whose cofactor is 1.
         unsafe {
-            let group = c::EC_KEY_get0_group(c::EVP_PKEY_get0_EC_KEY(self.pkey.as_ptr()));
+            let group = c::EC_KEY_get0_group(c::EVP_PKEY_get0_EC_KEY(pkey.as_ptr()));
             let made = EcPoint::new(c::EC_POINT_new(group)).ok_or_else(|| library_error("EC_POINT_new"))?;
             let no_context = std::ptr::null_mut();
             if c::EC_POINT_oct2point(group, made.as_ptr(), point.as_ptr(), point.len(), no_context) != 1 {
@@ -103,10 +111,15 @@ fn x25519(public: &[u8]) -> Result<Pkey, CryptoError> {
 mod tests {
     use super::*;
 
+    /// The size of a secret in bytes.
+    fn size(kind: KeyKind) -> usize {
+        if kind == KeyKind::X448 { 56 } else { kind.ec_scalar().unwrap_or(X25519) }
+    }
+
     /// The public half as a partner takes it: the end of a SubjectPublicKeyInfo.
     fn public(key: &PrivateKey) -> Vec<u8> {
         let spki = key.public_spki().unwrap();
-        let length = key.kind().ec_scalar().map_or(X25519, |scalar| 1 + 2 * scalar);
+        let length = key.kind().ec_scalar().map_or(size(key.kind()), |scalar| 1 + 2 * scalar);
         spki[spki.len() - length..].to_vec()
     }
 
@@ -117,7 +130,7 @@ mod tests {
             let secret = one.derive(&public(&other)).unwrap();
             assert_eq!(&*secret, &*other.derive(&public(&one)).unwrap());
             assert_ne!(&*secret, &*one.derive(&public(&one)).unwrap());
-            assert_eq!(secret.len(), kind.ec_scalar().unwrap_or(X25519));
+            assert_eq!(secret.len(), size(kind));
         }
     }
 

@@ -158,7 +158,7 @@ impl PublicKey {
             Padding::Pkcs1 => (c::RSA_PKCS1_PADDING, 11),
             Padding::Oaep { hash, .. } => (c::RSA_PKCS1_OAEP_PADDING, 2 * hash.length() + 2),
         };
-        let context = PkeyContext::of(&self.pkey)?;
+        let context = PkeyContext::of(self.kept.pkey()?)?;
         // SAFETY: the context is valid, of an RSA key.
         unsafe {
             check(c::EVP_PKEY_encrypt_init(context.as_ptr()), "beginning to encrypt")?;

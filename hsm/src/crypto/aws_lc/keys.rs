@@ -6,12 +6,34 @@ use super::sys as c;
 
 use super::owned::{Bignum, Pkey, Rsa, Written};
 use super::{Parts, check, curves, library_error, library_reason, ml_dsa, ml_kem, prepare};
-use crate::crypto::{Algorithm, CryptoError, KeyKind};
+use crate::crypto::{Algorithm, CryptoError, KeyKind, Mechanism, curve448};
 use crate::memory::SecretBytes;
+
+/// Who keeps a key, and computes with it.
+pub(super) enum Kept<T> {
+    /// The library.
+    Library(Pkey),
+    /// [`curve448`].
+    Curve448(T),
+}
+
+impl<T> Kept<T> {
+    /// The library's key.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::Library`] if it is none of the library's: whoever asks has checked the key's kind.
+    pub(super) fn pkey(&self) -> Result<&Pkey, CryptoError> {
+        match self {
+            Kept::Library(pkey) => Ok(pkey),
+            Kept::Curve448(_) => Err(CryptoError::Library("it does not have such keys".to_owned())),
+        }
+    }
+}
 
 /// A private key, ready to sign. Its secret parts are the library's, in protected memory, wiped on drop.
 pub struct PrivateKey {
-    pub(super) pkey: Pkey,
+    pub(super) kept: Kept<curve448::PrivateKey>,
     kind: KeyKind,
     /// Ed25519 only: seed and public key, 64 bytes, the form that ED25519_sign takes.
     pub(super) ed25519: Option<SecretBytes>,
@@ -38,6 +60,9 @@ impl PrivateKey {
             Algorithm::Ec(_) => curves::generate(kind)?,
             Algorithm::Ed25519 => generate_raw(c::EVP_PKEY_ED25519)?,
             Algorithm::X25519 => generate_raw(c::EVP_PKEY_X25519)?,
+            Algorithm::Ed448 | Algorithm::X448 => {
+                return Self::on_curve448(curve448::PrivateKey::generate(kind)?);
+            }
             Algorithm::MlDsa(_) => ml_dsa::generate(kind)?,
             Algorithm::MlKem(_) => ml_kem::generate(kind)?,
         };
@@ -67,6 +92,9 @@ impl PrivateKey {
     ///
     /// [`CryptoError::KeyMalformed`].
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, CryptoError> {
+        if let Some(key) = curve448::PrivateKey::from_pkcs8(pkcs8) {
+            return Self::on_curve448(key?);
+        }
         let pkey = parse(pkcs8, "private key (PKCS#8)", c::EVP_parse_private_key)?;
         Self::new(pkey)
     }
@@ -78,7 +106,13 @@ impl PrivateKey {
             _ => None,
         };
         let parts = Parts::of(&pkey, kind)?;
-        Ok(Self { pkey, kind, ed25519, parts })
+        Ok(Self { kept: Kept::Library(pkey), kind, ed25519, parts })
+    }
+
+    fn on_curve448(key: curve448::PrivateKey) -> Result<Self, CryptoError> {
+        let key = Self { kind: key.kind(), kept: Kept::Curve448(key), ed25519: None, parts: None };
+        key.check()?;
+        Ok(key)
     }
 
     /// The key's type.
@@ -92,8 +126,12 @@ impl PrivateKey {
     ///
     /// [`CryptoError::Library`].
     pub fn to_pkcs8(&self) -> Result<SecretBytes, CryptoError> {
+        let pkey = match &self.kept {
+            Kept::Library(pkey) => pkey,
+            Kept::Curve448(key) => return Ok(key.to_pkcs8()),
+        };
         // SAFETY: the CBB is valid during the call, the key as long as self.
-        let written = Written::by(|cbb| unsafe { c::EVP_marshal_private_key(cbb, self.pkey.as_ptr()) == 1 })
+        let written = Written::by(|cbb| unsafe { c::EVP_marshal_private_key(cbb, pkey.as_ptr()) == 1 })
             .ok_or_else(|| library_error("writing a private key"))?;
         Ok(SecretBytes::from(written.bytes()))
     }
@@ -104,8 +142,12 @@ impl PrivateKey {
     ///
     /// [`CryptoError::Library`].
     pub fn public_spki(&self) -> Result<Vec<u8>, CryptoError> {
+        let pkey = match &self.kept {
+            Kept::Library(pkey) => pkey,
+            Kept::Curve448(key) => return Ok(key.public_spki()),
+        };
         // SAFETY: as in to_pkcs8.
-        let written = Written::by(|cbb| unsafe { c::EVP_marshal_public_key(cbb, self.pkey.as_ptr()) == 1 })
+        let written = Written::by(|cbb| unsafe { c::EVP_marshal_public_key(cbb, pkey.as_ptr()) == 1 })
             .ok_or_else(|| library_error("writing a public key"))?;
         Ok(written.bytes().to_vec())
     }
@@ -118,14 +160,17 @@ impl PrivateKey {
             Algorithm::Rsa(_) => {
                 self.check_exponent()?;
                 // SAFETY: the kind says that this is an RSA key; the pointer is borrowed from the key.
-                let sound = unsafe { c::RSA_check_fips(c::EVP_PKEY_get0_RSA(self.pkey.as_ptr())) == 1 };
+                let sound =
+                    unsafe { c::RSA_check_fips(c::EVP_PKEY_get0_RSA(self.kept.pkey()?.as_ptr())) == 1 };
                 if !sound {
                     return Err(unsound("the RSA key's parts do not belong together"));
                 }
             }
             Algorithm::Ec(_) => {
                 // SAFETY: as above, for an EC key.
-                let sound = unsafe { c::EC_KEY_check_fips(c::EVP_PKEY_get0_EC_KEY(self.pkey.as_ptr())) == 1 };
+                let key = unsafe { c::EVP_PKEY_get0_EC_KEY(self.kept.pkey()?.as_ptr()) };
+                // SAFETY: as above.
+                let sound = unsafe { c::EC_KEY_check_fips(key) == 1 };
                 if !sound {
                     return Err(unsound("the EC key's public point does not belong to its private number"));
                 }
@@ -140,8 +185,12 @@ impl PrivateKey {
                     CryptoError::KeyMalformed("the Ed25519 key's halves do not belong together".to_owned())
                 })?;
             }
-            // Any 32 bytes are one, and its public half was computed from them.
-            Algorithm::X25519 => {}
+            // A signature is verified when it is made.
+            Algorithm::Ed448 => {
+                self.sign(Mechanism::EdDsa, b"pairwise consistency")?;
+            }
+            // Any 32, or 56, bytes are one, and its public half was computed from them.
+            Algorithm::X25519 | Algorithm::X448 => {}
             Algorithm::MlDsa(_) => self.check_ml_dsa()?,
             Algorithm::MlKem(_) => self.check_ml_kem()?,
         }
@@ -152,7 +201,7 @@ impl PrivateKey {
     fn check_exponent(&self) -> Result<(), CryptoError> {
         // SAFETY: called for RSA keys only; the pointers are borrowed from the key.
         let (bits, word) = unsafe {
-            let e = c::RSA_get0_e(c::EVP_PKEY_get0_RSA(self.pkey.as_ptr()));
+            let e = c::RSA_get0_e(c::EVP_PKEY_get0_RSA(self.kept.pkey()?.as_ptr()));
             (c::BN_num_bits(e), c::BN_get_word(e))
         };
         match bits > 16 {
@@ -166,7 +215,7 @@ impl PrivateKey {
 
 /// A public key, ready to verify.
 pub struct PublicKey {
-    pub(super) pkey: Pkey,
+    pub(super) kept: Kept<curve448::PublicKey>,
     kind: KeyKind,
 }
 
@@ -183,9 +232,13 @@ impl PublicKey {
     ///
     /// [`CryptoError::KeyMalformed`].
     pub fn from_spki(spki: &[u8]) -> Result<Self, CryptoError> {
+        if let Some(key) = curve448::PublicKey::from_spki(spki) {
+            let key = key?;
+            return Ok(Self { kind: key.kind(), kept: Kept::Curve448(key) });
+        }
         let pkey = parse(spki, "public key (SubjectPublicKeyInfo)", c::EVP_parse_public_key)?;
         let kind = kind_of(&pkey)?;
-        Ok(Self { pkey, kind })
+        Ok(Self { kept: Kept::Library(pkey), kind })
     }
 
     /// The key's type.
@@ -246,7 +299,7 @@ fn kind_of(pkey: &Pkey) -> Result<KeyKind, CryptoError> {
                 Some(kind) => Ok(kind),
                 None => refuse("a lattice key that is not one of ML-KEM".into()),
             },
-            _ => refuse("neither an RSA, an EC, an Ed25519, an X25519, an ML-DSA nor an ML-KEM key".into()),
+            _ => refuse("neither an RSA, an EC, an Ed25519, an Ed448, an X25519, an X448, an ML-DSA nor an ML-KEM key".into()),
         }
     }
 }
@@ -304,7 +357,7 @@ impl PrivateKey {
     pub(in crate::crypto) fn with_a_faulty_half(&self) -> Self {
         // SAFETY: the getters borrow from this key; the setters take the copies, which are valid numbers.
         let pkey = unsafe {
-            let rsa = c::EVP_PKEY_get0_RSA(self.pkey.as_ptr());
+            let rsa = c::EVP_PKEY_get0_RSA(self.kept.pkey().unwrap().as_ptr());
             let mut parts = [std::ptr::null(); 8];
             let [n, e, d, p, q, dmp1, dmq1, iqmp] = &mut parts;
             c::RSA_get0_key(rsa, n, e, d);
@@ -345,7 +398,7 @@ impl PrivateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::{Hash, Mechanism};
+    use crate::crypto::Hash;
 
     #[test]
     fn every_kind_survives_pkcs8() {

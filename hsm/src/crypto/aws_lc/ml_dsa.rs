@@ -59,7 +59,7 @@ impl PrivateKey {
     }
 
     pub(super) fn sign_ml_dsa(&self, representative: &[u8], signature: &mut [u8]) -> Result<(), CryptoError> {
-        let context = PkeyContext::of(&self.pkey)?;
+        let context = PkeyContext::of(self.kept.pkey()?)?;
         let (size, mut length) = (signature.len(), signature.len());
         // SAFETY: the context is valid and has its key; the output has the length passed.
         let made = unsafe {
@@ -78,7 +78,7 @@ impl PrivateKey {
 
 impl PublicKey {
     pub(super) fn verify_ml_dsa(&self, representative: &[u8], signature: &[u8]) -> bool {
-        let Ok(context) = PkeyContext::of(&self.pkey) else { return false };
+        let Ok(context) = self.kept.pkey().and_then(PkeyContext::of) else { return false };
         // SAFETY: the context is valid and has its key; both slices are.
         unsafe {
             c::EVP_PKEY_verify_init(context.as_ptr()) == 1

@@ -82,8 +82,9 @@ impl PrivateKey {
         let mut own = SecretBytes::zeroed(expanded.len());
         let mut length = own.len();
         // SAFETY: the key is valid; the output has the length passed.
-        let read =
-            unsafe { c::EVP_PKEY_get_raw_private_key(self.pkey.as_ptr(), own.as_mut_ptr(), &mut length) };
+        let read = unsafe {
+            c::EVP_PKEY_get_raw_private_key(self.kept.pkey()?.as_ptr(), own.as_mut_ptr(), &mut length)
+        };
         check(read, "reading an ML-KEM key")?;
         // SAFETY: both slices have this length.
         let differs = unsafe { c::CRYPTO_memcmp(own.as_ptr().cast(), expanded.as_ptr().cast(), own.len()) };
@@ -135,7 +136,7 @@ impl PrivateKey {
     /// Those of [`PrivateKey::check_encapsulated`].
     pub fn decapsulate(&self, ciphertext: &[u8]) -> Result<SecretBytes, CryptoError> {
         self.check_encapsulated(ciphertext.len())?;
-        let context = PkeyContext::of(&self.pkey)?;
+        let context = PkeyContext::of(self.kept.pkey()?)?;
         let mut secret = SecretBytes::zeroed(SECRET);
         let mut length = secret.len();
         // SAFETY: the context is valid and has its key; the output has the length passed, and the ciphertext its own.
@@ -163,7 +164,7 @@ impl PublicKey {
         if !kind.decapsulates() {
             return Err(CryptoError::MechanismDoesNotFit { mechanism: "ML-KEM", kind });
         }
-        let context = PkeyContext::of(&self.pkey)?;
+        let context = PkeyContext::of(self.kept.pkey()?)?;
         let mut ciphertext = vec![0; kind.ciphertext_length()];
         let mut secret = SecretBytes::zeroed(SECRET);
         let (mut written, mut length) = (ciphertext.len(), secret.len());

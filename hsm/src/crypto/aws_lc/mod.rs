@@ -3,7 +3,7 @@
 //! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
 //! keys are used through the C functions here: keys.rs makes, parses and writes keys, curves.rs has the curves; sign.rs, ml_dsa.rs, decrypt.rs,
 //! derive.rs and ml_kem.rs use them; key_wrap.rs wraps them; aead.rs, cipher.rs and mac.rs
-//! use secret keys; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
+//! use secret keys, kdf.rs makes keys of them; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
 
 mod aead;
 mod allocation;
@@ -11,6 +11,7 @@ mod cipher;
 mod curves;
 mod decrypt;
 mod derive;
+mod kdf;
 mod key_wrap;
 mod keys;
 mod mac;
@@ -24,6 +25,7 @@ pub use aead::AesGcm;
 pub use allocation::prepare;
 pub use cipher::{BlockCipher, Direction, open_ccm, run_blocks, seal_ccm, set_parity};
 pub use decrypt::Padding;
+pub use kdf::{hkdf_expand, hkdf_extract, pbkdf2};
 pub use key_wrap::{unwrap_with_aes, wrap_with_aes};
 pub use keys::{PrivateKey, PublicKey};
 pub use mac::{CmacState, HmacState, hmac};

@@ -138,7 +138,7 @@ impl PrivateKey {
                 // modulus and the digest as its hash says (checked above).
                 let padded = unsafe {
                     c::RSA_padding_add_PKCS1_PSS_mgf1(
-                        c::EVP_PKEY_get0_RSA(self.pkey.as_ptr()),
+                        c::EVP_PKEY_get0_RSA(self.kept.pkey()?.as_ptr()),
                         block.as_mut_ptr(),
                         data.as_ptr(),
                         digest(hash),
@@ -162,11 +162,12 @@ impl PrivateKey {
         if self.kind().rsa_bits().is_none() || signature.len() != size {
             return false;
         }
+        let Ok(pkey) = self.kept.pkey() else { return false };
         let mut length = 0;
         // SAFETY: an RSA key, see above; the output has as many bytes as are passed, as many as the modulus.
         let done = unsafe {
             c::RSA_verify_raw(
-                c::EVP_PKEY_get0_RSA(self.pkey.as_ptr()),
+                c::EVP_PKEY_get0_RSA(pkey.as_ptr()),
                 &mut length,
                 opened.as_mut_ptr(),
                 size,

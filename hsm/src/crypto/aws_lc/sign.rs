@@ -6,6 +6,7 @@
 
 use super::sys as c;
 
+use super::keys::Kept;
 use super::owned::{Bignum, EcdsaSig};
 use super::{PrivateKey, PublicKey, library_error};
 use crate::crypto::{CryptoError, Hash, Mechanism};
@@ -76,7 +77,10 @@ impl PrivateKey {
                 })
             }
             Mechanism::Ecdsa => self.sign_ecdsa(data, signature),
-            Mechanism::EdDsa => self.sign_ed25519(data, signature),
+            Mechanism::EdDsa => match &self.kept {
+                Kept::Library(_) => self.sign_ed25519(data, signature),
+                Kept::Curve448(key) => key.sign_into(data, signature),
+            },
             Mechanism::MlDsa => self.sign_ml_dsa(data, signature),
         };
         if made.is_err() {
@@ -92,7 +96,7 @@ impl PrivateKey {
         sign: impl FnOnce(*mut c::RSA, *mut u8, *mut usize, usize) -> std::ffi::c_int,
     ) -> Result<(), CryptoError> {
         // SAFETY: the mechanism fits the key, so that this is an RSA key; the pointer is borrowed from it.
-        let rsa = unsafe { c::EVP_PKEY_get0_RSA(self.pkey.as_ptr()) };
+        let rsa = unsafe { c::EVP_PKEY_get0_RSA(self.kept.pkey()?.as_ptr()) };
         let (size, mut length) = (signature.len(), 0);
         if sign(rsa, signature.as_mut_ptr(), &mut length, size) != 1 || length != size {
             return Err(library_error("signing with an RSA key"));
@@ -106,7 +110,7 @@ impl PrivateKey {
         // SAFETY: the mechanism fits the key, so that this is an EC key, borrowed from `pkey`; r and s are
         // borrowed from the signature object; the halves of the buffer have `size` bytes each.
         let written = unsafe {
-            let key = c::EVP_PKEY_get0_EC_KEY(self.pkey.as_ptr());
+            let key = c::EVP_PKEY_get0_EC_KEY(self.kept.pkey()?.as_ptr());
             let made = EcdsaSig::new(c::ECDSA_do_sign(digest.as_ptr(), digest.len(), key))
                 .ok_or_else(|| library_error("signing with an EC key"))?;
             let (mut r, mut s) = (std::ptr::null(), std::ptr::null());
@@ -144,7 +148,7 @@ impl PublicKey {
                 // SAFETY: the mechanism fits the key; all slices are valid for the lengths passed.
                 unsafe {
                     c::RSA_verify_pss_mgf1(
-                        c::EVP_PKEY_get0_RSA(self.pkey.as_ptr()),
+                        c::EVP_PKEY_get0_RSA(self.kept.pkey()?.as_ptr()),
                         data.as_ptr(),
                         data.len(),
                         digest(hash),
@@ -156,7 +160,12 @@ impl PublicKey {
                 }
             }
             Mechanism::Ecdsa => self.verify_ecdsa(data, signature),
-            Mechanism::EdDsa => return self.verify_ed25519(data, signature),
+            Mechanism::EdDsa => {
+                return match &self.kept {
+                    Kept::Library(_) => self.verify_ed25519(data, signature),
+                    Kept::Curve448(key) => key.verify(data, signature),
+                };
+            }
             Mechanism::MlDsa => self.verify_ml_dsa(data, signature),
         };
         wrong_unless(right)
@@ -176,9 +185,10 @@ impl PublicKey {
 
     /// Whether the public operation on `signature`, with the padding taken away, gives `data`. This is an RSA key.
     fn recovers(&self, signature: &[u8], padding: std::ffi::c_int, data: &[u8]) -> bool {
+        let Ok(pkey) = self.kept.pkey() else { return false };
         // SAFETY: the key is an RSA key; the output buffer is as large as the modulus, and its true length is passed.
         unsafe {
-            let rsa = c::EVP_PKEY_get0_RSA(self.pkey.as_ptr());
+            let rsa = c::EVP_PKEY_get0_RSA(pkey.as_ptr());
             let mut block = vec![0; c::RSA_size(rsa) as usize];
             let mut length = 0;
             let result = c::RSA_verify_raw(
@@ -196,9 +206,8 @@ impl PublicKey {
 
     fn verify_ecdsa(&self, digest: &[u8], signature: &[u8]) -> bool {
         let size = self.kind().ec_scalar().unwrap_or_default();
-        let Some((r, s)) = signature.split_at_checked(size).filter(|(_, s)| s.len() == size) else {
-            return false;
-        };
+        let halves = signature.split_at_checked(size).filter(|(_, s)| s.len() == size);
+        let (Some((r, s)), Ok(pkey)) = (halves, self.kept.pkey()) else { return false };
         // SAFETY: numbers are owned until ECDSA_SIG_set0 has taken both; the slices are valid.
         unsafe {
             let number =
@@ -211,7 +220,7 @@ impl PublicKey {
                 return false;
             }
             std::mem::forget((r, s));
-            let key = c::EVP_PKEY_get0_EC_KEY(self.pkey.as_ptr());
+            let key = c::EVP_PKEY_get0_EC_KEY(pkey.as_ptr());
             c::ECDSA_do_verify(digest.as_ptr(), digest.len(), made.as_ptr(), key) == 1
         }
     }
@@ -222,9 +231,10 @@ impl PublicKey {
         if signature.len() != ED25519_SIGNATURE {
             return Err(CryptoError::SignatureWrong);
         }
+        let pkey = self.kept.pkey()?;
         // SAFETY: the output has the length passed; the signature has 64 bytes, the public key 32.
         let right = unsafe {
-            c::EVP_PKEY_get_raw_public_key(self.pkey.as_ptr(), public.as_mut_ptr(), &mut length) == 1
+            c::EVP_PKEY_get_raw_public_key(pkey.as_ptr(), public.as_mut_ptr(), &mut length) == 1
                 && c::ED25519_verify(message.as_ptr(), message.len(), signature.as_ptr(), public.as_ptr())
                     == 1
         };

@@ -1,0 +1,201 @@
+//! Keys made of secret keys (HKDF, SP 800-108: `C_DeriveKey`) and of passwords (PBKDF2: `C_GenerateKey`), in the partition.
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{
+    DeriveKey, Hash, HkdfParameters, KeyTemplate, Mechanism, ObjectClass, ObjectInfo, Sp800108Parameters,
+    request::Op,
+};
+use zeroize::Zeroize;
+
+use super::object::{destroy_object, first_handle};
+use super::signature::as_key;
+use crate::call::{Access, Repeat};
+use crate::error::Outcome;
+use crate::hash;
+use crate::key::{self, Family};
+use crate::mechanism;
+use crate::session::Session;
+use crate::session_keys::template_of;
+use crate::state::Process;
+use crate::template::{self, Template};
+
+/// A key that is to be derived: what it is to be, and its size in bytes.
+struct Wanted {
+    info: ObjectInfo,
+    length: usize,
+}
+
+impl Wanted {
+    /// Reads a template; `usual` is the size of a generic secret for which none is asked.
+    fn read(template: &Template<'_>, usual: Option<usize>) -> Outcome<Self> {
+        let mut info = template::derived(template)?;
+        let family = key::facts(info.key_type()).ok_or(CKR_FUNCTION_FAILED)?.family;
+        let length = match (template.number(CKA_VALUE_LEN)?, family) {
+            (Some(length), _) => usize::try_from(length).map_err(|_| CKR_KEY_SIZE_RANGE)?,
+            // There is only one.
+            (None, Family::Des3) => 24,
+            (None, Family::Generic) => usual.ok_or(CKR_TEMPLATE_INCOMPLETE)?,
+            (None, _) => return Err(CKR_TEMPLATE_INCOMPLETE),
+        };
+        let facts = key::secret(family, length).ok_or(CKR_KEY_SIZE_RANGE)?;
+        info.key_type = facts.key_type.into();
+        // At most 1,024; of the others the type says it.
+        info.value_length = if family == Family::Generic { length as u32 } else { 0 };
+        Ok(Wanted { info, length })
+    }
+
+    /// The request that makes it, without the mechanism's parameters.
+    fn request(&self, key: &[u8], mechanism: Mechanism) -> DeriveKey {
+        let derived = template_of(&self.info);
+        DeriveKey {
+            key: key.to_vec(),
+            mechanism: mechanism.into(),
+            key_type: self.info.key_type,
+            derived: Some(KeyTemplate { value_length: self.info.value_length, ..derived }),
+            ..DeriveKey::default()
+        }
+    }
+}
+
+/// Has the daemon derive a key.
+fn make(process: &'static Process, session: &Session, request: &DeriveKey) -> Outcome<CK_OBJECT_HANDLE> {
+    // This copy is wiped by the client when it has been sent.
+    let derive = || Op::DeriveKey(request.clone());
+    let reply = process.call(Access::of(&session.token), Repeat::Never, derive).map_err(as_key)?;
+    first_handle(process, session, reply)
+}
+
+/// The identity of a secret key that may derive.
+fn base(process: &'static Process, session: &Session, handle: CK_OBJECT_HANDLE) -> Outcome<[u8; 16]> {
+    let key = process.key(&session.token, handle).map_err(as_key)?;
+    match key.class {
+        ObjectClass::SecretKey => {}
+        ObjectClass::PublicKey | ObjectClass::PrivateKey => return Err(CKR_KEY_TYPE_INCONSISTENT),
+        _ => return Err(CKR_KEY_HANDLE_INVALID),
+    }
+    if !key.may_derive {
+        return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
+    }
+    Ok(key.id)
+}
+
+/// `C_DeriveKey` of a secret key.
+///
+/// # Safety
+///
+/// The module's contract holds for the mechanism's parameter.
+pub(super) unsafe fn derive(
+    process: &'static Process,
+    session: &Session,
+    wire: Mechanism,
+    mechanism: &CK_MECHANISM,
+    key: CK_OBJECT_HANDLE,
+    template: &Template<'_>,
+) -> Outcome<CK_OBJECT_HANDLE> {
+    let key = base(process, session, key)?;
+    if wire != Mechanism::Hkdf {
+        // SAFETY: by the contract.
+        return unsafe { sp800_108(process, session, wire, mechanism, &key, template) };
+    }
+    // SAFETY: by the contract.
+    let (parameters, salt) = unsafe { mechanism::hkdf_parameters(mechanism) }?;
+    let salt_key = match salt {
+        Some(handle) => base(process, session, handle)?.to_vec(),
+        None => Vec::new(),
+    };
+    // What is extracted has one size.
+    let usual = (!parameters.expand).then(|| hash::size(parameters.hash()));
+    let wanted = Wanted::read(template, usual)?;
+    session.may_make(wanted.info.session)?;
+    let request =
+        DeriveKey { hkdf: Some(HkdfParameters { salt_key, ..parameters }), ..wanted.request(&key, wire) };
+    make(process, session, &request)
+}
+
+/// # Safety
+///
+/// As [`derive`].
+unsafe fn sp800_108(
+    process: &'static Process,
+    session: &Session,
+    wire: Mechanism,
+    mechanism: &CK_MECHANISM,
+    key: &[u8; 16],
+    template: &Template<'_>,
+) -> Outcome<CK_OBJECT_HANDLE> {
+    // SAFETY: by the contract.
+    let (parameters, others) = unsafe { mechanism::sp800_108_parameters(mechanism, wire) }?;
+    // A block of the function's, where nothing is said.
+    let block = match parameters.hash() {
+        Hash::Unspecified => 16,
+        hash => hash::size(hash),
+    };
+    let mut wanted = vec![Wanted::read(template, Some(block))?];
+    for other in others {
+        // SAFETY: by the contract.
+        let template = unsafe { Template::read(other.pTemplate, other.ulAttributeCount) }?;
+        wanted.push(Wanted::read(&template, Some(block))?);
+        if other.phKey.is_null() {
+            return Err(CKR_MECHANISM_PARAM_INVALID);
+        }
+    }
+    for wanted in &wanted {
+        session.may_make(wanted.info.session)?;
+    }
+    let total: usize = wanted.iter().map(|wanted| wanted.length).sum();
+    let total = u32::try_from(total).map_err(|_| CKR_KEY_SIZE_RANGE)?;
+    let mut made: Vec<CK_OBJECT_HANDLE> = Vec::with_capacity(wanted.len());
+    let mut offset = 0;
+    for wanted in &wanted {
+        let parameters = Sp800108Parameters { offset, total, ..parameters.clone() };
+        let request = DeriveKey { sp800_108: Some(parameters), ..wanted.request(key, wire) };
+        match make(process, session, &request) {
+            Ok(handle) => made.push(handle),
+            Err(code) => {
+                // All or none.
+                for handle in made {
+                    // SAFETY: no pointer is passed.
+                    let _ = unsafe { destroy_object(process, session.handle(), handle) };
+                }
+                return Err(code);
+            }
+        }
+        // At most `total`.
+        offset += wanted.length as u32;
+    }
+    let (first, rest) = made.split_first().ok_or(CKR_FUNCTION_FAILED)?;
+    for (other, handle) in others.iter().zip(rest) {
+        // SAFETY: by the contract; checked above not to be null.
+        if let Some(place) = unsafe { strongroom_ffi::pointer::reference_mut(other.phKey) } {
+            *place = *handle;
+        }
+    }
+    Ok(*first)
+}
+
+/// `C_GenerateKey` with `CKM_PKCS5_PBKD2`.
+///
+/// # Safety
+///
+/// As [`derive`].
+pub(super) unsafe fn from_password(
+    process: &'static Process,
+    session: &Session,
+    mechanism: &CK_MECHANISM,
+    template: &Template<'_>,
+) -> Outcome<CK_OBJECT_HANDLE> {
+    // SAFETY: by the contract.
+    let parameters = unsafe { mechanism::pbkdf2_parameters(mechanism) }?;
+    let usual = hash::size(parameters.hash());
+    let mut request = DeriveKey { pbkdf2: Some(parameters), ..DeriveKey::default() };
+    let made = Wanted::read(template, Some(usual)).and_then(|wanted| {
+        session.may_make(wanted.info.session)?;
+        let pbkdf2 = request.pbkdf2.take();
+        request = DeriveKey { pbkdf2, ..wanted.request(&[], Mechanism::Pbkdf2) };
+        make(process, session, &request)
+    });
+    if let Some(pbkdf2) = &mut request.pbkdf2 {
+        pbkdf2.password.zeroize();
+    }
+    made
+}
