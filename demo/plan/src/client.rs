@@ -1,0 +1,189 @@
+//! How a client chooses the node for a request: by what it has seen itself, as the PKCS#11 module does.
+
+use clap::ValueEnum;
+
+/// What a reply is taken to cost at least, in nanoseconds (the module: `LEAST`).
+const LEAST_NS: u64 = 50_000;
+
+/// A node that has not been asked for so long is asked again (the module: `STALE`).
+const STALE_NS: u64 = 10_000_000_000;
+
+/// One call in so many goes to a node that was never asked, while there is one.
+const LOOK_FIRST: u32 = 4;
+
+/// One call in so many goes to a node that was not asked lately.
+const LOOK_AGAIN: u32 = 32;
+
+/// A node that is so many times slower than the soonest is looked at so many times less often, at most.
+const FAR: u64 = 60;
+
+/// A node that is out is tried again after so long; twice as long after each further failure (the module: `OUT`).
+const OUT_NS: u64 = 500_000_000;
+
+/// By which rule a client chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rule {
+    /// The node that has answered soonest
+    Soonest,
+    /// The better of two nodes taken by chance
+    Two,
+    /// The better of two nodes taken by chance among those that answer about as soon as the soonest
+    Near,
+}
+
+/// What one process knows of one node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// An average that forgets, in nanoseconds; 0: unknown.
+    latency: u64,
+    answered: u64,
+    out_until: u64,
+    failures: u32,
+    under_way: u32,
+}
+
+/// What one process knows of all nodes.
+#[derive(Clone, Debug)]
+pub struct View(Vec<Seen>);
+
+impl View {
+    /// Knows nothing yet of so many nodes.
+    pub fn new(nodes: usize) -> Self {
+        View(vec![Seen::default(); nodes])
+    }
+
+    /// Chooses a node at the time `now` (nanoseconds), not `except`.
+    pub fn choose(&self, rule: Rule, now: u64, except: Option<usize>, random: &mut fastrand::Rng) -> usize {
+        let usable: Vec<(usize, &Seen)> = self
+            .0
+            .iter()
+            .enumerate()
+            .filter(|(number, seen)| Some(*number) != except && seen.out_until <= now)
+            .collect();
+        let chosen = match rule {
+            Rule::Soonest => best(usable.iter().map(|(number, seen)| (*number, seen.cost_unless_stale(now)))),
+            Rule::Two => best(two(&usable, random).into_iter().map(|(number, seen)| (number, seen.cost()))),
+            Rule::Near => near(&usable, now, random),
+        };
+        // All are out: any.
+        chosen.unwrap_or_else(|| random.usize(0..self.0.len().max(1)))
+    }
+
+    /// A request goes to a node.
+    pub fn send(&mut self, node: usize) {
+        if let Some(seen) = self.0.get_mut(node) {
+            seen.under_way += 1;
+        }
+    }
+
+    /// A node has answered after `took` nanoseconds.
+    pub fn answer(&mut self, node: usize, now: u64, took: u64) {
+        if let Some(seen) = self.0.get_mut(node) {
+            seen.under_way = seen.under_way.saturating_sub(1);
+            let before = if seen.latency == 0 { took } else { seen.latency };
+            *seen =
+                Seen { latency: (before * 7 + took) / 8, answered: now, failures: 0, out_until: 0, ..*seen };
+        }
+    }
+
+    /// A node has not answered.
+    pub fn fail(&mut self, node: usize, now: u64) {
+        if let Some(seen) = self.0.get_mut(node) {
+            seen.under_way = seen.under_way.saturating_sub(1);
+            if seen.out_until <= now {
+                seen.out_until = now + (OUT_NS << seen.failures.min(5));
+                seen.failures += 1;
+            }
+        }
+    }
+}
+
+impl Seen {
+    fn cost(&self) -> u64 {
+        self.latency.max(LEAST_NS) * u64::from(self.under_way + 1)
+    }
+
+    fn is_older(&self, age: u64, now: u64) -> bool {
+        now.saturating_sub(self.answered) > age
+    }
+
+    fn cost_unless_stale(&self, now: u64) -> u64 {
+        if self.is_older(STALE_NS, now) { LEAST_NS * u64::from(self.under_way + 1) } else { self.cost() }
+    }
+}
+
+fn best(among: impl IntoIterator<Item = (usize, u64)>) -> Option<usize> {
+    among.into_iter().min_by_key(|(_, cost)| *cost).map(|(number, _)| number)
+}
+
+/// Two of them by chance, or both of two in any order: the first of equals would be everybody's first.
+fn two<'a>(among: &[(usize, &'a Seen)], random: &mut fastrand::Rng) -> Vec<(usize, &'a Seen)> {
+    if among.len() < 2 {
+        return among.to_vec();
+    }
+    let first = random.usize(0..among.len());
+    let second = (first + random.usize(1..among.len())) % among.len();
+    [first, second].iter().filter_map(|place| among.get(*place).copied()).collect()
+}
+
+fn near(usable: &[(usize, &Seen)], now: u64, random: &mut fastrand::Rng) -> Option<usize> {
+    let mut known: Vec<_> = usable.iter().filter(|(_, seen)| seen.latency != 0).copied().collect();
+    // Now and then a call looks how the others are. They are as many as there are nodes: if it were done for each in
+    // turn, most calls of a process that asks seldom would go far.
+    let soonest = known.iter().map(|(_, seen)| seen.latency).min().unwrap_or(0).max(LEAST_NS);
+    let is_stale = |seen: &Seen| {
+        // One that is much slower will hardly have become the soonest: it stands far away.
+        let slower = (seen.latency / soonest).clamp(1, FAR);
+        seen.latency == 0 || seen.is_older(STALE_NS * slower, now)
+    };
+    let others: Vec<usize> =
+        usable.iter().filter(|(_, seen)| is_stale(seen)).map(|(number, _)| *number).collect();
+    let one_in = if known.len() == usable.len() { LOOK_AGAIN } else { LOOK_FIRST };
+    if !others.is_empty() && (known.is_empty() || random.u32(0..one_in) == 0) {
+        return others.get(random.usize(0..others.len())).copied();
+    }
+    known.retain(|(_, seen)| seen.latency <= soonest * 2);
+    best(two(&known, random).into_iter().map(|(number, seen)| (number, seen.cost())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_is_out_for_a_while() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut view = View::new(2);
+        view.send(0);
+        view.fail(0, 1_000);
+        for rule in [Rule::Soonest, Rule::Two, Rule::Near] {
+            assert!((0..50).all(|_| view.choose(rule, 2_000, None, &mut random) == 1));
+            let later = 1_001 + OUT_NS;
+            assert!((0..50).any(|_| view.choose(rule, later, None, &mut random) == 0));
+            assert!((0..50).all(|_| view.choose(rule, later, Some(0), &mut random) == 1));
+        }
+    }
+
+    #[test]
+    fn two_by_chance_are_two() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let seen = Seen::default();
+        let among: Vec<_> = (0..5).map(|number| (number, &seen)).collect();
+        for _ in 0..100 {
+            let both = two(&among, &mut random);
+            assert!(both.len() == 2 && both[0].0 != both[1].0);
+        }
+    }
+
+    #[test]
+    fn near_keeps_to_those_that_answer_soon() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut view = View::new(4);
+        for (node, latency) in [400_000, 500_000, 30_000_000, 31_000_000].into_iter().enumerate() {
+            view.send(node);
+            view.answer(node, 1_000, latency);
+        }
+        let chosen: Vec<_> = (0..100).map(|_| view.choose(Rule::Near, 2_000, None, &mut random)).collect();
+        assert!(chosen.iter().all(|node| *node < 2));
+    }
+}
