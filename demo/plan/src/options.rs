@@ -140,6 +140,10 @@ pub struct Storm {
     /// A worker waits so long for its log-in, and then begins anew
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub log_in_patience: Duration,
+
+    /// Nodes do the work also for who has gone away meanwhile (strongroomd does not)
+    #[arg(long)]
+    pub work_for_nobody: bool,
 }
 
 /// A measurement.
