@@ -12,6 +12,7 @@ pub mod api;
 pub mod brief;
 pub mod call;
 pub mod certificate;
+pub mod choice;
 pub mod curve;
 pub mod descriptors;
 pub mod entry;

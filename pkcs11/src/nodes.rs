@@ -1,4 +1,5 @@
-//! The nodes of a process, and which of them a call goes to: one on this machine first, else the one that answers soonest.
+//! The nodes of a process, and which of them a call goes to: one on this machine first, else one of those that answer soonest
+//! ([`crate::choice`]).
 //!
 //! A node that does not answer is taken out, and put back when it answers again: one call in a while tries it, the
 //! others go elsewhere meanwhile. No thread looks after that; what is known is kept in atomics, and a child begins with
@@ -7,9 +8,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use strongroom_protocol::client::Deadlines;
-use strongroom_protocol::node::Node;
+use strongroom_protocol::node::{MAX_NODES, Node};
 
+use crate::choice::{self, Candidate};
 use crate::pool::{Lease, Pool};
 
 /// For how long a node is out after its first failure. It doubles with each further one…
@@ -27,15 +30,6 @@ const SLOW: Duration = Duration::from_millis(40);
 /// How long a call waits for a connection before it tries another node: on this machine, and over the network (a
 /// handshake takes three times the way there and back).
 const CONNECT: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
-
-/// A node that has not been used for so long is tried again: it may have become quicker.
-const STALE: Duration = Duration::from_secs(10);
-
-/// By how much a node of the network has to be quicker than one of this machine, to be preferred.
-const NEAR: u64 = 8;
-
-/// What a reply is taken to cost at least, in microseconds: small differences do not count.
-const LEAST: u64 = 50;
 
 /// A node, and its connections.
 #[derive(Debug)]
@@ -80,6 +74,7 @@ impl Health {
 #[derive(Debug)]
 pub struct Nodes {
     base: Instant,
+    process: u32,
     members: Box<[Member]>,
 }
 
@@ -125,7 +120,11 @@ impl Nodes {
             let health = known.get(number).map(|member| member.health.inherit()).unwrap_or_default();
             Member { node, pool: Pool::default(), health }
         });
-        Nodes { base: parent.map_or_else(Instant::now, |parent| parent.base), members: members.collect() }
+        Nodes {
+            base: parent.map_or_else(Instant::now, |parent| parent.base),
+            process: std::process::id(),
+            members: members.collect(),
+        }
     }
 
     /// All of them.
@@ -155,7 +154,10 @@ impl Nodes {
             return Some(self.turn(number, member, has_others, true, now));
         }
         let usable = untried().filter(|(_, member)| member.health.out_until.load(Ordering::Relaxed) == 0);
-        let best = usable.min_by_key(|(_, member)| (member.cost(moment), !member.node.is_near()));
+        let candidates: ArrayVec<_, MAX_NODES> =
+            usable.take(MAX_NODES).map(|(number, member)| member.candidate(number, moment)).collect();
+        let best = choice::choose(&candidates, choice::thrown(self.unique(now)))
+            .and_then(|number| self.members.get(number).map(|member| (number, member)));
         // All are out: the one that will be back first, and if all were tried the first.
         let (number, member) = best
             .or_else(|| untried().min_by_key(|(_, member)| member.health.out_until.load(Ordering::Relaxed)))
@@ -195,6 +197,12 @@ impl Nodes {
     /// Takes a node out whose channel is silent.
     pub fn take_out(&self, member: &Member) {
         member.health.fail(self.moment(Instant::now()));
+    }
+
+    /// Another number each time, in each process: workers that were forked together throw different dice.
+    fn unique(&self, now: Instant) -> u64 {
+        let time = now.saturating_duration_since(self.base).as_nanos() as u64;
+        time ^ (u64::from(self.process) << 40)
     }
 
     fn moment(&self, now: Instant) -> u64 {
@@ -238,14 +246,15 @@ impl Health {
 }
 
 impl Member {
-    /// What a call to it is taken to cost.
-    fn cost(&self, moment: u64) -> u64 {
-        let idle = moment.saturating_sub(self.health.answered.load(Ordering::Relaxed));
-        let known = self.health.latency.load(Ordering::Relaxed);
-        let latency = if idle > STALE.as_millis() as u64 { 0 } else { known };
-        let under_way = u64::from(self.health.under_way.load(Ordering::Relaxed));
-        let cost = latency.max(LEAST) * (under_way + 1);
-        if self.node.is_near() { cost / NEAR } else { cost }
+    /// What is known of it.
+    fn candidate(&self, number: usize, moment: u64) -> Candidate {
+        Candidate {
+            number,
+            latency: self.health.latency.load(Ordering::Relaxed),
+            idle: moment.saturating_sub(self.health.answered.load(Ordering::Relaxed)),
+            under_way: self.health.under_way.load(Ordering::Relaxed).into(),
+            is_near: self.node.is_near(),
+        }
     }
 
     /// How long a call waits for its reply before it goes to another node.
@@ -326,7 +335,7 @@ mod tests {
     fn a_node_of_this_machine_goes_first_until_it_is_busy() {
         let nodes = nodes(&["tls://a", "/run/near", "tls://b"]);
         assert_eq!(chosen(nodes), 1);
-        let busy: Vec<_> = (0..NEAR).map(|_| nodes.choose(Tried::default()).unwrap()).collect();
+        let busy: Vec<_> = (0..choice::NEAR).map(|_| nodes.choose(Tried::default()).unwrap()).collect();
         assert!(busy.iter().all(|turn| turn.number == 1));
         assert_ne!(nodes.choose(Tried::default()).unwrap().number, 1);
         drop(busy);

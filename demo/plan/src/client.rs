@@ -1,21 +1,14 @@
-//! How a client chooses the node for a request: by what it has seen itself, as the PKCS#11 module does.
+//! How a client chooses the node for a request: by what it has seen itself. The PKCS#11 module's own rule, and others to compare
+//! it with.
 
 use clap::ValueEnum;
+use strongroom_pkcs11::choice::{self, Candidate};
 
-/// What a reply is taken to cost at least, in nanoseconds (the module: `LEAST`).
+/// What a reply is taken to cost at least, in nanoseconds (as in the module).
 const LEAST_NS: u64 = 50_000;
 
-/// A node that has not been asked for so long is asked again (the module: `STALE`).
+/// With [`Rule::Soonest`] a node that has not been asked for so long is asked again.
 const STALE_NS: u64 = 10_000_000_000;
-
-/// One call in so many goes to a node that was never asked, while there is one.
-const LOOK_FIRST: u32 = 4;
-
-/// One call in so many goes to a node that was not asked lately.
-const LOOK_AGAIN: u32 = 32;
-
-/// A node that is so many times slower than the soonest is looked at so many times less often, at most.
-const FAR: u64 = 60;
 
 /// A node that is out is tried again after so long; twice as long after each further failure (the module: `OUT`).
 const OUT_NS: u64 = 500_000_000;
@@ -27,7 +20,7 @@ pub enum Rule {
     Soonest,
     /// The better of two nodes taken by chance
     Two,
-    /// The better of two nodes taken by chance among those that answer about as soon as the soonest
+    /// The better of two nodes taken by chance among those that answer about as soon as the soonest: the module's own
     Near,
 }
 
@@ -63,7 +56,11 @@ impl View {
         let chosen = match rule {
             Rule::Soonest => best(usable.iter().map(|(number, seen)| (*number, seen.cost_unless_stale(now)))),
             Rule::Two => best(two(&usable, random).into_iter().map(|(number, seen)| (number, seen.cost()))),
-            Rule::Near => near(&usable, now, random),
+            Rule::Near => {
+                let candidates: Vec<_> =
+                    usable.iter().map(|(number, seen)| seen.candidate(*number, now)).collect();
+                choice::choose(&candidates, random.u64(..))
+            }
         };
         // All are out: any.
         chosen.unwrap_or_else(|| random.usize(0..self.0.len().max(1)))
@@ -103,12 +100,22 @@ impl Seen {
         self.latency.max(LEAST_NS) * u64::from(self.under_way + 1)
     }
 
-    fn is_older(&self, age: u64, now: u64) -> bool {
-        now.saturating_sub(self.answered) > age
+    fn candidate(&self, number: usize, now: u64) -> Candidate {
+        Candidate {
+            number,
+            latency: self.latency / 1_000,
+            idle: now.saturating_sub(self.answered) / 1_000_000,
+            under_way: self.under_way.into(),
+            is_near: false,
+        }
     }
 
     fn cost_unless_stale(&self, now: u64) -> u64 {
-        if self.is_older(STALE_NS, now) { LEAST_NS * u64::from(self.under_way + 1) } else { self.cost() }
+        if now.saturating_sub(self.answered) > STALE_NS {
+            LEAST_NS * u64::from(self.under_way + 1)
+        } else {
+            self.cost()
+        }
     }
 }
 
@@ -124,26 +131,6 @@ fn two<'a>(among: &[(usize, &'a Seen)], random: &mut fastrand::Rng) -> Vec<(usiz
     let first = random.usize(0..among.len());
     let second = (first + random.usize(1..among.len())) % among.len();
     [first, second].iter().filter_map(|place| among.get(*place).copied()).collect()
-}
-
-fn near(usable: &[(usize, &Seen)], now: u64, random: &mut fastrand::Rng) -> Option<usize> {
-    let mut known: Vec<_> = usable.iter().filter(|(_, seen)| seen.latency != 0).copied().collect();
-    // Now and then a call looks how the others are. They are as many as there are nodes: if it were done for each in
-    // turn, most calls of a process that asks seldom would go far.
-    let soonest = known.iter().map(|(_, seen)| seen.latency).min().unwrap_or(0).max(LEAST_NS);
-    let is_stale = |seen: &Seen| {
-        // One that is much slower will hardly have become the soonest: it stands far away.
-        let slower = (seen.latency / soonest).clamp(1, FAR);
-        seen.latency == 0 || seen.is_older(STALE_NS * slower, now)
-    };
-    let others: Vec<usize> =
-        usable.iter().filter(|(_, seen)| is_stale(seen)).map(|(number, _)| *number).collect();
-    let one_in = if known.len() == usable.len() { LOOK_AGAIN } else { LOOK_FIRST };
-    if !others.is_empty() && (known.is_empty() || random.u32(0..one_in) == 0) {
-        return others.get(random.usize(0..others.len())).copied();
-    }
-    known.retain(|(_, seen)| seen.latency <= soonest * 2);
-    best(two(&known, random).into_iter().map(|(number, seen)| (number, seen.cost())))
 }
 
 #[cfg(test)]

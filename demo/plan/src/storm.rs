@@ -209,7 +209,6 @@ pub fn table(storm: &Storm, rows: &[Calm]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use clap::Parser as _;
 
