@@ -100,7 +100,7 @@ fn look_at(candidates: &[Candidate], dice: u64, look: u64) -> Option<usize> {
         _ => LOOK_FIRST,
     };
     let count = others().count() as u64;
-    if count == 0 || look % one_in != 0 {
+    if count == 0 || !look.is_multiple_of(one_in) {
         return None;
     }
     others().nth((dice % count) as usize).map(|candidate| candidate.number)
