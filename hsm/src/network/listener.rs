@@ -26,6 +26,7 @@ use super::identity::OfNode;
 use super::{account, origin};
 use crate::config::Config;
 use crate::connection::{self, Stream, Tls};
+use crate::crypto::aws_lc;
 use crate::places::{Limits, Place, Places, Who};
 use crate::service::Service;
 use crate::session::Session;
@@ -100,6 +101,8 @@ impl Listener {
     ///
     /// [`OptionsError`].
     pub fn open(options: &Options) -> Result<Self, OptionsError> {
+        // What TLS allocates is freed by the same hands.
+        aws_lc::prepare();
         let wrong = |why: String| OptionsError::Authority { path: options.authority.clone(), why };
         let mut roots = RootCertStore::empty();
         for certificate in tls::read_certificates(&options.authority)? {
