@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod attacker;
 mod running;
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs::File;
 use std::process::Command;
 
+use attacker::occurrences;
 use running::{OFFICER, PASSWORD, Process, USER};
 use strongroom_protocol::v1::request::Op;
 use strongroom_protocol::v1::*;
@@ -21,33 +22,6 @@ fn p256_key() -> (Vec<u8>, Vec<u8>) {
     assert_eq!((pkcs8.len(), &pkcs8[34..36]), (138, &[0x04, 0x20][..]));
     let scalar = pkcs8[36..68].to_vec();
     (pkcs8, scalar)
-}
-
-/// How often bytes occur in the memory of a process that can be read from outside.
-fn occurrences(process: u32, needles: &[Vec<u8>]) -> usize {
-    let memory = File::open(format!("/proc/{process}/mem")).unwrap();
-    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
-    let mut found = 0;
-    let mut read_bytes = 0;
-    for line in maps.lines() {
-        let (range, rest) = line.split_once(' ').unwrap();
-        if !rest.starts_with("rw") {
-            continue;
-        }
-        let (from, to) = range.split_once('-').unwrap();
-        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
-        for page in (from..to).step_by(4096) {
-            // Pieces overlap, so that what lies across two pages is found.
-            let mut bytes = vec![0; 4096 + 64];
-            let Ok(read) = memory.read_at(&mut bytes, page) else { continue };
-            read_bytes += read;
-            for needle in needles {
-                found += memchr::memmem::find_iter(&bytes[..read], needle).count();
-            }
-        }
-    }
-    assert!(read_bytes > 100_000, "the memory was not read");
-    found
 }
 
 #[test]

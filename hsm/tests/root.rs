@@ -1,60 +1,19 @@
-//! What root gets from the running daemon: a core taken by gdb, and what is left when the daemon dies.
+//! What root gets from the running daemon: a core taken by gdb, its memory before and after it is sealed, and what is left when
+//! it dies.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
+mod attacker;
 mod running;
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use running::{PASSWORD, Process, USER};
+use attacker::{forms, found, numbers, occurrences, openssl};
+use running::{Client, PASSWORD, Process, USER};
 use strongroom_protocol::v1::request::Op;
 use strongroom_protocol::v1::*;
-
-fn openssl(folder: &Path, arguments: &str) -> Vec<u8> {
-    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
-
-/// The numbers of a private key as openssl prints them: a name, then bytes in hexadecimal.
-fn numbers(text: &str, names: &[&str]) -> Vec<Vec<u8>> {
-    names
-        .iter()
-        .map(|name| {
-            let lines = text.lines().skip_while(|line| line.trim() != format!("{name}:")).skip(1);
-            let hex: String = lines.take_while(|line| line.starts_with("    ")).map(str::trim).collect();
-            let bytes: Vec<u8> = hex
-                .split(':')
-                .filter(|byte| !byte.is_empty())
-                .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-                .collect();
-            bytes.into_iter().skip_while(|byte| *byte == 0).collect()
-        })
-        .inspect(|number: &Vec<u8>| assert!(number.len() >= 31))
-        .collect()
-}
-
-/// Pieces of a secret number in each form that it may have in memory: 24 bytes of its middle, big-endian as it is stored,
-/// little-endian as it is computed with, and in words of 64 bits the other way round.
-fn forms(number: &[u8]) -> Vec<Vec<u8>> {
-    let even = &number[number.len() % 8..];
-    let little: Vec<u8> = number.iter().rev().copied().collect();
-    let swapped: Vec<u8> = even.chunks(8).flat_map(|word| word.iter().rev().copied()).collect();
-    [number.to_vec(), little, swapped]
-        .into_iter()
-        .map(|bytes| {
-            let start = (bytes.len().saturating_sub(24) / 2).next_multiple_of(8).min(bytes.len() - 24);
-            bytes[start..start + 24].to_vec()
-        })
-        .collect()
-}
-
-fn found(haystack: &[u8], needles: &[Vec<u8>]) -> usize {
-    needles.iter().map(|needle| memchr::memmem::find_iter(haystack, needle).count()).sum()
-}
 
 #[test]
 fn a_core_of_the_running_daemon_holds_no_key() {
@@ -66,13 +25,8 @@ fn a_core_of_the_running_daemon_holds_no_key() {
     let at = directory.path();
     openssl(at, "genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.pem");
     openssl(at, "genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.pem");
-    let text = |file: &str| String::from_utf8(openssl(at, &format!("pkey -in {file} -noout -text"))).unwrap();
-    let rsa = numbers(
-        &text("rsa.pem"),
-        &["privateExponent", "prime1", "prime2", "exponent1", "exponent2", "coefficient"],
-    );
-    let ec = numbers(&text("ec.pem"), &["priv"]);
-    let needles: Vec<Vec<u8>> = rsa.iter().chain(&ec).flat_map(|number| forms(number)).collect();
+    let numbers = [numbers(at, "rsa.pem"), numbers(at, "ec.pem")].concat();
+    let needles: Vec<Vec<u8>> = numbers.iter().flat_map(|number| forms(number)).collect();
 
     let process = Process::start(at);
     let mut client = process.client();
@@ -132,4 +86,155 @@ fn a_daemon_that_dies_leaves_no_core() {
         std::thread::sleep(Duration::from_millis(5));
     };
     assert!(status.signal().is_some() && !status.core_dumped(), "{status}");
+}
+
+/// A node whose keys root looks for.
+struct Searched {
+    process: Process,
+    owner: Client,
+    user: Client,
+    key: ObjectInfo,
+    needles: Vec<Vec<u8>>,
+}
+
+impl Searched {
+    /// A daemon that has signed and encrypted with keys that the test knows. Their numbers are looked for, and the node's
+    /// own key.
+    fn start(command: Command, directory: &tempfile::TempDir) -> Self {
+        let at = directory.path();
+        let process = Process::spawn(command, at);
+        let mut user = process.client();
+        user.make_partition("tls");
+        user.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+        let mut secrets = vec![fs::read(at.join("state/node.key")).unwrap()];
+        let mut key = None;
+        let kinds = [
+            ("RSA -pkeyopt rsa_keygen_bits:2048", Mechanism::RsaPkcs, 51),
+            ("EC -pkeyopt ec_paramgen_curve:P-256", Mechanism::Ecdsa, 32),
+            ("EC -pkeyopt ec_paramgen_curve:P-521", Mechanism::Ecdsa, 64),
+            ("ED25519", Mechanism::Eddsa, 32),
+        ];
+        for (algorithm, mechanism, length) in kinds {
+            openssl(at, &format!("genpkey -quiet -algorithm {algorithm} -out key.pem"));
+            secrets.extend(numbers(at, "key.pem"));
+            let pkcs8 = openssl(at, "pkcs8 -topk8 -nocrypt -outform DER -in key.pem");
+            let import = ImportKeyPair { pkcs8, ..ImportKeyPair::default() };
+            let pair = user.objects(Op::ImportKeyPair(import)).unwrap();
+            for _ in 0..20 {
+                user.sign(&pair[0], mechanism, None, &vec![1; length]).unwrap();
+            }
+            key = Some(pair[0].clone()).filter(|_| mechanism == Mechanism::Ecdsa).or(key);
+        }
+        let value = openssl(at, "rand 32");
+        let import = ImportKey { key_type: KeyType::Aes256.into(), value: value.clone(), key: None };
+        let aes = user.objects(Op::ImportKey(import)).unwrap().remove(0);
+        secrets.push(value);
+        let encrypt = Encrypt {
+            key: aes.object,
+            mechanism: Mechanism::AesGcm.into(),
+            gcm: Some(GcmParameters { iv: vec![1; 12], aad: Vec::new(), tag_bits: 128 }),
+            data: vec![7; 100],
+            ..Encrypt::default()
+        };
+        user.call(Op::Encrypt(encrypt)).unwrap();
+        let mut owner = process.client();
+        owner.partition = 0;
+        let needles = secrets.iter().flat_map(|secret| forms(secret)).collect();
+        Self { process, owner, user, key: key.unwrap(), needles }
+    }
+
+    fn status(&mut self) -> StatusReply {
+        let response::Result::Status(status) = self.owner.call(Op::Status(Status {})).unwrap() else {
+            panic!()
+        };
+        status
+    }
+
+    /// How often a key is found in the memory that root can read.
+    fn keys(&self) -> usize {
+        occurrences(self.process.child.id(), &self.needles)
+    }
+
+    /// The node is in this state, in which no key is anywhere: not in memory that root can read, whether that is all of it
+    /// or not. What is in flight may take its time.
+    #[track_caller]
+    fn has_no_key(&mut self, state: NodeState) {
+        assert_eq!(self.status().state(), state);
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.keys() > 0 {
+            assert!(Instant::now() < until, "{} in the state {state:?}", self.keys());
+        }
+        self.user.sign(&self.key, Mechanism::Ecdsa, None, &[1; 64]).unwrap_err();
+    }
+
+    /// Opened again, it signs; root sees a key only where the system has no better memory.
+    fn signs_again(&mut self) {
+        assert_eq!(self.status().state(), NodeState::Open);
+        self.user = self.process.client();
+        self.user.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+        self.user.sign(&self.key, Mechanism::Ecdsa, None, &[1; 64]).unwrap();
+        self.is_as_protected_as_it_says();
+    }
+
+    fn is_as_protected_as_it_says(&mut self) {
+        match self.status().memory.as_str() {
+            "memfd_secret" => assert_eq!(self.keys(), 0),
+            _ => assert!(self.keys() > 0, "the search finds what is there"),
+        }
+    }
+}
+
+/// Sealed, found to be tampered with, unsealed, zeroized: root looks at the memory each time.
+fn look_in_each_state(command: Command, directory: &tempfile::TempDir) -> String {
+    let mut node = Searched::start(command, directory);
+    node.is_as_protected_as_it_says();
+    node.owner.call(Op::Seal(Seal {})).unwrap();
+    node.has_no_key(NodeState::Sealed);
+    node.owner.call(Op::Unseal(Unseal::default())).unwrap();
+    node.signs_again();
+
+    let store = directory.path().join("state/store.redb");
+    let sound = fs::read(&store).unwrap();
+    let mut damaged = sound.clone();
+    let half = damaged.len() / 2;
+    damaged[4096..half].iter_mut().for_each(|byte| *byte ^= 0x40);
+    fs::write(&store, damaged).unwrap();
+    node.owner.call(Op::CheckStore(CheckStore {})).unwrap();
+    node.has_no_key(NodeState::Tampered);
+    fs::write(&store, sound).unwrap();
+    node.owner.call(Op::ClearTampering(ClearTampering::default())).unwrap();
+    node.signs_again();
+
+    let status = node.status();
+    node.owner.call(Op::Zeroize(Zeroize { store_path: status.store_path })).unwrap();
+    node.has_no_key(NodeState::Zeroized);
+    status.memory
+}
+
+#[test]
+fn a_node_that_does_not_serve_has_no_key_in_memory() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    look_in_each_state(Process::command(directory.path()), &directory);
+}
+
+/// Where the system grants neither secret nor locked memory, root reads the keys of a node that serves: so the search is
+/// seen to find them, and to find none when the node does not serve.
+#[test]
+fn nor_has_one_whose_memory_root_can_read() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Process::command(directory.path());
+    let mut command = Command::new("prlimit");
+    command
+        .args(["--memlock=0:0", "setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "--"])
+        .arg(daemon.get_program())
+        .args(daemon.get_args())
+        .env_remove("CREDENTIALS_DIRECTORY")
+        .stderr(Stdio::null());
+    assert_eq!(look_in_each_state(command, &directory), "unlocked");
 }
