@@ -1,6 +1,7 @@
 //! The command line: what holds for every command, and the tree of commands. Each command's own options
 //! stand in its file under `commands/`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -10,7 +11,7 @@ use strongroom_protocol::node::Address;
 
 use crate::commands::{
     audit, backup, cert, doctor, init, key, node, page, partition, role, roles, seal, security_domain, share,
-    shell, tamper, user,
+    shell, status, tamper, user,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -115,9 +116,8 @@ pub enum Command {
     #[command(long_about = init::ABOUT)]
     Init(init::Init),
     /// Show whether the daemon runs, how it keeps keys, and what it has done
-    #[command(long_about = "Show whether the daemon runs, how it keeps keys, and what it has done.\n\n\
-        Exit code 0: it runs and answers. 3: it does not; standard error says what to do.")]
-    Status,
+    #[command(long_about = status::ABOUT)]
+    Status(status::Asked),
     /// Find the usual mistakes between a server and its key, and say the remedy
     #[command(long_about = doctor::ABOUT)]
     Doctor(doctor::Doctor),
@@ -180,6 +180,23 @@ pub enum Command {
     Man(shell::Man),
 }
 
+/// Why a command line is refused that has an empty value in it: no option and no argument takes one. (A variable of a script's that
+/// is not set becomes one, and would be a name that nothing has.)
+pub fn empty_value(arguments: impl Iterator<Item = OsString>) -> Option<String> {
+    let arguments: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let empty_after =
+        arguments.iter().find_map(|argument| argument.strip_suffix('=').filter(|o| o.starts_with("--")));
+    if let Some(option) = empty_after {
+        return Some(format!("the value of {option} is empty"));
+    }
+    let at = arguments.iter().position(String::is_empty)?;
+    Some(match at.checked_sub(1).and_then(|before| arguments.get(before)) {
+        Some(option) if option.starts_with('-') => format!("the value of {option} is empty"),
+        Some(word) => format!("the argument after {word:?} is empty"),
+        None => "an argument is empty".to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -190,5 +207,18 @@ mod tests {
     #[test]
     fn the_command_tree_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_empty_value_is_named() {
+        let found = |line: &[&str]| empty_value(line.iter().map(OsString::from));
+        for (line, said) in [
+            (&["strongroom", "init", "--user="][..], Some("the value of --user is empty")),
+            (&["strongroom", "init", "--user", ""], Some("the value of --user is empty")),
+            (&["strongroom", "key", "show", ""], Some("the argument after \"show\" is empty")),
+            (&["strongroom", "key", "show", "a="], None),
+        ] {
+            assert_eq!(found(line).as_deref(), said);
+        }
     }
 }

@@ -135,6 +135,13 @@ impl Cell {
     }
 }
 
+impl Cell {
+    /// The text, without its tone.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
         Cell::toned(text, Tone::Plain)

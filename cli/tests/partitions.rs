@@ -3,7 +3,9 @@
 mod harness;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use harness::{Daemon, OFFICER_PASSWORD, Run, USER_PASSWORD, fields, strongroom};
 
@@ -29,6 +31,38 @@ fn no_daemon_is_one_clear_error() {
 }
 
 #[test]
+fn what_is_done_is_shown_by_operation_and_key_type() {
+    let daemon = Daemon::with_partition();
+    daemon.run(&["key", "generate", "web", "--type", "p256"]).succeeds();
+    let request = || daemon.run(&["key", "request", "web", "--host", "www.example.org"]).succeeds();
+    (0..3).for_each(|_| drop(request()));
+    let done = daemon.run(&["status", "--json"]).json()["done"].take();
+    let signed =
+        done["operations"].as_array().unwrap().iter().find(|row| row["operation"] == "sign").unwrap();
+    assert_eq!((&signed["key_type"], &signed["succeeded"]), (&"p256".into(), &3.into()), "{done}");
+    let [median, most] = ["median_seconds", "p99_seconds"].map(|name| signed[name].as_f64().unwrap());
+    assert!(0.0 < median && median <= most && signed["succeeded_a_second"].as_f64().unwrap() > 0.0, "{done}");
+    let text = daemon.run(&["status"]).succeeds();
+    let line = text.lines().find(|line| line.starts_with("sign ")).unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains("ECDSA P-256  3 "), "{line}");
+
+    // Only what comes while it watches.
+    let mut watching =
+        daemon.command(&["status", "--watch=100ms", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut next = || serde_json::from_str::<serde_json::Value>(&lines.next().unwrap()).unwrap();
+    assert_eq!(next()["all"]["succeeded"], 0);
+    request();
+    let line = (0..600).map(|_| next()).find(|line| line["all"]["succeeded"] == 1).unwrap();
+    assert_eq!((&line["operations"][0]["operation"], &line["state"]), (&"sign".into(), &"open".into()));
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    let text = daemon.run(&["status", "--watch=100ms", "--times", "2"]).succeeds();
+    assert!(text.starts_with("TIME ") && text.lines().count() == 3, "{text}");
+    assert!(daemon.run(&["status", "--times", "2"]).stderr.contains("--watch"));
+}
+
+#[test]
 fn status() {
     let daemon = Daemon::with_partition();
     let text = daemon.run(&["status"]).succeeds();
@@ -41,6 +75,7 @@ fn status() {
             "connections",
             "crypto_module",
             "daemon",
+            "done",
             "engines",
             "errors",
             "fips_module",
@@ -59,6 +94,7 @@ fn status() {
         ]
     );
     assert_eq!(json["running"], true);
+    assert_eq!(json["done"]["operations"], serde_json::json!([]));
     assert_eq!(
         fields(&json["partitions"][0]),
         [
@@ -389,7 +425,8 @@ fn an_initial_password_is_changed_at_the_first_log_in() {
     let create = ["user", "create", "web", "--new-password-file", "user.txt"];
     daemon.run(&[&create[..], &officer].concat()).succeeds();
     daemon.run(&["key", "list", "-l", "web", "--password-file", "user.txt"]).succeeds();
-    daemon.run(&[&["partition", "policy", "--max-attempts", "1"][..], &officer].concat()).fails(1);
+    let wrong = daemon.run(&[&["partition", "policy", "--max-attempts", "1"][..], &officer].concat());
+    assert!(wrong.code == 2 && wrong.stderr.contains("3..=100"), "{wrong:?}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ use crate::password;
 pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Failure> {
     match command {
         Command::Init(init) => init.run(global, output),
-        Command::Status => status::run(global, output),
+        Command::Status(status) => status.run(global, output),
         Command::Doctor(doctor) => doctor.run(global, output),
         Command::Page => page::run(global, output),
         Command::Partition(partition) => partition.run(global, output),

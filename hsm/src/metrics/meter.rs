@@ -146,6 +146,18 @@ impl Meter {
             .collect()
     }
 
+    /// What was counted, by operation and key type, whatever the mechanism.
+    pub fn by_key_type(&self) -> Vec<(Operation, KeyType, Totals)> {
+        let mut sums: Vec<(Operation, KeyType, Totals)> = Vec::new();
+        for (operation, key_type, _, totals) in self.totals() {
+            match sums.last_mut() {
+                Some((last, of, sum)) if (*last, *of) == (operation, key_type) => sum.add(&totals),
+                _ => sums.push((operation, key_type, totals)),
+            }
+        }
+        sums
+    }
+
     /// Refusals by their code, of codes that occurred.
     pub fn refusals(&self) -> Vec<(ErrorCode, u64)> {
         let all = self.refusals.iter().enumerate();

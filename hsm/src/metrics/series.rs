@@ -111,6 +111,11 @@ impl Totals {
         bounds.zip(self.buckets).collect()
     }
 
+    /// The upper bounds of [`Totals::buckets`] but the last, in microseconds.
+    pub fn bounds() -> &'static [u64] {
+        &BOUNDS
+    }
+
     /// How many succeeded, of those whose time is known.
     pub fn timed(&self) -> u64 {
         self.buckets.iter().sum()

@@ -1,16 +1,20 @@
 //! Hello and Status.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use strongroom_protocol::VERSION;
-use strongroom_protocol::v1::{Hello, HelloReply, PageReply, StatusReply, response};
+use strongroom_protocol::v1::{
+    Hello, HelloReply, KeyType, OperationTotals, PageReply, StatusReply, response,
+};
 
 use super::Context;
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
 use crate::memory::arena;
+use crate::metrics::Totals;
 use crate::service::Service;
 use crate::session::Session;
 use crate::vault::Slot;
@@ -46,7 +50,8 @@ pub(super) fn show_page(service: &Service, session: Arc<Session>) -> Result<resp
     Ok(response::Result::Page(PageReply { addresses, pass }))
 }
 
-pub(super) async fn status(service: &Service) -> Result<response::Result, Failure> {
+pub(super) fn status(context: &Context) -> response::Result {
+    let service = &context.service;
     let means = service.vault.means();
     let (channel_requests, channel_errors) = service.engine.channel_requests();
     let slots = service.vault.slots();
@@ -57,7 +62,7 @@ pub(super) async fn status(service: &Service) -> Result<response::Result, Failur
             Slot::Damaged { .. } => 0,
         })
         .sum();
-    Ok(response::Result::Status(StatusReply {
+    response::Result::Status(StatusReply {
         daemon: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: service.started.elapsed().as_secs(),
         partitions: slots.len() as u32,
@@ -80,5 +85,31 @@ pub(super) async fn status(service: &Service) -> Result<response::Result, Failur
             .unwrap_or_default(),
         crypto_module: aws_lc::module(),
         fips_module: aws_lc::is_fips_module(),
-    }))
+        operations: operations(&slots, &context.session),
+        latency_bounds: Totals::bounds().to_vec(),
+        uptime_millis: service.started.elapsed().as_millis() as u64,
+    })
+}
+
+/// What was done with keys in the partitions that concern whoever asks: nobody learns how busy others are.
+fn operations(slots: &[Slot], session: &Session) -> Vec<OperationTotals> {
+    let mut sums: BTreeMap<(&'static str, i32), Totals> = BTreeMap::new();
+    for slot in slots {
+        let Slot::Sound(partition) = slot else { continue };
+        if !session.owner && session.acting(partition).shown().is_none() {
+            continue;
+        }
+        for (operation, key_type, totals) in partition.meter().by_key_type() {
+            if key_type != KeyType::Unspecified {
+                sums.entry((operation.name(), key_type.into())).or_default().add(&totals);
+            }
+        }
+    }
+    let totals = sums.into_iter().map(|((operation, key_type), totals)| {
+        let [succeeded, refused, failed] = totals.outcomes;
+        let (operation, nanoseconds) = (operation.to_owned(), totals.time.as_nanos() as u64);
+        let buckets = totals.buckets.to_vec();
+        OperationTotals { operation, key_type, succeeded, refused, failed, nanoseconds, buckets }
+    });
+    totals.collect()
 }

@@ -220,17 +220,10 @@ fn partition(slot: &Slot, holder: Option<&Arc<Session>>) -> PartitionState {
 
 /// By operation and key type, whatever the mechanism.
 fn operations(partition: &Partition) -> Vec<Operation> {
-    let mut sums: Vec<((&'static str, String), Totals)> = Vec::new();
-    for (operation, key_type, _, totals) in partition.meter().totals() {
-        let sort = (operation.name(), key_type_name(key_type));
-        match sums.last_mut() {
-            Some((last, sum)) if *last == sort => sum.add(&totals),
-            _ => sums.push((sort, totals)),
-        }
-    }
-    let shown = sums.into_iter().map(|((operation, key_type), totals)| {
+    let shown = partition.meter().by_key_type().into_iter().map(|(operation, key_type, totals)| {
         let [success, refused, failed] = totals.outcomes;
         let (seconds, buckets) = (totals.time.as_secs_f64(), totals.buckets.to_vec());
+        let (operation, key_type) = (operation.name(), key_type_name(key_type));
         Operation { operation, key_type, success, refused, failed, seconds, buckets }
     });
     shown.collect()

@@ -1,10 +1,17 @@
 //! `strongroom status`: whether the daemon runs, how it keeps keys, and what it has done.
 
+mod rates;
+mod watch;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use serde::Serialize;
+use strongroom_protocol::client::Connection;
 use strongroom_protocol::v1::{NodeState, Status, StatusReply, request::Op};
+
+use rates::Rates;
 
 use crate::args::Global;
 use crate::commands::partition::PartitionView;
@@ -12,6 +19,35 @@ use crate::commands::seal::{left_behind, state_name};
 use crate::failure::Failure;
 use crate::output::{Cell, Output, Page, Report, Tone};
 use crate::session::{self, answer};
+
+pub(crate) const ABOUT: &str = "\
+Show whether the daemon runs, how it keeps keys, and what it has done.
+
+Exit code 0: it runs and answers. 3: it does not; standard error says what to do.
+
+What was done with keys is counted since the daemon's start, in the partitions in which you act as somebody (root: in all). How long it \
+took is measured in the daemon, from the request's arrival to its answer.
+
+  strongroom status --watch            a line each second: operations a second and their latency
+  strongroom status --watch=10s        a line each ten seconds
+  strongroom status --watch=5s --times 1 --json          one measurement, for programs";
+
+/// `strongroom status`.
+#[derive(Debug, Args)]
+pub struct Asked {
+    /// Print what is done, a line for each interval [default: 1s], until interrupted
+    #[arg(long, value_name = "TIME", value_parser = interval, num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
+    watch: Option<Duration>,
+    /// With --watch: end after so many lines
+    #[arg(long, value_name = "NUMBER", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
+    times: Option<u64>,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(86_400));
+    let time = humantime::parse_duration(text).ok().filter(|time| (least..=most).contains(time));
+    time.ok_or_else(|| "a time between 100ms and 1d, as in 1s, 10s, 5m".to_owned())
+}
 
 #[derive(Debug, Serialize)]
 struct View {
@@ -32,6 +68,8 @@ struct View {
     crypto_module: String,
     /// A build of a source that NIST has validated: not the validation itself.
     fips_module: bool,
+    /// What was done with keys since the start, in the partitions that concern the caller.
+    done: Rates,
     /// "open", "sealed", "tampered" or "zeroized".
     state: &'static str,
     /// What unseals the node.
@@ -42,19 +80,36 @@ struct View {
     tampering: Option<String>,
 }
 
-/// Asks the daemon and prints what it says.
-///
-/// # Errors
-///
-/// If the daemon does not run or answer.
-pub fn run(global: &Global, output: Output) -> Result<(), Failure> {
+fn ask(connection: &mut Connection) -> Result<StatusReply, Failure> {
+    answer!(connection.call(0, Op::Status(Status {})), Status)
+}
+
+fn is_open(status: &StatusReply) -> bool {
+    matches!(status.state(), NodeState::Open | NodeState::Unspecified)
+}
+
+impl Asked {
+    /// Asks the daemon and prints what it says.
+    ///
+    /// # Errors
+    ///
+    /// If the daemon does not run or answer.
+    pub fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        match self.watch {
+            Some(interval) => watch::run(global, interval, self.times),
+            None => once(global, output),
+        }
+    }
+}
+
+fn once(global: &Global, output: Output) -> Result<(), Failure> {
     let mut connection = session::connect(global)?;
-    let status: StatusReply = answer!(connection.call(0, Op::Status(Status {})), Status)?;
-    let is_open = matches!(status.state(), NodeState::Open | NodeState::Unspecified);
+    let status = ask(&mut connection)?;
     // A node that is not open does not say what is in it.
-    let partitions = if is_open { session::partitions(&mut connection)? } else { Vec::new() };
+    let partitions = if is_open(&status) { session::partitions(&mut connection)? } else { Vec::new() };
     output.print(&View {
         running: true,
+        done: Rates::since_the_start(&status),
         state: state_name(status.state()),
         sealed_with: status.sealed_with.clone(),
         also_opened_by: status.also_opened_by.clone(),
@@ -149,6 +204,10 @@ impl Report for View {
         } else {
             page.line("");
             PartitionView::table(&self.partitions, page);
+            if !self.done.operations.is_empty() {
+                page.line("\nSince the start:");
+                self.done.table(page);
+            }
         }
     }
 }
