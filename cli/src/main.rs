@@ -6,6 +6,7 @@
 
 mod args;
 mod certificate;
+mod certificate_request;
 mod commands;
 mod failure;
 mod key_type;
@@ -41,6 +42,11 @@ fn main() -> ExitCode {
         Err(error) => return misused(&error),
     };
     let output = Output::new(cli.global.json);
+    if let Some(message) = args::empty_value(env::args_os()) {
+        let failure = Failure::usage(message);
+        output.fail(&failure);
+        return ExitCode::from(failure.exit() as u8);
+    }
     match commands::run(cli.command, &cli.global, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -193,3 +193,79 @@ fn certificates_and_keys_are_deleted_apart() {
     let error = daemon.run(&["cert", "show", "web"]).fails(5);
     assert!(error.contains("cert list"), "{error}");
 }
+
+#[test]
+fn a_request_is_signed_by_the_key_and_read_by_openssl() {
+    let daemon = Daemon::with_partition();
+    let directory = daemon.directory.path();
+    let public = |arguments: &[&str]| openssl(directory, arguments);
+    for key_type in ["rsa-2048", "rsa-3072", "p256", "p384", "p521", "secp256k1", "ed25519"] {
+        daemon.run(&["key", "generate", key_type, "--type", key_type]).succeeds();
+        let file = format!("{key_type}.csr");
+        let request = ["key", "request", key_type, "--host", "www.example.org", "--out", &file];
+        let said = daemon.run(&request).succeeds();
+        assert!(said.contains("CN=www.example.org") && said.contains("cert put"), "{said}");
+        openssl(directory, &["req", "-in", &file, "-noout", "-verify"]);
+        daemon.run(&["key", "public", key_type, "--out", "key.pub", "--force"]).succeeds();
+        let its = public(&["pkey", "-pubin", "-in", "key.pub", "-pubout"]);
+        assert_eq!(public(&["req", "-in", &file, "-noout", "-pubkey"]), its, "{key_type}");
+    }
+    assert!(
+        daemon
+            .run(&["key", "request", "p256", "--host", "a", "--out", "p256.csr"])
+            .fails(6)
+            .contains("--force")
+    );
+    let long = ["--subject", "CN=www.example.org,O=Example Inc.\\, Berlin,C=DE", "--host", "*.example.org"];
+    let more = ["--ip", "192.0.2.7", "--ip", "2001:db8::7", "--json"];
+    let made = daemon.run(&[&["key", "request", "p256"][..], &long, &more].concat()).json();
+    assert_eq!(made["addresses"], serde_json::json!(["192.0.2.7", "2001:db8::7"]));
+    fs::write(daemon.path("long.csr"), made["pem"].as_str().unwrap()).unwrap();
+    let text =
+        openssl(directory, &["req", "-in", "long.csr", "-noout", "-verify", "-text", "-nameopt", "RFC2253"]);
+    for shown in [
+        "Subject: CN=www.example.org,O=Example Inc.\\, Berlin,C=DE",
+        "DNS:*.example.org, IP Address:192.0.2.7, IP Address:2001:DB8:0:0:0:0:0:7",
+    ] {
+        assert!(text.contains(shown), "{text}");
+    }
+    // What cannot be a name is said to be none.
+    for (option, value, said) in [
+        ("--subject", "www.example.org", "CN=www.example.org,O=Example"),
+        ("--subject", "", "CN=www.example.org,O=Example"),
+        ("--host", "", "not a host name"),
+        ("--host", "m\u{fc}nchen.example", "xn--"),
+        ("--host", "a b", "not a host name"),
+        ("--ip", "192.0.2", "--ip"),
+    ] {
+        let refused = daemon.run(&["key", "request", "p256", option, value]);
+        let error = refused.stderr;
+        assert!(refused.code == 2 && error.contains(said) && error.contains(option), "{value:?}: {error}");
+    }
+    assert!(daemon.run(&["key", "request", "p256"]).stderr.contains("--subject"));
+    for key_type in ["x25519", "aes-256", "ml-dsa-44"] {
+        daemon.run(&["key", "generate", key_type, "--type", key_type]).succeeds();
+        daemon.run(&["key", "request", key_type, "--host", "a"]).fails(1);
+    }
+}
+
+#[test]
+fn a_request_is_for_the_version_that_waits() {
+    let daemon = Daemon::with_partition();
+    let directory = daemon.directory.path();
+    daemon.run(&["key", "generate", "web", "--type", "p256"]).succeeds();
+    let first = daemon.run(&["key", "public", "web"]).succeeds();
+    let rotated = daemon.run(&["key", "rotate", "web", "--json"]).json();
+    let request = |name: &str| {
+        daemon.run(&["key", "request", name, "--host", "a", "--out", "a.csr", "--force"]).succeeds();
+        openssl(directory, &["req", "-in", "a.csr", "-noout", "-verify", "-pubkey"])
+    };
+    let second = request("web");
+    assert_ne!(second, first);
+    let id = |key: &serde_json::Value| format!("id:{}", key["id"].as_str().unwrap());
+    assert_eq!(request(&id(&rotated)), second);
+    let key = daemon.run(&["key", "show", "web", "--json"]).json();
+    assert_eq!(request(&id(&key)), first);
+    daemon.run(&["key", "activate", "web"]).succeeds();
+    assert_eq!(request("web"), second);
+}

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use strongroom_demo::command::{self, Finished};
 use strongroom_demo::environment::Environment;
 use strongroom_demo::load::{self, Amount};
@@ -33,6 +34,23 @@ pub fn handshake(port: u16, version: &str, ca: &Path) -> Result<Finished> {
         &[&format!("127.0.0.1:{port}"), &text(ca), version],
     )?;
     command::run(client, HANDSHAKE)
+}
+
+/// The certificate that a server shows, PEM, as openssl's client has it after a handshake that it verified.
+///
+/// # Errors
+///
+/// When there is no handshake.
+pub fn certificate(port: u16, ca: &Path) -> Result<String> {
+    let client = openssl(
+        &Environment::plain(),
+        "s_client -connect {} -servername localhost -verify_return_error -CAfile {}",
+        &[&format!("127.0.0.1:{port}"), &text(ca)],
+    )?;
+    let said = command::succeed(client, HANDSHAKE)?;
+    let (_, after) = said.split_once("-----BEGIN CERTIFICATE-----").context("no certificate")?;
+    let (inside, _) = after.split_once("-----END CERTIFICATE-----").context("half a certificate")?;
+    Ok(format!("-----BEGIN CERTIFICATE-----{inside}-----END CERTIFICATE-----\n"))
 }
 
 /// Fetches the page with curl, which makes a full handshake and verifies the certificate and the name. A failure is no
@@ -88,6 +106,16 @@ impl Load {
     /// Whether it is still making handshakes.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
+    }
+
+    /// Ends it now and returns the report. What is under way is finished.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end.
+    pub fn end(self) -> Result<Report> {
+        self.process.signal(Signal::INT)?;
+        self.finish()
     }
 
     /// Waits for the end and returns the report.

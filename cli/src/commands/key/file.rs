@@ -27,8 +27,10 @@ pub(super) fn import(
     passphrase_file: Option<PathBuf>,
 ) -> Result<Imported, Failure> {
     let bytes = pem_file::bytes(path)?;
-    let passphrase = || match &passphrase_file {
-        Some(path) => password::from_file(path, output),
+    // Read although the key may need none: a file that is named is there.
+    let given = passphrase_file.map(|path| password::from_file(&path, output)).transpose()?;
+    let passphrase = || match given {
+        Some(passphrase) => Ok(passphrase),
         None if password::interactive() => password::ask(&format!("Passphrase of {}", path.display())),
         None => Err(Failure::new(
             Exit::Usage,

@@ -8,6 +8,7 @@ mod generate;
 mod import;
 mod list;
 mod publish;
+mod request;
 mod rotate;
 mod trust;
 mod view;
@@ -60,6 +61,9 @@ pub enum Key {
     /// Make a version the one that the key's name means
     #[command(long_about = rotate::ACTIVATE)]
     Activate(rotate::Activate),
+    /// Make a certificate request for a key
+    #[command(long_about = request::ABOUT)]
+    Request(request::Request),
     /// Have new versions of a key made by time
     #[command(long_about = rotate::ROTATION)]
     Rotation(rotate::Rotation),
@@ -247,6 +251,7 @@ impl Key {
             Key::Purge(purge) => purge.run(&mut session, output),
             Key::Rotate(rotate) => rotate.run(&mut session, output),
             Key::Activate(activate) => activate.run(&mut session, output),
+            Key::Request(request) => request.run(&mut session, output),
             Key::Rotation(rotation) => rotation.run(&mut session, output),
             Key::Reference(reference) => reference.run(&mut session, output),
         }

@@ -95,10 +95,20 @@ impl To {
     ///
     /// If the file exists (without `--force`) or cannot be written.
     pub fn write(self, name: &str, uri: Option<String>, pem: String, output: Output) -> Result<(), Failure> {
+        let file = self.save(&pem)?;
+        output.print(&Pem { name: name.to_owned(), uri, pem, file })
+    }
+
+    /// Writes `pem` to the file that was asked for, if one was; which one.
+    ///
+    /// # Errors
+    ///
+    /// As [`To::write`].
+    pub fn save(self, pem: &str) -> Result<Option<PathBuf>, Failure> {
         if let Some(path) = &self.out {
-            write_file(path, &pem, self.force)?;
+            write_file(path, pem, self.force)?;
         }
-        output.print(&Pem { name: name.to_owned(), uri, pem, file: self.out })
+        Ok(self.out)
     }
 }
 

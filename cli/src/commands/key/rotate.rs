@@ -19,7 +19,7 @@ Make a new version of a key: a new key of the same type and policy, under the sa
 certificate; until 'strongroom key activate' the name means the version that it meant before.
 
   strongroom key rotate web
-  openssl req -new -key \"pkcs11:...id=...\" -subj /CN=www.example.org -out web.csr      (the command prints the URI)
+  strongroom key request web --host www.example.org --out web.csr
   strongroom cert put web web.crt              finds the version that the certificate is for
   strongroom key activate web
   strongroom cert get web --chain --out /etc/nginx/web.pem --force && nginx -s reload
@@ -64,11 +64,16 @@ pub struct Rotation {
     #[command(flatten)]
     named: Named,
     /// The time between two versions: 90d, 1y; a day at least
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, required_unless_present = "never")]
+    #[arg(long, value_name = "TIME", value_parser = days, required_unless_present = "never")]
     every: Option<Duration>,
     /// No longer
     #[arg(long, conflicts_with = "every")]
     never: bool,
+}
+
+fn days(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).ok().filter(|time| time.as_secs() >= 86_400);
+    time.ok_or_else(|| "a time of a day or more, as in 90d or 1y".to_owned())
 }
 
 #[derive(Debug, Serialize)]
@@ -89,8 +94,8 @@ impl Report for Rotated {
             "\nNext: a request for its certificate, the certificate, and then the name means this version",
         );
         page.line(format!(
-            "  openssl req -new -key \"{}\" -subj /CN=www.example.org -out request.csr",
-            self.key.uri
+            "  strongroom key request {} --host www.example.org --out request.csr",
+            self.key.name
         ));
         page.line(format!("  strongroom cert put {} certificate.pem", self.key.name));
         page.line(format!("  strongroom key activate {}", self.key.name));
@@ -142,7 +147,7 @@ impl Activate {
 }
 
 /// The version of a key that waits for its certificate.
-fn pending(session: &mut Session, key: &Key) -> Result<Option<Key>, Failure> {
+pub(super) fn pending(session: &mut Session, key: &Key) -> Result<Option<Key>, Failure> {
     let versions = session.versions(key)?;
     Ok(versions.into_iter().find(|version| version.state() == VersionState::Pending))
 }
