@@ -58,7 +58,16 @@ impl Audit {
                 let own = self.audit_certificate.zip(self.audit_key);
                 Some(Trust { authorities: self.audit_ca, own }.config().context("--audit-sink over TLS")?)
             }
-            false => None,
+            false => {
+                let given = [&self.audit_ca, &self.audit_certificate, &self.audit_key];
+                let mut named = ["--audit-ca", "--audit-certificate", "--audit-key"].into_iter().zip(given);
+                if let Some((option, _)) = named.find(|(_, file)| file.is_some()) {
+                    anyhow::bail!(
+                        "{option} is for a sink over TLS, and there is none: --audit-sink syslog+tls://HOST:6514"
+                    );
+                }
+                None
+            }
         };
         let mut targets = self.audit_sink;
         targets.sort();

@@ -53,7 +53,7 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     /// What to log: error, warn, info, debug, or a filter like 'strongroom_hsm::connection=debug'.
-    #[arg(long, value_name = "FILTER", env = "STRONGROOM_LOG", default_value = "info")]
+    #[arg(long, value_name = "FILTER", env = "STRONGROOM_LOG", default_value = "info", value_parser = log_filter)]
     log: String,
 }
 
@@ -63,6 +63,15 @@ enum LogFormat {
     Text,
     /// A JSON object for each event.
     Json,
+}
+
+/// Looked at before there is a log that an error could be written to.
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) if !text.is_empty() => Ok(text.to_owned()),
+        Ok(_) => Err("it is empty: error, warn, info, debug, or a filter".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn octal(text: &str) -> Result<u32, String> {

@@ -4,6 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use strongroom_audit::{CHECKPOINT, Entry, SUCCESS, micros_of};
+use strongroom_protocol::v1::ErrorCode;
+
+/// What is asked for as the outcome of all that was not done.
+const FAILURE: &str = "failure";
 
 /// A moment on the command line, in microseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub struct Filter {
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
     /// Only this outcome: success, failure (all but success), or the error's name
-    #[arg(long, value_name = "OUTCOME")]
+    #[arg(long, value_name = "OUTCOME", value_parser = outcome)]
     outcome: Option<String>,
     /// Only until then
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
@@ -55,6 +59,15 @@ pub struct Filter {
     /// Checkpoints, too
     #[arg(long)]
     checkpoints: bool,
+}
+
+fn outcome(text: &str) -> Result<String, String> {
+    let code = format!("ERROR_CODE_{}", text.to_ascii_uppercase());
+    match matches!(text, SUCCESS | "begun" | FAILURE) || ErrorCode::from_str_name(&code).is_some() {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("success, begun, failure (all but these two), or an error's name, as in password_wrong"
+            .to_owned()),
+    }
 }
 
 impl Filter {
@@ -74,7 +87,7 @@ impl Filter {
         let is_key = self.key.as_ref().is_none_or(|key| *key == entry.key || *key == entry.object);
         let has_outcome = match self.outcome.as_deref() {
             None => true,
-            Some("failure") => !matches!(entry.outcome.as_str(), SUCCESS | "begun"),
+            Some(FAILURE) => !matches!(entry.outcome.as_str(), SUCCESS | "begun"),
             Some(outcome) => outcome == entry.outcome,
         };
         let is_before =

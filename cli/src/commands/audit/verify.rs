@@ -130,7 +130,9 @@ impl Verify {
             sound.push(verify(files, key.clone())?.into());
         }
         if sound.is_empty() {
-            return Err(Failure::new(Exit::NotFound, "no_audit_log", "there is no audit log"));
+            let paths: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
+            let message = format!("there is no audit log in {}", paths.join(", "));
+            return Err(Failure::new(Exit::NotFound, "no_audit_log", message));
         }
         output.print(&Verified { logs: sound })
     }

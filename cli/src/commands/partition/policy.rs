@@ -27,7 +27,7 @@ at the first log-in. 'keep' lets passwords that are set from now on stay.";
 #[derive(Debug, Args)]
 pub struct Policy {
     /// So many wrong passwords in a row lock a user: 3 to 100
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(3..=100))]
     max_attempts: Option<u32>,
     /// Whether a password that somebody else has set must be changed at the first log-in
     #[arg(long, value_enum, value_name = "change|keep")]

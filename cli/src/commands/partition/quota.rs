@@ -55,6 +55,9 @@ fn small_number(text: &str) -> Result<u32, String> {
 /// What may stand after a size, and how many bits it shifts it by.
 const UNITS: [(char, u32); 3] = [('G', 30), ('M', 20), ('K', 10)];
 
+/// More memory than any machine has, in bytes: who writes more has mistaken a unit.
+const MOST: u64 = 1 << 50;
+
 fn bytes(text: &str) -> Result<u64, String> {
     let unit = UNITS.into_iter().find(|(unit, _)| text.ends_with(*unit));
     let (digits, shift) =
@@ -63,6 +66,7 @@ fn bytes(text: &str) -> Result<u64, String> {
         .ok()
         .filter(|_| unit.is_none() || digits != NONE)
         .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| *bytes <= MOST)
         .ok_or_else(|| "a number of bytes, as in 4096, 64K, 16M or 1G, or 'none'".to_owned())
 }
 
@@ -126,7 +130,9 @@ mod tests {
         {
             assert_eq!(bytes(text), Ok(expected), "{text}");
         }
-        for wrong in ["", "0", "-1", "K", "1.5M", "1KK", "noneK", "1T", "99999999999G", " 1"] {
+        for wrong in
+            ["", "0", "-1", "K", "1.5M", "1KK", "noneK", "1T", "99999999999G", "9223372036854775808", " 1"]
+        {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
         assert_eq!([size(999), size(65_536), size(3 << 29)], ["999", "64.0K", "1.5G"]);
