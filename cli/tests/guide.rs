@@ -13,6 +13,12 @@ use harness::Daemon;
 /// Where the page's commands write; the test has a directory of its own in its place.
 const HOME: &str = "/root/";
 
+/// Where the pages say that metrics are to be had; the test has a free port in its place.
+const METRICS: &str = "127.0.0.1:9823";
+
+/// Folders of the repository that the pages name.
+const FOLDERS: [&str; 2] = ["monitoring/strongroom", "hsm/strongroom"];
+
 /// A line of the page that is a command, with the output below it.
 struct Example {
     command: String,
@@ -25,14 +31,21 @@ fn run(daemon: &Daemon, command: &str) -> Vec<String> {
     let binaries = Path::new(env!("CARGO_BIN_EXE_strongroom")).parent().unwrap();
     let path = format!("{}:{}", binaries.display(), env::var("PATH").unwrap());
     let home = format!("{}/", home.display());
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().display().to_string();
+    let mut places = vec![(HOME.to_owned(), home)];
+    places.extend(FOLDERS.map(|folder| (folder.to_owned(), format!("{repository}/{folder}"))));
+    let port = daemon.environment.iter().find(|(name, _)| *name == "STRONGROOM_METRICS");
+    places.extend(port.map(|(_, port)| (METRICS.to_owned(), port.clone())));
+    let command = places.iter().fold(command.to_owned(), |command, (said, here)| command.replace(said, here));
     let output = Command::new("bash")
-        .args(["--norc", "-c", &format!("exec 2>&1; {}", command.replace(HOME, &home))])
+        .args(["--norc", "-c", &format!("exec 2>&1; {command}")])
         .env("PATH", path)
         .env("STRONGROOM_SOCKET", daemon.socket())
         .current_dir(daemon.directory.path())
         .output()
         .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap().replace(&home, HOME);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let text = places.iter().fold(text, |text, (said, here)| text.replace(here, said));
     text.lines().map(str::to_owned).collect()
 }
 
@@ -129,8 +142,21 @@ fn the_audit_log_is_as_the_page_says() {
     page("audit.md", 10);
 }
 
+#[test]
+fn a_node_is_looked_after_as_the_page_says() {
+    // Below those that the kernel gives to outgoing connections: nobody takes it before the daemon does.
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (first..first + 2_000).find(free).unwrap();
+    page_with("operations.md", 10, vec![("STRONGROOM_METRICS", format!("127.0.0.1:{port}"))]);
+}
+
 /// Runs a page of docs/, which has more examples than `least`.
 fn page(name: &str, least: usize) {
+    page_with(name, least, Vec::new());
+}
+
+fn page_with(name: &str, least: usize, environment: Vec<(&'static str, String)>) {
     if !rustix::process::getuid().is_root() {
         eprintln!("not run: the guide's reader is root");
         return;
@@ -138,7 +164,11 @@ fn page(name: &str, least: usize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
     let page = fs::read_to_string(&path).unwrap();
     let update = env::var_os("UPDATE_GUIDE").is_some();
-    let daemon = Daemon::start();
+    let mut daemon = Daemon::start();
+    if !environment.is_empty() {
+        daemon.environment = environment;
+        daemon.restart();
+    }
     let (mut written, mut wrong, mut count) = (String::new(), String::new(), 0);
     let mut lines = page.lines().peekable();
     while let Some(line) = lines.next() {
