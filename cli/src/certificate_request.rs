@@ -56,9 +56,15 @@ impl Signing {
             KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => {
                 ("1.2.840.113549.1.1.11", Hash::Sha256, Mechanism::RsaPkcs)
             }
-            KeyType::P256 | KeyType::Secp256k1 => ("1.2.840.10045.4.3.2", Hash::Sha256, Mechanism::Ecdsa),
-            KeyType::P384 => ("1.2.840.10045.4.3.3", Hash::Sha384, Mechanism::Ecdsa),
-            KeyType::P521 => ("1.2.840.10045.4.3.4", Hash::Sha512, Mechanism::Ecdsa),
+            KeyType::P224 | KeyType::P256 | KeyType::Secp256k1 | KeyType::BrainpoolP256r1 => {
+                ("1.2.840.10045.4.3.2", Hash::Sha256, Mechanism::Ecdsa)
+            }
+            KeyType::P384 | KeyType::BrainpoolP320r1 | KeyType::BrainpoolP384r1 => {
+                ("1.2.840.10045.4.3.3", Hash::Sha384, Mechanism::Ecdsa)
+            }
+            KeyType::P521 | KeyType::BrainpoolP512r1 => {
+                ("1.2.840.10045.4.3.4", Hash::Sha512, Mechanism::Ecdsa)
+            }
             KeyType::Ed25519 => ("1.3.101.112", Hash::None, Mechanism::Eddsa),
             _ => return None,
         };

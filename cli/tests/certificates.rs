@@ -199,7 +199,9 @@ fn a_request_is_signed_by_the_key_and_read_by_openssl() {
     let daemon = Daemon::with_partition();
     let directory = daemon.directory.path();
     let public = |arguments: &[&str]| openssl(directory, arguments);
-    for key_type in ["rsa-2048", "rsa-3072", "p256", "p384", "p521", "secp256k1", "ed25519"] {
+    for key_type in
+        ["rsa-2048", "rsa-3072", "p256", "p384", "p521", "secp256k1", "p224", "brainpoolP384r1", "ed25519"]
+    {
         daemon.run(&["key", "generate", key_type, "--type", key_type]).succeeds();
         let file = format!("{key_type}.csr");
         let request = ["key", "request", key_type, "--host", "www.example.org", "--out", &file];

@@ -72,6 +72,7 @@ fn status() {
     assert_eq!(
         fields(&json),
         [
+            "also_opened_by",
             "connections",
             "crypto_module",
             "daemon",
