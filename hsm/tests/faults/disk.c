@@ -1,5 +1,6 @@
 /* Preloaded into strongroomd: a disk that fails when a test says so. The file that DISK_FAULT names says what fails:
-   "write 28 store.redb" are all writes to files with such a path (28 is ENOSPC), "sync 5 audit" all fsyncs (5 is EIO). */
+   "write 28 store.redb" are all writes to files with such a path (28 is ENOSPC), "sync 5 audit" all fsyncs (5 is EIO).
+   If there is a file that DISK_RECORD names, what is done to the store is appended to it: a struct record, and the bytes. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +9,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#include <stdint.h>
 #include <unistd.h>
 
 static int fails(const char *call, int fd)
@@ -41,6 +44,31 @@ static int fails(const char *call, int fd)
     return 1;
 }
 
+enum kind { WRITTEN = 1, LENGTH = 2, SYNCED = 3 };
+
+struct record {
+    uint64_t kind, at, length;
+};
+
+static void note(int fd, enum kind kind, uint64_t at, const void *bytes, size_t length)
+{
+    const char *name = getenv("DISK_RECORD");
+    struct record record = {kind, at, length};
+    struct iovec parts[2] = {{&record, sizeof record}, {(void *)bytes, length}};
+    char link[64], path[4096];
+    int before = errno;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t end = name ? readlink(link, path, sizeof path - 1) : -1;
+    if (end > 10 && strncmp(path + end - 10, "store.redb", 10) == 0) {
+        int file = (int)syscall(SYS_openat, AT_FDCWD, name, O_WRONLY | O_APPEND | O_CLOEXEC);
+        if (file >= 0 && writev(file, parts, 2) != (ssize_t)(sizeof record + length))
+            abort();
+        if (file >= 0)
+            close(file);
+    }
+    errno = before;
+}
+
 ssize_t write(int fd, const void *bytes, size_t length)
 {
     return fails("write", fd) ? -1 : syscall(SYS_write, fd, bytes, length);
@@ -48,20 +76,40 @@ ssize_t write(int fd, const void *bytes, size_t length)
 
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t at)
 {
-    return fails("write", fd) ? -1 : syscall(SYS_pwrite64, fd, bytes, length, at);
+    if (fails("write", fd))
+        return -1;
+    ssize_t written = syscall(SYS_pwrite64, fd, bytes, length, at);
+    if (written > 0)
+        note(fd, WRITTEN, at, bytes, written);
+    return written;
 }
 
 int ftruncate64(int fd, off64_t length)
 {
-    return fails("write", fd) ? -1 : (int)syscall(SYS_ftruncate, fd, length);
+    if (fails("write", fd))
+        return -1;
+    int result = (int)syscall(SYS_ftruncate, fd, length);
+    if (result == 0)
+        note(fd, LENGTH, length, NULL, 0);
+    return result;
+}
+
+static int synced(int fd, long call)
+{
+    if (fails("sync", fd))
+        return -1;
+    int result = (int)syscall(call, fd);
+    if (result == 0)
+        note(fd, SYNCED, 0, NULL, 0);
+    return result;
 }
 
 int fsync(int fd)
 {
-    return fails("sync", fd) ? -1 : (int)syscall(SYS_fsync, fd);
+    return synced(fd, SYS_fsync);
 }
 
 int fdatasync(int fd)
 {
-    return fails("sync", fd) ? -1 : (int)syscall(SYS_fdatasync, fd);
+    return synced(fd, SYS_fdatasync);
 }

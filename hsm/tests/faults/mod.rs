@@ -34,6 +34,7 @@ impl Fault {
         let control = directory.join("state/fault");
         let mut command = Process::command(directory);
         command.env("LD_PRELOAD", library()).env("DISK_FAULT", &control);
+        command.env("DISK_RECORD", control.with_extension("record"));
         (Process::spawn(command, directory), Self(control))
     }
 
@@ -49,4 +50,40 @@ impl Fault {
     pub fn clear(&self) {
         std::fs::remove_file(&self.0).unwrap();
     }
+
+    /// From now on it is recorded what is done to the store.
+    pub fn record(&self) {
+        std::fs::write(self.0.with_extension("record"), "").unwrap();
+    }
+
+    /// What was done since.
+    pub fn recorded(&self) -> Vec<Event> {
+        let all = std::fs::read(self.0.with_extension("record")).unwrap();
+        let mut rest = &all[..];
+        let mut events = Vec::new();
+        while let Some((head, after)) = rest.split_first_chunk::<24>() {
+            let number = |at: usize| u64::from_ne_bytes(head[at..at + 8].try_into().unwrap()) as usize;
+            let (at, length) = (number(8), number(16));
+            events.push(match number(0) {
+                1 => Event::Write { at, bytes: after[..length].to_vec() },
+                2 => Event::Length(at),
+                _ => Event::Sync,
+            });
+            rest = &after[length..];
+        }
+        events
+    }
+}
+
+/// What was done to the store, see disk.c.
+#[derive(Debug)]
+pub enum Event {
+    Write {
+        at: usize,
+        bytes: Vec<u8>,
+    },
+    /// The file has so many bytes.
+    Length(usize),
+    /// All before is on the disk.
+    Sync,
 }
