@@ -17,7 +17,10 @@ const HUGE: &str = "9223372036854775808";
 const LONG: &str = "/tmp/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345";
 
 /// Each option with values that are none, and what it needs to be looked at.
-const OPTIONS: [(&str, &[&str], &[&str]); 14] = [
+const OPTIONS: [(&str, &[&str], &[&str]); 17] = [
+    ("--tls", &["", "localhost:1", "127.0.0.1", "127.0.0.1:65536"], &["--tls-client-ca=cert.pem"]),
+    ("--tls-client-ca", &["", "no-such-file", "a-file"], &["--tls=127.0.0.1:0"]),
+    ("--tls-certificates", &["", "sometimes"], &[]),
     ("--state-dir", &["", "a-file", "/proc/no-such-directory"], &[]),
     ("--socket", &["", "a-file", "/proc/no-such-directory/socket", LONG], &[]),
     ("--socket-mode", &["", "888", "1777", "-1", "rw", HUGE], &[]),
