@@ -117,7 +117,7 @@ pub(super) fn secret_key_info(
     Ok(ObjectInfo {
         class: ObjectClass::SecretKey.into(),
         label: template.label,
-        id: if template.id.is_empty() { object.clone() } else { template.id },
+        id: if template.id.is_empty() && !template.session { object.clone() } else { template.id },
         object,
         key_type: kind.to_wire().into(),
         // Of the others the type says it.
