@@ -52,6 +52,12 @@ fn pyhanko() {
     run(Page::new("programs/pyhanko.md").with_programs(python));
 }
 
+#[test]
+fn python_pkcs11() {
+    let python = python::environment("python-pkcs11").unwrap();
+    run(Page::new("programs/python-pkcs11.md").with_programs(python));
+}
+
 /// PostgreSQL refuses to run as root.
 #[test]
 fn postgresql() {
