@@ -12,7 +12,7 @@ use strongroom_protocol::v1::{ErrorCode, GenerateRandom, request::Op, response};
 use crate::error::{self, AWAY, Failure, Outcome};
 use crate::nodes::{Tried, Turn};
 use crate::pool::{self, ANONYMOUS, Lease, Pooled};
-use crate::session_keys::named;
+use crate::session_keys::{ask, named};
 use crate::state::Process;
 use crate::token::Token;
 
@@ -76,17 +76,15 @@ impl Process {
         repeat: Repeat,
         make: impl Fn() -> Op,
     ) -> Outcome<response::Result> {
-        let send =
-            || self.on_connection(access, repeat, |pooled| pooled.connection.call(access.partition, make()));
-        match send() {
-            Err(CKR_OBJECT_HANDLE_INVALID) => {
-                let mut op = make();
-                let is_back = self.brings_back(access, named(&op));
-                secret::wipe(&mut op);
-                if is_back { send() } else { Err(CKR_OBJECT_HANDLE_INVALID) }
-            }
-            outcome => outcome,
-        }
+        let sealed = || {
+            let mut op = make();
+            let sealed = self.session_objects.sealed(access.partition, named(&op));
+            secret::wipe(&mut op);
+            sealed
+        };
+        self.on_connection(access, repeat, |pooled| {
+            ask(pooled, access.partition, sealed, |connection| connection.call(access.partition, make()))
+        })
     }
 
     /// Does something on a connection that is logged in as `access` says, and does it again on another one

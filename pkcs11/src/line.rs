@@ -17,7 +17,7 @@ use strongroom_channel::{ChannelError, Client, Descriptors, Operation, Request};
 use strongroom_protocol::client::Deadlines;
 use strongroom_protocol::v1::ErrorCode;
 
-use crate::call::{self, Access};
+use crate::call;
 use crate::descriptors::Registration;
 use crate::error::{self, Outcome, lock};
 use crate::nodes::Member;
@@ -159,8 +159,8 @@ pub struct Task<'a> {
 
 impl Process {
     /// Has the daemon carry out an operation, writes the result to `reply`, and returns its length in bytes.
-    /// `over_socket` does the same on a connection of the pool (by [`Process::on_connection`]). If the key is a session object that
-    /// the daemon has no more, it is given back first.
+    /// `over_socket` does the same on a connection of the pool (by [`Process::on_connection`]). It gives a session object back that the
+    /// daemon has no more.
     ///
     /// # Errors
     ///
@@ -170,38 +170,7 @@ impl Process {
         session: &Session,
         task: &Task<'_>,
         reply: &mut [u8],
-        over_socket: impl Fn(&mut [u8]) -> Outcome<usize>,
-    ) -> Outcome<usize> {
-        self.with_key(&session.token, &task.key, || self.operate_once(session, task, reply, &over_socket))
-    }
-
-    /// Does something with a key, and once more if that is a session object that the daemon had no more.
-    ///
-    /// # Errors
-    ///
-    /// What `action` says.
-    pub fn with_key<T>(
-        &'static self,
-        token: &Token,
-        key: &ObjectId,
-        mut action: impl FnMut() -> Outcome<T>,
-    ) -> Outcome<T> {
-        match action() {
-            Err(CKR_OBJECT_HANDLE_INVALID)
-                if self.brings_back(Access::of(token), std::iter::once(&key[..])) =>
-            {
-                action()
-            }
-            outcome => outcome,
-        }
-    }
-
-    fn operate_once(
-        &'static self,
-        session: &Session,
-        task: &Task<'_>,
-        reply: &mut [u8],
-        over_socket: impl Fn(&mut [u8]) -> Outcome<usize>,
+        over_socket: impl FnOnce(&mut [u8]) -> Outcome<usize>,
     ) -> Outcome<usize> {
         let kept = lock(&session.line).take();
         if let Some(line) = self.line(&session.token, kept) {

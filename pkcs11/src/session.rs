@@ -26,7 +26,7 @@ use crate::token::Token;
 pub const MAX_SESSIONS: usize = 16_384;
 
 /// How long a log-out waits for the daemon.
-const LOGOUT: Duration = Duration::from_millis(500);
+pub const LOGOUT: Duration = Duration::from_millis(500);
 
 /// An open session.
 #[derive(Debug)]
@@ -294,8 +294,9 @@ impl Process {
         for pooled in leases.iter_mut().filter_map(Lease::pooled) {
             // Best effort: the log-in has ended here in any case, and nobody waits long for a daemon that hangs.
             let _ = pooled.connection.set_reply_deadline(LOGOUT);
-            forget_on(&mut pooled.connection, token.partition, &over);
-            let _ = pooled.connection.call(token.partition, Op::Logout(Logout {}));
+            if forget_on(&mut pooled.connection, token.partition, &over) {
+                let _ = pooled.connection.call(token.partition, Op::Logout(Logout {}));
+            }
         }
         self.nodes.close_idle(|idle| idle == epoch);
         self.handles.forget_private(token.partition);

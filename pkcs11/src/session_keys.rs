@@ -1,10 +1,10 @@
 //! What the daemon and this process tell each other of session objects: see [`crate::session_objects`].
 
 use cryptoki_sys::*;
-use strongroom_protocol::client::Connection;
+use strongroom_protocol::client::{ClientError, Connection};
 use strongroom_protocol::v1::{
-    CreateObject, ForgetSessionObjects, ImportKey, KeyTemplate, ObjectClass, ObjectInfo, ObjectList,
-    RestoreSessionObjects, RevealKey, request::Op, response,
+    CreateObject, ErrorCode, ForgetSessionObjects, ImportKey, KeyTemplate, ObjectClass, ObjectInfo,
+    ObjectList, RestoreSessionObjects, RevealKey, request::Op, response,
 };
 use zeroize::Zeroizing;
 
@@ -12,7 +12,8 @@ use crate::brief::Key;
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::object::{Object, ObjectId};
-use crate::session::Session;
+use crate::pool::Pooled;
+use crate::session::{LOGOUT, Session};
 use crate::state::Process;
 use crate::token::Token;
 
@@ -148,38 +149,62 @@ impl Process {
         }
     }
 
-    /// Gives the daemon back the session objects among these; whether there are any, and it took them.
-    pub fn brings_back<'a>(
-        &'static self,
-        access: Access<'_>,
-        identities: impl Iterator<Item = &'a [u8]>,
-    ) -> bool {
-        let sealed = self.session_objects.sealed(access.partition(), identities);
-        let restore = || Op::RestoreSessionObjects(RestoreSessionObjects { sealed: sealed.clone() });
-        !sealed.is_empty()
-            && self
-                .on_connection(access, Repeat::Safe, |pooled| {
-                    pooled.connection.call(access.partition(), restore())
-                })
-                .is_ok()
-    }
-
     /// Has the daemon wipe session objects that are over. One that is away has done so.
     pub fn forget_session_objects(&'static self, token: &Token, identities: &[ObjectId]) {
-        for some in identities.chunks(AT_ONCE) {
-            // Best effort: nobody can bring them back, and they do not stay for ever.
-            let _ = self.call(Access::of(token), Repeat::Safe, || forget(some));
+        if identities.is_empty() {
+            return;
+        }
+        // Best effort: nobody can bring them back, and they do not stay for ever.
+        if !self.nodes.are_several() {
+            for some in identities.chunks(AT_ONCE) {
+                let _ = self.call(Access::of(token), Repeat::Safe, || forget(some));
+            }
+            return;
+        }
+        let epoch = token.login.epoch();
+        for mut lease in self.nodes.members().iter().filter_map(|member| member.pool.lease_idle(epoch)) {
+            let is_told = lease.pooled().is_some_and(|pooled| {
+                let is_set = pooled.connection.set_reply_deadline(LOGOUT).is_ok();
+                is_set && forget_on(&mut pooled.connection, token.partition, identities)
+            });
+            if is_told {
+                lease.keep(|idle| idle == token.login.epoch());
+            }
         }
     }
 }
 
-/// The same on a connection whose log-in is about to end.
-pub fn forget_on(connection: &mut Connection, partition: u32, identities: &[ObjectId]) {
-    for some in identities.chunks(AT_ONCE) {
-        if connection.call(partition, forget(some)).is_err() {
-            return;
-        }
+/// Asks on a connection. If the daemon there has a session object no more, it is given back (`sealed`) and the daemon asked again.
+///
+/// # Errors
+///
+/// What the daemon says to the question, and what befalls the connection.
+pub fn ask<T>(
+    pooled: &mut Pooled,
+    partition: u32,
+    sealed: impl Fn() -> Vec<Vec<u8>>,
+    mut question: impl FnMut(&mut Connection) -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let error = match question(&mut pooled.connection) {
+        Err(error) if error.code() == Some(ErrorCode::NoSuchObject) => error,
+        outcome => return outcome,
+    };
+    let sealed = sealed();
+    if sealed.is_empty() {
+        return Err(error);
     }
+    let restore = Op::RestoreSessionObjects(RestoreSessionObjects { sealed });
+    match pooled.connection.call(partition, restore) {
+        Ok(_) => question(&mut pooled.connection),
+        // It is another user's, or of another partition.
+        Err(refused) if refused.code().is_some() => Err(error),
+        Err(broken) => Err(broken),
+    }
+}
+
+/// The same on one connection; whether the daemon answered.
+pub fn forget_on(connection: &mut Connection, partition: u32, identities: &[ObjectId]) -> bool {
+    identities.chunks(AT_ONCE).all(|some| connection.call(partition, forget(some)).is_ok())
 }
 
 fn forget(identities: &[ObjectId]) -> Op {

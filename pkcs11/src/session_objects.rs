@@ -190,6 +190,11 @@ impl SessionObjects {
         kept.map(|kept| kept.sealed.clone()).collect()
     }
 
+    /// Whether one of this identity is kept, which the daemon knows or knew.
+    pub fn has(&self, partition: u32, identity: &ObjectId) -> bool {
+        read(&self.table).by_identity.contains_key(&(partition, *identity))
+    }
+
     /// Destroys one; its identity if the daemon knows it.
     pub fn destroy(&self, handle: CK_OBJECT_HANDLE) -> Option<ObjectId> {
         let mut table = write(&self.table);

@@ -54,7 +54,8 @@ pub fn sources(name: &str, package: &str) -> Result<PathBuf> {
         let more = lines.clone().skip(1).take_while(|line| line.starts_with(' '));
         fs::write(&only, lines.take(1).chain(more).fold(String::new(), |all, line| all + line + "\n"))?;
         let (archives, whole) = (folder.join("archives"), folder.join("sources.new"));
-        let download = ["download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes"];
+        let download =
+            ["download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes"];
         let place = ["--dest", &text(&archives), "--requirement"];
         pip(&folder, &[&download[..], &place].concat(), &only)?;
         let archive = fs::read_dir(&archives)?.next().context("pip fetched nothing")??.path();

@@ -69,5 +69,9 @@ fn passes_its_tests_but_for_those_that_the_page_lists() {
     let (passed, failed, errors) = (named("PASSED "), named("FAILED "), named("ERROR "));
     let listed = listed();
     let others: Vec<_> = failed.iter().chain(&errors).filter(|name| !listed.contains(name)).collect();
-    assert!(others.is_empty() && passed.len() > 110, "{} passed, {others:?} failed:\n{printed}", passed.len());
+    assert!(
+        others.is_empty() && passed.len() > 110,
+        "{} passed, {others:?} failed:\n{printed}",
+        passed.len()
+    );
 }

@@ -12,6 +12,7 @@ use crate::error::{Outcome, lock};
 use crate::line::Task;
 use crate::object::ObjectId;
 use crate::session::{Session, take};
+use crate::session_keys::ask;
 use crate::state::Process;
 
 /// The longest signature that goes through the channel, in bytes: RSA-4096's. ML-DSA's are longer.
@@ -161,15 +162,18 @@ fn request(
     };
     let size = signature.len();
     let over_socket = |signature: &mut [u8]| {
-        let access = Access::of(&session.token);
-        process.on_connection(access, Repeat::Safe, |pooled| {
-            pooled.connection.sign(session.token.partition, &key, mechanism, pss, data, signature)
+        let partition = session.token.partition;
+        let sealed = || process.session_objects.sealed(partition, std::iter::once(&key[..]));
+        process.on_connection(Access::of(&session.token), Repeat::Safe, |pooled| {
+            ask(pooled, partition, sealed, |connection| {
+                connection.sign(partition, &key, mechanism, pss, data, signature)
+            })
         })
     };
     let made = match mechanism {
         Mechanism::RsaX509 => without_padding(process, session, key, data, signature),
         _ if has_channel => process.operate(session, &task, signature, over_socket),
-        _ => process.with_key(&session.token, &key, || over_socket(signature)),
+        _ => over_socket(signature),
     };
     match made {
         Ok(length) if length == size => Ok(()),
