@@ -1,5 +1,7 @@
 //! Whether library and processor fit.
 
+use std::sync::OnceLock;
+
 use crate::{Absent, CryptoMb, declarations as c};
 
 /// The version that the declarations were written for; a later minor version keeps the interface.
@@ -9,10 +11,18 @@ impl CryptoMb {
     /// Looks for the library and for AVX-512 IFMA. The library's other code, for AVX-IFMA with four lanes, is
     /// left alone: no machine that it was tested on here has that without AVX-512.
     ///
+    /// The processor is asked once. The library asks it anew in each call, by an instruction that a virtual machine's host
+    /// answers: that costs half a millisecond, and every key that is opened wants to know.
+    ///
     /// # Errors
     ///
     /// [`Absent`].
     pub fn detect() -> Result<Self, Absent> {
+        static FOUND: OnceLock<Result<CryptoMb, Absent>> = OnceLock::new();
+        *FOUND.get_or_init(Self::ask)
+    }
+
+    fn ask() -> Result<Self, Absent> {
         // SAFETY: these functions take and change nothing but the library's own record of the processor, which the
         // loader's constructor has filled; mbx_getversion returns a pointer to a constant.
         let (version, algorithms) = unsafe {

@@ -120,12 +120,17 @@ fn judge_encryption(mechanism: Mechanism) -> Judgement {
 }
 
 /// What stands before a digest in a DigestInfo (RFC 8017, 9.2, note 1): the hash, its prefix and the digest's length.
-const DIGEST_INFOS: [(&str, &[u8], usize, Judgement); 5] = [
+const DIGEST_INFOS: [(&str, &[u8], usize, Judgement); 9] = [
     ("SHA-1", b"\x30\x21\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00\x04\x14", 20, Err(SHA1)),
     ("SHA-224", b"\x30\x2d\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x04\x05\x00\x04\x1c", 28, Ok(())),
     ("SHA-256", b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20", 32, Ok(())),
     ("SHA-384", b"\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x02\x05\x00\x04\x30", 48, Ok(())),
     ("SHA-512", b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40", 64, Ok(())),
+    // NIST's identifiers (csrc.nist.gov, "Computer Security Objects Register").
+    ("SHA3-224", b"\x30\x2d\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x07\x05\x00\x04\x1c", 28, Ok(())),
+    ("SHA3-256", b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x08\x05\x00\x04\x20", 32, Ok(())),
+    ("SHA3-384", b"\x30\x41\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x09\x05\x00\x04\x30", 48, Ok(())),
+    ("SHA3-512", b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x0a\x05\x00\x04\x40", 64, Ok(())),
 ];
 
 fn judge_signature(mechanism: crypto::Mechanism, data: &[u8]) -> Judgement {
@@ -134,7 +139,9 @@ fn judge_signature(mechanism: crypto::Mechanism, data: &[u8]) -> Judgement {
             let known = DIGEST_INFOS.iter().find(|(_, prefix, length, _)| {
                 data.strip_prefix(*prefix).is_some_and(|digest| digest.len() == *length)
             });
-            known.map_or(Err("what is signed is no DigestInfo of SHA-2"), |(.., judgement)| *judgement)
+            known.map_or(Err("what is signed is no DigestInfo of SHA-2 or SHA-3"), |(.., judgement)| {
+                *judgement
+            })
         }
         crypto::Mechanism::RsaPss { hash, mgf1_hash, .. }
             if hash == Hash::Sha1 || mgf1_hash == Hash::Sha1 =>
@@ -152,6 +159,17 @@ fn judge_signature(mechanism: crypto::Mechanism, data: &[u8]) -> Judgement {
         | crypto::Mechanism::Ecdsa
         | crypto::Mechanism::EdDsa
         | crypto::Mechanism::MlDsa => Ok(()),
+    }
+}
+
+/// The shortest key of an HMAC, in bytes: 112 bits (SP 800-131A, section 10).
+const HMAC_KEY: usize = 14;
+
+/// Making a code with HMAC and a key of so many bytes. (Codes that were made in former times can be verified.)
+fn judge_hmac_key(length: usize) -> Judgement {
+    match length < HMAC_KEY {
+        true => Err("HMAC's key has fewer than 112 bits (SP 800-131A, section 10)"),
+        false => Ok(()),
     }
 }
 
@@ -186,6 +204,15 @@ pub fn key_type(key_type: KeyType) -> Result<(), Failure> {
 /// NOT_APPROVED.
 pub fn signature(mechanism: crypto::Mechanism, data: &[u8]) -> Result<(), Failure> {
     refused("the signature", judge_signature(mechanism, data))
+}
+
+/// Whether a code by HMAC is approved that is made with a key of so many bytes.
+///
+/// # Errors
+///
+/// NOT_APPROVED.
+pub fn hmac_key(length: usize) -> Result<(), Failure> {
+    refused("the authentication code", judge_hmac_key(length))
 }
 
 fn signing(request: &Sign) -> Result<(), Failure> {

@@ -31,6 +31,7 @@ pub mod policy;
 pub mod quorum;
 pub mod records;
 pub mod request;
+pub mod rounds;
 pub mod seal;
 pub mod service;
 pub mod session;

@@ -6,6 +6,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -22,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 ///
 /// Next: 'strongroom init' makes a partition, 'strongroom key generate' a key in it.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, long_version = LONG_VERSION.as_str())]
 struct Arguments {
     /// Where the sealed store and the key that opens it are kept [default: /var/lib/strongroom for root,
     /// ~/.local/state/strongroom for others].
@@ -56,6 +57,12 @@ struct Arguments {
     #[arg(long, value_name = "FILTER", env = "STRONGROOM_LOG", default_value = "info", value_parser = log_filter)]
     log: String,
 }
+
+/// What `--version` says: the release, and what computes in this build.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let module = strongroom_hsm::crypto::aws_lc::module();
+    format!("{}\ncomputes with {module} (docs/fips.md)", env!("CARGO_PKG_VERSION"))
+});
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {

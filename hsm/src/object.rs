@@ -261,19 +261,24 @@ impl Objects {
                 && search.class.is_none_or(|class| class == info.class)
                 && !(search.public && info.private)
         };
-        let scope = (search.class, search.public);
-        let indexes = [
-            search.label.map(|label| self.by_label.get(label)),
-            search.id.map(|id| self.by_id.get(id)),
-            (scope != (None, false)).then(|| self.by_scope.get(&scope)),
-        ];
-        match indexes.into_iter().flatten().min_by_key(|index| index.map_or(0, BTreeSet::len)) {
+        match self.fewest(search) {
             Some(None) => Box::new(std::iter::empty()),
             Some(Some(fewest)) => {
                 Box::new(fewest.range(from..).filter_map(|s| self.by_sequence.get(s)).filter(fits))
             }
             None => Box::new(self.by_sequence.range(from..).map(|(_, object)| object)),
         }
+    }
+
+    /// Among which objects a search looks: those of the shortest index that it names. `None`: all; `Some(None)`: there are none.
+    fn fewest(&self, search: Search<'_>) -> Option<Option<&BTreeSet<u64>>> {
+        let scope = (search.class, search.public);
+        let indexes = [
+            search.label.map(|label| self.by_label.get(label)),
+            search.id.map(|id| self.by_id.get(id)),
+            (scope != (None, false)).then(|| self.by_scope.get(&scope)),
+        ];
+        indexes.into_iter().flatten().min_by_key(|index| index.map_or(0, BTreeSet::len))
     }
 }
 
@@ -368,6 +373,39 @@ mod tests {
         assert_eq!(found(&objects, Search { label: Some("c"), ..any }), [0u64; 0]);
         assert_eq!(found(&objects, Search { after: Some(4), ..any }), [0u64; 0]);
         assert!(objects.get(&all[0].id).is_some() && objects.get(b"short").is_none());
+    }
+
+    /// How many objects a search looks at, found or not.
+    fn looked_at(objects: &Objects, search: Search<'_>) -> usize {
+        match objects.fewest(search) {
+            Some(index) => index.map_or(0, BTreeSet::len),
+            None => objects.len(),
+        }
+    }
+
+    /// docs/capacity.md: the time does not depend on how many keys there are.
+    #[test]
+    fn a_search_by_label_or_id_looks_at_nothing_else() {
+        let mut objects = Objects::default();
+        let any = Search::default();
+        for number in 0..20_000u64 {
+            let mut one =
+                Arc::into_inner(object(number, &format!("key {}", number / 2), &number.to_be_bytes()))
+                    .unwrap();
+            one.info.class = 1 + number as i32 % 2;
+            objects.put(Arc::new(one));
+        }
+        assert_eq!(looked_at(&objects, any), 20_000);
+        for class in [None, Some(1)] {
+            let label = Some("key 7777");
+            assert_eq!(looked_at(&objects, Search { label, class, ..any }), 2);
+            assert_eq!(looked_at(&objects, Search { label: Some("none"), class, ..any }), 0);
+            let id = 15_555u64.to_be_bytes();
+            assert_eq!(looked_at(&objects, Search { id: Some(&id), class, ..any }), 1);
+        }
+        // A page begins where the one before ended, and the first is not longer to come by than the last.
+        let page = Search { class: Some(1), after: Some(19_000), ..any };
+        assert_eq!(found(&objects, page).len(), 499);
     }
 
     #[test]

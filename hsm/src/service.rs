@@ -15,14 +15,18 @@ use crate::crypto::aws_lc::PrivateKey;
 use crate::engine::Engine;
 use crate::failure::{Failure, refuse};
 use crate::places::Places;
+use crate::rounds::Origin;
 use crate::seal::SealingKey;
-use crate::turns::Turns;
+use crate::turns::{Order, Turns};
 use crate::users::PasswordHash;
 use crate::vault::Vault;
 use crate::web::Passes;
 
 /// Passwords hashed at the same time: each takes 19 MiB.
 const HASHING: usize = 2;
+
+/// Changes at the same time. The store writes one after the other; the next ones are sealed meanwhile.
+const CHANGING: usize = 4;
 
 /// The daemon's state and its workers.
 #[derive(Debug)]
@@ -50,6 +54,7 @@ pub struct Service {
     hashing: Arc<Turns>,
     generating: Arc<Turns>,
     computing: Arc<Turns>,
+    changing: Arc<Turns>,
 }
 
 /// What Status counts, since the start.
@@ -123,26 +128,28 @@ impl Service {
             passes: Passes::default(),
             large_frames: LargeFrames::default(),
             states: SealingKey::generate(),
-            hashing: Turns::new(HASHING),
-            generating: Turns::new(cores),
-            computing: Turns::new(cores),
+            // Before anybody knows who it is.
+            hashing: Turns::new(HASHING, Order::ByUser),
+            generating: Turns::new(cores, Order::ByPartition),
+            computing: Turns::new(cores, Order::ByPartition),
+            changing: Turns::new(CHANGING, Order::ByPartition),
         }
     }
 
-    /// Hashes a new password, for a client of user id `uid`.
+    /// Hashes a new password, for a client of this origin.
     ///
     /// # Errors
     ///
     /// INTERNAL, and LIMIT if too many wait already.
     pub async fn hash_password(
         &self,
-        uid: u32,
+        origin: Origin,
         password: Zeroizing<String>,
     ) -> Result<PasswordHash, Failure> {
-        self.hashing.run(uid, password.len(), move || PasswordHash::new(&password)).await
+        self.hashing.run(origin, password.len(), move || PasswordHash::new(&password)).await
     }
 
-    /// Whether a hash is that of a password, for a client of user id `uid`: a flood of log-ins from one does not make the
+    /// Whether a hash is that of a password, for a client of this origin: a flood of log-ins from one does not make the
     /// others wait.
     ///
     /// # Errors
@@ -150,20 +157,20 @@ impl Service {
     /// As for [`Service::hash_password`].
     pub async fn verify_password(
         &self,
-        uid: u32,
+        origin: Origin,
         hash: PasswordHash,
         password: Zeroizing<String>,
     ) -> Result<bool, Failure> {
-        self.hashing.run(uid, password.len(), move || hash.verify(&password)).await
+        self.hashing.run(origin, password.len(), move || hash.verify(&password)).await
     }
 
-    /// Generates a key, for a client of user id `uid`.
+    /// Generates a key, for a client of this origin.
     ///
     /// # Errors
     ///
     /// As for [`Service::hash_password`].
-    pub async fn generate(&self, uid: u32, kind: KeyKind) -> Result<PrivateKey, Failure> {
-        self.generating.run(uid, 0, move || Ok(PrivateKey::generate(kind)?)).await
+    pub async fn generate(&self, origin: Origin, kind: KeyKind) -> Result<PrivateKey, Failure> {
+        self.generating.run(origin, 0, move || Ok(PrivateKey::generate(kind)?)).await
     }
 
     /// Makes a key of a password, which takes as long as making an RSA key.
@@ -173,15 +180,15 @@ impl Service {
     /// Those of the work, and as for [`Service::hash_password`].
     pub async fn stretch<T: Send + 'static>(
         &self,
-        uid: u32,
+        origin: Origin,
         bytes: usize,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.generating.run(uid, bytes, work).await
+        self.generating.run(origin, bytes, work).await
     }
 
     /// Does with a key what takes longer than an I/O thread should, and is not a signature of the engine's: verifies,
-    /// decrypts, derives. For a client of user id `uid`, with `bytes` of data. It is not done if the client leaves before
+    /// decrypts, derives. For a client of this origin, with `bytes` of data. It is not done if the client leaves before
     /// its turn.
     ///
     /// # Errors
@@ -189,11 +196,25 @@ impl Service {
     /// Those of the work, LIMIT if too much waits already, INTERNAL.
     pub async fn compute<T: Send + 'static>(
         &self,
-        uid: u32,
+        origin: Origin,
         bytes: usize,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.computing.run(uid, bytes, work).await
+        self.computing.run(origin, bytes, work).await
+    }
+
+    /// Changes what is in the store, for a client of this origin: who changes much makes the other partitions wait for
+    /// one of these changes at a time, not for all.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Service::compute`].
+    pub async fn change<T: Send + 'static>(
+        &self,
+        origin: Origin,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.changing.run(origin, 0, work).await
     }
 }
 

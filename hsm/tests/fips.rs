@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use running::{Client, OFFICER, PASSWORD, Running, TLS, USER, code};
 use strongroom_channel::{ChannelError, Client as Channel, Descriptors, Operation, Request};
-use strongroom_hsm::crypto::aws_lc::PrivateKey;
+use strongroom_hsm::crypto::aws_lc::{Padding, PrivateKey};
 use strongroom_hsm::crypto::{self, KeyKind};
 use strongroom_protocol::v1::request::Op;
 use strongroom_protocol::v1::*;
@@ -39,6 +39,7 @@ fn over_channel(
 }
 
 const SHA1: &[u8] = b"\x30\x21\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00\x04\x14";
+const SHA3_256: &[u8] = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x08\x05\x00\x04\x20";
 const SHA256: &[u8] = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
 
 /// A daemon with a partition in FIPS state 2.
@@ -144,6 +145,7 @@ fn operations_that_are_not_approved_are_refused_over_connections_and_channels() 
     let rsa = user.objects(Op::GenerateKeyPair(op)).unwrap().swap_remove(0);
     let p256 = user.generate(KeyType::P256, "key").unwrap().swap_remove(0);
     let (old, new) = ([SHA1, &[7; 20]].concat(), [SHA256, &[7; 32]].concat());
+    let newest = [SHA3_256, &[7; 32]].concat();
     let pss = |hash: Hash, salt_length| {
         Some(PssParameters { hash: hash.into(), mgf1_hash: hash.into(), salt_length })
     };
@@ -151,6 +153,7 @@ fn operations_that_are_not_approved_are_refused_over_connections_and_channels() 
     for (key, mechanism, hash, salt, data, approved) in [
         (&rsa, Mechanism::RsaPkcs, Hash::Unspecified, 0, &old[..], false),
         (&rsa, Mechanism::RsaPkcs, Hash::Unspecified, 0, &new, true),
+        (&rsa, Mechanism::RsaPkcs, Hash::Unspecified, 0, &newest, true),
         (&rsa, Mechanism::RsaPkcs, Hash::Unspecified, 0, b"anything", false),
         (&rsa, Mechanism::RsaPkcsPss, Hash::Sha1, 20, &[7; 20], false),
         (&rsa, Mechanism::RsaPkcsPss, Hash::Sha256, 32, &[7; 32], true),
@@ -210,6 +213,90 @@ fn signatures_over_sha1_are_verified_and_not_made() {
         verify(signature.clone()).unwrap();
         assert_eq!(code(verify(vec![1; signature.len()])), ErrorCode::SignatureWrong);
     }
+}
+
+#[test]
+fn codes_are_not_made_with_short_keys() {
+    let running = in_state_2();
+    let mut user = running.user();
+    let mut key = |length: usize| {
+        let policy = Some(KeyPolicy { sign: true, verify: true, ..KeyPolicy::default() });
+        let key = Some(KeyTemplate { policy, ..KeyTemplate::default() });
+        let import = ImportKey { key_type: KeyType::GenericSecret.into(), value: vec![9; length], key };
+        user.objects(Op::ImportKey(import)).unwrap().swap_remove(0).object
+    };
+    let (short, long) = (key(13), key(14));
+    let mut mac = |key: &[u8], verify: bool| {
+        let request = Mac {
+            key: key.to_vec(),
+            mechanism: Mechanism::Hmac.into(),
+            hash: Hash::Sha256.into(),
+            data: b"message".to_vec(),
+            mac: vec![0; 32],
+            verify,
+            ..Mac::default()
+        };
+        user.call(Op::Mac(request)).map(drop).map_err(|error| error.code().unwrap())
+    };
+    assert_eq!(mac(&short, false), Err(ErrorCode::NotApproved));
+    assert_eq!(mac(&long, false), Ok(()));
+    // What was made in former times is compared.
+    assert_eq!(mac(&short, true), Err(ErrorCode::SignatureWrong));
+}
+
+/// All of the backup of a key.
+fn backup(officer: &mut Client, key: &str) -> (Vec<u8>, Vec<u8>) {
+    let begin = Op::BeginBackup(BeginBackup { key: key.into() });
+    let response::Result::BackupBegun(begun) = officer.call(begin).unwrap() else { panic!() };
+    let mut rest = Vec::new();
+    loop {
+        let response::Result::BackupChunk(chunk) = officer.call(Op::ReadBackup(ReadBackup {})).unwrap()
+        else {
+            panic!()
+        };
+        rest.extend(chunk.data);
+        if chunk.last {
+            return (begun.head, rest);
+        }
+    }
+}
+
+/// With a quorum of its security domain's holders a key comes into another partition: but not what is not approved there.
+#[test]
+fn a_backup_brings_no_key_that_is_not_approved() {
+    let running = in_state_2();
+    let mut other = running.client();
+    other.make_partition("zero");
+    other.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    other.generate(KeyType::Secp256k1, "no").unwrap();
+    other.generate(KeyType::P256, "yes").unwrap();
+    let mut chief = running.client();
+    chief.partition = other.partition;
+    chief.login(Role::CryptoOfficer, OFFICER, PASSWORD).unwrap();
+    let holders = [(); 2].map(|()| PrivateKey::generate(KeyKind::Rsa2048).unwrap());
+    let public = holders.iter().map(|holder| holder.public_spki().unwrap()).collect();
+    let create = CreateSecurityDomain { holders: public, needed: 2 };
+    let response::Result::Quorum(quorum) = chief.call(Op::CreateSecurityDomain(create)).unwrap() else {
+        panic!()
+    };
+    let padding = Padding::Oaep { hash: crypto::Hash::Sha256, mgf1_hash: crypto::Hash::Sha256, label: &[] };
+    let share = |at: usize| {
+        let (share, length) = holders[at].decrypt(padding, &quorum.holders[at].share).unwrap();
+        share[..length].to_vec()
+    };
+    let shares = [share(0), share(1)];
+    let mut into = |key: &str| {
+        let (head, data) = backup(&mut chief, key);
+        let mut officer = running.officer();
+        let begin = BeginRestore { head, shares: shares.to_vec(), ..BeginRestore::default() };
+        officer.call(Op::BeginRestore(begin)).unwrap();
+        officer.call(Op::RestoreChunk(RestoreChunk { data })).unwrap();
+        officer.call(Op::FinishRestore(FinishRestore {})).map(drop).map_err(|error| error.code().unwrap())
+    };
+    assert_eq!(into("no"), Err(ErrorCode::NotApproved));
+    assert_eq!(into("yes"), Ok(()));
+    let found = running.user().find(FindObjects::default()).unwrap();
+    assert!(!found.is_empty() && found.iter().all(|object| object.label == "yes"), "{found:?}");
 }
 
 /// What computes is said, and is what the build is: see docs/fips.md.

@@ -48,6 +48,9 @@ mod tests {
         }
         let anything = judge_signature(crypto::Mechanism::RsaPkcs, b"");
         row("RSA PKCS#1 v1.5 signatures over anything else".to_owned(), anything);
+        for (bits, length) in [(104, 13), (112, 14)] {
+            row(format!("HMAC with a key of {bits} bits, to make codes"), judge_hmac_key(length));
+        }
         let hashes = [
             ("SHA-1", Hash::Sha1),
             ("SHA-224", Hash::Sha224),

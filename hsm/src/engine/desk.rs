@@ -293,9 +293,9 @@ impl Shared {
     }
 
     /// Takes a job in, or refuses it if the queue has no room for it.
-    fn line_up(&self, queue: &mut Queue, job: Job) {
-        match queue.admit(job.uid) {
-            Ok(()) => queue.push(job),
+    fn line_up(&self, queue: &mut Queue, job: Job, now: Instant) {
+        match queue.admit(job.origin) {
+            Ok(()) => queue.push(job, now),
             Err(error) => {
                 let outcome = Err(error);
                 self.account(&job, &outcome, Instant::now());
@@ -367,12 +367,12 @@ impl Desk {
             }
             match self.queue.next(now) {
                 Next::Quick(kind) => {
-                    self.queue.take(kind, |job| batch.push(job));
+                    self.queue.take(kind, now, |job| batch.push(job));
                     shared.compute(signer, batch);
                     idle_since = None;
                 }
                 Next::Slow(kind) => {
-                    self.queue.take(kind, |job| batch.push(job));
+                    self.queue.take(kind, now, |job| batch.push(job));
                     return Some(kind);
                 }
                 Next::Partial { kind, more, next } => {
@@ -385,7 +385,7 @@ impl Desk {
                     } else if abstains && next {
                         self.sleep(shared);
                     } else {
-                        self.queue.take(kind, |job| batch.push(job));
+                        self.queue.take(kind, now, |job| batch.push(job));
                         return Some(kind);
                     }
                 }
@@ -454,7 +454,7 @@ impl Desk {
         let count = mail.len() as u64;
         for message in mail.drain(..) {
             match message {
-                Message::Job(job) => shared.line_up(&mut self.queue, job),
+                Message::Job(job) => shared.line_up(&mut self.queue, job, now),
                 Message::Seat(seat) => self.add(seat, now),
                 Message::Unseat(seat) => self.remove(shared, &seat),
                 Message::Done(kind, signatures) => self.queue.done(kind, signatures),
@@ -473,7 +473,7 @@ impl Desk {
         {
             count += 1;
             match watch.begin(number, now, &mut self.cipher) {
-                Ok(Some(job)) => shared.line_up(&mut self.queue, job),
+                Ok(Some(job)) => shared.line_up(&mut self.queue, job, now),
                 Ok(None) => shared.count(true),
                 Err(failure) => {
                     shared.errors.fetch_add(1, Ordering::Relaxed);

@@ -9,6 +9,7 @@ use super::seat::{Counters, Seat};
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::{CryptoError, KeyKind, Mechanism};
 use crate::failure::Failure;
+use crate::rounds::Origin;
 
 /// What is signed, up to this many bytes, lies in the job itself: digests, DigestInfos, TLS's messages.
 pub(super) const INLINE: usize = 256;
@@ -16,7 +17,7 @@ pub(super) const INLINE: usize = 256;
 /// A request for a signature, checked and permitted.
 pub(super) struct Job {
     /// Of whoever asks.
-    pub(super) uid: u32,
+    pub(super) origin: Origin,
     pub(super) key: Arc<PrivateKey>,
     pub(super) mechanism: Mechanism,
     pub(super) data: Data,

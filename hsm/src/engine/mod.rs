@@ -32,6 +32,7 @@ use self::seat::Seat;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::{Choices, CryptoError, KeyKind, LANES, Mechanism};
 use crate::failure::{Failure, refuse};
+use crate::rounds::Origin;
 use crate::service::{PerUid, Service};
 use crate::session::Session;
 
@@ -90,14 +91,14 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Signs `data` with `key`, of a kind that is [batched](KeyKind::is_batched), for a client of user id `uid`.
+    /// Signs `data` with `key`, of a kind that is [batched](KeyKind::is_batched), for a client of this origin.
     ///
     /// # Errors
     ///
     /// What the key and mechanism say, and [`CryptoError::Busy`].
     pub async fn sign(
         &self,
-        uid: u32,
+        origin: Origin,
         key: Arc<PrivateKey>,
         mechanism: Mechanism,
         data: Vec<u8>,
@@ -113,7 +114,7 @@ impl Engine {
         }
         let (reply, signature) = oneshot::channel();
         let (data, answer) = (Data::Long(data), Answer::Task(reply));
-        self.shared.enqueue(Job { uid, key, mechanism, data, arrived: Instant::now(), answer })?;
+        self.shared.enqueue(Job { origin, key, mechanism, data, arrived: Instant::now(), answer })?;
         signature.await.unwrap_or_else(|_| Err(CryptoError::Library("a signing thread failed".into())))
     }
 

@@ -1,17 +1,21 @@
-//! The jobs that wait: a queue per key type, shorter operations first, nobody for ever.
+//! The jobs that wait: a queue per key type, shorter operations first, nobody for ever. In each queue partitions take turns, and in
+//! each partition its user ids.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::job::Job;
 use crate::crypto::{Choices, CryptoError, KeyKind, LANES};
+use crate::rounds::{Origin, Rounds};
+use crate::vault::MAX_PARTITIONS;
 
-/// Requests that may wait, over all kinds. Above it a caller is told to try again.
+/// Requests that may wait, over all kinds. Above it a caller is told to try again. Of one partition there are as many, at most, as
+/// there is room for others beside them.
 pub(super) const MOST_WAITING: usize = 32_768;
 
-/// Requests of one user id that may wait: the others' wait behind so many at most.
+/// Requests of one user id that may wait.
 pub(super) const MOST_WAITING_OF_ONE: usize = 4_096;
 
 /// A kind whose whole batch costs no more than this is quick: computed by whoever looks after the requests. What
@@ -46,7 +50,7 @@ pub(super) enum Next {
 /// Of one kind.
 #[derive(Debug, Default)]
 struct Line {
-    waiting: VecDeque<Job>,
+    waiting: Rounds<Job>,
     /// Batches that are being computed, and the signatures in them.
     batches: usize,
     signatures: usize,
@@ -78,13 +82,17 @@ pub(super) struct Queue {
     costs: [Cost; KINDS],
     length: usize,
     by_uid: HashMap<u32, usize>,
+    by_partition: HashMap<u32, usize>,
     /// Threads that compute slow batches at the same time, at most.
     most_batches: usize,
 }
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("uid", &self.uid).field("kind", &self.kind()).finish_non_exhaustive()
+        f.debug_struct("Job")
+            .field("origin", &self.origin)
+            .field("kind", &self.kind())
+            .finish_non_exhaustive()
     }
 }
 
@@ -106,13 +114,13 @@ impl Queue {
                 pause: (one * 16).min(LONGEST_PAUSE),
             }
         });
-        let lines = std::array::from_fn(|_| Line { waiting: VecDeque::with_capacity(64), ..Line::default() });
         Queue {
             lengths: Arc::default(),
-            lines,
+            lines: Default::default(),
             costs,
             length: 0,
             by_uid: HashMap::new(),
+            by_partition: HashMap::new(),
             most_batches: most_batches.max(1),
         }
     }
@@ -145,21 +153,23 @@ impl Queue {
         }
     }
 
-    /// Whether a job of this user id may come in.
-    pub(super) fn admit(&self, uid: u32) -> Result<(), CryptoError> {
-        let own = self.by_uid.get(&uid).copied().unwrap_or_default();
-        match self.length >= MOST_WAITING || own >= MOST_WAITING_OF_ONE {
-            true => Err(CryptoError::Busy(own)),
+    /// Whether a job of this origin may come in.
+    pub(super) fn admit(&self, origin: Origin) -> Result<(), CryptoError> {
+        let own = self.by_uid.get(&origin.uid).copied().unwrap_or_default();
+        let partition = self.by_partition.get(&origin.partition).copied().unwrap_or_default();
+        match partition + self.length >= MOST_WAITING || own >= MOST_WAITING_OF_ONE {
+            true => Err(CryptoError::Busy(own.max(partition))),
             false => Ok(()),
         }
     }
 
-    /// Takes a job in.
-    pub(super) fn push(&mut self, job: Job) {
-        let kind = job.kind();
+    /// Takes a job in, at the time `now`.
+    pub(super) fn push(&mut self, job: Job, now: Instant) {
+        let (kind, origin) = (job.kind(), job.origin);
         if let Some(line) = self.lines.get_mut(kind as usize) {
-            *self.by_uid.entry(job.uid).or_default() += 1;
-            line.waiting.push_back(job);
+            *self.by_uid.entry(origin.uid).or_default() += 1;
+            *self.by_partition.entry(origin.partition).or_default() += 1;
+            line.waiting.push(origin, job, now);
             self.length += 1;
             Self::note_length(&self.lengths, kind, line);
         }
@@ -174,7 +184,7 @@ impl Queue {
         for ((place, kind), (line, cost)) in
             waiting.iter_mut().zip(KeyKind::BATCHED).zip(self.lines.iter().zip(&self.costs))
         {
-            *place = line.waiting.front().map(|job| (job.arrived + cost.patience, kind));
+            *place = line.waiting.since().map(|since| (since + cost.patience, kind));
         }
         waiting.sort_unstable_by_key(|place| place.map(|(due, kind)| (false, due, kind)).ok_or(true));
         let batches: usize = self.lines.iter().map(|line| line.batches).sum();
@@ -191,7 +201,7 @@ impl Queue {
                 continue;
             }
             let next = line.batches > 0;
-            let is_due = !next && line.waiting.front().is_some_and(|job| job.arrived + cost.pause <= now);
+            let is_due = !next && line.waiting.since().is_some_and(|since| since + cost.pause <= now);
             if line.waiting.len() >= cost.lanes || is_due {
                 return Next::Slow(kind);
             }
@@ -201,8 +211,8 @@ impl Queue {
         partial.unwrap_or(Next::Nothing)
     }
 
-    /// Moves the next batch of a kind into `batch`.
-    pub(super) fn take(&mut self, kind: KeyKind, mut into: impl FnMut(Job)) {
+    /// Moves the next batch of a kind into `into`, at the time `now`.
+    pub(super) fn take(&mut self, kind: KeyKind, now: Instant, mut into: impl FnMut(Job)) {
         let (Some(line), Some(cost)) = (self.lines.get_mut(kind as usize), self.costs.get(kind as usize))
         else {
             return;
@@ -212,17 +222,23 @@ impl Queue {
         line.crowd = present.max((present + line.crowd) / 2);
         let together = cost.quick || line.waiting.len() >= cost.least;
         let taken = line.waiting.len().min(if together { cost.lanes } else { 1 });
-        for job in line.waiting.drain(..taken) {
+        for _ in 0..taken {
+            let Some((origin, job)) = line.waiting.pop(now) else { break };
             self.length -= 1;
             // A place that is not used costs nothing; a map that shrinks and grows does.
-            if let Some(own) = self.by_uid.get_mut(&job.uid) {
-                *own = own.saturating_sub(1);
+            for (counts, of) in [(&mut self.by_uid, origin.uid), (&mut self.by_partition, origin.partition)] {
+                if let Some(own) = counts.get_mut(&of) {
+                    *own = own.saturating_sub(1);
+                }
             }
             into(job);
         }
         Self::note_length(&self.lengths, kind, line);
         if self.length == 0 && self.by_uid.len() > 64 {
             self.by_uid.clear();
+        }
+        if self.length == 0 && self.by_partition.len() > 2 * MAX_PARTITIONS {
+            self.by_partition.clear();
         }
         if !cost.quick {
             line.batches += 1;

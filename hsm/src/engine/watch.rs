@@ -14,6 +14,7 @@ use crate::crypto::symmetric::{self, GcmParameters};
 use crate::failure::{Failure, refuse};
 use crate::metrics::{Operation, Outcome};
 use crate::request::encrypt::Use;
+use crate::rounds::Origin;
 
 /// A seat, and what only the desk knows of it.
 #[derive(Debug)]
@@ -111,7 +112,8 @@ impl Watch {
         }
         counters.meter.limits.approve_signature(mechanism, data.bytes())?;
         let answer = Answer::Slot { seat: Arc::clone(&self.seat), number, counters };
-        Ok(Job { uid: self.seat.session.uid, key, mechanism, data, arrived: now, answer })
+        let origin = Origin { partition: incoming.partition, uid: self.seat.session.uid };
+        Ok(Job { origin, key, mechanism, data, arrived: now, answer })
     }
 
     fn cipher(

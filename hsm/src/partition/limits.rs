@@ -95,6 +95,15 @@ impl Limits {
         if self.is_fips() { approval::request(op) } else { Ok(()) }
     }
 
+    /// Whether the partition's policy approves of codes by HMAC with a key of so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// NOT_APPROVED in FIPS state 2.
+    pub fn approve_hmac_key(&self, length: usize) -> Result<(), Failure> {
+        if self.is_fips() { approval::hmac_key(length) } else { Ok(()) }
+    }
+
     /// Whether the partition's policy approves of signing `data` this way.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use strongroom_protocol::v1::{
     PutAccessRole, RevokeAccess, grantee::Who, response,
 };
 
-use super::{Context, blocking, objects};
+use super::{Context, changing, objects};
 use crate::access::{self, Access, Grant, Grantee, MAX_GRANTS, MAX_ROLES, Permissions};
 use crate::failure::{Failure, refuse};
 use crate::object::Object;
@@ -69,7 +69,7 @@ async fn edit(
 ) -> Result<response::Result, Failure> {
     key(context, partition, &identity)?;
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         let (object, grantee) = partition.change(|change: &mut Change<'_>| {
             asker.still_may(&partition, &change.before().users)?;
             let Some(object) = change.before().objects.get(&identity).map(Arc::clone) else {
@@ -231,7 +231,7 @@ async fn change_roles(
         return refuse!(Exists, "role \"{name}\" is built in: it cannot be changed; choose another name");
     }
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             plan(change, &name)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use strongroom_protocol::v1::{Attribute, CopyObject, ObjectInfo, response};
 
 use super::session_objects::{self, Made};
-use super::{Context, blocking, objects, templates};
+use super::{Context, keeping, objects, templates};
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
 use crate::object;
@@ -22,7 +22,7 @@ pub(super) async fn copy(
     }
     let info = described(context, &source.info, request)?;
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    keeping(context, info.session, move || {
         let key = match object::holds_key(info.class()) {
             true => partition.key(&source)?,
             false => None,

@@ -10,7 +10,7 @@ use strongroom_protocol::v1::{
     DeleteKey, ListDeleted, ObjectInfo, ObjectList, PurgeKey, RecoverKey, SetLife, VersionState, response,
 };
 
-use super::{Context, blocking, done, objects, partitions, rotate};
+use super::{Context, changing, done, objects, partitions, rotate};
 use crate::failure::{Failure, refuse};
 use crate::object::{self, Object, Search};
 use crate::partition::{Contents, Partition};
@@ -57,7 +57,7 @@ pub(super) async fn delete(
         }
     }
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         let deleted = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             let contents = change.before();
@@ -166,7 +166,7 @@ pub(super) async fn recover(
     request: RecoverKey,
 ) -> Result<response::Result, Failure> {
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         super::templates::check_sizes(&request.label, &[], &[])?;
         let recovered = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
@@ -191,7 +191,7 @@ pub(super) async fn purge(
     request: PurgeKey,
 ) -> Result<response::Result, Failure> {
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         let purged = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             let purged = named(change.before(), &request.objects)?;
@@ -220,7 +220,7 @@ pub(super) async fn set_life(
     request: SetLife,
 ) -> Result<response::Result, Failure> {
     let (place, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         let life = place.change(|change| {
             asker.still_may(&place, &change.before().users)?;
             let SetLife { retention_days, purge_protection, destroy_at_once } = request;

@@ -60,8 +60,8 @@ pub(super) async fn derive(
         Ok(SecretKey::new(kind, value)?)
     };
     let made = match base {
-        Some(_) => context.service.compute(context.session.uid, bytes, work).await,
-        None => context.service.stretch(context.session.uid, bytes, work).await,
+        Some(_) => context.compute(bytes, work).await,
+        None => context.service.stretch(context.origin(), bytes, work).await,
     };
     let key = made.map_err(|failure| match &base {
         Some(object) => object.blame(failure),

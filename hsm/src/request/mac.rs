@@ -39,6 +39,10 @@ pub(super) fn mac(
     }
     let way = way(request)?;
     let key = partition.secret_key(&object)?;
+    if matches!(way, Mac::Hmac(_)) && !request.verify {
+        let approved = partition.meter().limits.approve_hmac_key(key.value().len());
+        approved.map_err(|failure| object.blame(failure))?;
+    }
     let blame = |error: CryptoError| object.blame(error.into());
     let name = state_name(context, partition, &object, request);
     let before = match request.state.is_empty() {

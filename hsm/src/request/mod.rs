@@ -37,6 +37,7 @@ use crate::failure::{Failure, refuse};
 use crate::metrics::{Meter, Operation};
 use crate::partition::Partition;
 use crate::policy::{self, Needs};
+use crate::rounds::Origin;
 use crate::service::{Service, blocking, detached};
 use crate::session::{Acting, Session};
 use crate::users::Users;
@@ -49,6 +50,8 @@ struct Context {
     session: Arc<Session>,
     acting: Acting,
     needs: Needs,
+    /// Of the partition that it works in; 0: none.
+    number: u32,
     /// The key type and the mechanism, as soon as they are known, for whoever counts.
     used: OnceLock<(KeyType, Mechanism)>,
     /// Of the partition that it works in.
@@ -70,6 +73,19 @@ impl Context {
         }
     }
 
+    fn origin(&self) -> Origin {
+        Origin { partition: self.number, uid: self.session.uid }
+    }
+
+    /// Does with a key what takes longer than an I/O thread should, see [`Service::compute`].
+    async fn compute<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.service.compute(self.origin(), bytes, work).await
+    }
+
     fn asker(&self) -> Asker {
         Asker {
             session: Arc::clone(&self.session),
@@ -77,6 +93,23 @@ impl Context {
             by: policy::responsible(self.needs, &self.acting),
         }
     }
+}
+
+/// Changes what is in the store, see [`Service::change`].
+async fn changing<T: Send + 'static>(
+    context: &Context,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    context.service.change(context.origin(), work).await
+}
+
+/// Keeps what was made: in the store, or for a session, which waits for no disk.
+async fn keeping<T: Send + 'static>(
+    context: &Context,
+    for_session: bool,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    if for_session { context.compute(0, work).await } else { changing(context, work).await }
 }
 
 /// Those who ask for a change, when it is made: much may have happened since their request began.
@@ -157,8 +190,15 @@ async fn dispatch(
     }
     // Requests about the whole daemon.
     let acting = Acting { owner: session.owner, ..Acting::default() };
-    let whole =
-        Context { service, session, acting, needs: policy::needs(&op), used: OnceLock::new(), limited: None };
+    let whole = Context {
+        service,
+        session,
+        acting,
+        needs: policy::needs(&op),
+        number: 0,
+        used: OnceLock::new(),
+        limited: None,
+    };
     let result = match &mut op {
         Op::Hello(m) => return status::hello(&whole, m),
         Op::Status(_) => return Ok(status::status(&whole)),
@@ -191,7 +231,7 @@ async fn dispatch(
 async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<response::Result, Failure> {
     let partition: Arc<Partition> = whole.service.vault.partition(number)?;
     let acting = whole.session.acting(&partition);
-    let context = Context { acting, limited: Some(Arc::clone(partition.meter())), ..whole };
+    let context = Context { acting, number, limited: Some(Arc::clone(partition.meter())), ..whole };
     let (started, operation) = (Instant::now(), Operation::of(op));
     let approved = || partition.meter().limits.approve(op);
     let result = match policy::authorize(op, &context.acting).and_then(|()| approved()) {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use strongroom_owner::{Certificate, CertificateError, node};
 use strongroom_protocol::v1::{InstallNodeCertificate, NodeProof, NodeRequest, ProveNode, response};
 
-use super::{Context, blocking, done};
+use super::{Context, blocking, changing, done};
 use crate::failure::{Failure, refuse};
 use crate::partition::Partition;
 
@@ -37,7 +37,7 @@ pub(super) async fn install(
     let certificate = Certificate::parse(&request.certificate).map_err(wrong)?;
     node::check_certificate(&owner, &certificate, SystemTime::now()).map_err(wrong)?;
     let (service, changed, asker) = (Arc::clone(&context.service), Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         if service.vault.identity()?.public_key()? != certificate.public_key {
             return refuse!(
                 CertificateWrong,
@@ -75,5 +75,5 @@ pub(super) async fn prove(
         let signature = identity.sign(&node::proof(partition.serial(), &nonce))?;
         Ok(NodeProof { certificate: certificate.to_vec(), signature })
     };
-    Ok(response::Result::NodeProof(context.service.compute(context.session.uid, node::NONCE, prove).await?))
+    Ok(response::Result::NodeProof(context.compute(node::NONCE, prove).await?))
 }

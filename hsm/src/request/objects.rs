@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::copy;
 use super::session_objects::{self, Made};
 use super::templates::{self, Half};
-use super::{Context, blocking, done};
+use super::{Context, changing, done, keeping};
 use crate::access::{self, Permissions};
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::{PrivateKey, PublicKey};
@@ -201,7 +201,7 @@ pub(super) async fn generate(
     templates::key_info(context, private.clone(), Half::Private { generated: true }, kind, &[])?;
     templates::key_info(context, public.clone(), Half::Public { generated: true }, kind, &[])?;
     context.uses(kind.to_wire(), Mechanism::Unspecified)?;
-    let key = context.service.generate(context.session.uid, kind).await?;
+    let key = context.service.generate(context.origin(), kind).await?;
     store_pair(context, partition, key, private, Some(public), true).await
 }
 
@@ -216,7 +216,7 @@ pub(super) async fn import(
     for template in private_key.iter().chain(&public_key) {
         templates::check_sizes(&template.label, &template.id, &template.attributes)?;
     }
-    let key = blocking(move || Ok(PrivateKey::import(&pkcs8)?)).await?;
+    let key = context.compute(pkcs8.len(), move || Ok(PrivateKey::import(&pkcs8)?)).await?;
     let public = (!private_only).then(|| public_key.unwrap_or_default());
     store_pair(context, partition, key, private_key.unwrap_or_default(), public, false).await
 }
@@ -246,7 +246,7 @@ pub(super) async fn store_pair(
     };
     let (partition, asker) = (Arc::clone(partition), context.asker());
     let what = if generated { "key pair generated" } else { "key pair imported" };
-    blocking(move || {
+    keeping(context, private.session, move || {
         let key = Some(Key::Private(Arc::new(key)));
         let mut made = vec![Made { info: private, kind: Some(kind), key }];
         made.extend(public.map(|info| Made { info, kind: Some(kind), key: None }));
@@ -298,7 +298,7 @@ pub(super) async fn create(
     }
     let info = templates::object_info(context, asked, kind)?;
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    keeping(context, info.session, move || {
         let (objects, reply) = session_objects::keep(&partition, &asker, &[Made { info, kind, key: None }])?;
         let (uid, by) = (asker.session.uid, &asker.by);
         let object = objects.first().map(|object| object.title());
@@ -330,7 +330,7 @@ pub(super) async fn set_attributes(
         return refuse!(AttributeReadOnly, "{} is not modifiable", asked_for.title());
     }
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    keeping(context, asked_for.info.session, move || {
         if asked_for.info.session {
             let info = changed(&asked_for.info, request)?;
             let key = partition.key(&asked_for)?;
@@ -379,7 +379,7 @@ pub(super) async fn destroy(
         return Ok(done());
     }
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             let Some(object) = change.before().objects.get(&object.id).map(Arc::clone) else {

@@ -9,7 +9,7 @@ use strongroom_protocol::v1::{
 };
 use zeroize::Zeroizing;
 
-use super::{Context, blocking, done};
+use super::{Context, changing, done};
 use crate::failure::{Failure, refuse};
 use crate::partition::{Partition, Settings};
 use crate::service::Service;
@@ -138,7 +138,7 @@ pub(super) async fn create(context: &Context, request: CreatePartition) -> Resul
     }
     let service = Arc::clone(&context.service);
     let (uid, by) = (context.session.uid, context.asker().by);
-    let partition = blocking(move || {
+    let partition = changing(context, move || {
         let partition = service.vault.create(&label, made, settings)?;
         tracing::info!(uid, by, partition = label, user = officer, "partition created");
         Ok(partition)
@@ -157,7 +157,7 @@ async fn first_user(
 ) -> Result<User, Failure> {
     let hash = match password.is_empty() {
         true => None,
-        false => Some(context.service.hash_password(context.session.uid, password.clone()).await?),
+        false => Some(context.service.hash_password(context.origin(), password.clone()).await?),
     };
     Ok(User::new(name, role, hash, uids, 0))
 }
@@ -178,7 +178,7 @@ pub(super) async fn change_settings(
     set: impl FnOnce(&mut Settings) -> Result<(), Failure> + Send + 'static,
 ) -> Result<response::Result, Failure> {
     let (asker, changed) = (context.asker(), Arc::clone(partition));
-    blocking(move || {
+    changing(context, move || {
         changed.change(|change| {
             asker.still_may(&changed, &change.before().users)?;
             set(change.settings())
@@ -206,7 +206,7 @@ pub(super) async fn delete(
         );
     }
     let (service, partition, asker) = (Arc::clone(&context.service), Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         service.vault.delete(&partition, |users| asker.still_may(&partition, users).map(drop))?;
         let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = partition.label(), "partition deleted");

@@ -46,7 +46,7 @@ pub(super) async fn decrypt(
     }
     // What is wrong with the parameters is said before the key is used.
     padding(request.mechanism(), request.oaep.as_ref())?;
-    let key = sign::opened(partition, &object).await?;
+    let key = sign::opened(context, partition, &object).await?;
     key.check_ciphertext(request.ciphertext.len()).map_err(|error| object.blame(error.into()))?;
     let bytes = request.ciphertext.len();
     let work = move || {
@@ -54,11 +54,7 @@ pub(super) async fn decrypt(
         let (plaintext, length) = key.decrypt(padding, &request.ciphertext)?;
         Ok(secret(plaintext.get(..length).unwrap_or_default()))
     };
-    let mut plaintext = context
-        .service
-        .compute(context.session.uid, bytes, work)
-        .await
-        .map_err(|failure| object.blame(failure))?;
+    let mut plaintext = context.compute(bytes, work).await.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::Plaintext(Plaintext { plaintext: std::mem::take(&mut *plaintext) }))
 }
 
@@ -93,15 +89,11 @@ pub(super) async fn derive(
     if request.mechanism() != Mechanism::Ecdh {
         return refuse!(MechanismDoesNotFit, "the mechanism derives nothing");
     }
-    let key = sign::opened(partition, &object).await?;
+    let key = sign::opened(context, partition, &object).await?;
     key.check_peer(&request.public_key).map_err(|error| object.blame(error.into()))?;
     let bytes = request.public_key.len();
     let work = move || Ok(secret(&key.derive(&request.public_key)?));
-    let mut derived = context
-        .service
-        .compute(context.session.uid, bytes, work)
-        .await
-        .map_err(|failure| object.blame(failure))?;
+    let mut derived = context.compute(bytes, work).await.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *derived) }))
 }
 
@@ -117,15 +109,11 @@ pub(super) async fn decapsulate(
     if request.mechanism() != Mechanism::MlKem {
         return refuse!(MechanismDoesNotFit, "the mechanism decapsulates nothing");
     }
-    let key = sign::opened(partition, &object).await?;
+    let key = sign::opened(context, partition, &object).await?;
     key.check_encapsulated(request.ciphertext.len()).map_err(|error| object.blame(error.into()))?;
     let bytes = request.ciphertext.len();
     let work = move || Ok(secret(&key.decapsulate(&request.ciphertext)?));
-    let mut shared = context
-        .service
-        .compute(context.session.uid, bytes, work)
-        .await
-        .map_err(|failure| object.blame(failure))?;
+    let mut shared = context.compute(bytes, work).await.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *shared) }))
 }
 

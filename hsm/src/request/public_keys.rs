@@ -34,7 +34,7 @@ pub(super) async fn encapsulate(
     }
     context.uses(object.info.key_type(), Mechanism::MlKem)?;
     let work = move || Ok(PublicKey::from_spki(&object.info.public_key)?.encapsulate()?);
-    let (ciphertext, secret) = context.service.compute(context.session.uid, 0, work).await?;
+    let (ciphertext, secret) = context.compute(0, work).await?;
     Ok(response::Result::Encapsulated(Encapsulated { ciphertext, secret: secret.to_vec() }))
 }
 
@@ -65,10 +65,6 @@ pub(super) async fn encrypt(
         let padding = private_keys::padding(request.mechanism(), request.oaep.as_ref())?;
         Ok(PublicKey::from_spki(&object.info.public_key)?.encrypt(padding, &data)?)
     };
-    let ciphertext = context
-        .service
-        .compute(context.session.uid, bytes, work)
-        .await
-        .map_err(|failure| title.blame(failure))?;
+    let ciphertext = context.compute(bytes, work).await.map_err(|failure| title.blame(failure))?;
     Ok(response::Result::Ciphertext(Ciphertext { ciphertext }))
 }

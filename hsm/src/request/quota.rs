@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use strongroom_protocol::v1::{SetQuota, response};
 
-use super::{Context, blocking, partitions};
+use super::{Context, changing, partitions};
 use crate::failure::Failure;
 use crate::partition::Partition;
 
@@ -14,7 +14,7 @@ pub(super) async fn set(
     request: SetQuota,
 ) -> Result<response::Result, Failure> {
     let (place, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         let quota = place.change(|change| {
             asker.still_may(&place, &change.before().users)?;
             let quota = &mut change.settings().quota;

@@ -10,7 +10,7 @@ use strongroom_protocol::v1::{
     ActivateKey, Mechanism, ObjectClass, ObjectInfo, RotateKey, SetRotation, VersionState, response,
 };
 
-use super::{Context, blocking, objects};
+use super::{Context, changing, objects};
 use crate::access::Access;
 use crate::audit::Audit;
 use crate::crypto::aws_lc::{self, PrivateKey};
@@ -199,11 +199,11 @@ pub(super) async fn rotate(
     // Refuse what is wrong before spending seconds on a key.
     current(&partition.contents(), &request.object)?;
     let key = match object.kind {
-        Some(kind) => Key::Private(Arc::new(context.service.generate(context.session.uid, kind).await?)),
+        Some(kind) => Key::Private(Arc::new(context.service.generate(context.origin(), kind).await?)),
         None => key_like(&object)?,
     };
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         let made = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             let current = current(change.before(), &request.object)?;
@@ -225,7 +225,7 @@ pub(super) async fn activate(
     let object = objects::visible(&context.acting, partition, &request.object)?;
     rotatable(&object)?;
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         let changed = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             let now = change.age();
@@ -280,7 +280,7 @@ pub(super) async fn set_rotation(
         return refuse!(AttributeWrong, "a key gets a new version every day to every ten years, or never");
     }
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         let changed = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             let current = current(change.before(), &request.object)?;

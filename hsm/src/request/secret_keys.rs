@@ -9,7 +9,7 @@ use strongroom_protocol::v1::{
 use zeroize::Zeroizing;
 
 use super::session_objects::{self, Made};
-use super::{Context, blocking, objects, templates};
+use super::{Context, keeping, objects, templates};
 use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
@@ -97,7 +97,7 @@ pub(super) async fn store(
         Origin::Imported => "secret key imported",
         Origin::Derived(_) => "secret key derived",
     };
-    blocking(move || {
+    keeping(context, info.session, move || {
         let key = Some(Key::Secret(Arc::new(key)));
         let (objects, reply) = session_objects::keep(&partition, &asker, &[Made { info, kind: None, key }])?;
         let (uid, by) = (asker.session.uid, &asker.by);

@@ -6,7 +6,7 @@ use strongroom_protocol::v1::{
     ForgetSessionObjects, ObjectInfo, ObjectList, RestoreSessionObjects, response,
 };
 
-use super::{Asker, Context, blocking, done};
+use super::{Asker, Context, done, keeping};
 use crate::crypto::KeyKind;
 use crate::failure::{Failure, refuse};
 use crate::object::{Key, Object};
@@ -78,7 +78,7 @@ pub(super) async fn restore(
     }
     let owner = owner(&context.acting)?;
     let partition = Arc::clone(partition);
-    blocking(move || {
+    keeping(context, true, move || {
         let restore = |sealed: &Vec<u8>| partition.restore_for_session(sealed, owner);
         let objects = request.sealed.iter().map(restore).collect::<Result<Vec<_>, Failure>>()?;
         Ok(super::objects::listed(&objects))

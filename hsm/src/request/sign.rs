@@ -12,7 +12,6 @@ use crate::crypto::{CryptoError, Hash, KeyKind, Mechanism};
 use crate::failure::{Failure, refuse};
 use crate::object::{Key, Object};
 use crate::partition::Partition;
-use crate::service::blocking;
 use crate::session::Acting;
 
 /// Random bytes that one request may ask for.
@@ -28,11 +27,11 @@ pub(super) async fn sign(
     let object = object_to_sign(&context.acting, partition, &request.key)?;
     let mechanism = mechanism(request.mechanism(), request.pss.as_ref())?;
     context.uses(object.info.key_type(), request.mechanism())?;
-    let key = opened(partition, &object).await?;
+    let key = opened(context, partition, &object).await?;
     let engine = &context.service.engine;
     let signature = match key.kind().is_batched() {
         true => {
-            let made = engine.sign(context.session.uid, key, mechanism, request.data).await;
+            let made = engine.sign(context.origin(), key, mechanism, request.data).await;
             made.map_err(Failure::from)
         }
         false => {
@@ -40,7 +39,7 @@ pub(super) async fn sign(
             mechanism.check(key.kind(), request.data.len()).map_err(|error| object.blame(error.into()))?;
             let bytes = request.data.len();
             let sign = move || Ok(key.sign(mechanism, &request.data)?);
-            let made = context.service.compute(context.session.uid, bytes, sign).await;
+            let made = context.compute(bytes, sign).await;
             engine.count(made.is_ok());
             made
         }
@@ -51,6 +50,7 @@ pub(super) async fn sign(
 
 /// The private key of an object; opening it at its first use does not hold an I/O thread up.
 pub(super) async fn opened(
+    context: &Context,
     partition: &Arc<Partition>,
     object: &Arc<Object>,
 ) -> Result<Arc<PrivateKey>, Failure> {
@@ -58,7 +58,7 @@ pub(super) async fn opened(
         Some(Key::Private(key)) => Ok(Arc::clone(key)),
         _ => {
             let (partition, object) = (Arc::clone(partition), Arc::clone(object));
-            blocking(move || partition.private_key(&object)).await
+            context.compute(0, move || partition.private_key(&object)).await
         }
     }
 }
@@ -121,7 +121,7 @@ pub(super) async fn verify(
     if is_short {
         work()?
     } else {
-        context.service.compute(context.session.uid, bytes, work).await?
+        context.compute(bytes, work).await?
     }
     Ok(done())
 }

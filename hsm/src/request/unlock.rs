@@ -64,7 +64,7 @@ pub(super) async fn unlock(
         check_answer(context, partition, &name, signature).await?;
         asker.by = "partition owner".to_owned();
     }
-    let user = administer(asker, partition, "user unlocked", name, move |change, acting, name| {
+    let user = administer(context, asker, partition, "user unlocked", name, move |change, acting, name| {
         if !by_owner {
             may_unlock(change, acting, name)?;
         }
@@ -117,7 +117,7 @@ async fn check_answer(
     let bytes = signature.len();
     let verify =
         move || Ok(waiting.into_iter().find(|text| owner.verify(text.as_bytes(), &signature).is_ok()));
-    match context.service.compute(context.session.uid, bytes, verify).await? {
+    match context.compute(bytes, verify).await? {
         Some(answered) if partition.challenges().take(name, &answered) => Ok(()),
         Some(_) => gone(),
         None => {

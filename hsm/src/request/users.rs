@@ -8,7 +8,7 @@ use strongroom_protocol::v1::{
 };
 use zeroize::Zeroizing;
 
-use super::{Asker, Context, blocking, done};
+use super::{Asker, Context, changing, done};
 use crate::failure::{Failure, refuse};
 use crate::partition::{Change, Partition};
 use crate::service::{Service, detached};
@@ -106,22 +106,23 @@ async fn check_password(
         return password_wrong(partition);
     }
     let waiting = Waiting::begin(context)?;
-    let (service, uid) = (Arc::clone(&context.service), context.session.uid);
+    let (service, origin) = (Arc::clone(&context.service), context.origin());
     let (partition, name) = (Arc::clone(partition), name.to_owned());
     detached(async move {
         let _waiting = waiting;
         let _turn = partition.login_turn(&name).await;
         let counted = {
             let (partition, name) = (Arc::clone(&partition), name.clone());
-            blocking(move || partition.change(|change| count_attempt(change, &name, role))).await?
+            let count = move || partition.change(|change| count_attempt(change, &name, role));
+            service.change(origin, count).await?
         };
         let hash = counted.as_ref().and_then(|user| user.password.clone());
         let right =
-            service.verify_password(uid, hash.unwrap_or_else(PasswordHash::of_nobody), password).await?;
+            service.verify_password(origin, hash.unwrap_or_else(PasswordHash::of_nobody), password).await?;
         match counted {
             Some(user) if right => {
                 let partition = Arc::clone(&partition);
-                blocking(move || {
+                let forget = move || {
                     partition.change(|change| {
                         let now = change.before().users.get(&user.name);
                         if !now.is_some_and(|now| now.is_still(&user)) {
@@ -132,12 +133,12 @@ async fn check_password(
                             Ok(())
                         })
                     })
-                })
-                .await
+                };
+                service.change(origin, forget).await
             }
             _ => {
                 tracing::warn!(
-                    uid,
+                    uid = origin.uid,
                     partition = partition.label(),
                     user = name,
                     "wrong user name or password"
@@ -250,21 +251,22 @@ pub(super) async fn create(
         true => None,
         false => {
             users::check_new_password(&password)?;
-            Some(context.service.hash_password(context.session.uid, password).await?)
+            Some(context.service.hash_password(context.origin(), password).await?)
         }
     };
-    let user = administer(context.asker(), partition, "user created", name, move |change, _, name| {
-        if change.before().users.get(name).is_some() {
-            return refuse!(Exists, "a user \"{name}\" is there already");
-        }
-        for uid in &uids {
-            check_free(&change.before().users, *uid, role, name)?;
-        }
-        let epoch = change.revision();
-        let must_change = hash.is_some() && !change.before().settings.keep_initial_passwords;
-        change.put_user(User { must_change, limited, ..User::new(name, role, hash, uids, epoch) })
-    })
-    .await?;
+    let user =
+        administer(context, context.asker(), partition, "user created", name, move |change, _, name| {
+            if change.before().users.get(name).is_some() {
+                return refuse!(Exists, "a user \"{name}\" is there already");
+            }
+            for uid in &uids {
+                check_free(&change.before().users, *uid, role, name)?;
+            }
+            let epoch = change.revision();
+            let must_change = hash.is_some() && !change.before().settings.keep_initial_passwords;
+            change.put_user(User { must_change, limited, ..User::new(name, role, hash, uids, epoch) })
+        })
+        .await?;
     Ok(described(partition, &user))
 }
 
@@ -273,7 +275,7 @@ pub(super) async fn delete(
     partition: &Arc<Partition>,
     request: DeleteUser,
 ) -> Result<response::Result, Failure> {
-    administer(context.asker(), partition, "user deleted", request.name, |change, _, name| {
+    administer(context, context.asker(), partition, "user deleted", request.name, |change, _, name| {
         let Some(user) = change.before().users.get(name).map(Arc::clone) else {
             return no_such_user(name);
         };
@@ -320,7 +322,7 @@ pub(super) async fn change_password(
     if checked.as_ref().is_some_and(|user| user.must_change) && is_unchanged {
         return refuse!(AttributeWrong, "the new password of \"{name}\" is the initial one: choose another");
     }
-    let hash = context.service.hash_password(context.session.uid, new_password).await?;
+    let hash = context.service.hash_password(context.origin(), new_password).await?;
     let plan = move |change: &mut Change<'_>, acting: &Acting, name: &str| {
         let epoch = change.revision();
         // Who knows the old one sets the own.
@@ -348,7 +350,7 @@ pub(super) async fn change_password(
             Ok(())
         })
     };
-    let user = administer(asker, partition, "password changed", name, plan).await?;
+    let user = administer(context, asker, partition, "password changed", name, plan).await?;
     // Log-ins with the old password are over, but for the one that changed it.
     if let Some(login) = context.session.log_out(partition.number()) {
         let own = login.user == user.name && login.role == user.role;
@@ -370,7 +372,7 @@ pub(super) async fn admit_uid(
 ) -> Result<response::Result, Failure> {
     let AdmitUid { name, uid, withdraw } = request;
     let what = if withdraw { "user id withdrawn" } else { "user id admitted" };
-    let user = administer(context.asker(), partition, what, name, move |change, _, name| {
+    let user = administer(context, context.asker(), partition, what, name, move |change, _, name| {
         if !withdraw && let Some(user) = change.before().users.get(name) {
             check_free(&change.before().users, uid, user.role, name)?;
         }
@@ -414,6 +416,7 @@ pub(super) fn described(partition: &Partition, user: &User) -> response::Result 
 
 /// Makes a change of a user if those who ask still may, and logs it with who did it.
 pub(super) async fn administer<T: Send + 'static>(
+    context: &Context,
     asker: Asker,
     partition: &Arc<Partition>,
     what: &'static str,
@@ -421,7 +424,7 @@ pub(super) async fn administer<T: Send + 'static>(
     plan: impl FnOnce(&mut Change<'_>, &Acting, &str) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let partition = Arc::clone(partition);
-    blocking(move || {
+    changing(context, move || {
         let value = partition.change(|change| {
             let acting = asker.still_may(&partition, &change.before().users)?;
             plan(change, &acting, &name)

@@ -13,7 +13,7 @@ use strongroom_protocol::v1::{
 };
 
 use super::secret_keys::{self, Origin};
-use super::{Context, blocking, objects, private_keys};
+use super::{Context, changing, objects, private_keys};
 use crate::crypto::CryptoError;
 use crate::crypto::aws_lc::{Padding, PrivateKey, PublicKey};
 use crate::crypto::symmetric::{SecretKey, SecretKind};
@@ -113,7 +113,7 @@ pub(super) async fn wrap(
         };
         wrapped.map_err(|error| key.blame(error.into()))
     };
-    let wrapped = context.service.compute(context.session.uid, 0, work).await?;
+    let wrapped = context.compute(0, work).await?;
     let (uid, by) = (context.session.uid, context.asker().by);
     let (object, with) = (object.title(), with.title());
     tracing::info!(uid, by, partition = partition.label(), object, with, "key taken out, wrapped");
@@ -178,7 +178,7 @@ pub(super) async fn unwrap(
     let by = Arc::clone(&with);
     let bytes = request.wrapped.len();
     let key = move || unwrapped(&place, &by, &request);
-    let key = context.service.compute(context.session.uid, bytes, key).await?;
+    let key = context.compute(bytes, key).await?;
     let reply = match key {
         Unwrapped::Private(key) => {
             objects::store_pair(context, partition, key, template, public, false).await?
@@ -262,7 +262,7 @@ pub(super) async fn trust(
     request: TrustKey,
 ) -> Result<response::Result, Failure> {
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    blocking(move || {
+    changing(context, move || {
         let changed = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             let halves = to_trust(change.before(), &request)?;

@@ -8,7 +8,7 @@ use strongroom_audit::Entry;
 use strongroom_protocol::v1::{NodeState, ObjectClass};
 
 use crate::audit::NODE;
-use crate::crypto::KeyKind;
+use crate::crypto::{KeyKind, aws_lc};
 use crate::memory::arena;
 use crate::metrics::{Totals, key_type_name};
 use crate::object::Search;
@@ -30,6 +30,8 @@ const MOST_ENTRIES: usize = 20;
 #[derive(Serialize)]
 pub(super) struct State {
     version: &'static str,
+    /// What computes.
+    crypto_module: String,
     /// "open", or why no key is served: "sealed", "tampered", "zeroized".
     node: String,
     uptime_seconds: f64,
@@ -75,6 +77,10 @@ struct PartitionState {
     state: &'static str,
     objects: usize,
     objects_limit: usize,
+    /// Private and secret keys.
+    keys_held: usize,
+    /// What all objects take when all keys are in use, in bytes.
+    memory_bytes: usize,
     users: usize,
     locked_users: usize,
     wrong_passwords: u64,
@@ -118,6 +124,7 @@ impl State {
         let bounds = Totals::default().histogram().into_iter().map(|(bound, _)| bound);
         State {
             version: env!("CARGO_PKG_VERSION"),
+            crypto_module: aws_lc::module(),
             node: state_name(service.vault.node_state()),
             uptime_seconds: service.started.elapsed().as_secs_f64(),
             memory: arena::protection().name(),
@@ -184,6 +191,8 @@ fn partition(slot: &Slot, holder: Option<&Arc<Session>>) -> PartitionState {
                 state: "damaged",
                 objects: 0,
                 objects_limit: MAX_OBJECTS,
+                keys_held: 0,
+                memory_bytes: 0,
                 users: 0,
                 locked_users: 0,
                 wrong_passwords: 0,
@@ -202,6 +211,8 @@ fn partition(slot: &Slot, holder: Option<&Arc<Session>>) -> PartitionState {
         state: "sound",
         objects: contents.objects.len(),
         objects_limit: MAX_OBJECTS,
+        keys_held: contents.objects.keys(),
+        memory_bytes: contents.bytes(),
         users: contents.users.len(),
         locked_users: contents
             .users

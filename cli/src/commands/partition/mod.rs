@@ -132,6 +132,8 @@ pub struct PartitionView {
     keys: u64,
     /// Memory that the objects take in the daemon, in bytes.
     memory: u64,
+    /// The same for each key, with its public half, certificate and all that finds it; `null` without keys.
+    memory_of_a_key: Option<u64>,
     quota: QuotaView,
     /// 2: refuses what is not approved.
     fips_state: u32,
@@ -162,6 +164,7 @@ impl From<PartitionInfo> for PartitionView {
             limited: partition.limited,
             keys: partition.keys,
             memory: partition.memory,
+            memory_of_a_key: partition.memory.checked_div(partition.keys),
             quota: partition.quota.unwrap_or_default().into(),
             fips_state: partition.fips_state,
             number: partition.number,
@@ -236,6 +239,7 @@ impl Report for Detail {
             0 => "0: everything that Strongroom can".to_owned(),
             state => format!("{state}: what NIST approves of (docs/fips.md)"),
         };
+        let each = view.memory_of_a_key.map_or_else(|| "no keys".to_owned(), quota::size);
         page.fields([
             ("partition", view.label.as_str().into()),
             ("number", view.number.to_string().into()),
@@ -243,6 +247,7 @@ impl Report for Detail {
             ("objects", view.objects.to_string().into()),
             ("keys", quota::of(view.keys.to_string(), view.quota.keys.map(|keys| keys.to_string())).into()),
             ("memory", quota::of(quota::size(view.memory), view.quota.memory.map(quota::size)).into()),
+            ("memory for each key", each.into()),
             ("operations a second", rate.into()),
             ("FIPS state", fips.into()),
         ]);

@@ -25,6 +25,7 @@ function time(seconds) {
   return seconds < 1 ? `${number(seconds * 1e3)} ms` : `${number(seconds)} s`;
 }
 
+const size = (bytes) => bytes < 1048576 ? `${number(bytes / 1024)} KiB` : `${number(bytes / 1048576)} MiB`;
 const duration = (s) => s < 120 ? `${s} s` : s < 7200 ? `${Math.floor(s / 60)} min` : s < 172800 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} days`;
 const moment = (seconds) => seconds ? new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ") : "none";
 
@@ -169,7 +170,7 @@ function show(state) {
   const wrong = state.node !== "open" ? state.node : damaged.length ? `${damaged.length} of ${state.partitions.length} partitions not in use` : state.store_failing ? "the store cannot be written" : state.audit_failing ? "the audit log cannot be written" : "";
   say("health", wrong || "running");
   byId("health").className = `badge ${wrong ? "bad" : "good"}`;
-  say("node", `strongroomd ${state.version}, up ${duration(Math.floor(state.uptime_seconds))}; keys in ${state.memory}, ${number(state.memory_bytes / 1048576)} MiB`);
+  say("node", `strongroomd ${state.version} (${state.crypto_module}), up ${duration(Math.floor(state.uptime_seconds))}; keys in ${state.memory}, ${number(state.memory_bytes / 1048576)} MiB`);
   const latest = history_[history_.length - 1];
   if (latest) {
     say("rate", number(latest.rate));
@@ -181,7 +182,7 @@ function show(state) {
   say("clients", number(state.connections));
   byId("clients").title = `${number(state.channels)} of them ask through shared memory`;
   rows("partitions", state.partitions.map((p) => [
-    p.label, { text: p.state, kind: p.state === "sound" ? "good" : "bad" }, p.objects, p.users, p.locked_users, p.wrong_passwords, moment(p.last_backup),
+    p.label, { text: p.state, kind: p.state === "sound" ? "good" : "bad" }, p.objects, p.keys_held, { text: p.keys_held ? size(p.memory_bytes / p.keys_held) : "–", kind: "number" }, p.users, p.locked_users, p.wrong_passwords, moment(p.last_backup),
   ]));
   rows("operations", state.partitions.flatMap((p) => p.operations.map((o) => [
     p.label, o.operation, o.key_type, o.success, o.refused, o.failed, { text: o.success ? time(o.seconds / o.success) : "–", kind: "number" },
