@@ -25,6 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "strongroom.v1.SealWith",
             "strongroom.v1.BeginRestore",
             "strongroom.v1.RenewSecurityDomain",
+            "strongroom.v1.AuthenticateUse",
+            "strongroom.v1.UseTicket",
         ])
         .compile_fds(files)?;
     Ok(())

@@ -125,6 +125,8 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::TicketInvalid
         | ErrorCode::KeyNotExtractable
         | ErrorCode::WrappingKeyNotTrusted
+        | ErrorCode::UseNotAuthenticated
+        | ErrorCode::TemplateDoesNotFit
         | ErrorCode::PurgeProtected
         | ErrorCode::NotApproved
         | ErrorCode::KeyMayNot => Exit::NotPermitted,

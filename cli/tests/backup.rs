@@ -37,7 +37,7 @@ fn signature(daemon: &Daemon, partition: u32) -> Vec<u8> {
         key: found.objects[0].object.clone(),
         mechanism: Mechanism::RsaPkcs.into(),
         data: digest_info(),
-        pss: None,
+        ..Sign::default()
     };
     match connection.call(partition, Op::Sign(sign)).unwrap() {
         response::Result::Signature(signature) => signature.signature,

@@ -151,7 +151,7 @@ impl Run {
     unsafe fn session_call(&mut self, session: CK_SESSION_HANDLE, input: &mut Input<'_>) -> CK_RV {
         // SAFETY: as `step` says.
         unsafe {
-            match input.byte() % 20 {
+            match input.byte() % 21 {
                 0 | 1 => {
                     self.open(CKF_SERIAL_SESSION | input.pick(&[0, CKF_RW_SESSION]));
                     CKR_OK
@@ -166,7 +166,9 @@ impl Run {
                     C_CloseAllSessions(self.slot)
                 }
                 4 if input.rarely() => self.login(session, CKU_USER, daemon::USER),
-                5 if input.rarely() => self.login(session, input.pick(&[CKU_SO, CKU_CONTEXT_SPECIFIC, 7]), daemon::OFFICER),
+                5 if input.rarely() => self.login(session, input.pick(&[CKU_SO, 7]), daemon::OFFICER),
+                // The right password: wrong ones would lock the user.
+                5 => self.login(session, CKU_CONTEXT_SPECIFIC, daemon::USER),
                 6 => C_Logout(session),
                 7 => {
                     let mut info = std::mem::zeroed();
@@ -209,6 +211,10 @@ impl Run {
                 }
                 17 => C_GetFunctionStatus(session),
                 18 => C_CancelFunction(session),
+                19 => {
+                    let mut flags = 0;
+                    C_GetSessionValidationFlags(session, input.number(), if input.rarely() { null_mut() } else { &mut flags })
+                }
                 _ => {
                     let mut list = null_mut();
                     C_GetFunctionList(&mut list)
@@ -344,9 +350,15 @@ impl Run {
 
     unsafe fn init_call(&mut self, session: CK_SESSION_HANDLE, input: &mut Input<'_>) -> CK_RV {
         let mut mechanism = Mechanism::read(input);
-        let mechanism = match input.rarely() {
-            true => null_mut(),
-            false => &raw mut mechanism.mechanism,
+        let mut of_messages =
+            CK_MECHANISM { mechanism: CKM_AES_GCM, pParameter: null_mut(), ulParameterLen: 0 };
+        let mechanism = match input.byte() % 16 {
+            15 => null_mut(),
+            12..15 => {
+                of_messages.mechanism = input.pick(&[CKM_AES_GCM, CKM_AES_CCM, CKM_ECDSA_SHA256]);
+                &raw mut of_messages
+            }
+            _ => &raw mut mechanism.mechanism,
         };
         let key = self.object(input);
         // SAFETY: as `step` says.
@@ -371,13 +383,43 @@ impl Run {
         let (_memory, data, length) = input.data();
         let (_aad, aad, aad_length) = input.data();
         let mut out = input.buffer();
-        // Bytes of no structure's size.
-        let mut parameter = [0u8; 5];
-        let size = input.pick(&[0, 1, 5]) as CK_ULONG;
-        let parameter = if size == 0 { null_mut() } else { parameter.as_mut_ptr().cast() };
+        let (mut iv, mut tag) = ([7u8; 256], [7u8; 16]);
+        let place = |memory: &mut [u8], input: &mut Input<'_>| {
+            if input.rarely() { null_mut() } else { memory.as_mut_ptr() }
+        };
+        let mut gcm = CK_GCM_MESSAGE_PARAMS {
+            pIv: place(&mut iv, input),
+            ulIvLen: input.pick(&[12, 1, 256, 0, 257, CK_ULONG::MAX]),
+            ulIvFixedBits: input.pick(&[0, 32, 5, 96, CK_ULONG::MAX]),
+            ivGenerator: input.below(6) as CK_ULONG,
+            pTag: place(&mut tag, input),
+            ulTagBits: input.pick(&[128, 96, 104, 127, 0, CK_ULONG::MAX]),
+        };
+        let mut ccm = CK_CCM_MESSAGE_PARAMS {
+            ulDataLen: length,
+            pNonce: gcm.pIv,
+            ulNonceLen: input.pick(&[12, 7, 13, 14, CK_ULONG::MAX]),
+            ulNonceFixedBits: gcm.ulIvFixedBits,
+            nonceGenerator: gcm.ivGenerator,
+            pMAC: gcm.pTag,
+            ulMACLen: input.pick(&[16, 4, 5, CK_ULONG::MAX]),
+        };
+        // A structure, or bytes of no structure's size.
+        let mut odd = [0u8; 5];
+        let (parameter, size): (*mut std::ffi::c_void, usize) = match input.byte() % 8 {
+            0 => (null_mut(), 0),
+            1 => (odd.as_mut_ptr().cast(), input.pick(&[1, 5])),
+            2 | 3 => ((&raw mut ccm).cast(), size_of_val(&ccm)),
+            _ => ((&raw mut gcm).cast(), size_of_val(&gcm)),
+        };
+        let size = size as CK_ULONG;
         // SAFETY: as `step` says.
         let code = unsafe {
-            match input.byte() % 12 {
+            match input.byte() % 16 {
+                12 => C_SignMessageBegin(session, null_mut(), 0),
+                13 => C_VerifyMessageBegin(session, null_mut(), 0),
+                14 => C_SignMessageNext(session, null_mut(), 0, data, length, out.pointer(), out.length()),
+                15 => C_VerifyMessageNext(session, null_mut(), 0, data, length, aad, aad_length),
                 0 => C_EncryptMessage(session, parameter, size, aad, aad_length, data, length, out.pointer(), out.length()),
                 1 => C_DecryptMessage(session, parameter, size, aad, aad_length, data, length, out.pointer(), out.length()),
                 2 => C_EncryptMessageBegin(session, parameter, size, aad, aad_length),
@@ -402,7 +444,7 @@ impl Run {
         let mut out = input.buffer();
         // SAFETY: as `step` says.
         let code = unsafe {
-            match input.byte() % 23 {
+            match input.byte() % 25 {
                 0 => C_Encrypt(session, data, length, out.pointer(), out.length()),
                 1 => C_EncryptUpdate(session, data, length, out.pointer(), out.length()),
                 2 => C_EncryptFinal(session, out.pointer(), out.length()),
@@ -425,7 +467,13 @@ impl Run {
                 19 => C_SignRecover(session, data, length, out.pointer(), out.length()),
                 20 => C_VerifyRecover(session, data, length, out.pointer(), out.length()),
                 21 => C_VerifySignature(session, data, length),
-                _ => C_VerifySignatureInit(session, null_mut(), self.object(input), data, length),
+                22 => C_VerifySignatureUpdate(session, data, length),
+                23 => C_VerifySignatureFinal(session),
+                _ => {
+                    let kind = input.pick(&[CKM_ECDSA_SHA256, CKM_ECDSA]);
+                    let mut mechanism = CK_MECHANISM { mechanism: kind, pParameter: null_mut(), ulParameterLen: 0 };
+                    C_VerifySignatureInit(session, &mut mechanism, self.object(input), data, length)
+                }
             }
         };
         out.check(code);

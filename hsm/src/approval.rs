@@ -251,6 +251,7 @@ pub fn request(op: &Op) -> Result<(), Failure> {
         // What was signed in former times can be verified (SP 800-131A: legacy use).
         Op::Verify(_)
         // The type of the key is judged when it is kept.
+        | Op::Recover(_)
         | Op::ImportKeyPair(_)
         | Op::CreateObject(_)
         | Op::RotateKey(_)
@@ -265,6 +266,7 @@ pub fn request(op: &Op) -> Result<(), Failure> {
         | Op::DeletePartition(_)
         | Op::OpenChannel(_)
         | Op::Login(_)
+        | Op::AuthenticateUse(_)
         | Op::Logout(_)
         | Op::ListUsers(_)
         | Op::CreateUser(_)

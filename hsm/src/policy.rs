@@ -9,6 +9,7 @@ use std::sync::Arc;
 use strongroom_protocol::v1::{Role, request::Op};
 
 use crate::failure::{Failure, refuse};
+use crate::request::public_keys;
 use crate::session::Acting;
 use crate::users::User;
 
@@ -58,7 +59,7 @@ pub struct Row {
 macro_rules! table {
     ($($op:ident: $needs:ident, $what:literal;)*) => {
         /// Whom a request needs. A request that is not in the table does not compile.
-        pub fn needs(op: &Op) -> Needs {
+        fn row_needs(op: &Op) -> Needs {
             match op { $(Op::$op(_) => Needs::$needs,)* }
         }
 
@@ -82,6 +83,7 @@ table! {
     // Who sees what is in request::objects.
     FindObjects: Public, "list public keys, certificates and data (private and secret keys: crypto users only)";
     Verify: Public, "verify with a public key";
+    Recover: Public, "get what was signed out of a signature, with a public key";
     Encapsulate: Public, "make a shared secret for the owner of a public key";
     CreatePartition: Owner, "make a partition with its first crypto officer";
     CreateSecurityDomain: Officer, "make the partition's security domain, once";
@@ -128,8 +130,9 @@ table! {
     ForgetSessionObjects: CryptoUser, "wipe the own session objects from the daemon's memory";
     RevealKey: CryptoUser, "read a secret key that was made to be read";
     Sign: KeyUser, "sign with a private key";
-    Encrypt: KeyUser, "encrypt with a secret or public key";
+    Encrypt: KeyUser, "encrypt with a secret key (with a public key: whoever sees it)";
     Mac: KeyUser, "make or check a message authentication code with a secret key";
+    AuthenticateUse: KeyUser, "give the own password for one use of a key that asks for it each time";
     Decrypt: KeyUser, "decrypt with a private or secret key";
     Derive: KeyUser, "agree on a secret with a private key";
     DeriveKey: CryptoUser, "make a secret key of another, or of a password";
@@ -151,6 +154,15 @@ table! {
     RotateKey: CryptoUser, "make a new version of a key";
     ActivateKey: CryptoUser, "make a version the one that the key's name means";
     SetRotation: CryptoUser, "have new versions made by time";
+}
+
+/// Whom a request needs.
+pub fn needs(op: &Op) -> Needs {
+    match op {
+        // A public key is public: whoever sees it could encrypt with it anywhere.
+        Op::Encrypt(m) if public_keys::encrypts(m) => Needs::Public,
+        _ => row_needs(op),
+    }
 }
 
 /// What a node answers that is sealed, tampered with or zeroized. Everything else is refused before it is looked at.

@@ -12,6 +12,7 @@ use strongroom_protocol::v1::Role;
 
 use crate::changes;
 use crate::crypto::aws_lc;
+use crate::use_tickets::UseTickets;
 use crate::users::User;
 
 /// Tickets that a partition keeps; the oldest makes room for a new one.
@@ -57,6 +58,8 @@ pub struct Tickets {
     sessions: HashMap<[u8; 32], Arc<LoginSession>>,
     in_order: VecDeque<([u8; 32], Arc<LoginSession>)>,
     alive: Arc<()>,
+    /// For single uses of keys.
+    pub uses: UseTickets,
 }
 
 impl Tickets {
@@ -89,7 +92,7 @@ impl Tickets {
 }
 
 /// Looking a ticket up by its hash tells nothing through timing: nobody can aim at a hash byte by byte.
-fn hash(ticket: &[u8]) -> [u8; 32] {
+pub(crate) fn hash(ticket: &[u8]) -> [u8; 32] {
     let mut bytes = [0; 32];
     for (to, from) in bytes.iter_mut().zip(digest(&SHA256, ticket).as_ref()) {
         *to = *from;

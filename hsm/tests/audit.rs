@@ -101,6 +101,8 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::GenerateKey(GenerateKey { key_type: KeyType::Aes256.into(), key: None }),
         Op::ImportKey(ImportKey::default()),
         Op::DeriveKey(DeriveKey { key: key.clone(), ..DeriveKey::default() }),
+        Op::Recover(Recover { key: public.object.clone(), ..Recover::default() }),
+        Op::AuthenticateUse(AuthenticateUse { key: key.clone(), ..AuthenticateUse::default() }),
         Op::Mac(Mac { key: key.clone(), ..Mac::default() }),
         Op::Encrypt(Encrypt { key: key.clone(), ..Encrypt::default() }),
         Op::Decrypt(Decrypt { key: key.clone(), ..Decrypt::default() }),
@@ -109,7 +111,13 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::Derive(Derive { key: key.clone(), ..Derive::default() }),
         Op::CreateObject(CreateObject::default()),
         Op::SetAttributes(SetAttributes { object: key.clone(), ..SetAttributes::default() }),
-        Op::Sign(Sign { key, mechanism: Mechanism::Ecdsa.into(), pss: None, data: vec![0; 32] }),
+        Op::Sign(Sign {
+            key,
+            mechanism: Mechanism::Ecdsa.into(),
+            pss: None,
+            data: vec![0; 32],
+            ..Sign::default()
+        }),
         Op::CopyObject(CopyObject { object: private.object.clone(), ..CopyObject::default() }),
         Op::RevealKey(RevealKey { key: private.object.clone() }),
         Op::RestoreSessionObjects(RestoreSessionObjects::default()),

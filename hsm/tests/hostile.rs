@@ -173,8 +173,8 @@ fn many_requests_in_flight_are_all_answered() {
     let sign = Sign {
         key: pair[0].object.clone(),
         mechanism: Mechanism::Ecdsa.into(),
-        pss: None,
         data: vec![1; 48],
+        ..Sign::default()
     };
     let requests: Vec<u8> = (0..500).flat_map(|id| frame_of(100 + id, 1, Op::Sign(sign.clone()))).collect();
     let mut writer = stream.try_clone().unwrap();

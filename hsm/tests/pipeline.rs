@@ -89,7 +89,7 @@ fn signatures(keys: &[(ObjectInfo, Mechanism)], first: u64, count: u64) -> Vec<u
     let one = |id: u64| {
         let (key, mechanism) = &keys[id as usize % keys.len()];
         let (key, mechanism) = (key.object.clone(), (*mechanism).into());
-        frame_of(id, TLS, Op::Sign(Sign { key, mechanism, pss: None, data: vec![7; 32] }))
+        frame_of(id, TLS, Op::Sign(Sign { key, mechanism, pss: None, data: vec![7; 32], ..Sign::default() }))
     };
     (first..first + count).flat_map(one).collect()
 }

@@ -91,6 +91,9 @@ const MAY_DECRYPT: Option<KeyPolicy> = Some(KeyPolicy {
     trusted: false,
     wrap_with_trusted: false,
     not_sensitive: false,
+    sign_recover: false,
+    verify_recover: false,
+    always_authenticate: false,
 });
 
 #[test]

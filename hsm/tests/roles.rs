@@ -70,6 +70,8 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::GenerateKey(GenerateKey { key_type: KeyType::Aes256.into(), key: None }),
         Op::ImportKey(ImportKey::default()),
         Op::DeriveKey(DeriveKey { key: key.clone(), ..DeriveKey::default() }),
+        Op::Recover(Recover { key: public.object.clone(), ..Recover::default() }),
+        Op::AuthenticateUse(AuthenticateUse { key: key.clone(), ..AuthenticateUse::default() }),
         Op::Mac(Mac { key: key.clone(), ..Mac::default() }),
         Op::Encrypt(Encrypt { key: key.clone(), ..Encrypt::default() }),
         Op::Decrypt(Decrypt { key: key.clone(), ..Decrypt::default() }),
@@ -78,7 +80,13 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::Derive(Derive { key: key.clone(), mechanism: Mechanism::Ecdh.into(), public_key: vec![4; 65] }),
         Op::CreateObject(CreateObject::default()),
         Op::SetAttributes(SetAttributes { object: key.clone(), ..SetAttributes::default() }),
-        Op::Sign(Sign { key, mechanism: Mechanism::Ecdsa.into(), pss: None, data: vec![0; 32] }),
+        Op::Sign(Sign {
+            key,
+            mechanism: Mechanism::Ecdsa.into(),
+            pss: None,
+            data: vec![0; 32],
+            ..Sign::default()
+        }),
         Op::WrapKey(WrapKey { wrapping_key: private.object.clone(), ..WrapKey::default() }),
         Op::UnwrapKey(UnwrapKey { unwrapping_key: private.object.clone(), ..UnwrapKey::default() }),
         Op::TrustKey(TrustKey::default()),
@@ -138,7 +146,9 @@ fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
 fn may(who: Who, op: &Op) -> bool {
     match op {
         Op::Hello(_) | Op::Status(_) | Op::ListPartitions(_) | Op::FindObjects(_) => true,
-        Op::OpenChannel(_) | Op::Encapsulate(_) | Op::ListRights(_) | Op::ShowPage(_) => true,
+        Op::OpenChannel(_) | Op::Recover(_) | Op::Encapsulate(_) | Op::ListRights(_) | Op::ShowPage(_) => {
+            true
+        }
         Op::GenerateRandom(_) | Op::Verify(_) | Op::Login(_) | Op::Logout(_) | Op::ChangePassword(_) => true,
         Op::CreatePartition(_) | Op::SetQuota(_) => who == Who::Root,
         Op::CreateSecurityDomain(_) | Op::RenewSecurityDomain(_) => who == Who::Officer,
@@ -160,10 +170,12 @@ fn may(who: Who, op: &Op) -> bool {
         Op::GenerateKeyPair(_) | Op::ImportKeyPair(_) | Op::CreateObject(_) => who == Who::User,
         Op::GenerateKey(_) | Op::ImportKey(_) | Op::Encrypt(_) | Op::Decrypt(_) => who == Who::User,
         Op::SetAttributes(_) | Op::Sign(_) | Op::DestroyObject(_) | Op::Derive(_) => who == Who::User,
-        Op::Decapsulate(_) | Op::WrapKey(_) | Op::UnwrapKey(_) => who == Who::User,
-        Op::DeriveKey(_) | Op::Mac(_) => who == Who::User,
+        Op::DeriveKey(_) => who == Who::User,
         Op::RevealKey(_) => who == Who::User,
         Op::CopyObject(_) | Op::RestoreSessionObjects(_) | Op::ForgetSessionObjects(_) => who == Who::User,
+        Op::Decapsulate(_) | Op::AuthenticateUse(_) | Op::WrapKey(_) | Op::UnwrapKey(_) | Op::Mac(_) => {
+            who == Who::User
+        }
         Op::TrustKey(_) | Op::RecoverKey(_) | Op::PurgeKey(_) | Op::SetLife(_) => who == Who::Officer,
         Op::ListDeleted(_) => matches!(who, Who::Officer | Who::User),
         Op::DeleteKey(_) | Op::RotateKey(_) | Op::ActivateKey(_) | Op::SetRotation(_) => who == Who::User,

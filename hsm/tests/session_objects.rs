@@ -30,7 +30,7 @@ fn sign(
     key: &[u8],
 ) -> Result<response::Result, strongroom_protocol::client::ClientError> {
     let (key, mechanism) = (key.to_vec(), Mechanism::Ecdsa.into());
-    client.call(Op::Sign(Sign { key, mechanism, pss: None, data: vec![7; 32] }))
+    client.call(Op::Sign(Sign { key, mechanism, pss: None, data: vec![7; 32], ..Sign::default() }))
 }
 
 #[test]

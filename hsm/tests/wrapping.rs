@@ -36,6 +36,9 @@ const NOTHING: KeyPolicy = KeyPolicy {
     trusted: false,
     wrap_with_trusted: false,
     not_sensitive: false,
+    sign_recover: false,
+    verify_recover: false,
+    always_authenticate: false,
 };
 const SIGNS_AND_LEAVES: KeyPolicy = KeyPolicy { sign: true, extractable: true, ..NOTHING };
 

@@ -33,9 +33,23 @@ pub struct Key {
     pub may_encapsulate: bool,
     /// `CKA_DECAPSULATE`.
     pub may_decapsulate: bool,
+    /// `CKA_SIGN_RECOVER`.
+    pub may_sign_recover: bool,
+    /// `CKA_VERIFY_RECOVER`.
+    pub may_verify_recover: bool,
+    /// `CKA_ALWAYS_AUTHENTICATE`.
+    pub always_authenticate: bool,
+    /// It has `CKA_ALLOWED_MECHANISMS`: see [`crate::restrictions`].
+    pub has_allowed_mechanisms: bool,
 }
 
 impl Key {
+    /// Whether the daemon has something to look at each time that the key is used, which it does not do for what comes through a
+    /// channel.
+    pub fn is_restricted(&self) -> bool {
+        self.always_authenticate || self.has_allowed_mechanisms
+    }
+
     /// Of an object that the daemon has described.
     pub fn of(object: &Object) -> Self {
         let policy = object.policy();
@@ -50,6 +64,10 @@ impl Key {
             may_derive: policy.derive,
             may_encapsulate: policy.encapsulate,
             may_decapsulate: policy.decapsulate,
+            may_sign_recover: policy.sign_recover,
+            may_verify_recover: policy.verify_recover,
+            always_authenticate: policy.always_authenticate,
+            has_allowed_mechanisms: !object.info.allowed_mechanisms.is_empty(),
         }
     }
 }
@@ -82,6 +100,11 @@ const MAY_DECRYPT: u64 = 8;
 const MAY_DERIVE: u64 = 16;
 const MAY_ENCAPSULATE: u64 = 32;
 const MAY_DECAPSULATE: u64 = 64;
+const MAY_SIGN_RECOVER: u64 = 128;
+// Above the class.
+const MAY_VERIFY_RECOVER: u64 = 1 << 24;
+const ALWAYS_AUTHENTICATE: u64 = 1 << 25;
+const HAS_ALLOWED_MECHANISMS: u64 = 1 << 26;
 
 /// The partition, the class, the key type (its place in [`KEYS`] and 1 more) and the permissions.
 fn pack(partition: u32, key: &Key) -> u64 {
@@ -97,6 +120,10 @@ fn pack(partition: u32, key: &Key) -> u64 {
         | may(key.may_derive, MAY_DERIVE)
         | may(key.may_encapsulate, MAY_ENCAPSULATE)
         | may(key.may_decapsulate, MAY_DECAPSULATE)
+        | may(key.may_sign_recover, MAY_SIGN_RECOVER)
+        | may(key.may_verify_recover, MAY_VERIFY_RECOVER)
+        | may(key.always_authenticate, ALWAYS_AUTHENTICATE)
+        | may(key.has_allowed_mechanisms, HAS_ALLOWED_MECHANISMS)
 }
 
 fn unpack(id: [u64; 2], rest: u64) -> Key {
@@ -113,6 +140,10 @@ fn unpack(id: [u64; 2], rest: u64) -> Key {
         may_derive: rest & MAY_DERIVE != 0,
         may_encapsulate: rest & MAY_ENCAPSULATE != 0,
         may_decapsulate: rest & MAY_DECAPSULATE != 0,
+        may_sign_recover: rest & MAY_SIGN_RECOVER != 0,
+        may_verify_recover: rest & MAY_VERIFY_RECOVER != 0,
+        always_authenticate: rest & ALWAYS_AUTHENTICATE != 0,
+        has_allowed_mechanisms: rest & HAS_ALLOWED_MECHANISMS != 0,
     }
 }
 
@@ -174,6 +205,10 @@ mod tests {
             may_derive: may_sign,
             may_encapsulate: !may_sign,
             may_decapsulate: may_sign,
+            may_sign_recover: !may_sign,
+            may_verify_recover: may_sign,
+            always_authenticate: !may_sign,
+            has_allowed_mechanisms: may_sign,
         }
     }
 

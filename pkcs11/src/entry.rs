@@ -12,9 +12,9 @@ use cryptoki_sys::*;
 use strongroom_ffi::fence;
 
 use crate::api::{
-    copy, decrypt, derive, digest, dual, encapsulation, encrypt, events, find, general, keys, message,
-    message_signature, object, operation_state, pin, random, session, sign, slot, verify, verify_signature,
-    wrap,
+    copy, decrypt, derive, digest, dual, encapsulation, encrypt, events, find, general, init_token, keys,
+    message, message_signature, object, operation_state, pin, random, recover, session, sign, slot, verify,
+    verify_signature, wrap,
 };
 use crate::error::Outcome;
 use crate::lists;
@@ -117,6 +117,7 @@ functions! {
     ) => slot::get_mechanism_info;
     C_WaitForSlotEvent(flags: CK_FLAGS, slot: *mut CK_SLOT_ID, reserved: Pointer) => events::wait_for_slot_event;
 
+    C_InitToken(slot: CK_SLOT_ID, pin: Bytes, length: CK_ULONG, label: Bytes) => init_token::init_token;
     C_InitPIN(session: Session, pin: Bytes, length: CK_ULONG) => pin::init_pin;
     C_SetPIN(
         session: Session, old: Bytes, old_length: CK_ULONG, new: Bytes, new_length: CK_ULONG
@@ -220,6 +221,15 @@ functions! {
     ) => encapsulation::decapsulate_key;
     C_GenerateRandom(session: Session, random: Bytes, length: CK_ULONG) => random::generate_random;
 
+    C_SignRecoverInit(session: Session, mechanism: Mechanism, key: Object) => recover::sign_recover_init;
+    C_SignRecover(
+        session: Session, data: Bytes, length: CK_ULONG, signature: Bytes, signature_length: Length
+    ) => recover::sign_recover;
+    C_VerifyRecoverInit(session: Session, mechanism: Mechanism, key: Object) => recover::verify_recover_init;
+    C_VerifyRecover(
+        session: Session, signature: Bytes, signature_length: CK_ULONG, data: Bytes, length: Length
+    ) => recover::verify_recover;
+
     C_GetOperationState(session: Session, state: Bytes, length: Length) => operation_state::get_operation_state;
     C_SetOperationState(
         session: Session, state: Bytes, length: CK_ULONG, encryption_key: Object, authentication_key: Object
@@ -311,11 +321,6 @@ functions! {
 }
 
 unsupported! {
-    C_InitToken(CK_SLOT_ID, Bytes, CK_ULONG, Bytes);
-    C_SignRecoverInit(Session, Mechanism, Object);
-    C_SignRecover(Session, Bytes, CK_ULONG, Bytes, Length);
-    C_VerifyRecoverInit(Session, Mechanism, Object);
-    C_VerifyRecover(Session, Bytes, CK_ULONG, Bytes, Length);
     C_AsyncComplete(Session, *mut CK_UTF8CHAR, *mut CK_ASYNC_DATA);
     C_AsyncGetID(Session, *mut CK_UTF8CHAR, Length);
     C_AsyncJoin(Session, *mut CK_UTF8CHAR, CK_ULONG, Bytes, CK_ULONG);

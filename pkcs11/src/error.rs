@@ -60,6 +60,8 @@ pub fn of_code(code: ErrorCode) -> CK_RV {
         ErrorCode::WrappedKeyWrong => CKR_WRAPPED_KEY_INVALID,
         // As if it did not run: it may be back at any time.
         ErrorCode::Sealed | ErrorCode::Tampered | ErrorCode::Zeroized => AWAY,
+        ErrorCode::UseNotAuthenticated => CKR_USER_NOT_LOGGED_IN,
+        ErrorCode::TemplateDoesNotFit => CKR_TEMPLATE_INCONSISTENT,
         ErrorCode::UnsealWrong | ErrorCode::BackupWrong => CKR_FUNCTION_FAILED,
     }
 }

@@ -30,6 +30,7 @@ pub mod nodes;
 pub mod object;
 pub mod parameter_set;
 pub mod pool;
+pub mod restrictions;
 pub mod saved_digest;
 pub mod secret;
 pub mod session;

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use cryptoki_sys::*;
-use strongroom_protocol::v1::{Hash, KeyPolicy, ObjectClass, ObjectInfo};
+use strongroom_protocol::v1::{Attribute, Hash, KeyPolicy, ObjectClass, ObjectInfo};
 use zeroize::Zeroize;
 
 use crate::certificate::Certificate;
 use crate::error::Outcome;
 use crate::key::{self, Family, KeyFacts, PublicKey};
 use crate::template::Template;
-use crate::{hash, import, parameter_set};
+use crate::{hash, import, parameter_set, restrictions};
 
 /// An object's identity on the wire.
 pub type ObjectId = [u8; 16];
@@ -44,6 +44,8 @@ impl Drop for Object {
 pub enum Value<'a> {
     /// These bytes.
     Bytes(Cow<'a, [u8]>),
+    /// A template of other keys.
+    Template(&'a [Attribute]),
     /// Something that never leaves the partition.
     Sensitive,
     /// No such attribute.
@@ -167,12 +169,19 @@ impl Object {
                 true => facts.family.generator(),
                 false => CK_UNAVAILABLE_INFORMATION,
             }),
+            (CKA_WRAP_TEMPLATE | CKA_UNWRAP_TEMPLATE | CKA_DERIVE_TEMPLATE, _) => {
+                restrictions::template_of(self.info.templates.as_ref(), attribute)
+                    .map_or(Value::Absent, Value::Template)
+            }
             (CKA_PUBLIC_KEY_INFO, _) => bytes(&self.info.public_key),
             (CKA_MODULUS, Some(PublicKey::Rsa { modulus, .. })) => bytes(modulus),
             (CKA_PUBLIC_EXPONENT, Some(PublicKey::Rsa { exponent, .. })) => bytes(exponent),
             (CKA_MODULUS_BITS, _) if facts.family == Family::Rsa => number(facts.bits as CK_ULONG),
             (CKA_EC_PARAMS, Some(PublicKey::Curve { parameters, .. })) => bytes(parameters),
             (CKA_EC_POINT, Some(PublicKey::Curve { point, .. })) => bytes(point),
+            (CKA_ALLOWED_MECHANISMS, _) if !self.info.allowed_mechanisms.is_empty() => {
+                owned(self.info.allowed_mechanisms.iter().flat_map(|number| number.to_ne_bytes()).collect())
+            }
             (CKA_PARAMETER_SET, _) => {
                 parameter_set::parameter_set(facts.key_type).map_or(Value::Absent, number)
             }
@@ -193,7 +202,8 @@ impl Object {
             CKA_UNWRAP => boolean(policy.unwrap),
             CKA_DECAPSULATE => boolean(policy.decapsulate),
             CKA_WRAP_WITH_TRUSTED => boolean(policy.wrap_with_trusted),
-            CKA_SIGN_RECOVER | CKA_ALWAYS_AUTHENTICATE => boolean(false),
+            CKA_SIGN_RECOVER => boolean(policy.sign_recover),
+            CKA_ALWAYS_AUTHENTICATE => boolean(policy.always_authenticate),
             _ if import::is_secret(attribute) => Value::Sensitive,
             _ => self.key(attribute),
         }
@@ -207,7 +217,7 @@ impl Object {
             CKA_WRAP => boolean(policy.wrap),
             CKA_ENCAPSULATE => boolean(policy.encapsulate),
             CKA_TRUSTED => boolean(policy.trusted),
-            CKA_VERIFY_RECOVER => boolean(false),
+            CKA_VERIFY_RECOVER => boolean(policy.verify_recover),
             CKA_VALUE => match &self.public {
                 Some(PublicKey::Lattice(value)) => bytes(value),
                 _ => Value::Absent,
@@ -321,7 +331,7 @@ pub fn is_kept(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> bool {
 /// # Errors
 ///
 /// `CKR_ATTRIBUTE_READ_ONLY` for what the partition sets, `CKR_ATTRIBUTE_TYPE_INVALID` for what it does not know:
-/// ignoring it (`CKA_ALLOWED_MECHANISMS`, say) could make a key that may do more than its owner wants.
+/// ignoring it could make a key that may do more than its owner wants.
 pub fn may_be_given(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> Outcome {
     let of_keys = matches!(
         attribute,
@@ -406,7 +416,7 @@ pub fn may_be_given(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> Outcome
         CKA_CLASS | CKA_TOKEN | CKA_PRIVATE | CKA_MODIFIABLE | CKA_COPYABLE | CKA_DESTROYABLE | CKA_LABEL => {
             Ok(())
         }
-        _ if of_class || is_kept(class, attribute) => Ok(()),
+        _ if of_class || is_kept(class, attribute) || restrictions::may_be_given(class, attribute) => Ok(()),
         _ => Err(CKR_ATTRIBUTE_TYPE_INVALID),
     }
 }
@@ -484,7 +494,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use strongroom_ffi::output::Length;
-    use strongroom_protocol::v1::{Attribute, KeyType};
+    use strongroom_protocol::v1::KeyType;
 
     use super::*;
 

@@ -12,6 +12,7 @@ use crate::api::cipher;
 use crate::api::find::Find;
 use crate::api::message::Messages;
 use crate::api::message_signature::SignedMessages;
+use crate::api::recover::Recovery;
 use crate::api::signature::Operation;
 use crate::api::verify_signature::GivenSignature;
 use crate::error::{Outcome, lock};
@@ -65,6 +66,10 @@ pub struct Active {
     pub message_sign: Option<SignedMessages>,
     /// `C_MessageVerifyInit`.
     pub message_verify: Option<SignedMessages>,
+    /// `C_SignRecoverInit`.
+    pub sign_recover: Option<Operation>,
+    /// `C_VerifyRecoverInit`.
+    pub verify_recover: Option<Recovery>,
     /// `C_VerifySignatureInit`.
     pub verify_signature: Option<GivenSignature>,
     /// Room for the parts of a signature's data, from the signature before.
@@ -83,6 +88,8 @@ impl Active {
             || self.message_sign.is_some()
             || self.message_verify.is_some()
             || self.verify_signature.is_some()
+            || self.sign_recover.is_some()
+            || self.verify_recover.is_some()
     }
 
     /// Ends what is under way, but for a search.

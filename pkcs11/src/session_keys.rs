@@ -224,6 +224,8 @@ pub fn template_of(info: &ObjectInfo) -> KeyTemplate {
         session: info.session,
         private: info.private,
         attributes: info.attributes.clone(),
+        allowed_mechanisms: info.allowed_mechanisms.clone(),
+        templates: info.templates.clone(),
         ..KeyTemplate::default()
     }
 }

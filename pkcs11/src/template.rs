@@ -6,7 +6,7 @@ use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplate, ObjectClass, Ob
 
 use crate::error::Outcome;
 use crate::key::{self, Family, KEYS};
-use crate::object;
+use crate::{object, restrictions};
 
 /// More attributes than any object has.
 const MAX_ATTRIBUTES: usize = 256;
@@ -18,6 +18,8 @@ const MAX_VALUE: usize = 1 << 19;
 #[derive(Debug, Default)]
 pub struct Template<'a> {
     attributes: Vec<(CK_ATTRIBUTE_TYPE, &'a [u8])>,
+    /// Of attributes whose value is a template itself.
+    nested: Vec<(CK_ATTRIBUTE_TYPE, Vec<Attribute>)>,
 }
 
 impl<'a> Template<'a> {
@@ -33,17 +35,41 @@ impl<'a> Template<'a> {
     /// `attributes`, if not null, points to `count` attributes, whose values (if not null) have the length
     /// that stands beside them, and all of it stays unchanged for `'a`.
     pub unsafe fn read(attributes: *const CK_ATTRIBUTE, count: CK_ULONG) -> Outcome<Self> {
+        // SAFETY: by the contract.
+        unsafe { Self::read_to(attributes, count, true) }
+    }
+
+    /// As [`Template::read`], of one that has no other template in it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Template::read`].
+    unsafe fn read_flat(attributes: *const CK_ATTRIBUTE, count: CK_ULONG) -> Outcome<Self> {
+        // SAFETY: by the contract.
+        unsafe { Self::read_to(attributes, count, false) }
+    }
+
+    unsafe fn read_to(attributes: *const CK_ATTRIBUTE, count: CK_ULONG, may_nest: bool) -> Outcome<Self> {
         let count = usize::try_from(count).map_err(|_| CKR_ARGUMENTS_BAD)?;
         if count > MAX_ATTRIBUTES {
             return Err(CKR_ARGUMENTS_BAD);
         }
         // SAFETY: by the contract.
         let attributes = unsafe { pointer::slice(attributes, count) }.ok_or(CKR_ARGUMENTS_BAD)?;
-        let mut template = Template { attributes: Vec::with_capacity(count) };
+        let mut template = Template { attributes: Vec::with_capacity(count), nested: Vec::new() };
         for attribute in attributes {
             let length = usize::try_from(attribute.ulValueLen).map_err(|_| CKR_ATTRIBUTE_VALUE_INVALID)?;
             if length > MAX_VALUE {
                 return Err(CKR_ATTRIBUTE_VALUE_INVALID);
+            }
+            if restrictions::TEMPLATES.contains(&attribute.type_) {
+                if !may_nest {
+                    return Err(CKR_ATTRIBUTE_VALUE_INVALID);
+                }
+                // SAFETY: by the contract.
+                let inner = unsafe { read_nested(attribute.pValue.cast_const().cast(), length) }?;
+                template.add_nested(attribute.type_, inner)?;
+                continue;
             }
             // SAFETY: by the contract.
             let value = unsafe { pointer::slice(attribute.pValue.cast_const().cast::<u8>(), length) }
@@ -62,6 +88,32 @@ impl<'a> Template<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn add_nested(&mut self, attribute: CK_ATTRIBUTE_TYPE, inner: Vec<Attribute>) -> Outcome {
+        match self.nested(attribute) {
+            Some(before) if before != inner => Err(CKR_TEMPLATE_INCONSISTENT),
+            Some(_) => Ok(()),
+            None => {
+                self.attributes.push((attribute, &[]));
+                self.nested.push((attribute, inner));
+                Ok(())
+            }
+        }
+    }
+
+    /// The template that is an attribute's value.
+    pub fn nested(&self, attribute: CK_ATTRIBUTE_TYPE) -> Option<&[Attribute]> {
+        self.nested.iter().find(|(found, _)| *found == attribute).map(|(_, inner)| inner.as_slice())
+    }
+
+    /// Adds what another key's template says of this one.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_TEMPLATE_INCONSISTENT` if the application has given something else.
+    pub fn complete(&mut self, others: &'a [Attribute]) -> Outcome {
+        others.iter().try_for_each(|other| self.add(other.r#type, &other.value))
     }
 
     /// All attributes, in the application's order.
@@ -140,6 +192,23 @@ impl<'a> Template<'a> {
     }
 }
 
+/// Copies a template that is an attribute's value.
+///
+/// # Safety
+///
+/// As for [`Template::read`]; `length` is in bytes.
+unsafe fn read_nested(attributes: *const CK_ATTRIBUTE, length: usize) -> Outcome<Vec<Attribute>> {
+    if !length.is_multiple_of(size_of::<CK_ATTRIBUTE>()) {
+        return Err(CKR_ATTRIBUTE_VALUE_INVALID);
+    }
+    // SAFETY: by the contract.
+    let inner = unsafe { Template::read_flat(attributes, (length / size_of::<CK_ATTRIBUTE>()) as CK_ULONG) }?;
+    Ok(inner
+        .iter()
+        .map(|(attribute, value)| Attribute { r#type: attribute, value: value.to_vec() })
+        .collect())
+}
+
 /// Checks that a template asks for an object of this class with attributes that it can have.
 ///
 /// # Errors
@@ -166,13 +235,10 @@ pub fn is_for_session(template: &Template<'_>) -> Outcome<bool> {
 /// # Errors
 ///
 /// `CKR_TEMPLATE_INCONSISTENT` for what contradicts a private key in a partition (`CKA_PRIVATE` or
-/// `CKA_SENSITIVE` false, `CKA_ALWAYS_AUTHENTICATE` true), and what the getters say.
+/// `CKA_SENSITIVE` false, `CKA_ALWAYS_AUTHENTICATE` true of a key that does more than sign or decrypt), and what the getters say.
 pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTemplate> {
     template.only(CKA_PRIVATE, &[CK_TRUE])?;
     template.only(CKA_SENSITIVE, &[CK_TRUE])?;
-    for refused in [CKA_SIGN_RECOVER, CKA_ALWAYS_AUTHENTICATE] {
-        template.only(refused, &[CK_FALSE])?;
-    }
     // A key that can nothing else derives unasked.
     let derive = template.boolean(CKA_DERIVE)?.unwrap_or(!family.signs());
     let decapsulate = template.boolean(CKA_DECAPSULATE)?.unwrap_or(true);
@@ -185,8 +251,14 @@ pub fn private_key(family: Family, template: &Template<'_>) -> Outcome<KeyTempla
         decapsulate: decapsulate && family.decapsulates(),
         extractable: template.boolean(CKA_EXTRACTABLE)?.unwrap_or(false),
         wrap_with_trusted: template.boolean(CKA_WRAP_WITH_TRUSTED)?.unwrap_or(false),
+        sign_recover: template.boolean(CKA_SIGN_RECOVER)?.unwrap_or(false) && family == Family::Rsa,
+        always_authenticate: template.boolean(CKA_ALWAYS_AUTHENTICATE)?.unwrap_or(false),
         ..KeyPolicy::default()
     };
+    // Of these functions the standard has no place for a password.
+    if policy.always_authenticate && (policy.unwrap || policy.derive || policy.decapsulate) {
+        return Err(CKR_TEMPLATE_INCONSISTENT);
+    }
     key(ObjectClass::PrivateKey, template, policy)
 }
 
@@ -254,6 +326,8 @@ pub fn derived(template: &Template<'_>) -> Outcome<ObjectInfo> {
         session: key.session,
         private: key.private,
         attributes: key.attributes,
+        allowed_mechanisms: key.allowed_mechanisms,
+        templates: key.templates,
         ..ObjectInfo::default()
     };
     // What the daemon has is private.
@@ -280,7 +354,6 @@ pub fn public_key(family: Family, template: &Template<'_>) -> Outcome<KeyTemplat
 ///
 /// As [`private_key`].
 pub fn public_policy(family: Family, template: &Template<'_>) -> Outcome<KeyPolicy> {
-    template.only(CKA_VERIFY_RECOVER, &[CK_FALSE])?;
     template.boolean(CKA_DERIVE)?;
     Ok(KeyPolicy {
         verify: template.boolean(CKA_VERIFY)?.unwrap_or(true) && family.signs(),
@@ -288,6 +361,7 @@ pub fn public_policy(family: Family, template: &Template<'_>) -> Outcome<KeyPoli
         wrap: template.boolean(CKA_WRAP)?.unwrap_or(false),
         // Derivation is the private key's part: CKA_DERIVE is read, and not granted.
         derive: false,
+        verify_recover: template.boolean(CKA_VERIFY_RECOVER)?.unwrap_or(false) && family == Family::Rsa,
         encapsulate: template.boolean(CKA_ENCAPSULATE)?.unwrap_or(true) && family.decapsulates(),
         ..KeyPolicy::default()
     })
@@ -304,6 +378,8 @@ fn key(class: ObjectClass, template: &Template<'_>, policy: KeyPolicy) -> Outcom
         session: is_for_session(template)?,
         private: template.boolean(CKA_PRIVATE)?.unwrap_or(class != ObjectClass::PublicKey),
         attributes: kept(class, template),
+        allowed_mechanisms: restrictions::allowed_mechanisms(template)?,
+        templates: restrictions::templates(template),
         ..KeyTemplate::default()
     })
 }

@@ -457,6 +457,40 @@ fn pins() {
     token.refused(&[&officer[..], &["--init-pin", "--new-pin", "whose-secret"]].concat(), "CKR_PIN_INVALID");
 }
 
+/// A program that initialises a token finds it as it wants it, or destroys nothing.
+#[test]
+fn a_token_is_initialised_as_it_is() {
+    let token = Token::new();
+    let init = |label: &'static str, pin: &'static str| ["--init-token", "--label", label, "--so-pin", pin];
+    token.refused(&init("tls", "not the officer's"), "CKR_PIN_INCORRECT");
+    token.refused(&init("another", OFFICER.1), "CKR_TOKEN_WRITE_PROTECTED");
+    token.tool(&init("tls", OFFICER.1));
+    token.as_user(&["--keypairgen", "--key-type", "EC:prime256v1", "--id", "10"]);
+    token.refused(&init("tls", OFFICER.1), "CKR_TOKEN_WRITE_PROTECTED");
+    assert!(token.as_user(&["-O"]).contains("Private Key Object"));
+}
+
+/// Keys that are restricted when they are made.
+#[test]
+fn keys_for_some_mechanisms_and_keys_that_ask_each_time() {
+    let token = Token::new();
+    let data = token.file("data");
+    write(&data, 1000);
+    let make = |id: &'static str, more: &[&'static str]| {
+        let rsa = ["--keypairgen", "--key-type", "rsa:2048", "--usage-sign", "--id", id];
+        token.as_user(&[&rsa[..], more].concat())
+    };
+    let login = ["--login", "--pin", USER.1];
+    make("20", &["--allowed-mechanisms", "SHA256-RSA-PKCS"]);
+    token.sign("20", &data, &["-m", "SHA256-RSA-PKCS"]);
+    let other = ["--sign", "-i", &data, "--id", "20", "-m", "SHA384-RSA-PKCS"];
+    token.refused(&[&login[..], &other].concat(), "CKR_MECHANISM_INVALID");
+    let printed = make("30", &["--always-auth"]);
+    assert!(printed.contains("always authenticate"), "{printed}");
+    // It gives the PIN once more, for the signature.
+    token.sign("30", &data, &["-m", "SHA256-RSA-PKCS"]);
+}
+
 #[test]
 fn an_admitted_user_id_needs_no_pin() {
     let token = Token::admitted();

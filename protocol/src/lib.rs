@@ -10,6 +10,7 @@ pub mod address;
 pub mod client;
 pub mod frame;
 pub mod node;
+pub mod pkcs11;
 pub mod secret;
 pub mod settings;
 pub mod tls;

@@ -5,9 +5,9 @@ use std::fmt;
 use zeroize::Zeroize;
 
 use crate::v1::{
-    BeginRestore, ChangePassword, CreatePartition, CreateUser, DeriveKey, Encapsulated, Encrypt, ImportKey,
+    AuthenticateUse, BeginRestore, ChangePassword, CreatePartition, CreateUser, DeriveKey, Encapsulated, Encrypt, ImportKey,
     ImportKeyPair, Login, LoginReply, Mac, MacReply, Pbkdf2Parameters, Plaintext, RenewSecurityDomain,
-    SealWith, SharedSecret, Unseal, request, response,
+    SealWith, SharedSecret, Unseal, UseTicket, request, response,
 };
 
 /// Writes a message's name and its harmless fields, and `..` for the rest.
@@ -34,6 +34,8 @@ redacted_debug! {
     Pbkdf2Parameters { hash, iterations }
     Mac { key, mechanism, more, verify }
     MacReply { }
+    AuthenticateUse { key }
+    UseTicket { }
     Plaintext { }
     SharedSecret { }
     Encapsulated { }
@@ -67,6 +69,7 @@ pub fn wipe(op: &mut request::Op) {
             m.data.zeroize();
             m.mac.zeroize();
         }
+        request::Op::AuthenticateUse(m) => m.password.zeroize(),
         request::Op::Unseal(m) => wipe_unseal(m),
         request::Op::ClearTampering(m) => m.unseal.iter_mut().for_each(wipe_unseal),
         request::Op::SealWith(m) => m.passphrase.zeroize(),
@@ -95,6 +98,7 @@ pub fn wipe_reply(result: &mut response::Result) {
         response::Result::SharedSecret(m) => m.secret.zeroize(),
         response::Result::Encapsulated(m) => m.secret.zeroize(),
         response::Result::Mac(m) => m.mac.zeroize(),
+        response::Result::UseTicket(m) => m.ticket.zeroize(),
         _ => {}
     }
 }
@@ -113,6 +117,7 @@ pub fn is_secret(op: &request::Op) -> bool {
             | Op::DeriveKey(_)
             | Op::Encrypt(_)
             | Op::Mac(_)
+            | Op::AuthenticateUse(_)
             | Op::Unseal(_)
             | Op::ClearTampering(_)
             | Op::SealWith(_)
@@ -135,6 +140,7 @@ pub fn has_secret_reply(op: &request::Op) -> bool {
             | Op::Decapsulate(_)
             | Op::Mac(_)
             | Op::RevealKey(_)
+            | Op::AuthenticateUse(_)
     )
 }
 

@@ -26,6 +26,8 @@ const ED25519: &[u8] = &[6, 3, 0x2b, 0x65, 0x70];
 pub struct Template {
     pub attributes: Vec<CK_ATTRIBUTE>,
     values: Vec<Vec<u8>>,
+    /// Templates that are values.
+    nested: Vec<Vec<CK_ATTRIBUTE>>,
     pub count: CK_ULONG,
     is_null: bool,
 }
@@ -52,10 +54,36 @@ impl Template {
         self
     }
 
+    /// A template that is a value.
+    fn nest(&mut self, input: &mut Input<'_>) {
+        let mut inner = Template::default();
+        for _ in 0..input.below(4) {
+            let value = vec![input.byte() % 2];
+            inner.add(input.pick(&BOOLEANS), value);
+        }
+        if input.byte() % 4 == 0 {
+            inner.add(input.pick(&NUMBERS), input.number().to_ne_bytes().to_vec());
+        }
+        let kind = input.pick(&[CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE, CKA_DERIVE_TEMPLATE]);
+        let (pointer, length) = (inner.attributes.as_ptr(), size_of_val(inner.attributes.as_slice()));
+        let pointer = pointer.cast_mut().cast();
+        self.attributes.push(CK_ATTRIBUTE { type_: kind, pValue: pointer, ulValueLen: length as CK_ULONG });
+        self.nested.push(inner.attributes);
+        self.values.extend(inner.values);
+    }
+
+    /// A list of mechanisms.
+    fn allow(&mut self, input: &mut Input<'_>) {
+        let list = (0..input.below(4)).flat_map(|_| input.mechanism().to_ne_bytes()).collect();
+        self.add(CKA_ALLOWED_MECHANISMS, list);
+    }
+
     /// A few attributes.
     fn some(&mut self, input: &mut Input<'_>, most: usize) {
         for _ in 0..input.below(most) {
-            match input.below(5) {
+            match input.below(7) {
+                5 => self.nest(input),
+                6 => self.allow(input),
                 0 | 1 => {
                     let kind = input.pick(&BOOLEANS);
                     let value = if input.rarely() { input.bytes() } else { vec![input.byte() % 2] };

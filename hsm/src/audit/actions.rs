@@ -66,6 +66,9 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
         // A key comes of it: an entry of its own.
         Op::DeriveKey(_) => ("derive_key", Change),
         Op::Mac(m) => ("mac", Counted(&m.key)),
+        Op::Recover(m) => ("recover", Counted(&m.key)),
+        // Each has an entry: it is a log-in for one use.
+        Op::AuthenticateUse(_) => ("authenticate_use", Session),
         Op::Encapsulate(m) => ("encapsulate", Counted(&m.key)),
         Op::Decapsulate(m) => ("decapsulate", Counted(&m.key)),
         // A key that goes out is an entry of its own, before it goes.

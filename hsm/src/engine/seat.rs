@@ -17,6 +17,7 @@ use crate::partition::Partition;
 use crate::policy::{self, Needs};
 use crate::request::encrypt::{self, Use};
 use crate::request::sign;
+use crate::restrictions;
 use crate::service::Service;
 use crate::session::{Acting, Session};
 use crate::vault::Vault;
@@ -102,7 +103,8 @@ impl Seat {
             Permitted::Cipher(..) => None,
         };
         self.permitted(known, partition, identity, usable, |acting, place| {
-            let object = sign::object_to_sign(acting, place, &identity)?;
+            let object = sign::object_to_sign(acting, place, &identity, WireMechanism::Unspecified)?;
+            restrictions::on_channel(&object.info)?;
             let key = place.private_key(&object)?;
             let uses = self.audit.uses_of_key(&self.session, place, acting, Operation::Sign, &object);
             Ok((Permitted::Sign(Arc::downgrade(&key)), key, uses))
@@ -123,6 +125,7 @@ impl Seat {
         };
         self.permitted(known, partition, identity, usable, |acting, place| {
             let (object, key) = encrypt::key_to(what, acting, place, &identity)?;
+            restrictions::on_channel(&object.info)?;
             let uses = self.audit.uses_of_key(&self.session, place, acting, what.operation(), &object);
             Ok((Permitted::Cipher(what, Arc::downgrade(&key)), key, uses))
         })

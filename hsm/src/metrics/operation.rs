@@ -57,7 +57,7 @@ impl Operation {
         match op {
             Op::Mac(m) if m.verify => Operation::Verify,
             Op::Sign(_) | Op::Mac(_) => Operation::Sign,
-            Op::Verify(_) => Operation::Verify,
+            Op::Verify(_) | Op::Recover(_) => Operation::Verify,
             Op::Encrypt(_) => Operation::Encrypt,
             Op::Decrypt(_) => Operation::Decrypt,
             Op::Derive(_) | Op::DeriveKey(_) => Operation::Derive,
@@ -73,7 +73,7 @@ impl Operation {
             Op::FindObjects(_) => Operation::Find,
             Op::SetAttributes(_) | Op::ActivateKey(_) | Op::SetRotation(_) => Operation::Change,
             Op::DestroyObject(_) | Op::DeleteKey(_) | Op::PurgeKey(_) => Operation::Destroy,
-            Op::Login(_) => Operation::Login,
+            Op::Login(_) | Op::AuthenticateUse(_) => Operation::Login,
             _ => Operation::Manage,
         }
     }

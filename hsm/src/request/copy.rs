@@ -61,6 +61,9 @@ fn described(context: &Context, source: &ObjectInfo, request: CopyObject) -> Res
         created: templates::now(),
         attributes: merged(&source.attributes, request.attributes),
         session: request.session,
+        // What its maker has ruled out is ruled out for all copies.
+        allowed_mechanisms: source.allowed_mechanisms.clone(),
+        templates: source.templates.clone(),
         ..ObjectInfo::default()
     };
     templates::hide(&mut info, request.sensitive);

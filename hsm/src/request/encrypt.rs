@@ -14,6 +14,7 @@ use crate::failure::{Failure, refuse};
 use crate::metrics::Operation;
 use crate::object::Object;
 use crate::partition::Partition;
+use crate::restrictions;
 use crate::session::Acting;
 
 /// What a key is to do, which its policy has to allow.
@@ -42,6 +43,7 @@ pub(super) fn encrypt(
     request: &Encrypt,
 ) -> Result<response::Result, Failure> {
     let (object, key) = key_to(Use::Encrypt, &context.acting, partition, &request.key)?;
+    restrictions::allow(&object.info, restrictions::Use::Other(request.mechanism()))?;
     context.uses(object.info.key_type(), request.mechanism())?;
     let way = way(request.mechanism(), request.gcm.as_ref(), request.ccm.as_ref())?;
     let ciphertext =
@@ -55,6 +57,7 @@ pub(super) fn decrypt(
     request: &Decrypt,
 ) -> Result<response::Result, Failure> {
     let (object, key) = key_to(Use::Decrypt, &context.acting, partition, &request.key)?;
+    restrictions::allow(&object.info, restrictions::Use::Other(request.mechanism()))?;
     context.uses(object.info.key_type(), request.mechanism())?;
     let way = way(request.mechanism(), request.gcm.as_ref(), request.ccm.as_ref())?;
     let plaintext =

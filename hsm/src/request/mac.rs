@@ -13,6 +13,7 @@ use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::object::Object;
 use crate::partition::Partition;
+use crate::restrictions::{self, Use};
 
 /// The shortest code that is made or compared, in bytes (FIPS 198-1's successor, SP 800-224, has 4).
 const SHORTEST: usize = 4;
@@ -25,6 +26,8 @@ pub(super) fn mac(
 ) -> Result<response::Result, Failure> {
     // Whoever is let sign with a key is let check what it signed.
     let object = objects::usable(&context.acting, partition, &request.key, &[Permission::Sign])?;
+    let asked = Use::Mac(request.mechanism(), request.hash(), request.length as usize);
+    restrictions::allow(&object.info, asked)?;
     context.uses(object.info.key_type(), request.mechanism())?;
     let policy = object.info.policy.unwrap_or_default();
     let (permitted, verb, attribute) = match request.verify {

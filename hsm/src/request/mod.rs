@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod authenticate;
 mod backup;
 mod copy;
 mod deleted;
@@ -13,7 +14,7 @@ mod node_certificate;
 pub mod objects;
 mod partitions;
 mod private_keys;
-mod public_keys;
+pub(crate) mod public_keys;
 mod quota;
 pub(crate) mod rotate;
 mod secret_keys;
@@ -252,6 +253,8 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         }
         Op::Encrypt(m) => encrypt::encrypt(context, p, m),
         Op::Mac(m) => mac::mac(context, p, m),
+        Op::Recover(m) => public_keys::recover(context, p, std::mem::take(m)).await,
+        Op::AuthenticateUse(m) => authenticate::authenticate(context, p, m).await,
         Op::Decrypt(m) if private_keys::decrypts(m) => {
             private_keys::decrypt(context, p, std::mem::take(m)).await
         }

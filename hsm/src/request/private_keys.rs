@@ -6,18 +6,19 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    Decapsulate, Decrypt, Derive, KeyPolicy, Mechanism, OaepParameters, ObjectClass, Permission, Plaintext,
-    SharedSecret, response,
+    Decapsulate, Decrypt, Derive, KeyPolicy, KeyType, Mechanism, OaepParameters, ObjectClass, ObjectInfo,
+    Permission, Plaintext, SharedSecret, response,
 };
 
 use zeroize::Zeroizing;
 
-use super::{Context, objects, sign};
+use super::{Context, authenticate, objects, sign};
 use crate::access;
 use crate::crypto::aws_lc::Padding;
 use crate::failure::{Failure, refuse};
 use crate::object::Object;
 use crate::partition::Partition;
+use crate::restrictions::{self, Kind, Use};
 
 /// The longest label of OAEP, in bytes.
 const MAX_LABEL: usize = 4_096;
@@ -35,8 +36,10 @@ pub(super) async fn decrypt(
     let is_raw = request.mechanism() == Mechanism::RsaX509;
     let wanted = if is_raw { &[Permission::Decrypt, Permission::Sign][..] } else { &[Permission::Decrypt] };
     let object = private_key(context, partition, &request.key, wanted, |policy| policy.decrypt)?;
+    restrictions::allow(&object.info, Use::Other(request.mechanism()))?;
     context.uses(object.info.key_type(), request.mechanism())?;
-    if is_raw && !object.info.policy.unwrap_or_default().sign {
+    let policy = object.info.policy.unwrap_or_default();
+    if is_raw && !policy.sign && !policy.sign_recover {
         return refuse!(
             KeyMayNot,
             "{} may not sign, and CKM_RSA_X_509 could do that too: it takes a key that may do both \
@@ -46,6 +49,7 @@ pub(super) async fn decrypt(
     }
     // What is wrong with the parameters is said before the key is used.
     padding(request.mechanism(), request.oaep.as_ref())?;
+    authenticate::spend(context, partition, &object, &request.ticket)?;
     let key = sign::opened(context, partition, &object).await?;
     key.check_ciphertext(request.ciphertext.len()).map_err(|error| object.blame(error.into()))?;
     let bytes = request.ciphertext.len();
@@ -85,6 +89,8 @@ pub(super) async fn derive(
 ) -> Result<response::Result, Failure> {
     let object =
         private_key(context, partition, &request.key, &[Permission::Derive], |policy| policy.derive)?;
+    restrictions::allow(&object.info, Use::Other(request.mechanism()))?;
+    restrictions::fits(&object.info, Kind::Derive, &shared_secret())?;
     context.uses(object.info.key_type(), request.mechanism())?;
     if request.mechanism() != Mechanism::Ecdh {
         return refuse!(MechanismDoesNotFit, "the mechanism derives nothing");
@@ -105,6 +111,7 @@ pub(super) async fn decapsulate(
     let object = private_key(context, partition, &request.key, &[Permission::Decapsulate], |policy| {
         policy.decapsulate
     })?;
+    restrictions::allow(&object.info, Use::Other(request.mechanism()))?;
     context.uses(object.info.key_type(), request.mechanism())?;
     if request.mechanism() != Mechanism::MlKem {
         return refuse!(MechanismDoesNotFit, "the mechanism decapsulates nothing");
@@ -115,6 +122,17 @@ pub(super) async fn decapsulate(
     let work = move || Ok(secret(&key.decapsulate(&request.ciphertext)?));
     let mut shared = context.compute(bytes, work).await.map_err(|failure| object.blame(failure))?;
     Ok(response::Result::SharedSecret(SharedSecret { secret: std::mem::take(&mut *shared) }))
+}
+
+/// What a derived secret is that goes to whoever asked: nothing of the partition's.
+fn shared_secret() -> ObjectInfo {
+    ObjectInfo {
+        class: ObjectClass::SecretKey.into(),
+        key_type: KeyType::GenericSecret.into(),
+        policy: Some(KeyPolicy { extractable: true, not_sensitive: true, ..KeyPolicy::default() }),
+        session: true,
+        ..ObjectInfo::default()
+    }
 }
 
 /// A copy for the reply, which is wiped when it is sent; or here, if whoever asked has gone.

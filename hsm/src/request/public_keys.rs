@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    Ciphertext, Encapsulate, Encapsulated, Encrypt, Mechanism, ObjectClass, response,
+    Ciphertext, Encapsulate, Encapsulated, Encrypt, Mechanism, ObjectClass, Plaintext, Recover, response,
 };
 
 use zeroize::Zeroizing;
@@ -12,6 +12,7 @@ use super::{Context, objects, private_keys};
 use crate::crypto::aws_lc::PublicKey;
 use crate::failure::{Failure, refuse};
 use crate::partition::Partition;
+use crate::restrictions::{self, Use};
 
 pub(super) async fn encapsulate(
     context: &Context,
@@ -32,6 +33,7 @@ pub(super) async fn encapsulate(
             object.title()
         );
     }
+    restrictions::allow(&object.info, Use::Other(request.mechanism()))?;
     context.uses(object.info.key_type(), Mechanism::MlKem)?;
     let work = move || Ok(PublicKey::from_spki(&object.info.public_key)?.encapsulate()?);
     let (ciphertext, secret) = context.compute(0, work).await?;
@@ -39,7 +41,7 @@ pub(super) async fn encapsulate(
 }
 
 /// Whether a public key encrypts this way.
-pub(super) fn encrypts(request: &Encrypt) -> bool {
+pub(crate) fn encrypts(request: &Encrypt) -> bool {
     matches!(request.mechanism(), Mechanism::RsaPkcs | Mechanism::RsaX509 | Mechanism::RsaPkcsOaep)
 }
 
@@ -57,6 +59,7 @@ pub(super) async fn encrypt(
     if !object.info.policy.unwrap_or_default().encrypt {
         return refuse!(KeyMayNot, "{} may not encrypt: its policy (CKA_ENCRYPT) forbids it", object.title());
     }
+    restrictions::allow(&object.info, Use::Other(request.mechanism()))?;
     // What is wrong with the parameters is said before anything waits.
     private_keys::padding(request.mechanism(), request.oaep.as_ref())?;
     let bytes = data.len();
@@ -67,4 +70,38 @@ pub(super) async fn encrypt(
     };
     let ciphertext = context.compute(bytes, work).await.map_err(|failure| title.blame(failure))?;
     Ok(response::Result::Ciphertext(Ciphertext { ciphertext }))
+}
+
+pub(super) async fn recover(
+    context: &Context,
+    partition: &Arc<Partition>,
+    request: Recover,
+) -> Result<response::Result, Failure> {
+    let object = objects::visible(&context.acting, partition, &request.key)?;
+    context.uses(object.info.key_type(), request.mechanism())?;
+    if object.info.class() != ObjectClass::PublicKey {
+        return refuse!(KeyMayNot, "{} is not a public key: nothing is recovered with it", object.title());
+    }
+    if !object.info.policy.unwrap_or_default().verify_recover {
+        return refuse!(
+            KeyMayNot,
+            "{} may not recover what was signed: its policy (CKA_VERIFY_RECOVER) forbids it",
+            object.title()
+        );
+    }
+    restrictions::allow(&object.info, Use::Other(request.mechanism()))?;
+    let is_padded = match request.mechanism() {
+        Mechanism::RsaPkcs => true,
+        Mechanism::RsaX509 => false,
+        _ => return refuse!(MechanismDoesNotFit, "nothing is recovered from signatures of this mechanism"),
+    };
+    let (bytes, title) = (request.signature.len(), Arc::clone(&object));
+    let work =
+        move || Ok(PublicKey::from_spki(&object.info.public_key)?.recover(is_padded, &request.signature)?);
+    let plaintext = context
+        .service
+        .compute(context.session.uid, bytes, work)
+        .await
+        .map_err(|failure| title.blame(failure))?;
+    Ok(response::Result::Plaintext(Plaintext { plaintext }))
 }

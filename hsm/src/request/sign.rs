@@ -6,12 +6,13 @@ use strongroom_protocol::v1::{
     self, GenerateRandom, ObjectClass, Permission, PssParameters, Random, Sign, Signature, Verify, response,
 };
 
-use super::{Context, done, objects};
+use super::{Context, authenticate, done, objects};
 use crate::crypto::aws_lc::{self, PrivateKey, PublicKey};
 use crate::crypto::{CryptoError, Hash, KeyKind, Mechanism};
 use crate::failure::{Failure, refuse};
 use crate::object::{Key, Object};
 use crate::partition::Partition;
+use crate::restrictions::{self, Use};
 use crate::session::Acting;
 
 /// Random bytes that one request may ask for.
@@ -24,9 +25,11 @@ pub(super) async fn sign(
     partition: &Arc<Partition>,
     request: Sign,
 ) -> Result<response::Result, Failure> {
-    let object = object_to_sign(&context.acting, partition, &request.key)?;
+    let object = object_to_sign(&context.acting, partition, &request.key, request.mechanism())?;
     let mechanism = mechanism(request.mechanism(), request.pss.as_ref())?;
+    restrictions::allow(&object.info, Use::Sign(request.mechanism(), request.pss.as_ref(), &request.data))?;
     context.uses(object.info.key_type(), request.mechanism())?;
+    authenticate::spend(context, partition, &object, &request.ticket)?;
     let key = opened(context, partition, &object).await?;
     let engine = &context.service.engine;
     let signature = match key.kind().is_batched() {
@@ -72,9 +75,12 @@ pub fn object_to_sign(
     acting: &Acting,
     partition: &Partition,
     identity: &[u8],
+    mechanism: v1::Mechanism,
 ) -> Result<Arc<Object>, Failure> {
     let object = objects::usable(acting, partition, identity, &[Permission::Sign])?;
-    if object.info.class() == ObjectClass::PrivateKey && !policy(&object).sign {
+    let may_sign =
+        policy(&object).sign || (policy(&object).sign_recover && mechanism == v1::Mechanism::RsaPkcs);
+    if object.info.class() == ObjectClass::PrivateKey && !may_sign {
         return refuse!(KeyMayNot, "{} may not sign: its policy (CKA_SIGN) forbids it", object.title());
     }
     Ok(object)
@@ -87,6 +93,7 @@ pub(super) async fn verify(
 ) -> Result<response::Result, Failure> {
     let object = objects::visible(&context.acting, partition, &request.key)?;
     context.uses(object.info.key_type(), request.mechanism())?;
+    restrictions::allow(&object.info, Use::Sign(request.mechanism(), request.pss.as_ref(), &request.data))?;
     // Without padding only a public key is used: it is no decryption here.
     let mechanism = match request.mechanism() {
         v1::Mechanism::RsaX509 => None,

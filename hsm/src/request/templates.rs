@@ -9,6 +9,7 @@ use super::secret_keys::Origin;
 use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::crypto::{KeyKind, aws_lc};
 use crate::failure::{Failure, refuse};
+use crate::restrictions;
 
 /// The longest label and id, in bytes.
 const MAX_NAME: usize = 255;
@@ -33,6 +34,7 @@ pub(super) fn key_info(
     spki: &[u8],
 ) -> Result<ObjectInfo, Failure> {
     check_sizes(&template.label, &template.id, &template.attributes)?;
+    restrictions::check(&template.allowed_mechanisms, template.templates.as_ref())?;
     let policy = match half {
         Half::Private { generated } => {
             // Decryption is never granted unasked: whoever may sign with a server's key need not read what was
@@ -78,6 +80,8 @@ pub(super) fn key_info(
         owner: owner(context),
         created: now(),
         attributes: template.attributes,
+        allowed_mechanisms: template.allowed_mechanisms,
+        templates: template.templates,
         ..ObjectInfo::default()
     })
 }
@@ -90,6 +94,7 @@ pub(super) fn secret_key_info(
     origin: &Origin,
 ) -> Result<ObjectInfo, Failure> {
     check_sizes(&template.label, &template.id, &template.attributes)?;
+    restrictions::check(&template.allowed_mechanisms, template.templates.as_ref())?;
     let kind = key.kind();
     let usual = KeyPolicy {
         encrypt: kind.encrypts(),
@@ -131,6 +136,8 @@ pub(super) fn secret_key_info(
         owner: owner(context),
         created: now(),
         attributes: template.attributes,
+        allowed_mechanisms: template.allowed_mechanisms,
+        templates: template.templates,
         ..ObjectInfo::default()
     })
 }
@@ -142,6 +149,7 @@ pub(super) fn object_info(
     kind: Option<KeyKind>,
 ) -> Result<ObjectInfo, Failure> {
     check_sizes(&asked.label, &asked.id, &asked.attributes)?;
+    restrictions::check(&asked.allowed_mechanisms, asked.templates.as_ref())?;
     let policy = match kind {
         Some(kind) => {
             let asked = asked.policy.unwrap_or(public_policy(kind));
@@ -165,6 +173,8 @@ pub(super) fn object_info(
         rotate_every: 0,
         rotation_due: 0,
         value_length: 0,
+        allowed_mechanisms: if kind.is_some() { asked.allowed_mechanisms } else { Vec::new() },
+        templates: asked.templates.filter(|_| kind.is_some()),
         ..asked
     })
 }
@@ -250,7 +260,16 @@ fn check_private(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
         || (kind.rsa_bits().is_none() && (policy.decrypt || policy.unwrap))
         || (!kind.derives() && policy.derive)
         || policy.encapsulate
-        || (!kind.decapsulates() && policy.decapsulate);
+        || (!kind.decapsulates() && policy.decapsulate)
+        || policy.verify_recover
+        || (kind.rsa_bits().is_none() && policy.sign_recover);
+    if policy.always_authenticate && (policy.unwrap || policy.derive || policy.decapsulate) {
+        return refuse!(
+            AttributeWrong,
+            "a key that asks for the password before each use (CKA_ALWAYS_AUTHENTICATE) signs or decrypts, and does nothing else: \
+             of other operations PKCS#11 has no place for a password"
+        );
+    }
     if contradicts {
         return refuse!(AttributeWrong, "a private key of type {kind} cannot do what its policy allows");
     }
@@ -261,7 +280,10 @@ fn check_secret(policy: &KeyPolicy, kind: SecretKind) -> Result<(), Failure> {
     let contradicts = (!kind.encrypts() && (policy.encrypt || policy.decrypt))
         || (!kind.wraps() && (policy.wrap || policy.unwrap))
         || policy.encapsulate
-        || policy.decapsulate;
+        || policy.decapsulate
+        || policy.sign_recover
+        || policy.verify_recover
+        || policy.always_authenticate;
     if contradicts {
         return refuse!(AttributeWrong, "a secret key of type {kind} cannot do what its policy allows");
     }
@@ -276,7 +298,9 @@ fn check_public(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
         || policy.derive
         || policy.decapsulate
         || (!kind.decapsulates() && policy.encapsulate)
-        || (kind.rsa_bits().is_none() && (policy.encrypt || policy.wrap));
+        || policy.sign_recover
+        || policy.always_authenticate
+        || (kind.rsa_bits().is_none() && (policy.encrypt || policy.wrap || policy.verify_recover));
     if contradicts {
         return refuse!(AttributeWrong, "a public key of type {kind} cannot do what its policy allows");
     }

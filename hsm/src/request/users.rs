@@ -94,7 +94,7 @@ fn only_user(users: &Users, role: Role, label: &str) -> Result<String, Failure> 
 
 /// Checks a password. The attempt is counted durably before, so that ending the daemon does not give another
 /// one; a user who does not exist takes as long as one who does.
-async fn check_password(
+pub(super) async fn check_password(
     context: &Context,
     partition: &Arc<Partition>,
     name: &str,

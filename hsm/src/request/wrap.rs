@@ -13,6 +13,7 @@ use strongroom_protocol::v1::{
 };
 
 use super::secret_keys::{self, Origin};
+use super::templates::{self, Half};
 use super::{Context, changing, objects, private_keys};
 use crate::crypto::CryptoError;
 use crate::crypto::aws_lc::{Padding, PrivateKey, PublicKey};
@@ -21,6 +22,7 @@ use crate::crypto::wrapping::{UnwrappingKey, Wrapping, WrappingKey};
 use crate::failure::{Failure, refuse};
 use crate::object::{self, Object, Search};
 use crate::partition::{Contents, Partition};
+use crate::restrictions::{self, Kind, Use};
 
 /// The longest wrapped key, in bytes. Those that the partition keeps have less than three thousand.
 const MAX_WRAPPED: usize = 16 * 1024;
@@ -97,6 +99,8 @@ pub(super) async fn wrap(
     }
     context.uses(object.info.key_type(), request.mechanism())?;
     may_wrap(&with, &object)?;
+    restrictions::allow(&with.info, Use::Other(request.mechanism()))?;
+    restrictions::fits(&with.info, Kind::Wrap, &object.info)?;
     // What is wrong with the parameters is said before keys are opened.
     wrapping(request.mechanism(), request.oaep.as_ref(), request.aes_bits)?;
     let place = Arc::clone(partition);
@@ -158,6 +162,7 @@ pub(super) async fn unwrap(
         return refuse!(KeyMayNot, "{} does not unwrap: secret and private keys do", with.title());
     }
     require(&with, policy(&with).unwrap, "unwrap")?;
+    restrictions::allow(&with.info, Use::Other(request.mechanism()))?;
     if request.wrapped.len() > MAX_WRAPPED {
         return refuse!(
             Limit,
@@ -172,13 +177,21 @@ pub(super) async fn unwrap(
     let template = bound(request.key.clone().unwrap_or_default(), trusted);
     let public = (!request.private_only).then(|| request.public_key.clone().unwrap_or_default());
     for template in std::iter::once(&template).chain(&public) {
-        super::templates::check_sizes(&template.label, &template.id, &template.attributes)?;
+        templates::check_sizes(&template.label, &template.id, &template.attributes)?;
     }
     let place = Arc::clone(partition);
     let by = Arc::clone(&with);
     let bytes = request.wrapped.len();
     let key = move || unwrapped(&place, &by, &request);
     let key = context.compute(bytes, key).await?;
+    let described = match &key {
+        Unwrapped::Private(key) => {
+            let half = Half::Private { generated: false };
+            templates::key_info(context, template.clone(), half, key.kind(), &[])?
+        }
+        Unwrapped::Secret(key) => templates::secret_key_info(context, template.clone(), key, false)?,
+    };
+    restrictions::fits(&with.info, Kind::Unwrap, &described)?;
     let reply = match key {
         Unwrapped::Private(key) => {
             objects::store_pair(context, partition, key, template, public, false).await?

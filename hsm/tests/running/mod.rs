@@ -275,7 +275,13 @@ impl Client {
         pss: Option<PssParameters>,
         data: &[u8],
     ) -> Result<Vec<u8>, ClientError> {
-        let request = Sign { key: key.object.clone(), mechanism: mechanism.into(), pss, data: data.to_vec() };
+        let request = Sign {
+            key: key.object.clone(),
+            mechanism: mechanism.into(),
+            pss,
+            data: data.to_vec(),
+            ..Sign::default()
+        };
         match self.call(Op::Sign(request))? {
             response::Result::Signature(signature) => Ok(signature.signature),
             other => panic!("{other:?}"),

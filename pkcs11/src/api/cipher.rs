@@ -13,6 +13,7 @@ use strongroom_protocol::frame::MAX_CIPHER;
 use strongroom_protocol::v1::{CcmParameters, GcmParameters, Mechanism, OaepParameters, ObjectClass};
 use zeroize::Zeroizing;
 
+use super::authentication::Ticket;
 use super::flow::{flow, flow_end, streamed};
 use super::signature::as_key;
 use super::stream::Stream;
@@ -23,6 +24,7 @@ use crate::key::{Family, KeyFacts};
 use crate::line::Task;
 use crate::mechanism::{self, Purpose};
 use crate::object::ObjectId;
+use crate::restrictions;
 use crate::session::{Active, Session, take};
 use crate::state::Process;
 
@@ -43,6 +45,10 @@ pub struct Operation {
     pub handle: CK_OBJECT_HANDLE,
     /// As the daemon knows it.
     pub mechanism: Mechanism,
+    /// Of a private key that asks for the password each time.
+    pub ticket: Ticket,
+    /// Whether it may go through the channel.
+    has_channel: bool,
     method: Method,
     /// What was given in parts; `None` before the first.
     parts: Option<Zeroizing<Vec<u8>>>,
@@ -70,12 +76,13 @@ pub enum Method {
 impl Operation {
     /// One message among those of [`super::message`].
     pub(super) fn of_message(
-        key: ObjectId,
+        key: &Key,
         handle: CK_OBJECT_HANDLE,
         mechanism: Mechanism,
         method: Method,
     ) -> Self {
-        Operation { key, handle, mechanism, method, parts: None }
+        let (ticket, has_channel) = (Ticket::new(false), !key.is_restricted());
+        Operation { key: key.id, handle, mechanism, ticket, has_channel, method, parts: None }
     }
 
     /// The parameters of AES-GCM.
@@ -209,7 +216,7 @@ pub(super) unsafe fn init(
     }
     // SAFETY: by the module's contract.
     let mechanism = unsafe { argument(mechanism) }?;
-    let of_key = |family: Family, class: ObjectClass| -> Outcome<(ObjectId, &KeyFacts)> {
+    let of_key = |family: Family, class: ObjectClass| -> Outcome<(Key, &KeyFacts)> {
         let key = process.key(&session.token, handle).map_err(as_key)?;
         check(&key, class, way)?;
         // Without padding a decryption could be a signature.
@@ -217,7 +224,8 @@ pub(super) unsafe fn init(
             return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
         }
         let facts = key.facts.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
-        Ok((key.id, facts))
+        restrictions::check(process, &session.token, &key, handle, mechanism.mechanism)?;
+        Ok((key, facts))
     };
     let (mechanism, (key, _), method) = match mechanism::find(mechanism.mechanism)?.purpose {
         Purpose::Cipher(family, wire) => {
@@ -237,7 +245,15 @@ pub(super) unsafe fn init(
             (wire, key, Method::Rsa { oaep, modulus, most })
         }
     };
-    let operation = Operation { key, handle, mechanism, method, parts: None };
+    let operation = Operation {
+        key: key.id,
+        handle,
+        mechanism,
+        ticket: Ticket::new(key.always_authenticate && way == Way::Decrypt),
+        has_channel: !key.is_restricted(),
+        method,
+        parts: None,
+    };
     *slot(way, &mut lock(&session.active)) = Some(operation);
     Ok(())
 }
@@ -478,7 +494,11 @@ fn run(
         place.get_mut(..outcome.len()).ok_or(CKR_DEVICE_ERROR)?.copy_from_slice(&outcome);
         Ok(outcome.len())
     };
-    match process.operate(session, &task, place, over_socket) {
+    let made = match operation.has_channel {
+        true => process.operate(session, &task, place, over_socket),
+        false => over_socket(place),
+    };
+    match made {
         Ok(made) if made == size => Ok(()),
         Ok(_) => Err(CKR_DEVICE_ERROR),
         Err(code) => Err(refused(process, operation, code)),
@@ -497,17 +517,21 @@ pub(super) fn put_back(way: Way, session: &Session, operation: Operation, room: 
 mod tests {
     use super::*;
 
+    fn made_of(mechanism: Mechanism, method: Method) -> Operation {
+        let ticket = Ticket::new(false);
+        Operation { key: [0; 16], handle: 1, mechanism, ticket, has_channel: true, method, parts: None }
+    }
+
     fn operation(aad: usize) -> Operation {
         let gcm = GcmParameters { iv: vec![1; 12], aad: vec![2; aad], tag_bits: 96 };
         let method = Method::Gcm(gcm);
-        Operation { key: [0; 16], handle: 1, mechanism: Mechanism::AesGcm, method, parts: None }
+        made_of(Mechanism::AesGcm, method)
     }
 
     #[test]
     fn of_rsa_one_block_goes_in() {
         let method = Method::Rsa { oaep: None, modulus: 256, most: 245 };
-        let mut rsa =
-            Operation { key: [0; 16], handle: 1, mechanism: Mechanism::RsaPkcs, method, parts: None };
+        let mut rsa = made_of(Mechanism::RsaPkcs, method);
         assert_eq!(rsa.size(Way::Decrypt, 256), Ok(245));
         for length in [0, 255, 257, usize::MAX] {
             assert_eq!(rsa.size(Way::Decrypt, length), Err(CKR_ENCRYPTED_DATA_LEN_RANGE));

@@ -68,6 +68,7 @@ pub(super) fn request(
     iv: &[u8],
     ciphertext: &[u8],
 ) -> Outcome<Zeroizing<Vec<u8>>> {
+    let ticket = operation.ticket.clone().spend()?;
     let decrypt = || {
         Op::Decrypt(Decrypt {
             key: operation.key.to_vec(),
@@ -77,6 +78,7 @@ pub(super) fn request(
             iv: iv.to_vec(),
             ciphertext: ciphertext.to_vec(),
             oaep: operation.oaep().cloned(),
+            ticket: ticket.clone(),
         })
     };
     match process.call(Access::of(&session.token), Repeat::Safe, decrypt)? {

@@ -15,16 +15,17 @@ use super::cipher::{self, Way};
 use super::nonce::{Counter, Parameters};
 use super::signature::as_key;
 use super::{decrypt, encrypt, has_room, input, place};
+use crate::brief::Key;
 use crate::error::{Outcome, lock};
 use crate::key::Family;
 use crate::mechanism::{self, Purpose};
-use crate::object::ObjectId;
+use crate::restrictions;
 use crate::session::{Active, Session};
 use crate::state::Process;
 
 /// Messages that are being encrypted, or decrypted, with a key.
 pub struct Messages {
-    key: ObjectId,
+    key: Key,
     handle: CK_OBJECT_HANDLE,
     mechanism: Mechanism,
     counter: Counter,
@@ -100,8 +101,8 @@ unsafe fn init(
     if key.facts.is_none_or(|facts| facts.family != Family::Aes) {
         return Err(CKR_KEY_TYPE_INCONSISTENT);
     }
-    let messages =
-        Messages { key: key.id, handle, mechanism: wire, counter: Counter::default(), current: None };
+    restrictions::check(process, &session.token, &key, handle, mechanism.mechanism)?;
+    let messages = Messages { key, handle, mechanism: wire, counter: Counter::default(), current: None };
     lock_slot(way, &session, |place| *place = Some(messages));
     Ok(())
 }
@@ -137,7 +138,7 @@ impl Messages {
             Way::Decrypt => unsafe { parameters.nonce() }?.to_vec(),
         };
         let method = parameters.method(nonce, aad)?;
-        Ok(cipher::Operation::of_message(self.key, self.handle, self.mechanism, method))
+        Ok(cipher::Operation::of_message(&self.key, self.handle, self.mechanism, method))
     }
 }
 

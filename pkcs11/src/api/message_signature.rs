@@ -7,9 +7,8 @@ use std::ffi::c_void;
 
 use cryptoki_sys::*;
 use strongroom_ffi::output::Length;
-use strongroom_protocol::v1::ObjectClass;
 
-use super::signature::Operation;
+use super::signature::{Operation, What};
 use super::{has_room, input, sign, verify};
 use crate::error::{Outcome, lock};
 use crate::session::{Active, Session};
@@ -23,27 +22,42 @@ pub struct SignedMessages {
     current: Option<Operation>,
 }
 
-fn slot(class: ObjectClass, active: &mut Active) -> &mut Option<SignedMessages> {
-    match class {
-        ObjectClass::PrivateKey => &mut active.message_sign,
+impl SignedMessages {
+    /// What the next message, or the one under way, is signed with.
+    pub fn in_hand(&mut self) -> &mut Operation {
+        self.current.as_mut().unwrap_or(&mut self.fresh)
+    }
+
+    /// A message. The password was given for this one.
+    fn begin(&mut self) -> Operation {
+        let ticket = self.fresh.ticket.hand_over();
+        let mut operation = self.fresh.clone();
+        operation.ticket = ticket;
+        operation
+    }
+}
+
+fn slot(what: What, active: &mut Active) -> &mut Option<SignedMessages> {
+    match what {
+        What::Sign => &mut active.message_sign,
         _ => &mut active.message_verify,
     }
 }
 
 fn with_messages<T>(
-    class: ObjectClass,
+    what: What,
     session: &Session,
     action: impl FnOnce(&mut SignedMessages) -> Outcome<T>,
 ) -> Outcome<T> {
-    let messages = slot(class, &mut lock(&session.active)).take();
+    let messages = slot(what, &mut lock(&session.active)).take();
     let mut messages = messages.ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
     let outcome = action(&mut messages);
-    *slot(class, &mut lock(&session.active)) = Some(messages);
+    *slot(what, &mut lock(&session.active)) = Some(messages);
     outcome
 }
 
 unsafe fn init(
-    class: ObjectClass,
+    what: What,
     process: &'static Process,
     session: CK_SESSION_HANDLE,
     mechanism: *mut CK_MECHANISM,
@@ -51,15 +65,15 @@ unsafe fn init(
 ) -> Outcome {
     let session = process.sessions.get(session)?;
     if mechanism.is_null() {
-        let ended = slot(class, &mut lock(&session.active)).take();
+        let ended = slot(what, &mut lock(&session.active)).take();
         return ended.map(|_| ()).ok_or(CKR_ARGUMENTS_BAD);
     }
-    if slot(class, &mut lock(&session.active)).is_some() {
+    if slot(what, &mut lock(&session.active)).is_some() {
         return Err(CKR_OPERATION_ACTIVE);
     }
     // SAFETY: by the module's contract.
-    let fresh = unsafe { Operation::start(process, &session, mechanism, key, class, Vec::new()) }?;
-    *slot(class, &mut lock(&session.active)) = Some(SignedMessages { fresh, current: None });
+    let fresh = unsafe { Operation::start(process, &session, mechanism, key, what, Vec::new()) }?;
+    *slot(what, &mut lock(&session.active)) = Some(SignedMessages { fresh, current: None });
     Ok(())
 }
 
@@ -68,26 +82,26 @@ fn check(parameter: *const c_void, length: CK_ULONG) -> Outcome {
     if parameter.is_null() && length == 0 { Ok(()) } else { Err(CKR_MECHANISM_PARAM_INVALID) }
 }
 
-fn end(class: ObjectClass, process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
+fn end(what: What, process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
     let session = process.sessions.get(session)?;
-    let ended = slot(class, &mut lock(&session.active)).take();
+    let ended = slot(what, &mut lock(&session.active)).take();
     ended.map(|_| ()).ok_or(CKR_OPERATION_NOT_INITIALIZED)
 }
 
 /// Begins a message in parts.
 fn begin(
-    class: ObjectClass,
+    what: What,
     process: &'static Process,
     session: CK_SESSION_HANDLE,
     (parameter, length): (*const c_void, CK_ULONG),
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(class, &session, |messages| {
+    with_messages(what, &session, |messages| {
         check(parameter, length)?;
         if messages.current.is_some() {
             return Err(CKR_OPERATION_ACTIVE);
         }
-        messages.current = Some(messages.fresh.clone());
+        messages.current = Some(messages.begin());
         Ok(())
     })
 }
@@ -100,7 +114,7 @@ pub unsafe fn message_sign_init(
     key: CK_OBJECT_HANDLE,
 ) -> Outcome {
     // SAFETY: by the module's contract.
-    unsafe { init(ObjectClass::PrivateKey, process, session, mechanism, key) }
+    unsafe { init(What::Sign, process, session, mechanism, key) }
 }
 
 /// `C_SignMessage`.
@@ -115,7 +129,7 @@ pub unsafe fn sign_message(
     signature_length: *mut CK_ULONG,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(ObjectClass::PrivateKey, &session, |messages| {
+    with_messages(What::Sign, &session, |messages| {
         check(parameter, parameter_length)?;
         if messages.current.is_some() {
             return Err(CKR_OPERATION_ACTIVE);
@@ -126,7 +140,7 @@ pub unsafe fn sign_message(
         if !unsafe { has_room(messages.fresh.size, signature, signature_length) }? {
             return Ok(());
         }
-        let operation = messages.fresh.clone();
+        let operation = messages.begin();
         // SAFETY: by the module's contract; there is room.
         unsafe { sign::complete(process, &session, operation, data, (signature, signature_length)) }
     })
@@ -139,7 +153,7 @@ pub unsafe fn sign_message_begin(
     parameter: *mut c_void,
     parameter_length: CK_ULONG,
 ) -> Outcome {
-    begin(ObjectClass::PrivateKey, process, session, (parameter, parameter_length))
+    begin(What::Sign, process, session, (parameter, parameter_length))
 }
 
 /// `C_SignMessageNext`: with a place for the signature's length the part is the last.
@@ -154,7 +168,7 @@ pub unsafe fn sign_message_next(
     signature_length: *mut CK_ULONG,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(ObjectClass::PrivateKey, &session, |messages| {
+    with_messages(What::Sign, &session, |messages| {
         let mut operation = messages.current.take().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
         check(parameter, parameter_length)?;
         // SAFETY: by the module's contract.
@@ -180,7 +194,7 @@ pub unsafe fn sign_message_next(
 
 /// `C_MessageSignFinal`.
 pub unsafe fn message_sign_final(process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
-    end(ObjectClass::PrivateKey, process, session)
+    end(What::Sign, process, session)
 }
 
 /// `C_MessageVerifyInit`. A null mechanism ends what is under way.
@@ -191,7 +205,7 @@ pub unsafe fn message_verify_init(
     key: CK_OBJECT_HANDLE,
 ) -> Outcome {
     // SAFETY: by the module's contract.
-    unsafe { init(ObjectClass::PublicKey, process, session, mechanism, key) }
+    unsafe { init(What::Verify, process, session, mechanism, key) }
 }
 
 /// `C_VerifyMessage`.
@@ -206,14 +220,14 @@ pub unsafe fn verify_message(
     signature_length: CK_ULONG,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(ObjectClass::PublicKey, &session, |messages| {
+    with_messages(What::Verify, &session, |messages| {
         check(parameter, parameter_length)?;
         if messages.current.is_some() {
             return Err(CKR_OPERATION_ACTIVE);
         }
         // SAFETY: by the module's contract.
         let (data, signature) = unsafe { (input(data, length)?, input(signature, signature_length)?) };
-        verify::complete(process, &session, messages.fresh.clone(), data, signature)
+        verify::complete(process, &session, messages.begin(), data, signature)
     })
 }
 
@@ -224,7 +238,7 @@ pub unsafe fn verify_message_begin(
     parameter: *mut c_void,
     parameter_length: CK_ULONG,
 ) -> Outcome {
-    begin(ObjectClass::PublicKey, process, session, (parameter, parameter_length))
+    begin(What::Verify, process, session, (parameter, parameter_length))
 }
 
 /// `C_VerifyMessageNext`: with a signature the part is the last.
@@ -239,7 +253,7 @@ pub unsafe fn verify_message_next(
     signature_length: CK_ULONG,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(ObjectClass::PublicKey, &session, |messages| {
+    with_messages(What::Verify, &session, |messages| {
         let mut operation = messages.current.take().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
         check(parameter, parameter_length)?;
         // SAFETY: by the module's contract.
@@ -260,5 +274,5 @@ pub unsafe fn verify_message_next(
 
 /// `C_MessageVerifyFinal`.
 pub unsafe fn message_verify_final(process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
-    end(ObjectClass::PublicKey, process, session)
+    end(What::Verify, process, session)
 }

@@ -12,6 +12,7 @@
 // The contract is the same for all, and stands above.
 #![allow(clippy::missing_safety_doc)]
 
+pub mod authentication;
 pub mod cipher;
 pub mod copy;
 pub mod decrypt;
@@ -25,6 +26,7 @@ pub mod events;
 pub mod find;
 pub mod flow;
 pub mod general;
+pub mod init_token;
 pub mod keys;
 pub mod mac;
 pub mod message;
@@ -34,6 +36,7 @@ pub mod object;
 pub mod operation_state;
 pub mod pin;
 pub mod random;
+pub mod recover;
 pub mod session;
 pub mod sign;
 pub mod signature;

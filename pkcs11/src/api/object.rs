@@ -11,7 +11,7 @@ use strongroom_protocol::v1::{
 };
 
 use super::copy::merged;
-use super::place;
+use super::{has_room, place};
 use crate::call::{Access, Repeat};
 use crate::certificate::Certificate;
 use crate::curve;
@@ -21,7 +21,7 @@ use crate::object::{self, Object, Value};
 use crate::session::Session;
 use crate::state::Process;
 use crate::template::Template;
-use crate::{import, parameter_set, template};
+use crate::{import, parameter_set, restrictions, template};
 
 /// `C_CreateObject`.
 pub unsafe fn create_object(
@@ -117,6 +117,8 @@ fn public_object(class: ObjectClass, template: &Template<'_>) -> Outcome<ObjectI
             object.key_type = facts.key_type.into();
             object.public_key = spki;
             object.policy = Some(template::public_policy(family, template)?);
+            object.allowed_mechanisms = restrictions::allowed_mechanisms(template)?;
+            object.templates = restrictions::templates(template);
         }
         _ => object.value = template.bytes(CKA_VALUE).unwrap_or_default().to_vec(),
     }
@@ -286,9 +288,34 @@ unsafe fn answer(attribute: &mut CK_ATTRIBUTE, value: Value<'_>) -> Outcome {
         Value::Bytes(value) => unsafe {
             super::write(&value, attribute.pValue.cast(), &raw mut attribute.ulValueLen).map(|_| ())
         },
+        // SAFETY: as above, of an array of attributes.
+        Value::Template(inner) => unsafe { answer_template(attribute, inner) },
         Value::Sensitive => Err(CKR_ATTRIBUTE_SENSITIVE),
         Value::Absent => Err(CKR_ATTRIBUTE_TYPE_INVALID),
     }
+}
+
+/// An attribute whose value is a template: the application gives an array of attributes, as long as its bytes say, and room in each.
+unsafe fn answer_template(attribute: &mut CK_ATTRIBUTE, inner: &[Attribute]) -> Outcome {
+    let size = inner.len() * size_of::<CK_ATTRIBUTE>();
+    // SAFETY: by the caller's contract.
+    if !unsafe { has_room(size, attribute.pValue.cast(), &raw mut attribute.ulValueLen) }? {
+        return Ok(());
+    }
+    attribute.ulValueLen = CK_ULONG::from_usize(size);
+    // SAFETY: by the caller's contract, for at least so many attributes.
+    let places = unsafe { pointer::slice_mut(attribute.pValue.cast::<CK_ATTRIBUTE>(), inner.len()) };
+    let mut outcome = Ok(());
+    for (place, known) in places.ok_or(CKR_ARGUMENTS_BAD)?.iter_mut().zip(inner) {
+        place.type_ = known.r#type;
+        // SAFETY: `pValue`, if not null, has `ulValueLen` bytes by the caller's contract.
+        let written = unsafe { super::write(&known.value, place.pValue.cast(), &raw mut place.ulValueLen) };
+        if let Err(code) = written {
+            place.ulValueLen = CK_UNAVAILABLE_INFORMATION;
+            outcome = Err(code);
+        }
+    }
+    outcome
 }
 
 /// `C_SetAttributeValue`: the label, the id, what is only kept for clients; that a key is to stay in the token, to leave it under trusted

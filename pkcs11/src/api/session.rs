@@ -7,7 +7,7 @@ use cryptoki_sys::*;
 use strongroom_protocol::v1::{self, Role, request::Op, response};
 
 use super::pin::Pin;
-use super::{input, place};
+use super::{authentication, input, place};
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, as_slot, lock};
 use crate::pool::RETIRED;
@@ -97,6 +97,12 @@ pub unsafe fn session_cancel(
         active.verify = None;
         active.verify_signature = None;
     }
+    if flags & CKF_SIGN_RECOVER != 0 {
+        active.sign_recover = None;
+    }
+    if flags & CKF_VERIFY_RECOVER != 0 {
+        active.verify_recover = None;
+    }
     if flags & CKF_DIGEST != 0 {
         active.digest = None;
     }
@@ -154,8 +160,7 @@ fn log_in(
     let role = match user_type {
         CKU_USER => Role::CryptoUser,
         CKU_SO => Role::CryptoOfficer,
-        // No key here asks for a log-in before each use.
-        CKU_CONTEXT_SPECIFIC => return Err(CKR_OPERATION_NOT_INITIALIZED),
+        CKU_CONTEXT_SPECIFIC => return authentication::log_in_for_use(process, &session, pin),
         _ => return Err(CKR_USER_TYPE_INVALID),
     };
     check_log_in(process, &session, role)?;

@@ -2,10 +2,10 @@
 
 use cryptoki_sys::*;
 use strongroom_channel as channel;
-use strongroom_protocol::v1::{Decrypt, Mechanism, ObjectClass, request::Op, response};
+use strongroom_protocol::v1::{self, Decrypt, Mechanism, request::Op, response};
 use zeroize::Zeroizing;
 
-use super::signature::{Operation, as_key};
+use super::signature::{Operation, What, refused};
 use super::{has_room, input};
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
@@ -36,9 +36,8 @@ pub unsafe fn sign_init(
         }
         std::mem::take(&mut active.spare)
     };
-    let class = ObjectClass::PrivateKey;
     // SAFETY: by the module's contract.
-    let operation = unsafe { Operation::start(process, &session, mechanism, key, class, room) }?;
+    let operation = unsafe { Operation::start(process, &session, mechanism, key, What::Sign, room) }?;
     lock(&session.active).sign = Some(operation);
     Ok(())
 }
@@ -148,6 +147,8 @@ fn request(
             Err(code) => Err(refused(process, handle, code)),
         };
     }
+    let is_ticketed = operation.ticket.is_needed();
+    let ticket = operation.ticket.spend()?;
     let data = &*operation.finish(data)?;
     let parameters = pss.unwrap_or_default();
     let task = Task {
@@ -171,7 +172,12 @@ fn request(
         })
     };
     let made = match mechanism {
-        Mechanism::RsaX509 => without_padding(process, session, key, data, signature),
+        Mechanism::RsaX509 => without_padding(process, session, key, data, ticket, signature),
+        _ if is_ticketed => {
+            let request =
+                v1::Sign { key: key.to_vec(), mechanism: mechanism.into(), pss, data: data.to_vec(), ticket };
+            with_ticket(process, session, request, signature)
+        }
         _ if has_channel => process.operate(session, &task, signature, over_socket),
         _ => over_socket(signature),
     };
@@ -182,12 +188,22 @@ fn request(
     }
 }
 
-/// What the application is told of a refusal by the daemon.
-fn refused(process: &'static Process, handle: CK_OBJECT_HANDLE, code: CK_RV) -> CK_RV {
-    if code == CKR_OBJECT_HANDLE_INVALID {
-        process.handles.forget(handle);
+/// A signature that somebody has given the password for.
+fn with_ticket(
+    process: &'static Process,
+    session: &Session,
+    request: v1::Sign,
+    signature: &mut [u8],
+) -> Outcome<usize> {
+    // Not repeated: the ticket is good once.
+    match process.call(Access::of(&session.token), Repeat::Never, || Op::Sign(request.clone()))? {
+        response::Result::Signature(reply) => {
+            let made = reply.signature;
+            signature.get_mut(..made.len()).ok_or(CKR_DEVICE_ERROR)?.copy_from_slice(&made);
+            Ok(made.len())
+        }
+        _ => Err(CKR_DEVICE_ERROR),
     }
-    as_key(code)
 }
 
 /// `CKM_RSA_X_509`: the daemon knows it as decrypting, which it is.
@@ -196,6 +212,7 @@ fn without_padding(
     session: &Session,
     key: ObjectId,
     data: &[u8],
+    ticket: Vec<u8>,
     signature: &mut [u8],
 ) -> Outcome<usize> {
     // PKCS#11 3.0, 6.1.12: "padded with leading zero bytes".
@@ -203,7 +220,8 @@ fn without_padding(
     block.extend_from_slice(data);
     let decrypt = || {
         let mechanism = Mechanism::RsaX509.into();
-        Op::Decrypt(Decrypt { key: key.to_vec(), mechanism, ciphertext: block.clone(), ..Decrypt::default() })
+        let (key, ticket, ciphertext) = (key.to_vec(), ticket.clone(), block.clone());
+        Op::Decrypt(Decrypt { key, mechanism, ciphertext, ticket, ..Decrypt::default() })
     };
     match process.call(Access::of(&session.token), Repeat::Safe, decrypt) {
         Ok(response::Result::Plaintext(mut reply)) => {

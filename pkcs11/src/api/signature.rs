@@ -6,6 +6,7 @@ use cryptoki_sys::*;
 use strongroom_protocol::v1::{Hash, Mechanism, ObjectClass, PssParameters};
 
 use super::argument;
+use super::authentication::Ticket;
 use super::mac::Code;
 use crate::brief::Key;
 use crate::error::Outcome;
@@ -14,11 +15,23 @@ use crate::key::{Family, PublicKey};
 use crate::mechanism::{self, MacParameters, Purpose};
 use crate::ml_dsa;
 use crate::object::ObjectId;
+use crate::restrictions;
 use crate::session::Session;
 use crate::state::Process;
 
 /// The most room, in bytes, that a session keeps for the data of the next signature.
 const KEPT: usize = 16 * 1024;
+
+/// What a key is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// `CKA_SIGN`.
+    Sign,
+    /// `CKA_SIGN_RECOVER`.
+    SignRecover,
+    /// `CKA_VERIFY`.
+    Verify,
+}
 
 /// A signature that is being made or verified.
 #[derive(Clone)]
@@ -35,6 +48,8 @@ pub struct Operation {
     pub size: usize,
     /// Whether it may go through the channel.
     pub has_channel: bool,
+    /// Of a key that asks for the password each time.
+    pub ticket: Ticket,
     hash: Hash,
     input: Input,
 }
@@ -88,7 +103,7 @@ impl Operation {
         session: &Session,
         mechanism: *const CK_MECHANISM,
         handle: CK_OBJECT_HANDLE,
-        class: ObjectClass,
+        what: What,
         room: Vec<u8>,
     ) -> Outcome<Self> {
         // SAFETY: by the module's contract.
@@ -98,25 +113,35 @@ impl Operation {
             Purpose::Mac(family, wire, hash, size) => {
                 // SAFETY: by the module's contract.
                 let parameters = unsafe { mechanism::mac_parameters(mechanism, wire, hash, size) }?;
-                let verify = class == ObjectClass::PublicKey;
-                return Self::of_code(process, session, handle, family, (wire, hash), parameters, verify);
+                if what == What::SignRecover {
+                    return Err(CKR_MECHANISM_INVALID);
+                }
+                let verify = what == What::Verify;
+                let code = Self::of_code(process, session, handle, family, (wire, hash), parameters, verify)?;
+                let key = process.key(&session.token, handle).map_err(as_key)?;
+                restrictions::check(process, &session.token, &key, handle, mechanism.mechanism)?;
+                return Ok(code);
             }
             _ => return Err(CKR_MECHANISM_INVALID),
         };
+        if what == What::SignRecover && !mechanism::recovers(mechanism.mechanism) {
+            return Err(CKR_MECHANISM_INVALID);
+        }
         let of_ml_dsa = wire == Mechanism::MlDsa;
         let (pss, context) = match of_ml_dsa {
             // SAFETY: by the module's contract.
-            true => (None, unsafe { ml_dsa::context(mechanism, class == ObjectClass::PrivateKey) }?),
+            true => (None, unsafe { ml_dsa::context(mechanism, what != What::Verify) }?),
             // SAFETY: by the module's contract.
             false => (unsafe { mechanism::signature_parameters(mechanism, wire, hash) }?, Vec::new()),
         };
         let key = process.key(&session.token, handle).map_err(as_key)?;
-        check(&key, class)?;
+        check(&key, what)?;
         // To sign without padding is to decrypt.
-        if wire == Mechanism::RsaX509 && class == ObjectClass::PrivateKey && !key.may_decrypt {
+        if wire == Mechanism::RsaX509 && what != What::Verify && !key.may_decrypt {
             return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
         }
         let facts = key.facts.filter(|facts| facts.family == family).ok_or(CKR_KEY_TYPE_INCONSISTENT)?;
+        restrictions::check(process, &session.token, &key, handle, mechanism.mechanism)?;
         let input = match hash::start(hash) {
             Some(digest) => Input::Hashed(digest),
             None if of_ml_dsa => {
@@ -131,8 +156,9 @@ impl Operation {
                 Input::Raw { given, max, exact }
             }
         };
-        let (size, has_channel) = (facts.signature, facts.has_channel());
-        Ok(Operation { key: key.id, handle, mechanism: wire, pss, size, has_channel, hash, input })
+        let (size, has_channel) = (facts.signature, facts.has_channel() && !key.is_restricted());
+        let ticket = Ticket::new(key.always_authenticate && what != What::Verify);
+        Ok(Operation { key: key.id, handle, mechanism: wire, pss, size, has_channel, ticket, hash, input })
     }
 
     /// A code with a secret key.
@@ -164,6 +190,7 @@ impl Operation {
             pss: None,
             size,
             has_channel: false,
+            ticket: Ticket::default(),
             hash,
             input,
         })
@@ -248,7 +275,8 @@ impl Operation {
     }
 }
 
-fn check(key: &Key, class: ObjectClass) -> Outcome {
+fn check(key: &Key, what: What) -> Outcome {
+    let class = if what == What::Verify { ObjectClass::PublicKey } else { ObjectClass::PrivateKey };
     if key.class != class {
         // The other half of a pair, or no key at all.
         return Err(match key.class {
@@ -258,8 +286,20 @@ fn check(key: &Key, class: ObjectClass) -> Outcome {
             _ => CKR_KEY_HANDLE_INVALID,
         });
     }
-    let permitted = if class == ObjectClass::PrivateKey { key.may_sign } else { key.may_verify };
+    let permitted = match what {
+        What::Sign => key.may_sign,
+        What::SignRecover => key.may_sign_recover,
+        What::Verify => key.may_verify,
+    };
     if permitted { Ok(()) } else { Err(CKR_KEY_FUNCTION_NOT_PERMITTED) }
+}
+
+/// What the application is told of a refusal by the daemon.
+pub fn refused(process: &'static Process, handle: CK_OBJECT_HANDLE, code: CK_RV) -> CK_RV {
+    if code == CKR_OBJECT_HANDLE_INVALID {
+        process.handles.forget(handle);
+    }
+    as_key(code)
 }
 
 /// In functions that use a key an invalid object handle is an invalid key handle.

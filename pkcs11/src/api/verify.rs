@@ -1,10 +1,10 @@
 //! Functions for verifying signatures (PKCS#11 3.0, 5.13).
 
 use cryptoki_sys::*;
-use strongroom_protocol::v1::{ObjectClass, Verify, request::Op};
+use strongroom_protocol::v1::{Verify, request::Op};
 
 use super::input;
-use super::signature::{Operation, as_key};
+use super::signature::{Operation, What, as_key};
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
 use crate::session::{Session, take};
@@ -24,9 +24,8 @@ pub unsafe fn verify_init(
     if lock(&session.active).verify.is_some() {
         return Err(CKR_OPERATION_ACTIVE);
     }
-    let class = ObjectClass::PublicKey;
     // SAFETY: by the module's contract.
-    let operation = unsafe { Operation::start(process, &session, mechanism, key, class, Vec::new()) }?;
+    let operation = unsafe { Operation::start(process, &session, mechanism, key, What::Verify, Vec::new()) }?;
     lock(&session.active).verify = Some(operation);
     Ok(())
 }

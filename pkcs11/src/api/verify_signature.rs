@@ -1,9 +1,8 @@
 //! Verifying a signature that is known before the data (PKCS#11 3.2, `C_VerifySignatureInit`).
 
 use cryptoki_sys::*;
-use strongroom_protocol::v1::ObjectClass;
 
-use super::signature::Operation;
+use super::signature::{Operation, What};
 use super::{input, verify};
 use crate::error::{Outcome, lock};
 use crate::session::take;
@@ -37,9 +36,8 @@ pub unsafe fn verify_signature_init(
     }
     // SAFETY: by the module's contract.
     let signature = unsafe { input(signature, signature_length) }?;
-    let class = ObjectClass::PublicKey;
     // SAFETY: by the module's contract.
-    let operation = unsafe { Operation::start(process, &session, mechanism, key, class, Vec::new()) }?;
+    let operation = unsafe { Operation::start(process, &session, mechanism, key, What::Verify, Vec::new()) }?;
     if signature.len() != operation.size {
         return Err(CKR_SIGNATURE_LEN_RANGE);
     }

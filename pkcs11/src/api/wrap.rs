@@ -11,6 +11,7 @@ use crate::error::Outcome;
 use crate::key::{self, Family, KEYS};
 use crate::mechanism::{self, Purpose, Wrapping};
 use crate::object::class_from;
+use crate::restrictions;
 use crate::session::Session;
 use crate::state::Process;
 use crate::template::{self, Template};
@@ -44,7 +45,7 @@ pub unsafe fn wrap_key(
     // SAFETY: by the module's contract.
     let Wrapping { oaep, aes_bits } = unsafe { mechanism::wrapping_parameters(mechanism, wire) }?;
     let class = if family == Family::Aes { ObjectClass::SecretKey } else { ObjectClass::PublicKey };
-    let with = wrapping(process, &session, wrapping_key, family, class, &WRAPPING)?;
+    let with = wrapping(process, &session, wrapping_key, family, class, mechanism.mechanism, &WRAPPING)?;
     let key = process.key(&session.token, key).map_err(super::signature::as_key)?;
     if !matches!(key.class, ObjectClass::PrivateKey | ObjectClass::SecretKey) {
         return Err(CKR_KEY_NOT_WRAPPABLE);
@@ -62,6 +63,8 @@ pub unsafe fn wrap_key(
         CKR_OBJECT_HANDLE_INVALID => CKR_KEY_HANDLE_INVALID,
         // The key is too long, or not of a length that this way takes.
         CKR_DATA_LEN_RANGE => CKR_KEY_SIZE_RANGE,
+        // "CKR_KEY_HANDLE_INVALID is returned if any attribute mismatches" CKA_WRAP_TEMPLATE.
+        CKR_TEMPLATE_INCONSISTENT => CKR_KEY_HANDLE_INVALID,
         code => code,
     })?;
     let response::Result::WrappedKey(reply) = reply else { return Err(CKR_DEVICE_ERROR) };
@@ -83,7 +86,7 @@ pub unsafe fn unwrap_key(
     handle: *mut CK_OBJECT_HANDLE,
 ) -> Outcome {
     // SAFETY: by the module's contract.
-    let (mechanism, wrapped, template, handle) = unsafe {
+    let (mechanism, wrapped, mut template, handle) = unsafe {
         (argument(mechanism)?, input(wrapped, length)?, Template::read(template, count)?, place(handle)?)
     };
     let session = process.sessions.get(session)?;
@@ -91,7 +94,10 @@ pub unsafe fn unwrap_key(
     // SAFETY: by the module's contract.
     let Wrapping { oaep, .. } = unsafe { mechanism::wrapping_parameters(mechanism, wire) }?;
     let class = if family == Family::Aes { ObjectClass::SecretKey } else { ObjectClass::PrivateKey };
-    let with = wrapping(process, &session, unwrapping_key, family, class, &UNWRAPPING)?;
+    let with = wrapping(process, &session, unwrapping_key, family, class, mechanism.mechanism, &UNWRAPPING)?;
+    let unwrapping = process.object(&session.token, unwrapping_key)?;
+    let own = restrictions::template_of(unwrapping.info.templates.as_ref(), CKA_UNWRAP_TEMPLATE);
+    template.complete(own.unwrap_or_default())?;
     if wrapped.is_empty() || wrapped.len() > MAX_WRAPPED {
         return Err(CKR_WRAPPED_KEY_LEN_RANGE);
     }
@@ -149,6 +155,7 @@ fn wrapping(
     handle: CK_OBJECT_HANDLE,
     family: Family,
     class: ObjectClass,
+    mechanism: CK_MECHANISM_TYPE,
     codes: &Codes,
 ) -> Outcome<[u8; 16]> {
     let key = process.key(&session.token, handle).map_err(|code| match code {
@@ -159,6 +166,7 @@ fn wrapping(
     if facts.family != family || key.class != class {
         return Err(codes.kind);
     }
+    restrictions::check(process, &session.token, &key, handle, mechanism)?;
     Ok(key.id)
 }
 

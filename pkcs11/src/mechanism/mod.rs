@@ -16,7 +16,7 @@ pub use derivation::{hkdf_parameters, pbkdf2_parameters, sp800_108_parameters};
 pub use mac::{MacParameters, mac_parameters};
 pub use oaep::{largest_plaintext, oaep_parameters};
 pub use signature::{raw_input, signature_parameters};
-pub use table::{Entry, MECHANISMS, Purpose, Size, decryption, find, hash_of};
+pub use table::{Entry, MECHANISMS, Purpose, Size, decryption, find, hash_of, recovers};
 pub use wrapping::{Wrapping, wrapping_parameters};
 
 #[cfg(test)]

@@ -176,6 +176,9 @@ table! {
 /// Of what signs and verifies: one message, or many one after the other.
 const SIGNS: CK_FLAGS = CKF_SIGN | CKF_VERIFY | CKF_MESSAGE_SIGN | CKF_MESSAGE_VERIFY;
 
+/// Of signatures that what was signed comes out of.
+const RECOVERS: CK_FLAGS = CKF_SIGN_RECOVER | CKF_VERIFY_RECOVER;
+
 /// The row of a mechanism.
 ///
 /// # Errors
@@ -213,7 +216,7 @@ impl Entry {
             Decrypt(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT | CKF_WRAP | CKF_UNWRAP),
             Wrap(family, _) => (sizes(family), CKF_HW | CKF_WRAP | CKF_UNWRAP),
             Sign(Rsa, RsaPkcs | RsaX509, Unspecified) => {
-                (sizes(Rsa), CKF_HW | SIGNS | CKF_ENCRYPT | CKF_DECRYPT)
+                (sizes(Rsa), CKF_HW | SIGNS | RECOVERS | CKF_ENCRYPT | CKF_DECRYPT)
             }
             Sign(family, ..) => (sizes(family), CKF_HW | SIGNS),
             Derive => ((224, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
@@ -239,6 +242,11 @@ pub fn decryption(mechanism: CK_MECHANISM_TYPE) -> Outcome<(Family, Mechanism)> 
     }
 }
 
+/// Whether what was signed comes out of a signature with this mechanism.
+pub fn recovers(mechanism: CK_MECHANISM_TYPE) -> bool {
+    find(mechanism).is_ok_and(|entry| entry.info().flags & RECOVERS != 0)
+}
+
 /// The hash that a digest mechanism computes.
 pub fn hash_of(mechanism: CK_MECHANISM_TYPE) -> Option<Hash> {
     match find(mechanism).ok()?.purpose {
@@ -250,6 +258,25 @@ pub fn hash_of(mechanism: CK_MECHANISM_TYPE) -> Option<Hash> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the daemon takes a mechanism of `CKA_ALLOWED_MECHANISMS` for.
+    #[test]
+    fn the_protocols_table_says_the_same() {
+        for entry in MECHANISMS {
+            let row =
+                strongroom_protocol::pkcs11::MECHANISMS.iter().find(|row| row.number == entry.mechanism);
+            let found = row.map(|row| (row.mechanism, row.hash, row.is_general));
+            let expected = match entry.purpose {
+                Generate(_) | Digest(_) => None,
+                Sign(_, wire, hash) => Some((wire, hash, false)),
+                Cipher(_, wire) | Decrypt(_, wire) | Wrap(_, wire) => Some((wire, Unspecified, false)),
+                Mac(_, wire, hash, size) => Some((wire, hash, size == General)),
+                Derive => Some((Mechanism::Ecdh, Unspecified, false)),
+                Encapsulate(_) => Some((Mechanism::MlKem, Unspecified, false)),
+            };
+            assert_eq!(found, expected, "{}", entry.name);
+        }
+    }
 
     #[test]
     fn no_mechanism_stands_twice() {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use cryptoki_sys::*;
 use strongroom_pkcs11::object::{self, Object, Value};
-use strongroom_protocol::v1::{KeyPolicy, KeyType, ObjectClass, ObjectInfo};
+use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplates, KeyType, ObjectClass, ObjectInfo};
 
 use crate::tests::Tests;
 
@@ -50,12 +50,16 @@ fn objects(class: ObjectClass) -> Vec<Object> {
         ObjectClass::SecretKey => &[KeyType::Aes256],
         _ => &[KeyType::Unspecified],
     };
+    let one = || vec![Attribute::default()];
+    let templates = KeyTemplates { wrap: one(), unwrap: one(), derive: one() };
     let object = |key_type: &KeyType| {
         Object::new(ObjectInfo {
             object: vec![7; 16],
             class: class.into(),
             key_type: (*key_type).into(),
             policy: Some(KeyPolicy::default()),
+            allowed_mechanisms: vec![1],
+            templates: Some(templates.clone()),
             public_key: crate::keys::spki(*key_type),
             value: if class == ObjectClass::Certificate { crate::keys::certificate() } else { vec![1] },
             ..ObjectInfo::default()
@@ -70,7 +74,7 @@ fn cell(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> String {
     let of = objects(class);
     let has = |wanted: fn(&Value<'_>) -> bool| of.iter().any(|object| wanted(&object.attribute(attribute)));
     let mut cell = String::new();
-    if has(|value| matches!(value, Value::Bytes(_))) {
+    if has(|value| matches!(value, Value::Bytes(_) | Value::Template(_))) {
         cell.push('r');
     }
     if has(|value| matches!(value, Value::Sensitive)) {

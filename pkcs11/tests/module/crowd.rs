@@ -12,7 +12,7 @@ use cryptoki_sys::*;
 use crate::call;
 use crate::logged_in;
 use crate::support::application::{Application, TRUE, attribute, number, plain};
-use crate::support::{Daemon, open_bells};
+use crate::support::{Daemon, USER, open_bells};
 
 const THREADS: usize = 64;
 
@@ -104,4 +104,64 @@ pub fn crowd(mut daemon: Daemon) {
     // Nothing is left behind: neither in the process nor in the daemon.
     application.finalize();
     assert_eq!(open_bells(), 0);
+}
+
+/// More threads than a web server has, and a thousand sessions, with the locks of the operating system or with none that the
+/// application offers.
+pub fn sessions(daemon: &Daemon) {
+    const THREADS: usize = 200;
+    const EACH: usize = 5;
+    let slot = daemon.create_partition("tls");
+    let application = Application::load();
+    let arguments = CK_C_INITIALIZE_ARGS {
+        CreateMutex: None,
+        DestroyMutex: None,
+        LockMutex: None,
+        UnlockMutex: None,
+        flags: CKF_OS_LOCKING_OK,
+        pReserved: std::ptr::null_mut(),
+    };
+    for pointer in [(&raw const arguments).cast_mut().cast(), std::ptr::null_mut()] {
+        assert_eq!(call!(application, C_Initialize, pointer), CKR_OK);
+        let session = application.open_writable(slot);
+        assert_eq!(application.login(session, CKU_USER, USER.1), CKR_OK);
+        let (key, public) = application.generate(session, "web").unwrap();
+        let point = application.get(session, public, CKA_EC_POINT).unwrap()[2..].to_vec();
+        let key = Key::Ec { key, point };
+        // All have their sessions before any closes one.
+        let all_open = std::sync::Barrier::new(THREADS + 1);
+        let counted = std::sync::Barrier::new(THREADS + 1);
+        thread::scope(|scope| {
+            for number in 0..THREADS {
+                let (application, key, all_open, counted) = (&application, &key, &all_open, &counted);
+                scope.spawn(move || {
+                    let sessions: Vec<_> = (0..EACH).map(|_| application.open(slot, 0).unwrap()).collect();
+                    all_open.wait();
+                    counted.wait();
+                    for (at, session) in sessions.iter().enumerate() {
+                        let data = format!("thread {number}, session {at}");
+                        // An operation of another kind goes on in the same session meanwhile.
+                        let mut sha256 = plain(CKM_SHA256);
+                        assert_eq!(call!(application, C_DigestInit, *session, &mut sha256), CKR_OK);
+                        key.verify(data.as_bytes(), &key.sign(application, *session, data.as_bytes()));
+                        let (mut digest, mut length) = ([0; 32], 32);
+                        let (start, size) = (data.as_ptr().cast_mut(), data.len() as CK_ULONG);
+                        let place = digest.as_mut_ptr();
+                        let code = call!(application, C_Digest, *session, start, size, place, &mut length);
+                        assert_eq!(code, CKR_OK);
+                        let expected = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data.as_bytes());
+                        assert_eq!(digest, expected.as_ref());
+                        assert_eq!(call!(application, C_CloseSession, *session), CKR_OK);
+                    }
+                });
+            }
+            all_open.wait();
+            // SAFETY: the structure is numbers and bytes.
+            let mut info: CK_TOKEN_INFO = unsafe { std::mem::zeroed() };
+            assert_eq!(call!(application, C_GetTokenInfo, slot.into(), &mut info), CKR_OK);
+            assert_eq!(info.ulSessionCount, (THREADS * EACH) as CK_ULONG + 1);
+            counted.wait();
+        });
+        application.finalize();
+    }
 }

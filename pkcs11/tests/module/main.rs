@@ -8,6 +8,8 @@
 mod support;
 
 mod arguments;
+mod bad_input;
+mod basics;
 mod cost;
 mod crowd;
 mod dual;
@@ -22,6 +24,7 @@ mod ml_kem;
 mod objects;
 mod outage;
 mod private_keys;
+mod restrictions;
 mod session_objects;
 mod sessions;
 mod signatures;
@@ -38,6 +41,8 @@ fn scenario() {
     let Some((name, daemon)) = support::scenario() else { return };
     match name.as_str() {
         "null pointers" => arguments::null_pointers(&daemon),
+        "basics" => basics::basics(&daemon),
+        "bad input" => bad_input::table(&daemon),
         "sessions" => sessions::sessions(&daemon),
         "objects" => objects::objects(&daemon),
         "life of session objects" => session_objects::life(&daemon),
@@ -55,6 +60,11 @@ fn scenario() {
         "known signatures" => dual::known_signatures(&daemon),
         "messages" => messages::messages(&daemon),
         "events" => events::events(daemon),
+        "allowed mechanisms" => restrictions::allowed_mechanisms(&daemon),
+        "always authenticate" => restrictions::always_authenticate(&daemon),
+        "recovery" => restrictions::recovery(&daemon),
+        "templates of other keys" => restrictions::templates(&daemon),
+        "without log-in" => restrictions::without_log_in(&daemon),
         "ml-dsa" => ml_dsa::signatures(&daemon),
         "ml-kem" => ml_kem::secrets(&daemon),
         "derivation" => private_keys::derivation(&daemon),
@@ -67,6 +77,7 @@ fn scenario() {
         "allocations" => cost::allocations(&daemon),
         "system calls" => cost::system_calls(&daemon),
         "crowd" => crowd::crowd(daemon),
+        "a thousand sessions" => crowd::sessions(&daemon),
         "another user" => ends::another_user(&daemon),
         "finalized while signing" => ends::finalized_while_signing(&daemon),
         "out of descriptors" => outage::out_of_descriptors(&daemon),
@@ -93,6 +104,8 @@ macro_rules! scenarios {
 
 scenarios! {
     null_pointers_are_errors: "null pointers";
+    what_every_application_asks_first: "basics";
+    bad_input_gets_what_the_standard_names: "bad input";
     sessions_and_log_in_follow_the_standard: "sessions";
     objects_are_found_and_read_attribute_by_attribute: "objects";
     wrong_templates_are_refused: "templates";
@@ -110,6 +123,11 @@ scenarios! {
     a_signature_may_be_known_before_the_data: "known signatures";
     messages_have_ivs_and_tags_beside_them: "messages";
     who_waits_for_slots_is_told_of_partitions: "events";
+    a_key_is_used_with_the_mechanisms_that_it_allows: "allowed mechanisms";
+    a_key_asks_for_the_password_each_time: "always authenticate";
+    what_was_signed_is_recovered: "recovery";
+    a_key_is_for_keys_that_fit_its_template: "templates of other keys";
+    public_keys_are_used_without_a_log_in: "without log-in";
     rsa_keys_decrypt_if_they_may: "decryption";
     secrets_are_derived_and_end_with_their_session: "derivation";
     ml_dsa_signs_what_others_verify: "ml-dsa";
@@ -121,6 +139,7 @@ scenarios! {
     nobody_waits_long_to_log_out: "hung";
     a_signature_of_a_hung_daemon_has_a_deadline: "hung signature";
     many_threads_sign_while_the_daemon_restarts: "crowd";
+    a_thousand_sessions_of_two_hundred_threads: "a thousand sessions";
     nobody_signs_as_who_has_logged_out: "another user";
     a_process_finalizes_while_other_threads_sign: "finalized while signing";
     calls_share_connections_when_descriptors_are_scarce: "out of descriptors";

@@ -126,7 +126,7 @@ impl Session<'_> {
 /// Whether the daemon has a key.
 fn has(daemon: &Daemon, partition: u32, key: &[u8]) -> bool {
     let (key, mechanism) = (key.to_vec(), Mechanism::Ecdsa.into());
-    let sign = Op::Sign(Sign { key, mechanism, pss: None, data: vec![7; 32] });
+    let sign = Op::Sign(Sign { key, mechanism, pss: None, data: vec![7; 32], ..Sign::default() });
     match daemon.as_user(partition, sign) {
         Ok(_) => true,
         Err(error) => {

@@ -142,7 +142,9 @@ impl PublicKey {
     pub fn verify(&self, mechanism: Mechanism, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
         mechanism.check(self.kind(), data.len())?;
         let right = match mechanism {
-            Mechanism::RsaPkcs => self.recovers(signature, c::RSA_PKCS1_PADDING, data),
+            Mechanism::RsaPkcs => {
+                self.public_operation(signature, c::RSA_PKCS1_PADDING).is_some_and(|signed| signed == data)
+            }
             Mechanism::RsaPss { hash, mgf1_hash, salt_length } => {
                 let salt_length = pss_salt(salt_length)?;
                 // SAFETY: the mechanism fits the key; all slices are valid for the lengths passed.
@@ -180,12 +182,26 @@ impl PublicKey {
         Mechanism::RsaPkcs.check(self.kind(), 0)?;
         let mut block = vec![0; signature.len().saturating_sub(data.len())];
         block.extend_from_slice(data);
-        wrong_unless(self.recovers(signature, c::RSA_NO_PADDING, &block))
+        wrong_unless(self.public_operation(signature, c::RSA_NO_PADDING).as_ref() == Some(&block))
     }
 
-    /// Whether the public operation on `signature`, with the padding taken away, gives `data`. This is an RSA key.
-    fn recovers(&self, signature: &[u8], padding: std::ffi::c_int, data: &[u8]) -> bool {
-        let Ok(pkey) = self.kept.pkey() else { return false };
+    /// What was signed: with PKCS#1 v1.5's padding taken away, or the block as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::SignatureWrong`], and [`CryptoError::MechanismDoesNotFit`] if this is no RSA key.
+    pub fn recover(&self, is_padded: bool, signature: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        Mechanism::RsaPkcs.check(self.kind(), 0)?;
+        if signature.len() != self.kind().signature_length() {
+            return Err(CryptoError::SignatureWrong);
+        }
+        let padding = if is_padded { c::RSA_PKCS1_PADDING } else { c::RSA_NO_PADDING };
+        self.public_operation(signature, padding).ok_or(CryptoError::SignatureWrong)
+    }
+
+    /// The public operation on `signature`, with the padding taken away. This is an RSA key.
+    fn public_operation(&self, signature: &[u8], padding: std::ffi::c_int) -> Option<Vec<u8>> {
+        let pkey = self.kept.pkey().ok()?;
         // SAFETY: the key is an RSA key; the output buffer is as large as the modulus, and its true length is passed.
         unsafe {
             let rsa = c::EVP_PKEY_get0_RSA(pkey.as_ptr());
@@ -200,7 +216,8 @@ impl PublicKey {
                 signature.len(),
                 padding,
             );
-            result == 1 && block.get(..length) == Some(data)
+            block.truncate(length);
+            (result == 1).then_some(block)
         }
     }
 

@@ -1,0 +1,89 @@
+//! `C_Login` with `CKU_CONTEXT_SPECIFIC`: the password for one use of a key with `CKA_ALWAYS_AUTHENTICATE`, after the operation was
+//! begun. The daemon checks it, gives a ticket for this use, and takes no use without.
+
+use cryptoki_sys::*;
+use strongroom_protocol::v1::{AuthenticateUse, request::Op, response};
+use zeroize::Zeroizing;
+
+use super::pin::Pin;
+use crate::call::{Access, Repeat};
+use crate::error::{Outcome, lock};
+use crate::object::ObjectId;
+use crate::session::{Active, Session};
+use crate::state::Process;
+
+/// What an operation needs to use a key that asks for the password each time.
+#[derive(Clone, Default)]
+pub struct Ticket {
+    is_needed: bool,
+    ticket: Zeroizing<Vec<u8>>,
+}
+
+impl Ticket {
+    /// Of a key that asks, or of one that does not.
+    pub fn new(is_needed: bool) -> Self {
+        Ticket { is_needed, ticket: Zeroizing::default() }
+    }
+
+    /// Whether the key asks.
+    pub fn is_needed(&self) -> bool {
+        self.is_needed
+    }
+
+    /// What the request carries; nothing, of a key that does not ask.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_USER_NOT_LOGGED_IN` if nobody has given the password.
+    pub fn spend(&mut self) -> Outcome<Vec<u8>> {
+        if self.is_needed && self.ticket.is_empty() {
+            return Err(CKR_USER_NOT_LOGGED_IN);
+        }
+        Ok(std::mem::take(&mut *self.ticket))
+    }
+
+    /// For the next of several uses: the password is given for one.
+    pub fn hand_over(&mut self) -> Self {
+        Ticket { is_needed: self.is_needed, ticket: std::mem::take(&mut self.ticket) }
+    }
+}
+
+/// The operation that waits for a password, and its key.
+fn waiting(active: &mut Active) -> Option<(ObjectId, &mut Ticket)> {
+    let Active { sign, sign_recover, message_sign, decrypt, .. } = active;
+    let signatures = sign.iter_mut().chain(sign_recover);
+    let messages = message_sign.iter_mut().map(|messages| messages.in_hand());
+    let ciphers = decrypt.iter_mut().map(|operation| (operation.key, &mut operation.ticket));
+    signatures
+        .chain(messages)
+        .map(|operation| (operation.key, &mut operation.ticket))
+        .chain(ciphers)
+        .find(|(_, ticket)| ticket.is_needed)
+}
+
+/// Has the daemon check the password.
+pub(super) fn log_in_for_use(process: &'static Process, session: &Session, pin: Pin<'_>) -> Outcome {
+    let token = &session.token;
+    let key = waiting(&mut lock(&session.active)).map(|(key, _)| key).ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
+    // It is the password of who is logged in: that of a user id that somebody admits is that user's.
+    let user = token.login.user();
+    if pin.password.is_empty() || user.is_some_and(|user| !pin.user.is_empty() && pin.user != user) {
+        return Err(CKR_PIN_INCORRECT);
+    }
+    let authenticate = || {
+        // This copy is wiped by the client when it has been sent.
+        Op::AuthenticateUse(AuthenticateUse { key: key.to_vec(), password: pin.password.to_owned() })
+    };
+    // Not repeated: each time may count as another wrong password.
+    let reply = process.call(Access::of(token), Repeat::Never, authenticate)?;
+    let response::Result::UseTicket(reply) = reply else { return Err(CKR_DEVICE_ERROR) };
+    let given = Zeroizing::new(reply.ticket);
+    // Meanwhile another thread may have ended it, and begun another.
+    match waiting(&mut lock(&session.active)) {
+        Some((of, ticket)) if of == key => {
+            ticket.ticket = given;
+            Ok(())
+        }
+        _ => Err(CKR_OPERATION_NOT_INITIALIZED),
+    }
+}
