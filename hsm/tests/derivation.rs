@@ -89,6 +89,9 @@ const DERIVES: KeyPolicy = KeyPolicy {
     trusted: false,
     wrap_with_trusted: false,
     not_sensitive: false,
+    sign_recover: false,
+    verify_recover: false,
+    always_authenticate: false,
 };
 
 /// A key of the session that can be read.

@@ -73,6 +73,10 @@ rows! {
     0x02c2 => Hmac, Sha3384; general;
     0x02d1 => Hmac, Sha3512;
     0x02d2 => Hmac, Sha3512; general;
+    0x03ac => Sp800108Counter;
+    0x03ad => Sp800108Feedback;
+    0x03ae => Sp800108DoublePipeline;
+    0x402a => Hkdf;
     0x1041 => Ecdsa;
     0x1042 => Ecdsa, Sha1;
     0x1043 => Ecdsa, Sha224;

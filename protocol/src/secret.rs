@@ -5,9 +5,9 @@ use std::fmt;
 use zeroize::Zeroize;
 
 use crate::v1::{
-    AuthenticateUse, BeginRestore, ChangePassword, CreatePartition, CreateUser, DeriveKey, Encapsulated, Encrypt, ImportKey,
-    ImportKeyPair, Login, LoginReply, Mac, MacReply, Pbkdf2Parameters, Plaintext, RenewSecurityDomain,
-    SealWith, SharedSecret, Unseal, UseTicket, request, response,
+    AuthenticateUse, BeginRestore, ChangePassword, CreatePartition, CreateUser, DeriveKey, Encapsulated,
+    Encrypt, ImportKey, ImportKeyPair, Login, LoginReply, Mac, MacReply, Pbkdf2Parameters, Plaintext,
+    RenewSecurityDomain, SealWith, SharedSecret, Unseal, UseTicket, request, response,
 };
 
 /// Writes a message's name and its harmless fields, and `..` for the rest.

@@ -9,7 +9,7 @@ use strongroom_protocol::v1::{
 use zeroize::Zeroizing;
 
 use super::secret_keys::{self, Origin};
-use super::{Context, objects, sign};
+use super::{Context, objects, sign, templates};
 use crate::crypto::aws_lc;
 use crate::crypto::derivation::{Format, Hkdf, MAX_MATERIAL, Mode, Part, Pbkdf2, Prf, Sp800108};
 use crate::crypto::symmetric::{SecretKey, SecretKind};
@@ -17,6 +17,7 @@ use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::object::Object;
 use crate::partition::Partition;
+use crate::restrictions::{self, Kind, Use};
 
 /// The longest salt, password, or text that goes into a derivation, in bytes.
 const MAX_INPUT: usize = 16 * 1024;
@@ -43,6 +44,9 @@ pub(super) async fn derive(
         Mechanism::Pbkdf2 => None,
         _ => Some(base(context, partition, &request.key)?),
     };
+    if let Some(object) = &base {
+        restrictions::allow(&object.info, Use::Other(request.mechanism()))?;
+    }
     let (of, key_type) = match &base {
         Some(object) => (Some(partition.secret_key(object)?), object.info.key_type()),
         None => (None, kind.to_wire()),
@@ -67,8 +71,13 @@ pub(super) async fn derive(
         Some(object) => object.blame(failure),
         None => failure,
     })?;
-    let of = base.and_then(|object| object.info.policy).unwrap_or_default();
-    secret_keys::store(context, partition, key, template, Origin::Derived(of)).await
+    let of = base.as_ref().and_then(|object| object.info.policy).unwrap_or_default();
+    let origin = Origin::Derived(of);
+    if let Some(object) = &base {
+        let described = templates::secret_key_info(context, template.clone(), &key, &origin)?;
+        restrictions::fits(&object.info, Kind::Derive, &described)?;
+    }
+    secret_keys::store(context, partition, key, template, origin).await
 }
 
 /// The key that it is made of.

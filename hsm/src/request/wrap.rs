@@ -189,7 +189,9 @@ pub(super) async fn unwrap(
             let half = Half::Private { generated: false };
             templates::key_info(context, template.clone(), half, key.kind(), &[])?
         }
-        Unwrapped::Secret(key) => templates::secret_key_info(context, template.clone(), key, false)?,
+        Unwrapped::Secret(key) => {
+            templates::secret_key_info(context, template.clone(), key, &Origin::Imported)?
+        }
     };
     restrictions::fits(&with.info, Kind::Unwrap, &described)?;
     let reply = match key {

@@ -267,7 +267,8 @@ mod tests {
                 strongroom_protocol::pkcs11::MECHANISMS.iter().find(|row| row.number == entry.mechanism);
             let found = row.map(|row| (row.mechanism, row.hash, row.is_general));
             let expected = match entry.purpose {
-                Generate(_) | Digest(_) => None,
+                Generate(_) | Digest(_) | Password => None,
+                DeriveKey(wire) => Some((wire, Unspecified, false)),
                 Sign(_, wire, hash) => Some((wire, hash, false)),
                 Cipher(_, wire) | Decrypt(_, wire) | Wrap(_, wire) => Some((wire, Unspecified, false)),
                 Mac(_, wire, hash, size) => Some((wire, hash, size == General)),
