@@ -94,7 +94,7 @@ fn signs(daemon: &Daemon, release: &Path, name: &str) {
     };
     let key = found.objects[0].object.clone();
     let digest: Vec<u8> = (0..32).collect();
-    let sign = Sign { key, mechanism: Mechanism::Ecdsa.into(), data: digest.clone(), pss: None };
+    let sign = Sign { key, mechanism: Mechanism::Ecdsa.into(), data: digest.clone(), ..Sign::default() };
     let response::Result::Signature(signature) = connection.call(1, Op::Sign(sign)).unwrap() else {
         panic!()
     };

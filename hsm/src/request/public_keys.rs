@@ -98,10 +98,6 @@ pub(super) async fn recover(
     let (bytes, title) = (request.signature.len(), Arc::clone(&object));
     let work =
         move || Ok(PublicKey::from_spki(&object.info.public_key)?.recover(is_padded, &request.signature)?);
-    let plaintext = context
-        .service
-        .compute(context.session.uid, bytes, work)
-        .await
-        .map_err(|failure| title.blame(failure))?;
+    let plaintext = context.compute(bytes, work).await.map_err(|failure| title.blame(failure))?;
     Ok(response::Result::Plaintext(Plaintext { plaintext }))
 }

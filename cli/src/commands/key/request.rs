@@ -102,7 +102,7 @@ impl Request {
         };
         let der = certificate_request::make(key.public_key(), &subject, signing, encoding, |data| {
             let (mechanism, key) = (signing.mechanism.into(), object.object.clone());
-            let op = || Op::Sign(Sign { key: key.clone(), mechanism, data: data.clone(), pss: None });
+            let op = || Op::Sign(Sign { key: key.clone(), mechanism, data: data.clone(), ..Sign::default() });
             Ok(answer!(session.call(Role::CryptoUser, op), Signature)?.signature)
         })?;
         let pem = pem_rfc7468::encode_string("CERTIFICATE REQUEST", LineEnding::LF, &der)
