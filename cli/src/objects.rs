@@ -134,7 +134,7 @@ impl Key {
     }
 
     /// What the versions of a key share.
-    fn family(&self) -> Option<&[u8]> {
+    pub fn family(&self) -> Option<&[u8]> {
         let main = self.main()?;
         Some(if main.family.is_empty() { &main.object } else { &main.family })
     }

@@ -313,9 +313,9 @@ fn an_appliance_user_lists_users_and_no_private_keys() {
 #[test]
 fn roles() {
     let daemon = Daemon::start();
-    let text = daemon.run(&["roles"]).succeeds();
+    let text = daemon.run(&["user", "roles"]).succeeds();
     assert!(text.lines().any(|line| line.starts_with("Sign ") && line.contains("sign with a private key")));
-    let json = daemon.run(&["roles", "--json"]).json();
+    let json = daemon.run(&["user", "roles", "--json"]).json();
     let rows = json["roles"].as_array().unwrap();
     let sign = rows.iter().find(|row| row["request"] == "Sign").unwrap();
     assert_eq!(

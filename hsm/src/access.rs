@@ -229,6 +229,13 @@ impl Access {
         Access(self.0.iter().filter(|grant| !goes(grant)).cloned().collect())
     }
 
+    /// Without users who are gone: they are listed nowhere, and nobody could revoke them.
+    #[must_use]
+    pub fn without_the_gone(&self, is_there: impl Fn(u64) -> bool) -> Self {
+        let stays = |grant: &&Grant| !matches!(grant.grantee, Grantee::User(user) if !is_there(user));
+        Access(self.0.iter().filter(stays).cloned().collect())
+    }
+
     /// What lies in the store.
     pub fn to_records(&self) -> Vec<GrantRecord> {
         let record = |grant: &Grant| {
@@ -256,19 +263,6 @@ impl Access {
         };
         let all: Vec<Option<Grant>> = records.iter().map(grant).collect::<Option<_>>()?;
         Some(Access(all.into_iter().flatten().collect()))
-    }
-}
-
-/// How messages and the log call what somebody wants to do.
-pub fn verb(permission: Permission) -> &'static str {
-    match permission {
-        Permission::Unspecified | Permission::View => "view",
-        Permission::Sign => "sign",
-        Permission::Decrypt => "decrypt",
-        Permission::Encrypt => "encrypt",
-        Permission::Derive => "derive",
-        Permission::Decapsulate => "decapsulate",
-        Permission::Wrap => "wrap",
     }
 }
 
@@ -303,6 +297,16 @@ mod tests {
         let less = access.without(Grantee::Uid(33), Some("tls-server"));
         assert!(!less.names(&www()) && less.names(&both));
         assert!(access.without(Grantee::Uid(33), Some("decrypter")).names(&www()));
+    }
+
+    #[test]
+    fn users_who_are_gone_take_no_place() {
+        let roles = Roles::default();
+        let all = [Grantee::User(7), Grantee::Uid(8), Grantee::User(8), Grantee::Certificate([8; 32])];
+        let access =
+            all.iter().fold(Access::default(), |access, who| access.with(grant(&roles, *who, "wrapper")));
+        let left = access.without_the_gone(|user| user == 7);
+        assert!(left.grants().iter().map(|grant| grant.grantee).eq([all[0], all[1], all[3]]));
     }
 
     #[test]

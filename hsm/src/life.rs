@@ -3,24 +3,21 @@
 //! A deleted key stays in the store, sealed, for as long as the partition keeps deleted keys; nobody finds it, and it does
 //! nothing. It is recovered or purged by a crypto officer, or goes by itself.
 //!
-//! The time that passes is the partition's own: it is counted by a clock that never jumps while the daemon runs, and by the
-//! system's clock, forwards only, while it does not. So a system clock that is put back, or ahead, lets nothing go too early or
-//! too late while the daemon runs.
+//! The time that passes is the partition's own, see [`age`].
 
-use std::fmt;
+pub mod age;
+
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+pub use age::{Age, Clocks};
 use strongroom_audit::Entry;
 use strongroom_audit::chain::hex;
-use strongroom_protocol::v1::VersionState;
+use strongroom_protocol::v1::{ObjectInfo, VersionState};
 
 use crate::audit::Audit;
 use crate::failure::{Failure, refuse};
-use crate::object::{Object, Search};
+use crate::object::{Object, ObjectId, Search};
 use crate::partition::Partition;
 use crate::service::{Service, blocking};
 use crate::vault::Slot;
@@ -35,9 +32,6 @@ const DAY: u64 = 24 * 60 * 60;
 
 /// The shortest and the longest time between two versions of a key, in seconds.
 pub const ROTATION: std::ops::RangeInclusive<u64> = DAY..=10 * 366 * DAY;
-
-/// How often the partition's time is written down while something waits for it, in seconds.
-const SAVE_EVERY: u64 = 60 * 60;
 
 /// What a partition does with keys that are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,104 +100,6 @@ impl Policy {
     }
 }
 
-/// The clocks of the machine, or a test's.
-#[derive(Clone, Default)]
-pub enum Clocks {
-    /// The system's: the time of day, and the time since the machine started.
-    #[default]
-    System,
-    /// Both are what a test says: seconds since 1970, and seconds.
-    Set(Arc<(AtomicU64, AtomicU64)>),
-}
-
-impl fmt::Debug for Clocks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if matches!(self, Clocks::System) { "System" } else { "Set" })
-    }
-}
-
-impl Clocks {
-    /// Seconds since 1970, UTC: what people call the time. It may jump.
-    pub fn wall(&self) -> u64 {
-        match self {
-            Clocks::System => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            Clocks::Set(set) => set.0.load(Ordering::Acquire),
-        }
-    }
-
-    /// Seconds that never jump; also those in which the machine sleeps count.
-    fn steady(&self) -> u64 {
-        match self {
-            Clocks::System => u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or_default(),
-            Clocks::Set(set) => set.1.load(Ordering::Acquire),
-        }
-    }
-}
-
-/// A partition's own time.
-#[derive(Debug, Default)]
-pub struct Age {
-    clocks: OnceLock<Clocks>,
-    /// The age when it was written down last before this start, and the time of day then.
-    stored: (u64, u64),
-    /// The age and the steady clock when it was first asked for.
-    started: OnceLock<(u64, u64)>,
-    /// The age when it was written down last.
-    saved: AtomicU64,
-}
-
-impl Age {
-    /// Goes on from what was written down: the age in seconds and the time of day then.
-    pub fn stored(age: u64, wall: u64) -> Self {
-        Self { stored: (age, wall), saved: AtomicU64::new(age), ..Self::default() }
-    }
-
-    /// Chooses the clocks, before the age is asked for.
-    pub fn use_clocks(&self, clocks: &Clocks) {
-        let _ = self.clocks.set(clocks.clone());
-    }
-
-    /// The machine's clocks.
-    pub fn clocks(&self) -> &Clocks {
-        self.clocks.get_or_init(Clocks::default)
-    }
-
-    /// How old the partition is, in seconds.
-    pub fn now(&self) -> u64 {
-        let clocks = self.clocks();
-        let (age, steady) = self.started.get_or_init(|| {
-            let (age, wall) = self.stored;
-            // Nothing was written down yet: it begins now. A clock that was put back counts as no time.
-            let away = if wall == 0 { 0 } else { clocks.wall().saturating_sub(wall) };
-            (age.saturating_add(away), clocks.steady())
-        });
-        age.saturating_add(clocks.steady().saturating_sub(*steady))
-    }
-
-    /// The age and the time of day, to be written down.
-    pub fn to_store(&self) -> (u64, u64) {
-        (self.now(), self.clocks().wall())
-    }
-
-    /// Says that this age was written down.
-    pub fn is_stored(&self, age: u64) {
-        self.saved.store(age, Ordering::Release);
-    }
-
-    fn wants_storing(&self) -> bool {
-        self.now().saturating_sub(self.saved.load(Ordering::Acquire)) >= SAVE_EVERY
-    }
-
-    /// The time of day at which the partition will have this age, as far as the clocks go on as they do.
-    pub fn as_wall(&self, age: u64) -> u64 {
-        let (now, wall) = self.to_store();
-        match age.checked_sub(now) {
-            Some(ahead) => wall.saturating_add(ahead),
-            None => wall.saturating_sub(now - age),
-        }
-    }
-}
-
 /// Looks after all partitions until it is dropped: deleted keys whose time has come go, and keys that are to have a new version
 /// get one.
 pub async fn keep(service: Arc<Service>, every: Duration) {
@@ -226,7 +122,8 @@ pub async fn keep(service: Arc<Service>, every: Duration) {
 /// One look at a partition.
 fn look_after(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
     partition.expire_session_objects();
-    let now = partition.age().now();
+    // What is destroyed is gone for good: a clock that is wrong must not have it destroyed.
+    let now = partition.age().certain();
     let (due, waits) = {
         let contents = partition.contents();
         let all = || contents.deleted.find(Search::default());
@@ -269,7 +166,49 @@ fn look_after(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
         // So that a system clock that is put back while the daemon is stopped takes an hour at most.
         partition.change(|_| Ok(()))?;
     }
+    mend(partition)?;
     super::request::rotate::rotate_due(partition, audit)
+}
+
+/// Objects whose records are written anew at one look.
+const MENDED_AT_ONCE: usize = 256;
+
+/// Writes records anew that say what is no longer so: a time that was counted by a clock which was ahead, and somebody in a role that
+/// is gone, who must not be named again by another role of that name. Blocks.
+///
+/// # Errors
+///
+/// STORE.
+pub fn mend(partition: &Partition) -> Result<(), Failure> {
+    let now = partition.age().now();
+    let longest = now.saturating_add(u64::from(*RETENTION.end()) * DAY);
+    let mended = |info: &ObjectInfo| ObjectInfo {
+        purge_due: info.purge_due.min(longest),
+        rotation_due: info.rotation_due.min(now.saturating_add(info.rotate_every)),
+        ..info.clone()
+    };
+    let wrong: Vec<ObjectId> = {
+        let contents = partition.contents();
+        let is_wrong = |object: &&Arc<Object>| {
+            object.info.purge_due > longest
+                || object.info.rotation_due > now.saturating_add(object.info.rotate_every)
+                || contents.stale.contains(&object.id)
+        };
+        let all = contents.objects.find(Search::default()).chain(contents.deleted.find(Search::default()));
+        all.filter(is_wrong).map(|object| object.id).take(MENDED_AT_ONCE).collect()
+    };
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let titles = partition.change(|change| {
+        let found: Vec<_> = wrong.iter().filter_map(|id| change.before().known(id)).collect();
+        found
+            .iter()
+            .map(|object| Ok(change.rewrite(object, mended(&object.info))?.title()))
+            .collect::<Result<Vec<_>, Failure>>()
+    })?;
+    tracing::warn!(partition = partition.label(), objects = ?titles, "records that were no longer so are written anew");
+    Ok(())
 }
 
 /// Whether a search by label leaves this version of a key out: the label means the active one.
@@ -280,35 +219,6 @@ pub fn is_active(object: &Object) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn set(wall: u64, steady: u64) -> (Clocks, Arc<(AtomicU64, AtomicU64)>) {
-        let clocks = Arc::new((AtomicU64::new(wall), AtomicU64::new(steady)));
-        (Clocks::Set(Arc::clone(&clocks)), clocks)
-    }
-
-    #[test]
-    fn a_clock_that_jumps_changes_nothing_while_the_daemon_runs() {
-        let (clocks, hands) = set(1_000_000, 50);
-        let age = Age::stored(700, 999_000);
-        age.use_clocks(&clocks);
-        assert_eq!(age.now(), 1_700, "a thousand seconds passed while the daemon did not run");
-        for wall in [5, 90_000_000] {
-            hands.0.store(wall, Ordering::Release);
-            hands.1.fetch_add(10, Ordering::AcqRel);
-        }
-        assert_eq!(age.now(), 1_720);
-        assert_eq!(age.to_store(), (1_720, 90_000_000));
-        assert_eq!((age.as_wall(1_820), age.as_wall(1_620)), (90_000_100, 89_999_900));
-        // Put back over a restart, it counts as no time; put ahead, as that time.
-        let (clocks, _) = set(10, 3);
-        let age = Age::stored(1_720, 90_000_000);
-        age.use_clocks(&clocks);
-        assert_eq!(age.now(), 1_720);
-        // A partition that never wrote its time down begins at 0.
-        let age = Age::default();
-        age.use_clocks(&clocks);
-        assert_eq!(age.now(), 0);
-    }
 
     #[test]
     fn purge_protection_only_grows() {

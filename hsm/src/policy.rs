@@ -1,6 +1,6 @@
 //! Who may do what: one table, asked in one place before a request is carried out.
 //!
-//! [`matrix`] reads the same table by role: for `strongroom roles` and for docs/roles.md.
+//! [`matrix`] reads the same table by role: for `strongroom user roles` and for docs/roles.md.
 
 pub mod matrix;
 
@@ -211,7 +211,7 @@ pub fn permit(needs: Needs, acting: &Acting) -> Result<(), Failure> {
     }
     let (permitted, wanted) = match needs {
         Needs::Anyone | Needs::Public | Needs::OfficerOrOldPassword | Needs::Unlocking => return Ok(()),
-        Needs::Owner if acting.owner => return Ok(()),
+        Needs::Owner if acting.root => return Ok(()),
         Needs::Owner => {
             return refuse!(NotPermitted, "only root and the user as whom strongroomd runs may do this");
         }
@@ -219,7 +219,7 @@ pub fn permit(needs: Needs, acting: &Acting) -> Result<(), Failure> {
         Needs::OfficerOrAppliance => {
             (acting.officer.is_some() || acting.appliance_user.is_some(), Role::CryptoOfficer)
         }
-        Needs::OfficerOrOwner => (acting.officer.is_some() || acting.owner, Role::CryptoOfficer),
+        Needs::OfficerOrOwner => (acting.officer.is_some() || acting.root, Role::CryptoOfficer),
         Needs::CryptoUser => (acting.crypto_user.is_some(), Role::CryptoUser),
         Needs::KeyUser => (acting.crypto_user.is_some() || !acting.named.is_empty(), Role::CryptoUser),
         Needs::OfficerOrCryptoUser => {
@@ -244,7 +244,7 @@ pub fn responsible(needs: Needs, acting: &Acting) -> String {
     }
     match responsible_user(needs, acting) {
         Some(user) => user.title(),
-        None if acting.owner => "owner".to_owned(),
+        None if acting.root => "owner".to_owned(),
         None => String::new(),
     }
 }
@@ -272,10 +272,10 @@ mod tests {
 
     use super::*;
 
-    fn acting(owner: bool, officer: bool, crypto_user: bool) -> Acting {
+    fn acting(root: bool, officer: bool, crypto_user: bool) -> Acting {
         let user = |name, role| Arc::new(User::new(name, role, None, Vec::new(), 1));
         Acting {
-            owner,
+            root,
             officer: officer.then(|| user("admin", Role::CryptoOfficer)),
             crypto_user: crypto_user.then(|| user("web", Role::CryptoUser)),
             ..Acting::default()

@@ -144,6 +144,12 @@ pub struct HeaderRecord {
     /// [`crate::partition::Settings::audit_each`].
     #[prost(bool, tag = "60")]
     pub audit_each: bool,
+    /// So much of the age is in doubt, see [`crate::life::age::Written`].
+    #[prost(uint64, tag = "70")]
+    pub age_doubt: u64,
+    /// For so long the daemon has run since, in seconds.
+    #[prost(uint64, tag = "71")]
+    pub age_served: u64,
 }
 
 /// A role that keys give.

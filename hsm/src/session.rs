@@ -20,8 +20,8 @@ pub struct Session {
     /// The user id of the process that connected; of a client of the network the number that stands for it where limits
     /// and turns are counted by user id (see [`crate::network`]).
     pub uid: u32,
-    /// Whether that is root or the daemon's own user.
-    pub owner: bool,
+    /// Whether that is root or the daemon's own user: the owner of the machine. (A partition's owner is another, by certificate.)
+    pub root: bool,
     /// The SHA-256 of the client certificate's public key, where the connection has shown one.
     pub certificate: Option<[u8; 32]>,
     /// Where a connection over the network comes from, as the audit log says it.
@@ -71,8 +71,8 @@ impl Peer {
 /// Those as whom a connection acts in one partition.
 #[derive(Debug, Default)]
 pub struct Acting {
-    /// See [`Session::owner`].
-    pub owner: bool,
+    /// See [`Session::root`].
+    pub root: bool,
     /// The crypto officer.
     pub officer: Option<Arc<User>>,
     /// The crypto user.
@@ -133,11 +133,11 @@ impl Acting {
 
 impl Session {
     /// A connection from this user id and process that has not logged in.
-    pub fn new(uid: u32, owner: bool, pid: Option<i32>) -> Self {
+    pub fn new(uid: u32, root: bool, pid: Option<i32>) -> Self {
         let (recent, transfers) = (Recent::default(), Arc::default());
         Self {
             uid,
-            owner,
+            root,
             certificate: None,
             address: None,
             peer: Peer::new(pid),
@@ -172,7 +172,7 @@ impl Session {
     /// As [`Session::acting`], for who holds the users already.
     pub fn acting_among(&self, partition: u32, users: &Users) -> Acting {
         let login = self.logins().get(&partition).map(Arc::clone);
-        let mut acting = Acting { owner: self.owner, ..Acting::default() };
+        let mut acting = Acting { root: self.root, ..Acting::default() };
         let valid = login.and_then(|login| users.get(&login.user).filter(|user| login.is_valid_for(user)));
         match valid {
             Some(user) if user.must_change => acting.must_change = Some(Arc::clone(user)),

@@ -29,7 +29,7 @@ use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, Ledger, RedbStore, Store, StoreError};
 use crate::transfers::Transfers;
 use crate::users::{User, Users};
-pub use backup::{Into, Restore, Restored};
+pub use backup::{Restore, Restored};
 pub use check::watch;
 use load::Decision;
 pub use load::Opened;
@@ -342,9 +342,14 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// STORE, and those of [`Vault::ready`].
-    pub fn set_node_certificate(&self, partition: u32, der: Vec<u8>) -> Result<(), Failure> {
-        self.opened()?.set_node_certificate(partition, der)
+    /// Those of `permitted`, which is asked of the partition's users; STORE, and those of [`Vault::ready`].
+    pub fn set_node_certificate(
+        &self,
+        partition: &Partition,
+        permitted: impl FnOnce(&Users) -> Result<(), Failure>,
+        der: Vec<u8>,
+    ) -> Result<(), Failure> {
+        self.opened()?.set_node_certificate(partition, permitted, der)
     }
 
     /// Makes a partition with its first users. Blocks.
@@ -391,6 +396,7 @@ impl Vault {
                 .into_iter()
                 .try_for_each(|user| change.put_user(User { epoch, identity: epoch, ..user }).map(drop))
         })?;
+        opened.note(&new_root);
         *root = new_root;
         opened.insert(record.number, Slot::Sound(Arc::clone(&partition)));
         Ok(partition)
@@ -409,12 +415,19 @@ impl Vault {
         let opened = self.opened()?;
         let mut root = opened.root();
         let mut new_root = root.clone();
-        new_root.partitions.retain(|p| p.number != partition.number());
+        let number = partition.number();
+        new_root.partitions.retain(|p| p.number != number);
+        // Its records go when it is gone: piece by piece, so that they do not take memory all at once.
+        new_root.restoring.push(number);
         let sealed_root = seal_root(&opened.node_key, &new_root)?;
-        partition.delete_all(permitted, |batch| batch.put(ROOT.to_owned(), sealed_root))?;
+        partition.give_up(permitted, |batch| batch.put(ROOT.to_owned(), sealed_root))?;
+        opened.note(&new_root);
         *root = new_root;
-        opened.remove(partition.number());
+        opened.remove(number);
         changes::announce();
+        if let Err(failure) = backup::sweep_one(&opened, &mut root, number) {
+            tracing::warn!("what is left of the partition that was deleted goes later: {failure}");
+        }
         Ok(())
     }
 }

@@ -3,15 +3,27 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stderr)]
 
 mod running;
+mod stores;
 
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use running::{Client, PASSWORD, Running, TLS, USER, code};
 use rustix::process::{Uid, getuid};
 use rustix::thread::set_thread_res_uid;
+use stores::Records;
 use strongroom_channel::{ChannelError, Client as Channel, Descriptors, Operation, Request};
+use strongroom_hsm::access;
+use strongroom_hsm::crypto::KeyKind;
+use strongroom_hsm::crypto::aws_lc::PrivateKey;
+use strongroom_hsm::memory::SecretBytes;
+use strongroom_hsm::object::{Key, Search};
+use strongroom_hsm::partition::{Change, Partition, Settings};
+use strongroom_hsm::seal::SealingKey;
+use strongroom_hsm::store::Store;
+use strongroom_hsm::vault::{Slot, Vault};
 use strongroom_protocol::client::ClientError;
 use strongroom_protocol::v1::grantee::Who;
 use strongroom_protocol::v1::request::Op;
@@ -350,4 +362,52 @@ fn bare_rsa_takes_the_right_to_sign_and_to_decrypt() {
         grant(&mut user, &both, Who::User("shop".into()), role).unwrap();
         assert_eq!(shop.call(raw(&both)).is_ok(), permitted, "{role}");
     }
+}
+
+/// What a store of before says of a role that is gone is not said of another role of that name.
+#[test]
+fn a_grant_of_a_role_that_is_gone_does_not_come_back() {
+    let store: Arc<dyn Store> = Arc::new(Records::default());
+    let node_key = || SealingKey::new(SecretBytes::from([7; 32].as_slice())).unwrap();
+    Vault::initialise(&node_key(), Arc::clone(&store)).unwrap();
+    let load = || {
+        let vault = Vault::load(node_key(), Arc::clone(&store)).unwrap();
+        match vault.slots().swap_remove(0) {
+            Slot::Sound(partition) => partition,
+            Slot::Damaged { why, .. } => panic!("{why}"),
+        }
+    };
+    let set_role = |partition: &Partition, role: Option<access::Permissions>| {
+        let change = |change: &mut Change<'_>| {
+            match role {
+                Some(role) => drop(change.settings().roles.insert("deploy".to_owned(), role)),
+                None => drop(change.settings().roles.remove("deploy")),
+            }
+            Ok(())
+        };
+        partition.change(change).unwrap();
+    };
+    Vault::load(node_key(), Arc::clone(&store)).unwrap().create("tls", vec![], Settings::default()).unwrap();
+    let partition = load();
+    set_role(&partition, Some(access::Permissions::VIEW));
+    let role = Arc::clone(partition.contents().roles.get("deploy").unwrap());
+    let access = access::Access::default().with(access::Grant { grantee: access::Grantee::Uid(WWW), role });
+    let key = Key::Private(Arc::new(PrivateKey::generate(KeyKind::P256).unwrap()));
+    for deleted_at in [0, 1] {
+        let (object, class) = (vec![deleted_at as u8; 16], ObjectClass::PrivateKey.into());
+        let info = ObjectInfo { object, class, deleted_at, purge_due: deleted_at, ..ObjectInfo::default() };
+        let kind = Some(KeyKind::P256);
+        partition.change(|change| change.add_named(info, access.clone(), kind, Some(&key))).unwrap();
+    }
+    set_role(&partition, None);
+    let partition = load();
+    assert_eq!(partition.contents().stale.len(), 2);
+    strongroom_hsm::life::mend(&partition).unwrap();
+    assert!(partition.contents().stale.is_empty());
+    set_role(&partition, Some(access::Permissions::VIEW));
+    let partition = load();
+    let contents = partition.contents();
+    assert_eq!((contents.objects.len(), contents.deleted.len()), (1, 1));
+    let all = contents.objects.find(Search::default()).chain(contents.deleted.find(Search::default()));
+    assert!(all.into_iter().all(|object| object.access.grants().is_empty()));
 }

@@ -2,16 +2,68 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod faults;
 mod running;
 
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use faults::Fault;
 use running::*;
 use strongroom_audit::{Entry, Verifier};
 use strongroom_protocol::v1::request::Op;
 use strongroom_protocol::v1::*;
+
+/// The entries of a log, from its files.
+fn verified(directory: &Path, log: &str) -> Vec<Vec<Entry>> {
+    let mut verifier = Verifier::new(None);
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path()).collect();
+    files.retain(|file| file.file_name().unwrap().to_str().unwrap().starts_with(log));
+    files.sort();
+    let lines = |file: &std::path::PathBuf| std::fs::read_to_string(file).unwrap();
+    let entries = files.iter().map(|file| {
+        let (name, text) = (file.file_stem().unwrap().to_str().unwrap().to_owned(), lines(file));
+        let entries: Vec<_> = text.lines().map(|line| verifier.line(line.as_bytes()).unwrap()).collect();
+        assert_eq!(name.rsplit_once('-').unwrap().1.parse::<u64>().unwrap(), entries[0].seq, "{name}");
+        entries
+    });
+    // Its last entries may not be signed yet.
+    entries.collect()
+}
+
+/// What a disk did not take is not trusted to be in that file: the log goes on in another one, with what was last written there.
+#[test]
+fn a_log_goes_on_in_another_file_when_the_disk_did_not_take_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (process, fault) = Fault::start(directory.path());
+    process.client().make_partition("tls");
+    let mut client = officer(&process);
+    assert_eq!(code(client.call(no_change())), ErrorCode::NoSuchUser);
+    let log = directory.path().join("state/audit");
+    assert_eq!(verified(&log, "partition-1-").len(), 1);
+    fault.set("sync 5 audit");
+    for _ in 0..3 {
+        assert_eq!(code(client.call(no_change())), ErrorCode::AuditUnavailable);
+    }
+    // What is counted is kept in memory meanwhile.
+    let mut user = process.client();
+    user.login(Role::CryptoUser, USER, PASSWORD).unwrap();
+    fault.clear();
+    let until = Instant::now() + Duration::from_secs(60);
+    while code(client.call(no_change())) != ErrorCode::NoSuchUser {
+        assert!(Instant::now() < until, "the log is not written");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let request = ReadAudit { checkpoint: true, ..ReadAudit::default() };
+    client.call(Op::ReadAudit(request)).unwrap();
+    let files = verified(&log, "partition-1-");
+    assert_eq!(files.len(), 2, "no file is left empty, and no file is gone on with");
+    let of = |file: &[Entry], action: &str| file.iter().filter(|entry| entry.action == action).count();
+    assert_eq!(of(&files[1], "audit_file"), 1);
+    assert!(files[1].iter().any(|entry| entry.action == "login" && entry.user == USER));
+    assert_eq!(files.iter().map(|file| of(file, "audit_gap")).sum::<usize>(), 0);
+}
 
 /// A file system of the log's own, of a megabyte; unmounted on drop. Who may not mount has a limit on the size of files instead.
 struct Disk(tempfile::TempDir);

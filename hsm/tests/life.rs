@@ -1,81 +1,16 @@
-//! Keys are deleted softly, recovered, purged by hand and by time; and have versions.
+//! Keys are deleted softly, recovered, and purged by hand and by time.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod living;
 mod running;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use running::{Client, Running, code};
-use strongroom_hsm::life::Clocks;
+use living::*;
+use running::{Running, code};
 use strongroom_protocol::v1::request::Op;
 use strongroom_protocol::v1::*;
-use tempfile::TempDir;
-
-const DAY: u64 = 86_400;
-
-/// The hands of the daemon's clocks: the time of day, and the one that does not jump.
-type Hands = Arc<(AtomicU64, AtomicU64)>;
-
-fn start(directory: TempDir, hands: &Hands) -> Running {
-    let clocks = Clocks::Set(Arc::clone(hands));
-    Running::try_start_in(directory, |config| {
-        (config.clocks, config.keeping) = (clocks, Duration::from_millis(5));
-    })
-    .unwrap()
-}
-
-fn with_clocks() -> (Running, Hands) {
-    let hands = Hands::new((AtomicU64::new(1_800_000_000), AtomicU64::new(100)));
-    let running = start(tempfile::tempdir().unwrap(), &hands);
-    running.client().make_partition("tls");
-    (running, hands)
-}
-
-fn pass(hands: &Hands, seconds: u64) {
-    hands.0.fetch_add(seconds, Ordering::AcqRel);
-    hands.1.fetch_add(seconds, Ordering::AcqRel);
-}
-
-fn deleted(client: &mut Client) -> Vec<ObjectInfo> {
-    client.objects(Op::ListDeleted(ListDeleted::default())).unwrap()
-}
-
-fn delete(client: &mut Client, objects: &[ObjectInfo]) -> Vec<ObjectInfo> {
-    client.objects(Op::DeleteKey(DeleteKey { objects: identities(objects) })).unwrap()
-}
-
-fn identities(objects: &[ObjectInfo]) -> Vec<Vec<u8>> {
-    objects.iter().map(|object| object.object.clone()).collect()
-}
-
-fn recover(objects: &[ObjectInfo]) -> Op {
-    Op::RecoverKey(RecoverKey { objects: identities(objects), label: String::new() })
-}
-
-fn purge(objects: &[ObjectInfo]) -> Op {
-    Op::PurgeKey(PurgeKey { objects: identities(objects) })
-}
-
-fn by_label(label: &str) -> FindObjects {
-    FindObjects { label: label.into(), ..FindObjects::default() }
-}
-
-fn signs(client: &mut Client, key: &ObjectInfo) -> Result<(), ErrorCode> {
-    let signed = client.sign(key, Mechanism::Ecdsa, None, &[0; 32]);
-    signed.map(drop).map_err(|error| error.code().unwrap())
-}
-
-/// Until the daemon has looked after its partitions.
-fn wait(mut until: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !until() {
-        assert!(Instant::now() < end, "nothing happened");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn a_deleted_key_does_nothing_until_it_is_recovered() {
@@ -96,7 +31,7 @@ fn a_deleted_key_does_nothing_until_it_is_recovered() {
 
     // A restart, and a clock that is put back, change nothing.
     drop(user);
-    hands.0.fetch_sub(40 * DAY, Ordering::AcqRel);
+    put_back(&hands, 40 * DAY);
     running = start(running.stop(), &hands);
     let (mut user, mut officer) = (running.user(), running.officer());
     let listed = deleted(&mut user);
@@ -129,23 +64,6 @@ fn a_deleted_key_does_nothing_until_it_is_recovered() {
     assert_eq!(running.user().find(FindObjects::default()).unwrap(), []);
 }
 
-/// What the daemon says in the audit log that it did by itself: outcome and key.
-fn own_acts(running: &Running, action: &str) -> Vec<(String, String)> {
-    let request = ReadAudit { checkpoint: true, ..ReadAudit::default() };
-    let response::Result::AuditPage(page) = running.officer().call(Op::ReadAudit(request)).unwrap() else {
-        panic!()
-    };
-    let entries =
-        page.lines.iter().map(|line| serde_json::from_str::<strongroom_audit::Entry>(line).unwrap());
-    let own = entries.filter(|entry| entry.role == "daemon" && entry.action == action);
-    own.map(|entry| (entry.outcome, entry.key)).collect()
-}
-
-fn done(keys: &[&str]) -> Vec<(String, String)> {
-    let all = ["begun", "success"].into_iter();
-    all.flat_map(|outcome| keys.iter().map(move |key| (outcome.to_owned(), (*key).to_owned()))).collect()
-}
-
 #[test]
 fn what_is_deleted_goes_when_its_time_is_over_and_not_before() {
     let (mut running, hands) = with_clocks();
@@ -167,12 +85,12 @@ fn what_is_deleted_goes_when_its_time_is_over_and_not_before() {
     officer.call(set(90)).unwrap();
     pass(&hands, 7 * DAY - 1);
     // A system clock that is put ahead lets nothing go.
-    hands.0.fetch_add(1_000 * DAY, Ordering::AcqRel);
+    put_ahead(&hands, 1_000 * DAY);
     let marker = user.generate(KeyType::P256, "marker").unwrap();
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(deleted(&mut user).len(), 2);
     // Nor does one that is put back hold anything up, also over a restart.
-    hands.0.fetch_sub(2_000 * DAY, Ordering::AcqRel);
+    put_back(&hands, 2_000 * DAY);
     drop((user, officer));
     running = start(running.stop(), &hands);
     let mut user = running.user();
@@ -257,118 +175,6 @@ fn destroying_deletes_softly_unless_the_partition_says_otherwise() {
     assert_eq!(code(user.call(Op::DeleteKey(DeleteKey::default()))), ErrorCode::Malformed);
 }
 
-fn rotate(client: &mut Client, key: &ObjectInfo, activate: bool) -> Vec<ObjectInfo> {
-    client.objects(Op::RotateKey(RotateKey { object: key.object.clone(), activate })).unwrap()
-}
-
-fn active(client: &mut Client) -> Vec<Vec<u8>> {
-    identities(&client.find(by_label("web")).unwrap())
-}
-
-#[test]
-fn a_label_means_the_active_version_and_an_id_any() {
-    let (mut running, hands) = with_clocks();
-    let mut user = running.user();
-    let first = user.generate(KeyType::P256, "web").unwrap();
-    user.generate(KeyType::P256, "other").unwrap();
-    let certificate = |id: &[u8]| {
-        let object = ObjectInfo {
-            class: ObjectClass::Certificate.into(),
-            label: "web".into(),
-            id: id.to_vec(),
-            value: vec![0x30, 1, id[0]],
-            ..ObjectInfo::default()
-        };
-        Op::CreateObject(CreateObject { object: Some(object) })
-    };
-    let first_certificate = user.objects(certificate(&first[0].id)).unwrap();
-    let second = rotate(&mut user, &first[0], false);
-    assert_eq!((second.len(), second[0].version, second[0].version_state()), (2, 2, VersionState::Pending));
-    assert_eq!((second[0].label.as_str(), second[0].policy), ("web", first[0].policy));
-    assert!(second[0].id != first[0].id && second[0].public_key != first[0].public_key);
-    let second_certificate = user.objects(certificate(&second[0].id)).unwrap();
-
-    // The new one signs, and is not what the label means, nor its certificate.
-    signs(&mut user, &second[0]).unwrap();
-    let of = |pair: &[ObjectInfo], certificate: &[ObjectInfo]| identities(&[pair, certificate].concat());
-    assert_eq!(active(&mut user), of(&first, &first_certificate));
-    let by_id = FindObjects { label: "web".into(), id: second[0].id.clone(), ..FindObjects::default() };
-    assert_eq!(identities(&user.find(by_id).unwrap()), of(&second, &second_certificate));
-    let all = FindObjects { all_versions: true, ..by_label("web") };
-    assert_eq!(user.find(all).unwrap().len(), 6);
-    let request = Op::RotateKey(RotateKey { object: first[0].object.clone(), activate: false });
-    assert_eq!(code(user.call(request)), ErrorCode::Exists);
-
-    // All at once it is, also after a restart; the old one goes on signing for those who have loaded it.
-    let activate = |key: &ObjectInfo| Op::ActivateKey(ActivateKey { object: key.object.clone() });
-    user.call(activate(&second[0])).unwrap();
-    drop(user);
-    running = start(running.stop(), &hands);
-    let mut user = running.user();
-    assert_eq!(active(&mut user), of(&second, &second_certificate));
-    signs(&mut user, &first[0]).unwrap();
-    assert_eq!(code(user.call(activate(&second[0]))), ErrorCode::AttributeWrong);
-    // And back, if the new certificate was a mistake.
-    user.call(activate(&first[0])).unwrap();
-    assert_eq!(active(&mut user), of(&first, &first_certificate));
-    user.call(activate(&second[0])).unwrap();
-    let third = rotate(&mut user, &second[0], true);
-    assert_eq!((third[0].version, third[0].version_state()), (3, VersionState::Active));
-    assert_eq!(active(&mut user), identities(&third));
-    let request = Op::RotateKey(RotateKey { object: first[0].object.clone(), activate: true });
-    assert_eq!(code(user.call(request)), ErrorCode::AttributeWrong);
-    assert_eq!(user.find(by_label("other")).unwrap().len(), 2);
-}
-
-/// A key has one active version, whatever is deleted, activated and recovered meanwhile.
-#[test]
-fn a_version_that_comes_back_takes_nobodys_place() {
-    let running = Running::with_partition();
-    let (mut user, mut officer) = (running.user(), running.officer());
-    let states = |user: &mut Client| {
-        let all = user.find(FindObjects { all_versions: true, ..by_label("web") }).unwrap();
-        let privates = all.iter().filter(|object| object.class() == ObjectClass::PrivateKey);
-        privates.map(|object| (object.version, object.version_state())).collect::<Vec<_>>()
-    };
-    use VersionState::{Active, Pending, Retired};
-    let activate = |key: &ObjectInfo| Op::ActivateKey(ActivateKey { object: key.object.clone() });
-    let first = user.generate(KeyType::P256, "web").unwrap();
-    // The active version is deleted, and the one before takes its place.
-    let second = rotate(&mut user, &first[0], true);
-    delete(&mut user, &second);
-    user.call(activate(&first[0])).unwrap();
-    let back = officer.objects(recover(&second)).unwrap();
-    assert_eq!(
-        back.iter().map(|half| (half.version, half.version_state())).collect::<Vec<_>>(),
-        [(2, Retired); 2]
-    );
-    assert_eq!(states(&mut user), [(1, Active), (2, Retired)]);
-    // A number is given once, also when a version that waits is deleted.
-    let third = rotate(&mut user, &first[0], false);
-    delete(&mut user, &third);
-    let fourth = rotate(&mut user, &first[0], false);
-    assert_eq!((third[0].version, fourth[0].version), (3, 4));
-    officer.objects(recover(&third)).unwrap();
-    assert_eq!(states(&mut user), [(1, Active), (2, Retired), (3, Retired), (4, Pending)]);
-    user.call(activate(&fourth[0])).unwrap();
-    assert_eq!(states(&mut user), [(1, Retired), (2, Retired), (3, Retired), (4, Active)]);
-    // All of them at once.
-    let all = [&first[..], &second, &third, &fourth].concat();
-    delete(&mut user, &all);
-    officer.objects(recover(&all)).unwrap();
-    assert_eq!(states(&mut user), [(1, Retired), (2, Retired), (3, Retired), (4, Active)]);
-    // A secret key's name is as much taken; an officer does not see it, and is told.
-    delete(&mut user, &all);
-    let key = KeyTemplate { label: "web".into(), ..KeyTemplate::default() };
-    let make = GenerateKey { key_type: KeyType::Aes256.into(), key: Some(key) };
-    user.objects(Op::GenerateKey(make)).unwrap();
-    let refused = officer.call(recover(&all)).unwrap_err();
-    assert_eq!(refused.code(), Some(ErrorCode::Exists));
-    assert!(refused.to_string().contains("--as"), "{refused}");
-    let label = "web-of-before".to_owned();
-    officer.objects(Op::RecoverKey(RecoverKey { objects: identities(&all), label })).unwrap();
-}
-
 /// The list comes in pages that fit into a frame, and so does the answer to a change.
 #[test]
 fn deleted_keys_with_long_attributes_are_listed_and_recovered() {
@@ -405,78 +211,59 @@ fn deleted_keys_with_long_attributes_are_listed_and_recovered() {
     assert_eq!(deleted(&mut officer), []);
 }
 
-/// A new version that nobody wants is not made again before it is time again.
+/// The clock of a machine whose battery is empty, say: nothing is destroyed because of it.
 #[test]
-fn a_version_that_is_deleted_is_not_made_again_at_once() {
-    let (running, hands) = with_clocks();
-    let mut user = running.user();
-    let numbers = |user: &mut Client, label: &str| {
-        let all = user.find(FindObjects { all_versions: true, ..by_label(label) }).unwrap();
-        all.iter().map(|object| object.version).collect::<Vec<_>>()
-    };
-    for (label, days) in [("web", 30), ("other", 31)] {
-        let pair = user.generate(KeyType::P256, label).unwrap();
-        let set = SetRotation { object: pair[0].object.clone(), every_seconds: days * DAY };
-        user.call(Op::SetRotation(set)).unwrap();
-    }
-    pass(&hands, 30 * DAY);
-    wait(|| numbers(&mut user, "web") == [1, 1, 2, 2]);
-    let all = user.find(FindObjects { all_versions: true, ..by_label("web") }).unwrap();
-    delete(&mut user, &all[2..]);
-    pass(&hands, DAY);
-    wait(|| numbers(&mut user, "other") == [1, 1, 2, 2]);
-    assert_eq!(numbers(&mut user, "web"), [1, 1]);
-    pass(&hands, 29 * DAY);
-    wait(|| numbers(&mut user, "web") == [1, 1, 3, 3]);
-}
-
-#[test]
-fn keys_are_rotated_when_their_time_has_come() {
-    let (running, hands) = with_clocks();
+fn a_clock_that_is_ahead_when_the_daemon_starts_purges_nothing() {
+    let (mut running, hands) = with_clocks();
     let mut user = running.user();
     let pair = user.generate(KeyType::P256, "web").unwrap();
-    let policy = KeyPolicy { encrypt: true, ..KeyPolicy::default() };
-    let key = KeyTemplate { label: "data".into(), policy: Some(policy), ..KeyTemplate::default() };
-    let make = GenerateKey { key_type: KeyType::Aes256.into(), key: Some(key) };
-    let secret = user.objects(Op::GenerateKey(make)).unwrap();
-    let every = |key: &ObjectInfo, every_seconds| {
-        Op::SetRotation(SetRotation { object: key.object.clone(), every_seconds })
+    delete(&mut user, &pair);
+    drop(user);
+    // Ten years ahead, and put right some days later.
+    put_ahead(&hands, 3_650 * DAY);
+    running = start(running.stop(), &hands);
+    pass(&hands, 6 * DAY);
+    // The daemon has looked since: it makes a version that is due.
+    let looked = |running: &Running| {
+        let mut user = running.user();
+        let marker = user.generate(KeyType::P256, "marker").unwrap();
+        let every = SetRotation { object: marker[0].object.clone(), every_seconds: DAY };
+        user.call(Op::SetRotation(every)).unwrap();
+        pass(&hands, DAY);
+        wait(|| user.find(FindObjects { all_versions: true, ..by_label("marker") }).unwrap().len() > 2);
+        let all = user.find(FindObjects { all_versions: true, ..by_label("marker") }).unwrap();
+        delete(&mut user, &all);
     };
-    for wrong in [1, DAY - 1, 20 * 366 * DAY] {
-        assert_eq!(code(user.call(every(&pair[0], wrong))), ErrorCode::AttributeWrong);
-    }
-    assert_eq!(code(user.call(every(&pair[1], 30 * DAY))), ErrorCode::KeyMayNot);
-    user.call(every(&pair[0], 30 * DAY)).unwrap();
-    user.call(every(&secret[0], 60 * DAY)).unwrap();
-    let versions = |user: &mut Client, label: &str| {
-        let all = FindObjects { all_versions: true, ..by_label(label) };
-        user.find(all)
-            .unwrap()
-            .iter()
-            .map(|object| (object.version, object.version_state))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(versions(&mut user, "web"), [(0, 0), (0, 0)]);
-    pass(&hands, 30 * DAY);
-    // A pair's new version waits for its certificate, however often is looked.
-    wait(|| versions(&mut user, "web") == [(1, 0), (1, 0), (2, 1), (2, 1)]);
-    assert_eq!(versions(&mut user, "data"), [(0, 0)]);
-    pass(&hands, 30 * DAY);
-    wait(|| versions(&mut user, "data") == [(1, 2), (2, 0)]);
-    assert_eq!(versions(&mut user, "web").len(), 4);
-    pass(&hands, 60 * DAY);
-    wait(|| versions(&mut user, "data") == [(1, 2), (2, 2), (3, 0)]);
-    // No longer.
-    let last = user.find(by_label("data")).unwrap().swap_remove(0);
-    assert_eq!(last.rotate_every, 60 * DAY);
-    user.call(every(&last, 0)).unwrap();
-    pass(&hands, 600 * DAY);
-    let other = user.generate(KeyType::P256, "other").unwrap();
-    delete(&mut user, &other);
-    pass(&hands, 90 * DAY);
-    wait(|| deleted(&mut user).is_empty());
-    wait(|| own_acts(&running, "purge_key") == done(&["other", "other"]));
-    let rotated = [done(&["web"]), done(&["data"]), done(&["data"])].concat();
-    assert_eq!(own_acts(&running, "rotate_key"), rotated);
-    assert_eq!(versions(&mut user, "data").len(), 3);
+    put_back(&hands, 3_650 * DAY);
+    looked(&running);
+    let listed = deleted(&mut running.user());
+    assert_eq!(listed[..2].iter().map(|key| key.purge_at).collect::<Vec<_>>(), [1_800_000_000 + 90 * DAY; 2]);
+    // Time in which the daemon did not run counts when it has run for as long, or for a week.
+    put_ahead(&hands, 100 * DAY);
+    running = start(running.stop(), &hands);
+    pass(&hands, 6 * DAY);
+    looked(&running);
+    wait(|| deleted(&mut running.user()).iter().all(|key| key.label == "marker"));
+}
+
+/// Who was deleted with others is in the log as well.
+#[test]
+fn the_log_names_all_keys_of_one_request() {
+    let running = Running::with_partition();
+    let (mut user, mut officer) = (running.user(), running.officer());
+    let pair = user.generate(KeyType::P256, "web").unwrap();
+    delete(&mut user, &pair);
+    officer.call(recover(&pair)).unwrap();
+    delete(&mut user, &pair);
+    officer.call(purge(&pair)).unwrap();
+    let request = ReadAudit { checkpoint: true, ..ReadAudit::default() };
+    let response::Result::AuditPage(page) = officer.call(Op::ReadAudit(request)).unwrap() else { panic!() };
+    let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let both = format!("{},{}", hex(&pair[0].object), hex(&pair[1].object));
+    let entries =
+        page.lines.iter().map(|line| serde_json::from_str::<strongroom_audit::Entry>(line).unwrap());
+    let named = entries.filter(|entry| entry.details.get("objects") == Some(&both));
+    let actions: Vec<_> = named.map(|entry| entry.action).collect();
+    let expected = ["delete_key", "recover_key", "delete_key", "purge_key"];
+    assert_eq!(actions, expected.map(|action| [action; 2]).concat(), "each as it begins, and its outcome");
 }

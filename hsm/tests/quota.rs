@@ -137,7 +137,11 @@ fn a_quota_of_memory_holds_for_all_objects_and_leaves_the_others_as_they_are() {
     // A full partition lets its keys be used and deleted, and what was deleted softly still takes memory.
     set(&running, memory(1));
     user.sign(&pair[0], Mechanism::Ecdsa, None, &[7; 32]).unwrap();
-    let identities = pair.iter().map(|object| object.object.clone()).collect();
+    let identities: Vec<_> = pair.iter().map(|object| object.object.clone()).collect();
+    user.call(Op::DeleteKey(DeleteKey { objects: identities.clone() })).unwrap();
+    // What comes back was there all the time: it needs no room.
+    let recover = Op::RecoverKey(RecoverKey { objects: identities.clone(), label: String::new() });
+    running.officer().call(recover).unwrap();
     user.call(Op::DeleteKey(DeleteKey { objects: identities })).unwrap();
     let info = set(&running, memory(0));
     assert!(info.keys == 0 && info.memory > 1_000, "{info:?}");

@@ -89,3 +89,35 @@ fn the_store_is_looked_at_although_one_backup_follows_the_other() {
         assert!(std::time::Instant::now() < end, "nobody waits");
     }
 }
+
+/// Whoever may no longer when it comes to it does not bring a key back.
+#[test]
+fn a_user_who_is_deleted_meanwhile_brings_no_key_back() {
+    let running = Running::with_partition();
+    let (mut officer, mut user) = (running.officer(), running.user());
+    let pair = user.generate(KeyType::P256, "web").unwrap();
+    let begin = Op::BeginBackup(BeginBackup { key: "web".into() });
+    let response::Result::BackupBegun(begun) = officer.call(begin).unwrap() else { panic!() };
+    let mut file = Vec::new();
+    while !file.last().is_some_and(|(_, last)| *last) {
+        file.push(next(&mut officer));
+    }
+    let objects: Vec<_> = pair.iter().map(|half| half.object.clone()).collect();
+    user.call(Op::DeleteKey(DeleteKey { objects: objects.clone() })).unwrap();
+    officer.call(Op::PurgeKey(PurgeKey { objects })).unwrap();
+    let restore = |client: &mut Client| {
+        let begin = BeginRestore { head: begun.head.clone(), ..BeginRestore::default() };
+        client.call(Op::BeginRestore(begin)).unwrap();
+        file.iter().for_each(|(data, _)| push(client, data).unwrap());
+    };
+    officer.create_user("leaving", Role::CryptoUser, running::PASSWORD).unwrap();
+    let mut leaving = running.client();
+    leaving.login(Role::CryptoUser, "leaving", running::PASSWORD).unwrap();
+    restore(&mut leaving);
+    officer.call(Op::DeleteUser(DeleteUser { name: "leaving".into() })).unwrap();
+    assert_eq!(code(leaving.call(Op::FinishRestore(FinishRestore {}))), ErrorCode::NotLoggedIn);
+    assert_eq!(user.find(FindObjects::default()).unwrap(), []);
+    restore(&mut user);
+    user.call(Op::FinishRestore(FinishRestore {})).unwrap();
+    assert_eq!(user.find(FindObjects::default()).unwrap().len(), 2);
+}

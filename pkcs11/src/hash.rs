@@ -6,6 +6,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
 use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
 use strongroom_protocol::v1::Hash;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The DigestInfo before a digest, at most, in bytes.
 const PREFIX: usize = 19;
@@ -67,6 +68,12 @@ impl Sum {
     }
 }
 
+impl Zeroize for Sum {
+    fn zeroize(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
 impl Deref for Sum {
     type Target = [u8];
 
@@ -101,6 +108,16 @@ impl Digest {
     /// The digest of all parts. What follows begins a new one.
     pub fn finalize(&mut self) -> Sum {
         each!(self, digest => Sum::new([&digest.finalize_reset(), &[]]))
+    }
+
+    /// As [`Digest::finalize`], of data that is secret: so is its digest.
+    pub fn finalize_secret(&mut self) -> Zeroizing<Sum> {
+        each!(self, digest => {
+            let mut bytes = digest.finalize_reset();
+            let sum = Zeroizing::new(Sum::new([&bytes, &[]]));
+            bytes.as_mut_slice().zeroize();
+            sum
+        })
     }
 
     /// Its size in bytes.

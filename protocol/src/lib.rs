@@ -9,6 +9,7 @@
 pub mod address;
 pub mod client;
 pub mod frame;
+pub mod names;
 pub mod node;
 pub mod pkcs11;
 pub mod secret;

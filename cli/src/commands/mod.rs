@@ -11,7 +11,6 @@ pub mod owner;
 pub mod page;
 pub mod partition;
 pub mod role;
-pub mod roles;
 pub mod seal;
 pub mod security_domain;
 pub mod share;
@@ -42,7 +41,6 @@ pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Fail
         Command::Page => page::run(global, output),
         Command::Partition(partition) => partition.run(global, output),
         Command::Node(node) => node.run(global, output),
-        Command::Roles => roles::run(global, output),
         Command::User(user) => user.run(global, output),
         Command::Key(key) => key.run(global, output),
         Command::Role(role) => role.run(global, output),

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
+use strongroom_protocol::names;
 use strongroom_protocol::v1::{
     AccessRole, DeleteAccessRole, ListAccessRoles, Permission, PutAccessRole, Role as UserRole, request::Op,
 };
@@ -12,7 +13,7 @@ use crate::output::{Output, Page, Report};
 use crate::session::{Session, answer};
 
 pub(crate) const ABOUT: &str = "\
-Roles say what those may do whom a key names ('strongroom key grant').
+Roles say what those may do whom a key names ('strongroom key grant'). (The roles of users are others: 'strongroom user roles'.)
 
 Some are built in. A partition can have its own:
 
@@ -82,20 +83,6 @@ impl From<Use> for Permission {
     }
 }
 
-/// A permission's name in reports and on the command line.
-pub fn permission_name(permission: Permission) -> &'static str {
-    match permission {
-        Permission::Unspecified => "?",
-        Permission::View => "view",
-        Permission::Sign => "sign",
-        Permission::Decrypt => "decrypt",
-        Permission::Encrypt => "encrypt",
-        Permission::Derive => "derive",
-        Permission::Decapsulate => "decapsulate",
-        Permission::Wrap => "wrap",
-    }
-}
-
 #[derive(Debug, Serialize)]
 struct RoleView {
     name: String,
@@ -156,7 +143,7 @@ impl Role {
             }
         };
         let roles = roles.roles.into_iter().map(|role| RoleView {
-            may: role.permissions().map(permission_name).collect(),
+            may: role.permissions().map(names::permission).collect(),
             built_in: role.built_in,
             name: role.name,
         });

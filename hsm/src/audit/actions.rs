@@ -154,6 +154,15 @@ pub(super) fn describe(op: &Op, entry: Entry) -> Entry {
             let entry = entry.with("password", password(&m.password));
             if m.uids.is_empty() { entry } else { entry.with("uids", list(&m.uids)) }
         }
+        Op::DeleteKey(v1::DeleteKey { objects })
+        | Op::RecoverKey(v1::RecoverKey { objects, .. })
+        | Op::PurgeKey(v1::PurgeKey { objects })
+            if objects.len() > 1 =>
+        {
+            // More than this are refused.
+            let ids: Vec<_> = objects.iter().take(64).map(|object| super::trail::identity(object)).collect();
+            entry.with("objects", ids.join(","))
+        }
         Op::DeleteUser(m) => entry.with("target", name(&m.name)),
         Op::ChangePassword(m) => entry.with("target", name(&m.name)),
         Op::AdmitUid(m) => entry

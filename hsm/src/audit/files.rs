@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -87,6 +87,8 @@ pub(super) struct Log {
     head: Head,
     on_disk: End,
     current: Option<Current>,
+    /// Whole lines of a file that could not be brought to the disk: they go into the next one.
+    carried: Vec<u8>,
     /// Entries since the last checkpoint, and since when there are some.
     unsigned: u64,
     unsigned_since: Option<SystemTime>,
@@ -121,6 +123,7 @@ impl Log {
             head: Head::default(),
             on_disk: End::default(),
             current: None,
+            carried: Vec::new(),
             unsigned: 0,
             unsigned_since: None,
         };
@@ -281,10 +284,15 @@ impl Log {
     }
 
     fn begin_file(&mut self, key: Option<&AuditKey>, now: SystemTime) -> io::Result<()> {
-        let first = self.head.seq + 1;
+        let carried = self.carried.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let carried = serde_json::from_slice::<Entry>(carried).map(|entry| entry.seq);
+        let first = carried.unwrap_or(self.head.seq + 1);
         let name = format!("{}-{first:012}{EXTENSION}", log_name(self.number));
         let path = self.directory.join(name);
-        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o640).open(path)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
+        if file.metadata()?.len() > 0 {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         File::open(&self.directory)?.sync_all()?;
         self.current = Some(Current { file, first, size: 0, reserved: 0, day: today(now), is_dirty: false });
         let mut entry = Entry::new("audit_file", SUCCESS).with("strongroomd", env!("CARGO_PKG_VERSION"));
@@ -330,7 +338,7 @@ impl Log {
         let Some(current) = &mut self.current else { return Ok(()) };
         let mut head = self.head;
         let (mut unsigned, mut unsigned_since) = (self.unsigned, self.unsigned_since);
-        let mut bytes = Vec::new();
+        let mut bytes = self.carried.clone();
         for entry in entries {
             let mut entry = entry.clone();
             entry.log = log_name(self.number);
@@ -348,16 +356,21 @@ impl Log {
             bytes.push(b'\n');
         }
         let size = current.size;
-        let mut written = current.file.write_all(&bytes);
-        if sync && written.is_ok() {
-            written = current.file.sync_data();
-        }
-        if let Err(error) = written {
+        if let Err(error) = current.file.write_all(&bytes) {
             // What is there of them goes; if that fails, too, the next start sees a line that was cut off.
             let _ = current.file.set_len(size);
             current.reserved = current.reserved.min(size);
+            if size == 0 {
+                self.leave_file();
+            }
             return Err(error);
         }
+        if sync && let Err(error) = current.file.sync_data() {
+            let _ = current.file.set_len(size);
+            self.leave_file();
+            return Err(error);
+        }
+        self.carried.clear();
         current.size += bytes.len() as u64;
         current.is_dirty = !sync;
         self.head = head;
@@ -372,13 +385,46 @@ impl Log {
     pub(super) fn sync(&mut self) -> io::Result<()> {
         match &mut self.current {
             Some(current) if current.is_dirty => {
-                current.file.sync_data()?;
+                if let Err(error) = current.file.sync_data() {
+                    self.leave_file();
+                    return Err(error);
+                }
                 current.is_dirty = false;
                 self.is_on_disk();
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// Goes on in another file: the disk did not take what was written to this one, and the kernel forgets that once it has said so.
+    /// What it was told to keep since it last did goes into the next file.
+    fn leave_file(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        let kept = if self.on_disk.file == current.first { self.on_disk.size } else { 0 };
+        let mut lines = vec![0; current.size.saturating_sub(kept) as usize];
+        match current.file.read_exact_at(&mut lines, kept) {
+            // The kernel's memory still has it. What was carried into this file is in it.
+            Ok(()) if !lines.is_empty() => self.carried = lines,
+            Ok(()) => {}
+            Err(error) => tracing::error!(
+                "entries of the audit log {} that did not get to the disk are lost: {error}",
+                log_name(self.number)
+            ),
+        }
+        let cut = match kept {
+            0 => self.file_of(current.first).and_then(fs::remove_file),
+            kept => current.file.set_len(kept),
+        };
+        if let Err(error) = cut {
+            tracing::error!("the end of a file of the audit log {} stays: {error}", log_name(self.number));
+        }
+    }
+
+    fn file_of(&self, first: u64) -> io::Result<PathBuf> {
+        let files = files_of(&self.directory, self.number)?;
+        let found = files.into_iter().find(|(number, _)| *number == first);
+        found.map(|(_, path)| path).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 

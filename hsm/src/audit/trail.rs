@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_audit::chain::hex;
 use strongroom_audit::{Entry, SUCCESS};
+use strongroom_protocol::names;
 use strongroom_protocol::v1::{KeyPolicy, KeyType, ObjectInfo, Role, request::Op, response};
 
 use super::actions::{self, Kind};
@@ -60,7 +61,7 @@ impl Trail {
         let partition = service.vault.partition(number).ok();
         let acting = match &partition {
             Some(partition) => session.acting(partition),
-            None => Acting { owner: session.owner, ..Acting::default() },
+            None => Acting { root: session.root, ..Acting::default() },
         };
         let count = |object: &[u8], whose: Whose| {
             let subject = subject(audit, session, partition.as_deref(), &acting, op, action, object, whose);
@@ -82,7 +83,7 @@ impl Trail {
                 let is_change = kind == Kind::Change;
                 let is_strangers = is_change
                     && policy::responsible_user(policy::needs(op), &acting).is_none()
-                    && !acting.owner;
+                    && !acting.root;
                 let instead = (!is_change || is_strangers).then(|| count(&[], Whose::UserId));
                 let mut entry = actions::describe(op, Entry::new(action, ""));
                 name_who(&mut entry, audit, session, &acting, op);
@@ -320,7 +321,7 @@ fn name_user(entry: &mut Entry, user: Option<&crate::users::User>, acting: &Acti
             entry.role = role_name(user.role);
             user.name.clone_into(&mut entry.user);
         }
-        None if acting.owner => "owner".clone_into(&mut entry.role),
+        None if acting.root => "owner".clone_into(&mut entry.role),
         None => {}
     }
 }
@@ -333,7 +334,7 @@ fn name_key_user(entry: &mut Entry, acting: &Acting) {
             "client_certificate".clone_into(&mut entry.role);
             entry.user = hex(&hash);
         }
-        (None, None) if acting.named.uid.is_some() && !acting.owner => {
+        (None, None) if acting.named.uid.is_some() && !acting.root => {
             "user_id".clone_into(&mut entry.role);
         }
         _ => name_user(entry, user.map(|user| &**user), acting),
@@ -378,19 +379,8 @@ fn describe_reply(entry: &mut Entry, reply: &response::Result) {
 }
 
 fn usage(policy: &KeyPolicy) -> String {
-    let all = [
-        (policy.sign, "sign"),
-        (policy.verify, "verify"),
-        (policy.encrypt, "encrypt"),
-        (policy.decrypt, "decrypt"),
-        (policy.wrap, "wrap"),
-        (policy.unwrap, "unwrap"),
-        (policy.derive, "derive"),
-        (policy.encapsulate, "encapsulate"),
-        (policy.decapsulate, "decapsulate"),
-        (policy.extractable, "extractable"),
-    ];
-    all.iter().filter(|(may, _)| *may).map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+    let uses = names::uses(policy).chain(policy.extractable.then_some("extractable"));
+    uses.collect::<Vec<_>>().join(",")
 }
 
 /// A role's name in entries.

@@ -48,7 +48,11 @@ const WORTH_IT: u64 = 2;
 /// Otherwise the desk gives way to nobody for so long: it sleeps, and is woken at once when somebody rings.
 const ABSTAIN: Duration = Duration::from_millis(20);
 
-/// One step of a wait for requests that fill a batch, while nobody wants the processor.
+/// One step of a wait for requests that fill a batch, while nobody wants the processor. A sleep, and not the bell: nobody rings for
+/// a desk that is awake, which is what saves each client a system call; to be rung, the desk would have to say that it sleeps, and
+/// then every request that comes would wake it, where it waits for several. A step is short against any slow
+/// batch (more than 200 us): what is lost when the last one comes early is less than the batch saves, and the processor is free
+/// meanwhile.
 const STEP: Duration = Duration::from_micros(40);
 
 /// The epoll number of the engine's own bell.

@@ -13,6 +13,7 @@ use crate::changes;
 use crate::crypto::KeyKind;
 use crate::failure::{Failure, refuse};
 use crate::life::Policy;
+use crate::life::age::Written;
 use crate::memory::SecretBytes;
 use crate::object::{self, Key, Object, ObjectId, Search};
 use crate::records::{self, HeaderRecord, ObjectRecord};
@@ -28,6 +29,8 @@ pub struct Change<'a> {
     edits: Vec<Edit>,
     /// What no change may do was asked for: the set hash would no longer be that of the records.
     inconsistent: Option<String>,
+    /// Of [`Contents::stale`]: those that are written anew.
+    mended: Vec<ObjectId>,
     room: Room,
 }
 
@@ -61,10 +64,11 @@ impl Partition {
             batch: Batch::default(),
             edits: Vec::new(),
             inconsistent: None,
+            mended: Vec::new(),
             room: Room::taken_by(&contents),
         };
         let value = plan(&mut change)?;
-        let Change { header: after, mut batch, edits, inconsistent, .. } = change;
+        let Change { header: after, mut batch, edits, inconsistent, mended, .. } = change;
         if let Some(name) = inconsistent {
             tracing::error!(
                 partition = self.label,
@@ -77,10 +81,10 @@ impl Partition {
             );
         }
         drop(contents);
-        let age = self.age.to_store();
-        batch.put(self.names.header(), self.seal_header(&after, age)?);
+        let time = self.age.to_store();
+        batch.put(self.names.header(), self.seal_header(&after, time)?);
         self.store.commit(&batch)?;
-        self.age.is_stored(age.0);
+        self.age.is_stored(time.age);
         let has_new_settings = !Arc::ptr_eq(&header.settings, &after.settings);
         *header = after;
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
@@ -88,6 +92,9 @@ impl Partition {
             contents.roles.set(&header.settings.roles);
             contents.settings = Arc::clone(&header.settings);
             self.meter.limits.set(&header.settings);
+        }
+        for id in mended {
+            contents.stale.remove(&id);
         }
         for edit in edits {
             match edit {
@@ -116,52 +123,25 @@ impl Partition {
         Ok(value)
     }
 
-    /// Deletes all records of the partition, together with what `also` adds to the batch, if `permitted` says
-    /// so of its users. Blocks.
+    /// Deletes the partition's key and header, together with what `also` adds to the batch, if `permitted` says so of its users.
+    /// Its other records are noise from then on, and left for whoever removes them. Blocks.
     ///
     /// # Errors
     ///
-    /// Those of `permitted`, NO_SUCH_PARTITION, STORE; nothing was changed then.
-    pub fn delete_all(
+    /// Those of `permitted`, PURGE_PROTECTED, NO_SUCH_PARTITION, STORE; nothing was changed then.
+    pub fn give_up(
         &self,
         permitted: impl FnOnce(&Users) -> Result<(), Failure>,
         also: impl FnOnce(&mut Batch),
     ) -> Result<(), Failure> {
-        self.end(|contents, batch| {
-            permitted(&contents.users)?;
-            let deleted = contents.deleted.find(Search::default());
-            for object in contents.objects.find(Search::default()).chain(deleted) {
-                batch.delete(self.names.object(&object.id));
-            }
-            for user in contents.users.iter() {
-                batch.delete(self.names.user(&user.name));
-            }
-            also(batch);
-            Ok(())
-        })
-    }
-
-    /// Deletes the partition's key and header, together with what `also` adds to the batch: its other records are
-    /// left for whoever removes them. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// As [`Partition::delete_all`].
-    pub fn give_up(&self, also: impl FnOnce(&mut Batch)) -> Result<(), Failure> {
-        self.end(|_, batch| {
-            also(batch);
-            Ok(())
-        })
-    }
-
-    fn end(&self, plan: impl FnOnce(&Contents, &mut Batch) -> Result<(), Failure>) -> Result<(), Failure> {
         let mut header = self.lock_header()?;
         let mut batch = Batch::default();
         // Nothing changes while the header is locked. Readers go on while the store commits.
         let contents = self.contents();
         batch.delete(self.names.key());
         batch.delete(self.names.header());
-        plan(&contents, &mut batch)?;
+        permitted(&contents.users)?;
+        also(&mut batch);
         let holds_keys = contents.objects.find(Search::default()).any(|o| object::is_key(o.info.class()));
         if header.life.purge_protection && (holds_keys || !contents.deleted.is_empty()) {
             return refuse!(
@@ -190,13 +170,15 @@ impl Partition {
         }
     }
 
-    fn seal_header(&self, header: &Header, (age, wall): (u64, u64)) -> Result<Vec<u8>, Failure> {
+    fn seal_header(&self, header: &Header, time: Written) -> Result<Vec<u8>, Failure> {
         let record = HeaderRecord {
             revision: header.revision,
             set_hash: header.set_hash.to_bytes().to_vec(),
             next_sequence: header.next_sequence,
-            age,
-            wall,
+            age: time.age,
+            wall: time.wall,
+            age_doubt: time.doubt,
+            age_served: time.served,
             retention_days: header.life.retention_days,
             purge_protection: header.life.purge_protection,
             destroy_at_once: header.life.destroy_at_once,
@@ -338,6 +320,18 @@ impl Change<'_> {
         self.put_object(object.sequence, info, access, object.kind, key.as_ref(), Edit::PutDeleted)
     }
 
+    /// Writes an object's record anew where it is, also a deleted key's, with this description.
+    ///
+    /// # Errors
+    ///
+    /// As [`Change::soft_delete`].
+    pub fn rewrite(&mut self, object: &Object, info: ObjectInfo) -> Result<Arc<Object>, Failure> {
+        let key = self.partition.key(object)?;
+        self.take_out(object);
+        let edit = if info.deleted_at == 0 { Edit::PutObject } else { Edit::PutDeleted };
+        self.put_object(object.sequence, info, object.access.clone(), object.kind, key.as_ref(), edit)
+    }
+
     /// Brings a deleted key back, with this description.
     ///
     /// # Errors
@@ -396,10 +390,16 @@ impl Change<'_> {
         }
         self.room.add(&object);
         if record_is_alive {
-            let before = Room::taken_by(self.before);
-            self.room.check(before, &self.header.settings, &self.partition.label)?;
+            let (before, settings) = (Room::taken_by(self.before), &self.header.settings);
+            match self.before.deleted.get(&id) {
+                Some(_) => self.room.check_count(before, settings, &self.partition.label)?,
+                None => self.room.check(before, settings, &self.partition.label)?,
+            }
         }
         self.put(name, sealed);
+        if self.before.stale.contains(&id) {
+            self.mended.push(id);
+        }
         self.edits.push(edit(Arc::clone(&object)));
         Ok(object)
     }

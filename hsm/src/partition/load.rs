@@ -8,7 +8,8 @@ use prost::Message;
 use super::{Contents, Header, Partition, Settings};
 use crate::access::Access;
 use crate::crypto::KeyKind;
-use crate::life::{Age, Policy, USUAL_RETENTION};
+use crate::life::age::{Age, Written};
+use crate::life::{Policy, USUAL_RETENTION};
 use crate::metrics::Meter;
 use crate::object::{self, Object, ObjectId};
 use crate::records::{self, HeaderRecord, Names, PartitionRecord, UserRecord};
@@ -172,6 +173,7 @@ impl Loading {
         if access.grants().len() < record.access.len() {
             let object = object::title(&info);
             tracing::error!(record = name, object, "it names somebody in a role that is gone: left out");
+            contents.stale.insert(id);
         }
         let to = if info.deleted_at == 0 { &mut contents.objects } else { &mut contents.deleted };
         to.put(Arc::new(Object {
@@ -213,7 +215,9 @@ fn open_header(names: &Names, key: &SealingKey, bytes: Option<&[u8]>) -> Result<
         return Err(form());
     }
     let settings = Arc::new(Settings::from_record(&record).ok_or_else(form)?);
-    let (life, age) = (policy_of(&record), Age::stored(record.age, record.wall));
+    let written =
+        Written { age: record.age, wall: record.wall, doubt: record.age_doubt, served: record.age_served };
+    let (life, age) = (policy_of(&record), Age::stored(written));
     let next_sequence = record.next_sequence;
     Ok((Header { revision, set_hash, next_sequence, settings, life, deleted: false }, age))
 }

@@ -14,9 +14,11 @@ pub(crate) mod settings;
 pub use change::Change;
 pub use limits::{Limits, Quota};
 pub use load::{LoadError, Loading};
+use room::Room;
 pub use session_objects::SessionObjects;
 pub use settings::Settings;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -31,7 +33,7 @@ use crate::failure::{Failure, refuse};
 use crate::life::{Age, Policy};
 use crate::memory::SecretBytes;
 use crate::metrics::Meter;
-use crate::object::{Key, Object, Objects};
+use crate::object::{Key, Object, ObjectId, Objects};
 use crate::records::{self, HeaderRecord, Names};
 use crate::seal::{Element, SealingKey, SetHash, SetKey};
 use crate::store::Store;
@@ -107,6 +109,8 @@ pub struct Contents {
     pub roles: Roles,
     /// What is set for the whole partition.
     pub settings: Arc<Settings>,
+    /// Objects whose records name somebody in a role that is gone, until they are written without.
+    pub stale: BTreeSet<ObjectId>,
 }
 
 impl Contents {
@@ -172,6 +176,17 @@ impl Partition {
     pub fn expected(&self, header: &[u8]) -> Option<SetHash> {
         let (_, plain) = self.key.open(&self.names.header(), header).ok()?;
         SetHash::from_bytes(&HeaderRecord::decode(&*plain).ok()?.set_hash)
+    }
+
+    /// Whether so many more keys and other objects have room. What their attributes take is asked when they are added.
+    ///
+    /// # Errors
+    ///
+    /// LIMIT and QUOTA.
+    pub fn has_room(&self, keys: usize, others: usize) -> Result<(), Failure> {
+        let contents = self.contents();
+        let before = Room::taken_by(&contents);
+        before.with(keys, others).check(before, &contents.settings, &self.label)
     }
 
     /// The partition's own time.

@@ -13,6 +13,7 @@ use crate::memory::SecretBytes;
 use crate::object::{self, Key};
 use crate::records::{self, GrantRecord, UserRecord};
 use crate::request::rotate;
+use crate::users::Users;
 
 /// What the backup of a key has at most, in bytes: its versions, their public halves and certificates.
 pub const MOST_OF_A_KEY: usize = 32 << 20;
@@ -32,8 +33,6 @@ pub struct Target {
     pub partition: Arc<Partition>,
     /// It is the one that the backup was made of.
     pub is_its_own: bool,
-    /// One of its crypto officers does it: what only an officer decides stays as it was.
-    pub by_officer: bool,
 }
 
 /// A record of a backup that was read.
@@ -124,9 +123,15 @@ impl Gathered {
 }
 
 /// The description with which an object comes back; what is not as it was is said in `left`.
-fn described(read: &Read, family: Option<&[u8]>, target: &Target, left: &mut Vec<String>) -> ObjectInfo {
+fn described(
+    read: &Read,
+    family: Option<&[u8]>,
+    target: &Target,
+    by_officer: bool,
+    left: &mut Vec<String>,
+) -> ObjectInfo {
     let mut info = read.info.clone();
-    if let Some(policy) = info.policy.as_mut().filter(|policy| policy.trusted && !target.by_officer) {
+    if let Some(policy) = info.policy.as_mut().filter(|policy| policy.trusted && !by_officer) {
         policy.trusted = false;
         left.push(format!(
             "{} was trusted, which is for a crypto officer to say: 'strongroom key trust'",
@@ -167,14 +172,20 @@ fn superseded<'a>(read: &'a [Read], info: &ObjectInfo, contents: &Contents) -> O
     (is_active && other).then(|| rotate::family(key))
 }
 
-/// Adds what was read to a partition, all or none. The answer says what is not as it was, for people. Blocks.
+/// Adds what was read to a partition, all or none. `by_officer` says whether one of its crypto officers does it: what only an
+/// officer decides stays as it was then. The answer says what is not as it was, for people. Blocks.
 ///
 /// # Errors
 ///
-/// EXISTS if one of the objects is there, BACKUP_WRONG if one makes no sense, LIMIT, STORE.
-pub fn add_objects(target: &Target, gathered: &Gathered) -> Result<Vec<String>, Failure> {
+/// Those of `by_officer`. EXISTS if one of the objects is there, BACKUP_WRONG if one makes no sense, LIMIT, STORE.
+pub fn add_objects(
+    target: &Target,
+    gathered: &Gathered,
+    by_officer: impl Fn(&Partition, &Users) -> Result<bool, Failure>,
+) -> Result<Vec<String>, Failure> {
     let (partition, all) = (&target.partition, gathered.read()?);
     partition.change(|change| {
+        let by_officer = by_officer(partition, &change.before().users)?;
         let mut left = Vec::new();
         for read in &all {
             let info = &read.info;
@@ -197,7 +208,7 @@ pub fn add_objects(target: &Target, gathered: &Gathered) -> Result<Vec<String>, 
             }
             let access = gathered.access(read, change.before(), target, &mut left);
             let family = superseded(&all, info, change.before());
-            let described = described(read, family, target, &mut left);
+            let described = described(read, family, target, by_officer, &mut left);
             let kind = KeyKind::from_wire(info.key_type());
             change.add_named(described, access, kind, read.key.as_ref())?;
         }

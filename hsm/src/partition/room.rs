@@ -22,6 +22,16 @@ impl Room {
         }
     }
 
+    /// With so many more, however small.
+    pub(super) fn with(self, keys: usize, others: usize) -> Self {
+        let objects = keys + others;
+        Room {
+            objects: self.objects + objects,
+            keys: self.keys + keys,
+            bytes: self.bytes + objects * size_of::<Object>(),
+        }
+    }
+
     /// Puts a new object in.
     pub(super) fn add(&mut self, object: &Object) {
         self.objects += 1;
@@ -42,10 +52,22 @@ impl Room {
 
     /// Refuses what grows beyond a limit. What is there already stays, and may always become less.
     pub(super) fn check(self, before: Self, settings: &Settings, partition: &str) -> Result<(), Failure> {
+        self.check_count(before, settings, partition)?;
+        self.check_bytes(before, settings, partition)
+    }
+
+    /// As [`Room::check`], whatever memory it takes: of what comes back it was taken all the time.
+    pub(super) fn check_count(
+        self,
+        before: Self,
+        settings: &Settings,
+        partition: &str,
+    ) -> Result<(), Failure> {
         if self.objects > before.objects && self.objects > MAX_OBJECTS {
             return refuse!(
                 Limit,
-                "partition \"{partition}\" is full: it holds {MAX_OBJECTS} objects; delete some or use another partition"
+                "partition \"{partition}\" is full: it holds {MAX_OBJECTS} objects, with the deleted keys; purge of those, delete \
+                 certificates or data, or use another partition ('strongroom key list --deleted', 'strongroom key purge')"
             );
         }
         let quota = settings.quota;
@@ -57,6 +79,11 @@ impl Room {
                 quota.keys
             );
         }
+        Ok(())
+    }
+
+    fn check_bytes(self, before: Self, settings: &Settings, partition: &str) -> Result<(), Failure> {
+        let quota = settings.quota;
         if self.bytes <= before.bytes {
             return Ok(());
         }
@@ -73,8 +100,8 @@ impl Room {
         if self.bytes > MAX_OBJECT_BYTES {
             return refuse!(
                 Limit,
-                "partition \"{partition}\" is full: its objects take {MAX_OBJECT_BYTES} bytes of memory; delete some or use \
-                 another partition"
+                "partition \"{partition}\" is full: its objects take {MAX_OBJECT_BYTES} bytes of memory, with the deleted keys; \
+                 purge of those, delete certificates or data, or use another partition"
             );
         }
         Ok(())

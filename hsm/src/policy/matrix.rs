@@ -164,7 +164,7 @@ mod tests {
         let anyone = Acting::default;
         let parties = [
             (Party::Anyone, anyone()),
-            (Party::Root, Acting { owner: true, ..anyone() }),
+            (Party::Root, Acting { root: true, ..anyone() }),
             // By the challenge alone: the daemon does not know this person.
             (Party::PartitionOwner, anyone()),
             (Party::CryptoOfficer, Acting { officer: user(Role::CryptoOfficer), ..anyone() }),

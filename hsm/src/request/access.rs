@@ -23,7 +23,8 @@ pub(super) async fn grant(
     let asked = grant.unwrap_or_default();
     edit(context, partition, "access granted", key, asked, |object, contents, grantee, role| {
         let Some(role) = contents.roles.get(role) else { return no_such_role(role) };
-        let without = object.access.without(grantee, Some(&role.name));
+        let is_there = |identity| contents.users.iter().any(|user| user.limited && user.identity == identity);
+        let without = object.access.without(grantee, Some(&role.name)).without_the_gone(is_there);
         if without.grants().len() >= MAX_GRANTS {
             return refuse!(
                 Limit,

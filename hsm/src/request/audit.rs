@@ -24,7 +24,7 @@ pub(super) fn describe(context: &Context, number: u32) -> response::Result {
     let audit = &service.audit;
     let is_shown = |log: &LogStatus| {
         if number == NODE {
-            return context.acting.owner;
+            return context.acting.root;
         }
         let partition = service.vault.partition(number);
         log.log == number
@@ -34,7 +34,7 @@ pub(super) fn describe(context: &Context, number: u32) -> response::Result {
     };
     let logs: Vec<LogStatus> = audit.logs().into_iter().filter(is_shown).collect();
     let sinks = if logs.is_empty() { Vec::new() } else { audit.sinks() };
-    let is_owner = context.acting.owner;
+    let is_owner = context.acting.root;
     let sink = |sink: SinkStatus| AuditSink {
         lag: logs.iter().map(|log| sink.lag(log.log, log.last)).sum(),
         name: sink.name,

@@ -17,18 +17,20 @@ use crate::memory::SecretBytes;
 use crate::object::Search;
 use crate::partition::Partition;
 use crate::policy;
+use crate::session::Session;
 use crate::transfers::{Of, Transfer};
-use crate::vault::Into;
+use crate::users::Users;
 
 pub(super) async fn create_domain(
     context: &Context,
     partition: &Arc<Partition>,
     request: CreateSecurityDomain,
 ) -> Result<response::Result, Failure> {
-    let (service, partition, by) = (Arc::clone(&context.service), Arc::clone(partition), context.asker().by);
-    let uid = context.session.uid;
+    let (service, partition, asker) = (Arc::clone(&context.service), Arc::clone(partition), context.asker());
     blocking(move || {
-        let quorum = service.vault.create_domain(&partition, &request.holders, request.needed)?;
+        let may = |users: &Users| asker.still_may(&partition, users).map(drop);
+        let quorum = service.vault.create_domain(&partition, may, &request.holders, request.needed)?;
+        let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = partition.label(), "security domain made");
         Ok(response::Result::Quorum(quorum))
     })
@@ -41,11 +43,12 @@ pub(super) async fn renew_domain(
     mut request: RenewSecurityDomain,
 ) -> Result<response::Result, Failure> {
     let shares = shares(&mut request.shares)?;
-    let (service, partition, by) = (Arc::clone(&context.service), Arc::clone(partition), context.asker().by);
-    let uid = context.session.uid;
+    let (service, partition, asker) = (Arc::clone(&context.service), Arc::clone(partition), context.asker());
     blocking(move || {
         let RenewSecurityDomain { holders, needed, .. } = request;
-        let quorum = service.vault.renew_domain(&partition, &shares, &holders, needed)?;
+        let may = |users: &Users| asker.still_may(&partition, users).map(drop);
+        let quorum = service.vault.renew_domain(&partition, may, &shares, &holders, needed)?;
+        let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = partition.label(), "security domain renewed");
         Ok(response::Result::Quorum(quorum))
     })
@@ -177,7 +180,8 @@ pub(super) async fn restore(
                     let Transfer::Restore(restore) = transfer else {
                         return refuse!(Malformed, "this connection makes a backup, and does not restore");
                     };
-                    Ok((restore.head().label.clone(), restore.finish()?))
+                    let by_officer = |partition: &Partition, users: &Users| brings_back(&finish, partition, users);
+                    Ok((restore.head().label.clone(), restore.finish(by_officer)?))
                 })?;
                 if let Some(restored) = &restored {
                     let (partition, left_out) = (restored.partition.label(), &restored.left_out);
@@ -195,6 +199,23 @@ pub(super) async fn restore(
     }
 }
 
+/// Whether who brings a key back into a partition is one of its crypto officers.
+///
+/// # Errors
+///
+/// NOT_LOGGED_IN: nor one of its crypto users.
+fn brings_back(session: &Session, partition: &Partition, users: &Users) -> Result<bool, Failure> {
+    let acting = session.acting_among(partition.number(), users);
+    if acting.officer.is_none() && acting.crypto_user.is_none() {
+        return refuse!(
+            NotLoggedIn,
+            "to bring a key back into partition \"{}\" takes one of its crypto officers or crypto users: log in first",
+            partition.label()
+        );
+    }
+    Ok(acting.officer.is_some())
+}
+
 async fn begin_restore(
     context: &Context,
     number: u32,
@@ -206,16 +227,8 @@ async fn begin_restore(
         number if number == 0 || !of_key => None,
         number => {
             let partition = context.service.vault.partition(number)?;
-            let acting = context.session.acting(&partition);
-            if acting.officer.is_none() && acting.crypto_user.is_none() {
-                return refuse!(
-                    NotLoggedIn,
-                    "to bring a key back into partition \"{}\" takes one of its crypto officers or crypto users: log in \
-                     first",
-                    partition.label()
-                );
-            }
-            Some(Into { partition, by_officer: acting.officer.is_some() })
+            brings_back(&context.session, &partition, &partition.contents().users)?;
+            Some(partition)
         }
     };
     let (service, session) = (Arc::clone(&context.service), Arc::clone(&context.session));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use strongroom_protocol::v1::{Attribute, CopyObject, ObjectInfo, response};
 
+use super::objects::Origin;
 use super::session_objects::{self, Made};
 use super::{Context, keeping, objects, templates};
 use crate::crypto::aws_lc;
@@ -27,8 +28,8 @@ pub(super) async fn copy(
             true => partition.key(&source)?,
             false => None,
         };
-        let made = [Made { info, kind: source.kind, key }];
-        let (objects, reply) = session_objects::keep(&partition, &asker, &made)?;
+        let made = vec![Made { info, kind: source.kind, key }];
+        let (objects, reply) = session_objects::keep(&partition, &asker, Origin::Imported, made)?;
         let (uid, by) = (asker.session.uid, &asker.by);
         let object = objects.first().map(|object| object.title());
         tracing::info!(uid, by, partition = partition.label(), of = source.title(), object, "object copied");

@@ -17,6 +17,8 @@ use crate::partition::{Contents, Partition};
 
 /// Objects in one reply.
 const MAX_PAGE: usize = 256;
+/// Objects in one change: the audit log names them all in one entry.
+const MOST_AT_ONCE: usize = 64;
 /// Bytes of objects that were changed, in one reply.
 const MAX_REPLY: usize = MAX_FRAME / 2;
 
@@ -83,8 +85,8 @@ fn check_names(identities: &[Vec<u8>]) -> Result<(), Failure> {
     if identities.is_empty() {
         return refuse!(Malformed, "no object is named");
     }
-    if identities.len() > MAX_PAGE {
-        return refuse!(Limit, "{} objects at once: name {MAX_PAGE} at most", identities.len());
+    if identities.len() > MOST_AT_ONCE {
+        return refuse!(Limit, "{} objects at once: name {MOST_AT_ONCE} at most", identities.len());
     }
     let different: BTreeSet<&Vec<u8>> = identities.iter().collect();
     if different.len() != identities.len() {
@@ -156,8 +158,28 @@ fn coming_back(
         }
         back.push((place, info));
     }
+    if !label.is_empty() {
+        make_findable(contents, &mut back);
+    }
     back.sort_by_key(|(place, _)| *place);
     Ok(back.into_iter().map(|(_, info)| info).collect())
+}
+
+/// Of keys that come back under another name, and of which no version is active there: the last one is. Otherwise nobody would find
+/// the key by its name.
+fn make_findable(contents: &Contents, back: &mut [(usize, ObjectInfo)]) {
+    let is_active = |info: &ObjectInfo| info.version_state() == VersionState::Active;
+    let keys: Vec<_> =
+        back.iter().map(|(_, info)| info).filter(|info| object::is_key(info.class())).collect();
+    let chosen = keys.iter().find(|info| {
+        let same_name = contents.objects.find(Search { label: Some(&info.label), ..Search::default() });
+        let there = same_name.map(|object| &object.info).chain(keys.iter().copied());
+        !there.filter(|other| rotate::is_version(other, info)).any(is_active)
+    });
+    let Some(chosen) = chosen.map(|info| (*info).clone()) else { return };
+    for (_, info) in back.iter_mut().filter(|(_, info)| rotate::is_same_version(info, &chosen)) {
+        info.version_state = VersionState::Active.into();
+    }
 }
 
 pub(super) async fn recover(

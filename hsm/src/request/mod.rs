@@ -190,7 +190,7 @@ async fn dispatch(
         }
     }
     // Requests about the whole daemon.
-    let acting = Acting { owner: session.owner, ..Acting::default() };
+    let acting = Acting { root: session.root, ..Acting::default() };
     let whole = Context {
         service,
         session,

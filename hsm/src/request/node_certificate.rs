@@ -9,6 +9,7 @@ use strongroom_protocol::v1::{InstallNodeCertificate, NodeProof, NodeRequest, Pr
 use super::{Context, blocking, changing, done};
 use crate::failure::{Failure, refuse};
 use crate::partition::Partition;
+use crate::users::Users;
 
 pub(super) async fn request(context: &Context) -> Result<response::Result, Failure> {
     let service = Arc::clone(&context.service);
@@ -44,8 +45,8 @@ pub(super) async fn install(
                 "the certificate is not for this node's key: sign the request that 'strongroom node request' writes"
             );
         }
-        asker.still_may(&changed, &changed.contents().users)?;
-        service.vault.set_node_certificate(changed.number(), certificate.der().to_vec())?;
+        let may = |users: &Users| asker.still_may(&changed, users).map(drop);
+        service.vault.set_node_certificate(&changed, may, certificate.der().to_vec())?;
         let (uid, by) = (asker.session.uid, &asker.by);
         tracing::info!(uid, by, partition = changed.label(), "node certificate installed");
         Ok(())

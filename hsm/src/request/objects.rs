@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
+use strongroom_protocol::names;
 use strongroom_protocol::v1::{
-    CreateObject, DestroyObject, FindObjects, GenerateKeyPair, ImportKeyPair, KeyTemplate, Mechanism,
-    ObjectClass, ObjectInfo, ObjectList, Permission, SetAttributes, response,
+    CreateObject, DestroyObject, FindObjects, GenerateKeyPair, ImportKeyPair, KeyPolicy, KeyTemplate,
+    Mechanism, ObjectClass, ObjectInfo, ObjectList, Permission, SetAttributes, response,
 };
 use zeroize::Zeroizing;
 
 use super::copy;
 use super::session_objects::{self, Made};
 use super::templates::{self, Half};
-use super::{Context, changing, done, keeping};
-use crate::access::{self, Permissions};
+use super::{Context, changing, done, keeping, rotate};
+use crate::access::Permissions;
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::{PrivateKey, PublicKey};
 use crate::failure::{Failure, refuse};
 use crate::life;
-use crate::object::{self, Key, Object, Objects, Search};
+use crate::object::{self, Key, Object, ObjectId, Objects, Search};
 use crate::partition::{Contents, Partition};
 use crate::policy::{self, Needs};
 use crate::session::Acting;
@@ -64,7 +65,7 @@ fn no_such_object<T>(partition: &Partition, identity: &[u8]) -> Result<T, Failur
 /// Whom all public objects of the partition are shown to.
 fn sees_public(acting: &Acting) -> bool {
     let user = acting.crypto_user.as_ref().or(acting.officer.as_ref()).or(acting.appliance_user.as_ref());
-    user.is_some() || acting.owner
+    user.is_some() || acting.root
 }
 
 /// Whether those who ask may know of an object.
@@ -96,7 +97,7 @@ pub fn usable(
             Ok(Arc::clone(object))
         }
         Some(object) if may_see(acting, &contents.objects, object) && object.access.names(&acting.named) => {
-            let verbs: Vec<_> = wanted.iter().map(|permission| access::verb(*permission)).collect();
+            let verbs: Vec<_> = wanted.iter().map(|permission| names::permission(*permission)).collect();
             refuse!(
                 KeyMayNot,
                 "{} does not let {} {}; a crypto user sees whom it names with 'strongroom key access'",
@@ -200,9 +201,11 @@ pub(super) async fn generate(
     // Refuse what is wrong before spending seconds on a key.
     templates::key_info(context, private.clone(), Half::Private { generated: true }, kind, &[])?;
     templates::key_info(context, public.clone(), Half::Public { generated: true }, kind, &[])?;
+    let stored = |half: &KeyTemplate| usize::from(!half.session);
+    partition.has_room(stored(&private), stored(&public))?;
     context.uses(kind.to_wire(), Mechanism::Unspecified)?;
     let key = context.service.generate(context.origin(), kind).await?;
-    store_pair(context, partition, key, private, Some(public), true).await
+    store_pair(context, partition, key, private, Some(public), Origin::Generated).await
 }
 
 pub(super) async fn import(
@@ -218,7 +221,50 @@ pub(super) async fn import(
     }
     let key = context.compute(pkcs8.len(), move || Ok(PrivateKey::import(&pkcs8)?)).await?;
     let public = (!private_only).then(|| public_key.unwrap_or_default());
-    store_pair(context, partition, key, private_key.unwrap_or_default(), public, false).await
+    store_pair(context, partition, key, private_key.unwrap_or_default(), public, Origin::Imported).await
+}
+
+/// How a key comes into the partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Origin {
+    /// Made here.
+    Generated,
+    /// It was outside, whatever its history there.
+    Imported,
+    /// Made of a key with this policy.
+    Derived(KeyPolicy),
+    /// Out of its wrapping.
+    Unwrapped {
+        /// By this key.
+        by: ObjectId,
+        /// Which was trusted when it began.
+        was_trusted: bool,
+    },
+}
+
+impl Origin {
+    pub(super) fn is_generated(self) -> bool {
+        matches!(self, Origin::Generated)
+    }
+
+    /// For the log.
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Origin::Generated => "generated",
+            Origin::Imported | Origin::Unwrapped { .. } => "imported",
+            Origin::Derived(_) => "derived",
+        }
+    }
+
+    /// What a trusted key unwraps leaves under trusted keys only: also if an officer has begun to trust it meanwhile.
+    pub(super) fn bind(self, contents: &Contents, mut info: ObjectInfo) -> ObjectInfo {
+        let Origin::Unwrapped { by, was_trusted } = self else { return info };
+        let now = contents.objects.get(&by).and_then(|by| by.info.policy);
+        if object::holds_key(info.class()) && (was_trusted || now.is_some_and(|policy| policy.trusted)) {
+            info.policy.get_or_insert_default().wrap_with_trusted = true;
+        }
+        info
+    }
 }
 
 /// Keeps a pair that was made or brought in.
@@ -228,9 +274,9 @@ pub(super) async fn store_pair(
     key: PrivateKey,
     mut private: KeyTemplate,
     public: Option<KeyTemplate>,
-    generated: bool,
+    origin: Origin,
 ) -> Result<response::Result, Failure> {
-    let kind = key.kind();
+    let (kind, generated) = (key.kind(), origin.is_generated());
     let spki = key.public_spki()?;
     let mut public = public;
     if private.id.is_empty() && public.as_ref().is_none_or(|public| public.id.is_empty()) {
@@ -245,15 +291,15 @@ pub(super) async fn store_pair(
         None => None,
     };
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    let what = if generated { "key pair generated" } else { "key pair imported" };
+    let what = origin.verb();
     keeping(context, private.session, move || {
         let key = Some(Key::Private(Arc::new(key)));
         let mut made = vec![Made { info: private, kind: Some(kind), key }];
         made.extend(public.map(|info| Made { info, kind: Some(kind), key: None }));
-        let (objects, reply) = session_objects::keep(&partition, &asker, &made)?;
+        let (objects, reply) = session_objects::keep(&partition, &asker, origin, made)?;
         let title = objects.first().map(|object| object.title());
         let (uid, by) = (asker.session.uid, &asker.by);
-        tracing::info!(uid, by, partition = partition.label(), object = title, %kind, "{what}");
+        tracing::info!(uid, by, partition = partition.label(), object = title, %kind, "key pair {what}");
         Ok(reply)
     })
     .await
@@ -299,7 +345,8 @@ pub(super) async fn create(
     let info = templates::object_info(context, asked, kind)?;
     let (partition, asker) = (Arc::clone(partition), context.asker());
     keeping(context, info.session, move || {
-        let (objects, reply) = session_objects::keep(&partition, &asker, &[Made { info, kind, key: None }])?;
+        let made = vec![Made { info, kind, key: None }];
+        let (objects, reply) = session_objects::keep(&partition, &asker, Origin::Imported, made)?;
         let (uid, by) = (asker.session.uid, &asker.by);
         let object = objects.first().map(|object| object.title());
         tracing::info!(uid, by, partition = partition.label(), object, "object created");
@@ -335,15 +382,19 @@ pub(super) async fn set_attributes(
             let info = changed(&asked_for.info, request)?;
             let key = partition.key(&asked_for)?;
             // In the place of the one that it was: the identity is the same.
-            let made = [Made { info, kind: asked_for.kind, key }];
-            return session_objects::keep(&partition, &asker, &made).map(|(_, reply)| reply);
+            let made = vec![Made { info, kind: asked_for.kind, key }];
+            let kept = session_objects::keep(&partition, &asker, Origin::Imported, made);
+            return kept.map(|(_, reply)| reply);
         }
         let object = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
             let Some(object) = change.before().objects.get(&asked_for.id).map(Arc::clone) else {
                 return gone(&asked_for.info);
             };
-            let info = changed(&object.info, request)?;
+            let mut info = changed(&object.info, request)?;
+            if info.label != object.info.label {
+                info = rotate::placed(change.before(), info);
+            }
             change.replace_object(&object, info)
         })?;
         let (uid, by) = (asker.session.uid, &asker.by);

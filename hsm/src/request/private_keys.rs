@@ -13,7 +13,6 @@ use strongroom_protocol::v1::{
 use zeroize::Zeroizing;
 
 use super::{Context, authenticate, objects, sign};
-use crate::access;
 use crate::crypto::aws_lc::Padding;
 use crate::failure::{Failure, refuse};
 use crate::object::Object;
@@ -149,7 +148,7 @@ fn private_key(
     permits: fn(&KeyPolicy) -> bool,
 ) -> Result<Arc<Object>, Failure> {
     let object = objects::usable(&context.acting, partition, identity, wanted)?;
-    let verb = wanted.first().map_or("", |permission| access::verb(*permission));
+    let verb = wanted.first().map_or("", |permission| strongroom_protocol::names::permission(*permission));
     let permitted = permits(&object.info.policy.unwrap_or_default());
     if object.info.class() != ObjectClass::PrivateKey {
         return refuse!(KeyMayNot, "{} is not a private key: it cannot {verb} this way", object.title());

@@ -59,6 +59,34 @@ pub(super) fn retired(info: &ObjectInfo, family: &[u8]) -> ObjectInfo {
     }
 }
 
+/// The description of an object that gets another label. Its name means one version there, too: what comes to an active version
+/// of its key is retired, and what comes to none is the one that the name means.
+pub(super) fn placed(contents: &Contents, info: ObjectInfo) -> ObjectInfo {
+    if !object::is_key(info.class()) {
+        return info;
+    }
+    let same_name = contents.objects.find(Search { label: Some(&info.label), ..Search::default() });
+    let there = same_name.map(|other| &other.info).filter(|other| other.object != info.object);
+    let versions: Vec<_> =
+        there.filter(|other| is_version(other, &info) || is_same_version(other, &info)).collect();
+    let is_taken = |state| versions.iter().any(|other| other.version_state() == state);
+    let state = match versions.iter().find(|other| is_same_version(other, &info)) {
+        // Both halves are of one version.
+        Some(half) => half.version_state(),
+        None if versions.is_empty() => VersionState::Active,
+        None if is_taken(info.version_state()) => VersionState::Retired,
+        None => info.version_state(),
+    };
+    match state {
+        state if state == info.version_state() => info,
+        VersionState::Retired => {
+            let family = family(&info).to_vec();
+            retired(&info, &family)
+        }
+        state => ObjectInfo { version_state: state.into(), ..info },
+    }
+}
+
 /// The number of a version; keys that were never rotated have none written down.
 fn number(info: &ObjectInfo) -> u32 {
     info.version.max(1)
@@ -197,7 +225,8 @@ pub(super) async fn rotate(
     rotatable(&object)?;
     context.uses(object.info.key_type(), Mechanism::Unspecified)?;
     // Refuse what is wrong before spending seconds on a key.
-    current(&partition.contents(), &request.object)?;
+    let public = current(&partition.contents(), &request.object)?.kind.map_or(0, |_| 1);
+    partition.has_room(1, public)?;
     let key = match object.kind {
         Some(kind) => Key::Private(Arc::new(context.service.generate(context.origin(), kind).await?)),
         None => key_like(&object)?,
@@ -312,9 +341,11 @@ const TRY_AGAIN: u64 = 60 * 60;
 fn put_off(partition: &Partition, key: &[u8]) -> Result<(), Failure> {
     partition.change(|change| {
         let Some(object) = change.before().objects.get(key).map(Arc::clone) else { return Ok(()) };
+        let later = change.age().saturating_add(TRY_AGAIN);
         let rotation_due = match object.info.rotation_due {
             0 => return Ok(()),
-            _ => change.age().saturating_add(TRY_AGAIN),
+            due if due >= later => return Ok(()),
+            _ => later,
         };
         let info = ObjectInfo { rotation_due, ..object.info.clone() };
         change.replace_object(&object, info).map(drop)
@@ -342,6 +373,9 @@ pub fn rotate_due(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
     };
     for object in due.into_iter().take(MOST_AT_ONCE) {
         let rotate = || {
+            partition.has_room(1, object.kind.map_or(0, |_| 1))?;
+            // Also tried again later if this one fails. A store that takes nothing is no reason to make a key, either.
+            put_off(partition, &object.id)?;
             let key = key_like(&object)?;
             partition.change(|change| {
                 let current = current(change.before(), &object.id)?;
@@ -366,7 +400,8 @@ pub fn rotate_due(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
             Err(failure) => {
                 let (key, object) = (object.id, object.title());
                 tracing::error!(partition = partition.label(), object, "not rotated: {failure}");
-                put_off(partition, &key)?;
+                // If the store takes nothing now, nothing was made either.
+                let _ = put_off(partition, &key);
             }
         }
     }

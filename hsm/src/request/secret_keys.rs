@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    GenerateKey, ImportKey, KeyPolicy, KeyTemplate, KeyType, Mechanism, ObjectClass, RevealKey, SharedSecret,
-    response,
+    GenerateKey, ImportKey, KeyTemplate, KeyType, Mechanism, ObjectClass, RevealKey, SharedSecret, response,
 };
 use zeroize::Zeroizing;
 
+pub(super) use super::objects::Origin;
 use super::session_objects::{self, Made};
 use super::{Context, keeping, objects, templates};
 use crate::crypto::symmetric::{SecretKey, SecretKind};
@@ -15,16 +15,6 @@ use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
 use crate::object::Key;
 use crate::partition::Partition;
-
-/// Where a secret key comes from.
-pub(super) enum Origin {
-    /// Made in the partition.
-    Generated,
-    /// It was outside, whatever its history there.
-    Imported,
-    /// Made of a key with this policy.
-    Derived(KeyPolicy),
-}
 
 /// The size of a generic secret for which none is asked, in bytes.
 const USUAL: usize = 32;
@@ -92,17 +82,14 @@ pub(super) async fn store(
     let kind = key.kind();
     let info = templates::secret_key_info(context, template, &key, &origin)?;
     let (partition, asker) = (Arc::clone(partition), context.asker());
-    let what = match origin {
-        Origin::Generated => "secret key generated",
-        Origin::Imported => "secret key imported",
-        Origin::Derived(_) => "secret key derived",
-    };
+    let what = origin.verb();
     keeping(context, info.session, move || {
         let key = Some(Key::Secret(Arc::new(key)));
-        let (objects, reply) = session_objects::keep(&partition, &asker, &[Made { info, kind: None, key }])?;
+        let made = vec![Made { info, kind: None, key }];
+        let (objects, reply) = session_objects::keep(&partition, &asker, origin, made)?;
         let (uid, by) = (asker.session.uid, &asker.by);
         let object = objects.first().map(|object| object.title());
-        tracing::info!(uid, by, partition = partition.label(), object, %kind, "{what}");
+        tracing::info!(uid, by, partition = partition.label(), object, %kind, "secret key {what}");
         Ok(reply)
     })
     .await

@@ -6,6 +6,7 @@ use strongroom_protocol::v1::{
     ForgetSessionObjects, ObjectInfo, ObjectList, RestoreSessionObjects, response,
 };
 
+use super::objects::Origin;
 use super::{Asker, Context, done, keeping};
 use crate::crypto::KeyKind;
 use crate::failure::{Failure, refuse};
@@ -27,13 +28,17 @@ pub(super) struct Made {
 pub(super) fn keep(
     partition: &Partition,
     asker: &Asker,
-    made: &[Made],
+    origin: Origin,
+    mut made: Vec<Made>,
 ) -> Result<(Vec<Arc<Object>>, response::Result), Failure> {
     let mut objects: Vec<Option<Arc<Object>>> = Vec::new();
     let mut sealed = vec![Vec::new(); made.len()];
     if made.iter().any(|one| !one.info.session) {
         objects = partition.change(|change| {
             asker.still_may(partition, &change.before().users)?;
+            for one in &mut made {
+                one.info = origin.bind(change.before(), std::mem::take(&mut one.info));
+            }
             let add = |one: &Made| match one.info.session {
                 true => Ok(None),
                 false => change.add_object(one.info.clone(), one.kind, one.key.as_ref()).map(Some),
@@ -41,7 +46,12 @@ pub(super) fn keep(
             made.iter().map(add).collect::<Result<_, Failure>>()
         })?;
     } else {
-        asker.still_may(partition, &partition.contents().users)?;
+        let contents = partition.contents();
+        asker.still_may(partition, &contents.users)?;
+        for one in &mut made {
+            one.info = origin.bind(&contents, std::mem::take(&mut one.info));
+        }
+        drop(contents);
         objects.resize(made.len(), None);
     }
     let owner = owner(&asker.session.acting(partition))?;

@@ -96,7 +96,7 @@ fn operations(slots: &[Slot], session: &Session) -> Vec<OperationTotals> {
     let mut sums: BTreeMap<(&'static str, i32), Totals> = BTreeMap::new();
     for slot in slots {
         let Slot::Sound(partition) = slot else { continue };
-        if !session.owner && session.acting(partition).shown().is_none() {
+        if !session.root && session.acting(partition).shown().is_none() {
             continue;
         }
         for (operation, key_type, totals) in partition.meter().by_key_type() {

@@ -108,7 +108,7 @@ pub(super) fn secret_key_info(
     // As of private keys; of what is derived, if it was so of the key that it is made of (PKCS#11 3.1, 6.42).
     let (local, sensitive, inside) = match origin {
         Origin::Generated => (true, true, true),
-        Origin::Imported => (false, false, false),
+        Origin::Imported | Origin::Unwrapped { .. } => (false, false, false),
         Origin::Derived(of) => (false, of.always_sensitive, of.never_extractable),
     };
     let policy = KeyPolicy {

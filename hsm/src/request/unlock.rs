@@ -80,7 +80,7 @@ pub(super) async fn unlock(
 /// Whether those who act may unlock a user without the partition's owner.
 fn may_unlock(change: &Change<'_>, acting: &Acting, name: &str) -> Result<(), Failure> {
     let has_owner = change.before().settings.owner.is_some();
-    if acting.owner && !has_owner {
+    if acting.root && !has_owner {
         return Ok(());
     }
     policy::permit(Needs::Officer, acting)?;

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    KeyPolicy, KeyTemplate, KeyType, Mechanism, OaepParameters, ObjectClass, Permission, TrustKey, UnwrapKey,
-    WrapKey, WrappedKey, response,
+    KeyPolicy, KeyType, Mechanism, OaepParameters, ObjectClass, Permission, TrustKey, UnwrapKey, WrapKey,
+    WrappedKey, response,
 };
 
 use super::secret_keys::{self, Origin};
@@ -173,8 +173,8 @@ pub(super) async fn unwrap(
     // The size of the AES key is the sender's choice.
     wrapping(request.mechanism(), request.oaep.as_ref(), 256)?;
     let class = request.class();
-    let trusted = policy(&with).trusted;
-    let template = bound(request.key.clone().unwrap_or_default(), trusted);
+    let origin = Origin::Unwrapped { by: with.id, was_trusted: policy(&with).trusted };
+    let template = request.key.clone().unwrap_or_default();
     let public = (!request.private_only).then(|| request.public_key.clone().unwrap_or_default());
     for template in std::iter::once(&template).chain(&public) {
         templates::check_sizes(&template.label, &template.id, &template.attributes)?;
@@ -196,11 +196,9 @@ pub(super) async fn unwrap(
     restrictions::fits(&with.info, Kind::Unwrap, &described)?;
     let reply = match key {
         Unwrapped::Private(key) => {
-            objects::store_pair(context, partition, key, template, public, false).await?
+            objects::store_pair(context, partition, key, template, public, origin).await?
         }
-        Unwrapped::Secret(key) => {
-            secret_keys::store(context, partition, key, template, Origin::Imported).await?
-        }
+        Unwrapped::Secret(key) => secret_keys::store(context, partition, key, template, origin).await?,
     };
     let (uid, by, with) = (context.session.uid, context.asker().by, with.title());
     tracing::info!(
@@ -212,11 +210,6 @@ pub(super) async fn unwrap(
         "key unwrapped"
     );
     Ok(reply)
-}
-
-/// What a trusted key unwraps leaves under trusted keys only.
-fn bound(template: KeyTemplate, trusted: bool) -> KeyTemplate {
-    KeyTemplate { wrap_with_trusted: template.wrap_with_trusted || trusted, ..template }
 }
 
 /// A key that came out of its wrapping, and is sound.

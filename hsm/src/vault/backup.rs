@@ -19,6 +19,7 @@ use crate::records::{self, DomainRecord, HeaderRecord, Names, PartitionRecord, R
 use crate::seal::{SealingKey, SetHash, SetKey};
 use crate::service::now;
 use crate::store::{Batch, Store};
+use crate::users::Users;
 use prost::Message;
 
 /// So much of a partition is read or deleted at a time, in bytes.
@@ -51,20 +52,46 @@ impl Vault {
         Ok(opened.write_root(&mut root, changed, Batch::default())?)
     }
 
-    /// Makes a partition's security domain. Blocks.
+    /// As [`Vault::edit_record`], if `permitted` says so of the partition's users in that moment.
+    fn edit_record_as(
+        &self,
+        partition: &Partition,
+        permitted: impl FnOnce(&Users) -> Result<(), Failure>,
+        edit: impl FnOnce(&Opened, &mut PartitionRecord) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let opened = self.opened()?;
+        let mut root = opened.root();
+        let mut changed = root.clone();
+        match changed.partitions.iter_mut().find(|p| p.number == partition.number()) {
+            Some(record) => edit(&opened, record)?,
+            None => return refuse!(NoSuchPartition, "partition \"{}\" was deleted", partition.label()),
+        }
+        let sealed = super::seal_root(&opened.node_key, &changed)?;
+        partition.change(|change| {
+            permitted(&change.before().users)?;
+            change.also(records::ROOT.to_owned(), sealed);
+            Ok(())
+        })?;
+        opened.note(&changed);
+        *root = changed;
+        Ok(())
+    }
+
+    /// Makes a partition's security domain, if `permitted` says so of its users. Blocks.
     ///
     /// # Errors
     ///
-    /// EXISTS: it is made once. ATTRIBUTE_WRONG as [`quorum::create`], STORE.
+    /// Those of `permitted`. EXISTS: it is made once. ATTRIBUTE_WRONG as [`quorum::create`], STORE.
     pub fn create_domain(
         &self,
         partition: &Partition,
+        permitted: impl FnOnce(&Users) -> Result<(), Failure>,
         holders: &[Vec<u8>],
         needed: u32,
     ) -> Result<Quorum, Failure> {
         let (key, quorum) = quorum::create(partition.label(), holders, needed)?;
         let made = quorum.clone();
-        self.edit_record(partition.number(), |opened, record| {
+        self.edit_record_as(partition, permitted, |opened, record| {
             if record.domain.is_some() {
                 return refuse!(
                     Exists,
@@ -103,11 +130,12 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// UNSEAL_WRONG: the shares are no quorum of the present one. NO_SUCH_OBJECT, ATTRIBUTE_WRONG as
+    /// Those of `permitted`. UNSEAL_WRONG: the shares are no quorum of the present one. NO_SUCH_OBJECT, ATTRIBUTE_WRONG as
     /// [`quorum::create`], STORE.
     pub fn renew_domain(
         &self,
         partition: &Partition,
+        permitted: impl FnOnce(&Users) -> Result<(), Failure>,
         shares: &[SecretBytes],
         holders: &[Vec<u8>],
         needed: u32,
@@ -117,7 +145,7 @@ impl Vault {
         quorum::combine(&old, shares)?;
         let (key, quorum) = quorum::create(partition.label(), holders, needed)?;
         let made = quorum.clone();
-        self.edit_record(partition.number(), |opened, record| {
+        self.edit_record_as(partition, permitted, |opened, record| {
             if record.domain.as_ref().and_then(|domain| domain.quorum.as_ref()) != Some(&old) {
                 return refuse!(UnsealWrong, "the security domain was renewed meanwhile");
             }
@@ -165,7 +193,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Begins to restore a backup as a partition, in an old one's place if `replace`. Blocks.
+    /// Begins to restore a backup as a partition, in an old one's place if `replace`; or a key's into a partition. Blocks.
     ///
     /// # Errors
     ///
@@ -177,14 +205,14 @@ impl Vault {
         label: &str,
         replace: bool,
         only_verify: bool,
-        into: Option<Into>,
+        into: Option<Arc<Partition>>,
     ) -> Result<Restore, Failure> {
         let head = parse_head(bytes)?;
         let opened = self.opened()?;
         let reader = Reader::begin(bytes, &opened.node_key, shares)?;
         let target = match (only_verify, head.key.is_empty(), into) {
             (true, ..) => Target::None,
-            (_, false, Some(Into { partition, by_officer })) => {
+            (_, false, Some(partition)) => {
                 let is_its_own = partition.serial() == head.serial;
                 // The node's key opens every backup of its own: whoever could take a key into a partition of his, would
                 // use it there with his own users.
@@ -200,7 +228,7 @@ impl Vault {
                         partition.label()
                     );
                 }
-                let target = restored::Target { partition, is_its_own, by_officer };
+                let target = restored::Target { partition, is_its_own };
                 Target::Objects(target, Gathered::default())
             }
             (_, false, None) => {
@@ -217,15 +245,6 @@ impl Vault {
         };
         Ok(Restore { opened, reader, target })
     }
-}
-
-/// Where a key goes.
-#[derive(Debug)]
-pub struct Into {
-    /// The partition.
-    pub partition: Arc<Partition>,
-    /// Who restores is one of its crypto officers.
-    pub by_officer: bool,
 }
 
 /// What was restored.
@@ -331,17 +350,25 @@ fn begin_partition(
 /// Deletes what is left of restores that were not finished, and of partitions that were replaced: piece by piece, so
 /// that neither takes memory for a whole partition. What is interrupted is ended by the next one, or the next start.
 fn sweep(opened: &Opened, root: &mut MutexGuard<'_, RootRecord>) -> Result<(), Failure> {
-    if root.restoring.is_empty() {
-        return Ok(());
+    for number in root.restoring.clone() {
+        sweep_one(opened, root, number)?;
     }
-    for number in &root.restoring {
-        each_page(&*opened.ledger, *number, |page| {
-            let mut batch = Batch::default();
-            page.into_iter().for_each(|(name, _)| batch.delete(name));
-            Ok(opened.ledger.commit(&batch)?)
-        })?;
-    }
-    let changed = RootRecord { restoring: Vec::new(), ..(**root).clone() };
+    Ok(())
+}
+
+/// As [`sweep`], what is left of one partition.
+pub(super) fn sweep_one(
+    opened: &Opened,
+    root: &mut MutexGuard<'_, RootRecord>,
+    number: u32,
+) -> Result<(), Failure> {
+    each_page(&*opened.ledger, number, |page| {
+        let mut batch = Batch::default();
+        page.into_iter().for_each(|(name, _)| batch.delete(name));
+        Ok(opened.ledger.commit(&batch)?)
+    })?;
+    let mut changed = (**root).clone();
+    changed.restoring.retain(|other| *other != number);
     Ok(opened.write_root(root, changed, Batch::default())?)
 }
 
@@ -401,13 +428,17 @@ impl Restore {
     ///
     /// # Errors
     ///
-    /// BACKUP_WRONG if the file's end is missing, EXISTS, STORE: nothing is there then.
-    pub fn finish(self) -> Result<Option<Restored>, Failure> {
+    /// BACKUP_WRONG if the file's end is missing, EXISTS, STORE: nothing is there then. Those of `by_officer`, which says of a
+    /// partition that a key comes back into whether who restores is one of its crypto officers.
+    pub fn finish(
+        self,
+        by_officer: impl Fn(&Partition, &Users) -> Result<bool, Failure>,
+    ) -> Result<Option<Restored>, Failure> {
         let header = self.reader.finish()?;
         match (self.target, header) {
             (Target::None, _) => Ok(None),
             (Target::Objects(target, gathered), _) => {
-                let left_out = restored::add_objects(&target, &gathered)?;
+                let left_out = restored::add_objects(&target, &gathered, by_officer)?;
                 Ok(Some(Restored { partition: target.partition, left_out }))
             }
             (Target::Partition(new), Some(header)) => {
@@ -465,7 +496,8 @@ impl NewPartition {
         match old {
             Some(Slot::Sound(old)) => {
                 let sealed_root = super::seal_root(node_key, &changed)?;
-                old.give_up(|also| {
+                let nobody_is_asked = |_: &Users| Ok(());
+                old.give_up(nobody_is_asked, |also| {
                     also.put(records::ROOT.to_owned(), sealed_root);
                     also.changes.extend(batch.changes);
                 })?;

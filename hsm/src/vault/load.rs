@@ -15,6 +15,7 @@ use crate::partition::Partition;
 use crate::records::{LEDGER, NODE, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::SealingKey;
 use crate::store::{Batch, Ledger, Store, StoreError, is_listed};
+use crate::users::Users;
 
 /// What is loaded while the node is open.
 pub struct Opened {
@@ -208,28 +209,39 @@ impl Opened {
         let mut identity = self.lock_identity();
         match &*identity {
             Some(identity) => Ok(Arc::clone(identity)),
-            None => self.put_identity(&mut identity, Identity::generate()?),
+            None => {
+                let made = Identity::generate()?;
+                let mut batch = Batch::default();
+                batch.put(NODE.to_owned(), self.sealed(&made)?);
+                self.ledger.commit(&batch)?;
+                Ok(Arc::clone(identity.insert(Arc::new(made))))
+            }
         }
     }
 
-    pub(super) fn set_node_certificate(&self, partition: u32, der: Vec<u8>) -> Result<(), Failure> {
+    pub(super) fn set_node_certificate(
+        &self,
+        partition: &Partition,
+        permitted: impl FnOnce(&Users) -> Result<(), Failure>,
+        der: Vec<u8>,
+    ) -> Result<(), Failure> {
         let mut identity = self.lock_identity();
         let changed = match &*identity {
-            Some(identity) => identity.with_certificate(partition, der)?,
-            None => Identity::generate()?.with_certificate(partition, der)?,
+            Some(identity) => identity.with_certificate(partition.number(), der)?,
+            None => Identity::generate()?.with_certificate(partition.number(), der)?,
         };
-        self.put_identity(&mut identity, changed).map(drop)
+        let sealed = self.sealed(&changed)?;
+        partition.change(|change| {
+            permitted(&change.before().users)?;
+            change.also(NODE.to_owned(), sealed);
+            Ok(())
+        })?;
+        *identity = Some(Arc::new(changed));
+        Ok(())
     }
 
-    fn put_identity(
-        &self,
-        place: &mut Option<Arc<Identity>>,
-        identity: Identity,
-    ) -> Result<Arc<Identity>, Failure> {
-        let mut batch = Batch::default();
-        batch.put(NODE.to_owned(), self.node_key.seal(NODE, 0, identity.to_record()?)?);
-        self.ledger.commit(&batch)?;
-        Ok(Arc::clone(place.insert(Arc::new(identity))))
+    fn sealed(&self, identity: &Identity) -> Result<Vec<u8>, Failure> {
+        Ok(self.node_key.seal(NODE, 0, identity.to_record()?)?)
     }
 
     fn lock_identity(&self) -> MutexGuard<'_, Option<Arc<Identity>>> {

@@ -154,7 +154,7 @@ fn audit(service: &Service, holder: &Session) -> Option<Vec<AuditEntry>> {
     let readable = sound
         .filter(|partition| policy::permit(Needs::OfficerOrAppliance, &holder.acting(partition)).is_ok())
         .map(|partition| partition.number())
-        .chain(holder.owner.then_some(NODE));
+        .chain(holder.root.then_some(NODE));
     let logs: Vec<Vec<Entry>> = readable.map(|log| service.audit.last_entries(log)).collect();
     if logs.is_empty() {
         return None;

@@ -288,3 +288,16 @@ impl Client {
         }
     }
 }
+
+/// A user, as the officer sees it.
+pub fn user_info(client: &mut Client, name: &str) -> UserInfo {
+    let response::Result::Users(list) = client.call(Op::ListUsers(ListUsers {})).unwrap() else { panic!() };
+    list.users.into_iter().find(|user| user.name == name).unwrap()
+}
+
+/// The client's partition.
+pub fn partition_info(client: &mut Client) -> PartitionInfo {
+    let listed = client.call(Op::ListPartitions(ListPartitions {})).unwrap();
+    let response::Result::Partitions(list) = listed else { panic!() };
+    list.partitions.into_iter().find(|partition| partition.number == client.partition).unwrap()
+}

@@ -209,7 +209,7 @@ impl<'a> Parameters<'a> {
             digest.update(secret);
             digest.update(&counter.to_be_bytes());
             digest.update(self.shared);
-            let block = digest.finalize();
+            let block = digest.finalize_secret();
             let wanted = block.len().min(length - value.len());
             value.extend_from_slice(block.get(..wanted).unwrap_or_default());
         }

@@ -12,7 +12,6 @@ use strongroom_protocol::v1::{
 
 use crate::certificate::Certificate;
 use crate::commands::key::Named;
-use crate::commands::role::permission_name;
 use crate::commands::user::Uid;
 use crate::failure::{Exit, Failure};
 use crate::objects::{hex, unhex};
@@ -124,7 +123,7 @@ struct GrantView {
 
 impl From<WireGrant> for GrantView {
     fn from(grant: WireGrant) -> Self {
-        let may = grant.permissions().map(permission_name).collect();
+        let may = grant.permissions().map(strongroom_protocol::names::permission).collect();
         let mut view = GrantView { uid: None, user: None, certificate: None, role: grant.role, may };
         match grant.grantee.and_then(|grantee| grantee.who) {
             Some(Who::Uid(uid)) => view.uid = Some(uid),

@@ -1,8 +1,13 @@
 //! `strongroom key delete`, `recover` and `purge`, and the list of deleted keys.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use clap::Args;
 use serde::Serialize;
-use strongroom_protocol::v1::{DeleteKey, ListDeleted, ObjectInfo, PurgeKey, RecoverKey, Role, request::Op};
+use strongroom_protocol::v1::{
+    DeleteKey, ListDeleted, ObjectInfo, PurgeKey, RecoverKey, Role, VersionState, request::Op,
+};
 
 use crate::commands::key::{KeyView, Named};
 use crate::commands::{cert, confirm, moment};
@@ -23,7 +28,9 @@ pub(super) const RECOVER: &str = "\
 Bring a deleted key back, as a crypto officer: it is what it was.
 
   strongroom key list --deleted
-  strongroom key recover web --login admin";
+  strongroom key recover web --login admin
+
+Of a key whose versions were deleted, name one by id:HEX, or bring all back with --all-versions: each is what it was.";
 
 pub(super) const PURGE: &str = "\
 Destroy a deleted key before its time, for ever, as a crypto officer. Where purge protection is on nobody can.";
@@ -49,6 +56,9 @@ pub struct Recover {
     /// The deleted key: its name, or id:HEX
     #[arg(value_parser = Selector::parse)]
     name: Selector,
+    /// All deleted versions of the key
+    #[arg(long)]
+    all_versions: bool,
     /// Its name from now on
     #[arg(long = "as", value_name = "NAME")]
     new_name: Option<String>,
@@ -61,6 +71,9 @@ pub struct Purge {
     /// The deleted key: its name, or id:HEX
     #[arg(value_parser = Selector::parse)]
     name: Selector,
+    /// All deleted versions of the key
+    #[arg(long)]
+    all_versions: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -107,13 +120,23 @@ impl Delete {
         let certificates = cert::stored(session)?;
         let view = KeyView::new(&session.partition().label, &key, cert::titles_of(&certificates, &key), true);
         confirm(self.yes, &format!("Delete key {}, id {}?", view.sentence(), view.id))?;
-        let objects: Vec<_> =
-            versions.iter().flat_map(Key::halves).map(|object| object.object.clone()).collect();
-        let op = || Op::DeleteKey(DeleteKey { objects: objects.clone() });
-        let deleted = answer!(session.call(Role::CryptoUser, op), Objects)?.objects;
-        let purge_at = deleted.iter().map(|object| object.purge_at).max().unwrap_or_default();
+        let mut purge_at = 0;
+        for objects in at_once(&versions) {
+            let op = || Op::DeleteKey(DeleteKey { objects: objects.clone() });
+            let deleted = answer!(session.call(Role::CryptoUser, op), Objects)?.objects;
+            purge_at = deleted.iter().map(|object| object.purge_at).max().unwrap_or_default().max(purge_at);
+        }
         output.print(&Deleted { deleted: view, purge_at: moment(purge_at) })
     }
+}
+
+/// Versions that are named in one request: strongroomd takes 64 objects at once, and a version has two at most.
+const AT_ONCE: usize = 32;
+
+/// The objects of versions, in as many pieces as requests are needed.
+fn at_once(versions: &[Key]) -> Vec<Vec<Vec<u8>>> {
+    let objects = |some: &[Key]| some.iter().flat_map(Key::halves).map(|half| half.object.clone()).collect();
+    versions.chunks(AT_ONCE).map(objects).collect()
 }
 
 /// All deleted keys.
@@ -131,73 +154,100 @@ fn all(session: &mut Session, role: Role) -> Result<Vec<Key>, Failure> {
     }
 }
 
-/// The one deleted key of that name.
-fn one(session: &mut Session, name: &Selector) -> Result<Key, Failure> {
+/// The one deleted key of that name, or all of its deleted versions: the active one first, the last ones before those.
+fn named(session: &mut Session, name: &Selector, all_versions: bool) -> Result<Vec<Key>, Failure> {
     let fits = |key: &Key| match name {
         Selector::Label(label) => key.label() == label,
         Selector::Id(id) => key.id() == id,
         Selector::Object(object) => key.halves().any(|half| half.object == *object),
     };
     let mut found: Vec<_> = all(session, Role::CryptoOfficer)?.into_iter().filter(fits).collect();
-    if found.len() > 1 {
+    let is_one_key = found.iter().map(Key::family).collect::<HashSet<_>>().len() == 1;
+    if found.len() > 1 && !(all_versions && is_one_key) {
         let ids: Vec<_> = found.iter().map(|key| format!("id:{}", crate::objects::hex(key.id()))).collect();
-        let message =
-            format!("{} deleted keys are named {name}; name one by {}", found.len(), ids.join(" or "));
+        let versions = if is_one_key { ", or all versions with --all-versions" } else { "" };
+        let (count, ids) = (found.len(), ids.join(" or "));
+        let message = format!("{count} deleted keys are named {name}; name one by {ids}{versions}");
         return Err(Failure::new(Exit::Failed, "ambiguous", message));
     }
-    found.pop().ok_or_else(|| {
+    if found.is_empty() {
         let message =
             format!("no deleted key is named {name}: 'strongroom key list --deleted' shows those there are");
-        Failure::new(Exit::NotFound, "no_such_object", message)
-    })
-}
-
-fn identities(key: &Key) -> Vec<Vec<u8>> {
-    key.halves().map(|object| object.object.clone()).collect()
+        return Err(Failure::new(Exit::NotFound, "no_such_object", message));
+    }
+    found.sort_by_key(|key| {
+        let version = key.halves().map(|half| half.version).max();
+        (key.state() != VersionState::Active, Reverse(version))
+    });
+    Ok(found)
 }
 
 #[derive(Debug, Serialize)]
 struct Recovered {
     key: KeyView,
+    /// The other versions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    versions: Vec<KeyView>,
 }
 
 impl Report for Recovered {
     fn text(&self, page: &mut Page) {
-        page.line(format!("Recovered key {}, id {}.", self.key.sentence(), self.key.id));
+        for key in [&self.key].into_iter().chain(&self.versions) {
+            page.line(format!("Recovered key {}, id {}.", key.sentence(), key.id));
+        }
     }
 }
 
 impl Recover {
     pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
-        let key = one(session, &self.name)?;
-        let label = self.new_name.clone().unwrap_or_else(|| key.label().to_owned());
-        let op = || Op::RecoverKey(RecoverKey { objects: identities(&key), label: label.clone() });
-        let objects = answer!(session.call(Role::CryptoOfficer, op), Objects)?.objects;
-        let key = pair(objects).pop().ok_or_else(Failure::unexpected_answer)?;
+        let keys = named(session, &self.name, self.all_versions)?;
+        let label = self.new_name.clone().unwrap_or_default();
+        let mut recovered = Vec::new();
+        for objects in at_once(&keys) {
+            let op = || Op::RecoverKey(RecoverKey { objects: objects.clone(), label: label.clone() });
+            recovered.extend(answer!(session.call(Role::CryptoOfficer, op), Objects)?.objects);
+        }
         let partition = session.partition().label.clone();
-        output.print(&Recovered { key: KeyView::new(&partition, &key, Vec::new(), true) })
+        let view = |key: &Key| KeyView::new(&partition, key, Vec::new(), true);
+        let mut views: Vec<_> = pair(recovered).iter().map(view).collect();
+        if views.is_empty() {
+            return Err(Failure::unexpected_answer());
+        }
+        output.print(&Recovered { key: views.remove(0), versions: views })
     }
 }
 
 #[derive(Debug, Serialize)]
 struct Purged {
     purged: KeyView,
+    /// The other versions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    versions: Vec<KeyView>,
 }
 
 impl Report for Purged {
     fn text(&self, page: &mut Page) {
-        page.line(format!("Purged key {}, id {}.", self.purged.sentence(), self.purged.id));
+        for key in [&self.purged].into_iter().chain(&self.versions) {
+            page.line(format!("Purged key {}, id {}.", key.sentence(), key.id));
+        }
     }
 }
 
 impl Purge {
     pub(super) fn run(self, session: &mut Session, output: Output) -> Result<(), Failure> {
-        let key = one(session, &self.name)?;
-        let view = KeyView::new(&session.partition().label, &key, Vec::new(), true);
-        confirm(self.yes, &format!("Destroy key {}, id {}, for ever?", view.sentence(), view.id))?;
-        let op = || Op::PurgeKey(PurgeKey { objects: identities(&key) });
-        answer!(session.call(Role::CryptoOfficer, op), Done)?;
-        output.print(&Purged { purged: view })
+        let keys = named(session, &self.name, self.all_versions)?;
+        let partition = session.partition().label.clone();
+        let mut views: Vec<_> =
+            keys.iter().map(|key| KeyView::new(&partition, key, Vec::new(), true)).collect();
+        let view = views.remove(0);
+        let others =
+            if views.is_empty() { String::new() } else { format!(" and {} other versions", views.len()) };
+        confirm(self.yes, &format!("Destroy key {}, id {}{others}, for ever?", view.sentence(), view.id))?;
+        for objects in at_once(&keys) {
+            let op = || Op::PurgeKey(PurgeKey { objects: objects.clone() });
+            answer!(session.call(Role::CryptoOfficer, op), Done)?;
+        }
+        output.print(&Purged { purged: view, versions: views })
     }
 }
 

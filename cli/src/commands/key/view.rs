@@ -2,6 +2,7 @@
 
 use pem_rfc7468::LineEnding;
 use serde::Serialize;
+use strongroom_protocol::names;
 use strongroom_protocol::v1::{KeyPolicy, ObjectInfo, VersionState};
 
 use crate::commands::moment;
@@ -70,21 +71,6 @@ fn every(seconds: u64) -> String {
     }
 }
 
-fn uses(policy: &KeyPolicy) -> Vec<&'static str> {
-    let all = [
-        (policy.sign, "sign"),
-        (policy.verify, "verify"),
-        (policy.encrypt, "encrypt"),
-        (policy.decrypt, "decrypt"),
-        (policy.wrap, "wrap"),
-        (policy.unwrap, "unwrap"),
-        (policy.derive, "derive"),
-        (policy.encapsulate, "encapsulate"),
-        (policy.decapsulate, "decapsulate"),
-    ];
-    all.into_iter().filter_map(|(may, name)| may.then_some(name)).collect()
-}
-
 /// The RFC 7512 URI of the private half, or of the secret key.
 pub fn uri_of(token: &str, key: &Key) -> String {
     uri(token, key, false)
@@ -132,7 +118,7 @@ impl KeyView {
                 VersionState::Retired => "retired",
             },
             rotate_every: first.map(|o| o.rotate_every).filter(|every| *every > 0).map(every),
-            uses: first.and_then(|o| o.policy.as_ref()).map(uses).unwrap_or_default(),
+            uses: first.and_then(|o| o.policy.as_ref()).into_iter().flat_map(names::uses).collect(),
             owner: first.map(|o| o.owner.clone()).unwrap_or_default(),
             created: moment(first.map(|o| o.created).unwrap_or_default()),
             certificates,

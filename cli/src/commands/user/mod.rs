@@ -1,6 +1,7 @@
 //! `strongroom user`: who may do what in a partition.
 
 mod password;
+mod roles;
 mod unlock;
 mod view;
 
@@ -49,6 +50,9 @@ Or let the program in by its user id, without a password: --admit.";
 pub enum User {
     /// List the users, their roles, and the user ids that act as them
     List,
+    /// Show who may do what: each request with the roles that may send it
+    #[command(long_about = roles::ABOUT)]
+    Roles,
     /// Create a user
     #[command(visible_alias = "add", long_about = CREATE)]
     Create(Create),
@@ -170,6 +174,8 @@ impl User {
     /// Why it failed.
     pub fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
         let mut session = match &self {
+            // Of the daemon, whatever partitions it has.
+            User::Roles => return roles::run(global, output),
             // Who knows the present password needs no log-in.
             User::Password(change) if change.is_own(global) => Session::open_without_log_in(global)?,
             User::Challenge(_) => Session::open_without_log_in(global)?,
@@ -178,6 +184,7 @@ impl User {
             _ => Session::open(global, output, Role::CryptoOfficer)?,
         };
         let (done, name) = match self {
+            User::Roles => return roles::run(global, output),
             User::Challenge(challenge) => return challenge.run(&mut session, output),
             User::List => {
                 let users = session.users()?.into_iter().map(UserView::from).collect();

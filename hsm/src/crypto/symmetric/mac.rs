@@ -17,7 +17,7 @@ pub enum Mac<'a> {
 }
 
 /// What is kept between the parts of a message.
-pub enum MacState {
+enum MacState {
     /// Of HMAC.
     Hmac(HmacState),
     /// Of CMAC.

@@ -14,4 +14,4 @@ pub use blocks::BlockMode;
 pub use ccm::CcmParameters;
 pub use gcm::{GcmParameters, decrypt, encrypt};
 pub use key::{MAX_SECRET, SecretKey, SecretKind};
-pub use mac::{Mac, MacState};
+pub use mac::Mac;

@@ -1,4 +1,4 @@
-//! `strongroom roles`: who may do what.
+//! `strongroom user roles`: who may do what.
 
 use serde::Serialize;
 use strongroom_protocol::v1::{ListRights, RightsRow, request::Op};
@@ -8,9 +8,9 @@ use crate::failure::Failure;
 use crate::output::{Cell, Output, Page, Report, Tone};
 use crate::session::{self, answer};
 
-/// What `strongroom roles --help` says.
+/// What `strongroom user roles --help` says.
 pub const ABOUT: &str = "\
-Show who may do what: each request of the protocol with the roles that may send it, as the daemon decides.
+Show who may do what: each request of the protocol with the roles of users that may send it, as the daemon decides.
 
   any   whoever can connect to the daemon's socket
   root  root, and the user that runs strongroomd
@@ -19,7 +19,7 @@ Show who may do what: each request of the protocol with the roles that may send 
   CU    crypto user: owns and uses keys
   AU    appliance user: backup and audit, cannot use keys
 
-\"own\": of the own account, with its password.";
+\"own\": of the own account, with its password; \"named\": with a key that names them, for what the key says ('strongroom role list').";
 
 /// A request and who may send it: \"yes\", \"no\", or the word for a condition.
 #[derive(Debug, Serialize)]
