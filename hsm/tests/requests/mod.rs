@@ -41,7 +41,13 @@ pub fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::Derive(Derive { key: key.clone(), mechanism: Mechanism::Ecdh.into(), public_key: vec![4; 65] }),
         Op::CreateObject(CreateObject::default()),
         Op::SetAttributes(SetAttributes { object: key.clone(), ..SetAttributes::default() }),
-        Op::Sign(Sign { key, mechanism: Mechanism::Ecdsa.into(), pss: None, data: vec![0; 32] }),
+        Op::Sign(Sign {
+            key,
+            mechanism: Mechanism::Ecdsa.into(),
+            pss: None,
+            data: vec![0; 32],
+            ..Sign::default()
+        }),
         Op::WrapKey(WrapKey { wrapping_key: private.object.clone(), ..WrapKey::default() }),
         Op::UnwrapKey(UnwrapKey { unwrapping_key: private.object.clone(), ..UnwrapKey::default() }),
         Op::TrustKey(TrustKey::default()),
