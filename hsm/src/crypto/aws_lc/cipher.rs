@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::owned::CipherContext;
 use super::{check, library_error, prepare};

@@ -1,6 +1,6 @@
 //! HMAC, and CMAC, of messages that come in parts.
 
-use aws_lc_sys as c;
+use super::sys as c;
 
 use super::cipher::{BlockCipher, Direction, run_blocks};
 use super::sign::digest;
