@@ -107,6 +107,7 @@ fn status() {
             "label",
             "limited",
             "memory",
+            "memory_of_a_key",
             "number",
             "objects",
             "quota",
