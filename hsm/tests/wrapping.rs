@@ -301,6 +301,12 @@ fn some_keys_leave_under_trusted_keys_only() {
     assert!(officer.objects(trust("kek", false)).unwrap()[0].policy.unwrap().trusted);
     let wrapped = wrap(&mut user, &kek, &key, KWP, None).unwrap();
 
+    // The word was about this key, and could not be taken back from its copies.
+    let copy = CopyObject { object: kek.object.clone(), label: Some("copy".into()), ..CopyObject::default() };
+    let copies = user.objects(Op::CopyObject(copy)).unwrap();
+    assert!(!copies[0].policy.unwrap().trusted);
+    assert_eq!(code(wrap(&mut user, &copies[0], &key, KWP, None)), ErrorCode::WrappingKeyNotTrusted);
+
     // What comes in under a trusted key leaves under trusted keys only, whatever is asked for.
     let asked = |request: &mut UnwrapKey| request.key = template("again", SIGNS_AND_LEAVES);
     let again = unwrap(&mut user, &kek, &wrapped, KWP, None, asked).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use strongroom_protocol::v1::{Attribute, CopyObject, ObjectInfo, response};
+use strongroom_protocol::v1::{Attribute, CopyObject, KeyPolicy, ObjectInfo, response};
 
 use super::objects::Origin;
 use super::session_objects::{self, Made};
@@ -50,7 +50,8 @@ fn described(context: &Context, source: &ObjectInfo, request: CopyObject) -> Res
         label: request.label.unwrap_or_else(|| source.label.clone()),
         id: request.id.unwrap_or_else(|| source.id.clone()),
         key_type: source.key_type,
-        policy: source.policy,
+        // Trust is a crypto officer's word about one key.
+        policy: source.policy.map(|policy| KeyPolicy { trusted: false, ..policy }),
         public_key: source.public_key.clone(),
         value: source.value.clone(),
         value_length: source.value_length,
