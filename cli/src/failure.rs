@@ -132,7 +132,7 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::KeyMayNot => Exit::NotPermitted,
         ErrorCode::NoSuchPartition | ErrorCode::NoSuchObject | ErrorCode::NoSuchUser => Exit::NotFound,
         ErrorCode::Exists => Exit::Exists,
-        ErrorCode::Unavailable => Exit::Unreachable,
+        ErrorCode::Unavailable | ErrorCode::NoQuorum => Exit::Unreachable,
         ErrorCode::UnsealWrong => Exit::NotPermitted,
         ErrorCode::Unspecified
         | ErrorCode::Internal

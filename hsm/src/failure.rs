@@ -26,7 +26,7 @@ impl Failure {
     /// How an operation that ends so is counted.
     pub fn outcome(&self) -> Outcome {
         match self.code {
-            ErrorCode::Internal | ErrorCode::Store => Outcome::Failed,
+            ErrorCode::Internal | ErrorCode::Store | ErrorCode::NoQuorum => Outcome::Failed,
             _ => Outcome::Refused,
         }
     }
@@ -70,7 +70,11 @@ impl From<CryptoError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         tracing::error!("{error}");
-        Failure::new(ErrorCode::Store, error.to_string())
+        let code = match &error {
+            StoreError::NoMajority { .. } => ErrorCode::NoQuorum,
+            _ => ErrorCode::Store,
+        };
+        Failure::new(code, error.to_string())
     }
 }
 

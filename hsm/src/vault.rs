@@ -4,10 +4,12 @@
 mod audit;
 mod backup;
 mod check;
+mod follow;
 mod load;
 mod state;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
@@ -62,6 +64,14 @@ pub enum VaultError {
     /// The crypto library.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// There is no thread.
+    #[error("no thread for {what}: {source}")]
+    Thread {
+        /// What it is for.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 /// A partition that the root names.
@@ -121,6 +131,10 @@ pub struct Vault {
     transfers: Transfers,
     /// What unseals the node: not read from the disk for whoever asks.
     means: RwLock<Means>,
+    /// The store's members have been silent for longer than the lease: no key is used.
+    is_cut_off: AtomicBool,
+    /// Where the node notes what it has seen, if others keep the store.
+    mark: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -152,7 +166,7 @@ impl Vault {
             }
         };
         let store = vault.metered(Arc::new(RedbStore::open(&files.store())?));
-        vault.enter(Opened::load(key, store, &Decision::default())?);
+        vault.enter(Opened::load(key, store, &Decision::default(), None)?);
         Ok(vault)
     }
 
@@ -188,6 +202,8 @@ impl Vault {
             clocks: OnceLock::new(),
             transfers: Transfers::default(),
             means: RwLock::default(),
+            is_cut_off: AtomicBool::new(false),
+            mark: None,
         };
         vault.look_for_means();
         vault
@@ -214,9 +230,20 @@ impl Vault {
     ///
     /// As for [`Vault::open`].
     pub fn load(node_key: SealingKey, store: Arc<dyn Store>) -> Result<Self, VaultError> {
+        Self::load_marked(node_key, store, None)
+    }
+
+    /// As [`Vault::load`]. `mark`: the file in which the node notes what it has seen of a store that others keep.
+    fn load_marked(
+        node_key: SealingKey,
+        store: Arc<dyn Store>,
+        mark: Option<PathBuf>,
+    ) -> Result<Self, VaultError> {
         let copy = SealingKey::new(SecretBytes::from(node_key.bytes())).ok_or(SealError::Library)?;
-        let vault = Self::of(store.location(), Source::Given(copy, Arc::clone(&store)));
-        vault.enter(Opened::load(node_key, vault.metered(store), &Decision::default())?);
+        let mut vault = Self::of(store.location(), Source::Given(copy, Arc::clone(&store)));
+        vault.mark = mark;
+        let decision = Decision::default();
+        vault.enter(Opened::load(node_key, vault.metered(store), &decision, vault.mark.as_deref())?);
         Ok(vault)
     }
 
@@ -266,6 +293,12 @@ impl Vault {
     /// SEALED, TAMPERED and ZEROIZED, with what to do.
     fn opened(&self) -> Result<Arc<Opened>, Failure> {
         match &*self.state() {
+            State::Open(_) if self.is_cut_off.load(Ordering::Acquire) => refuse!(
+                NoQuorum,
+                "the node uses no keys: {} has not answered for longer than the cluster's lease; see that a majority of etcd's \
+                 members runs and can be reached",
+                self.location
+            ),
             State::Open(opened) => Ok(Arc::clone(opened)),
             State::Sealed => {
                 refuse!(Sealed, "the node is sealed: unseal it with 'strongroom unseal'")
@@ -370,6 +403,7 @@ impl Vault {
             );
         }
         let opened = self.opened()?;
+        let _turn = opened.store().turn()?;
         let mut root = opened.root();
         check_room(&root, label)?;
         let record = PartitionRecord {
@@ -413,6 +447,7 @@ impl Vault {
         permitted: impl FnOnce(&Users) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let opened = self.opened()?;
+        let _turn = opened.store().turn()?;
         let mut root = opened.root();
         let mut new_root = root.clone();
         let number = partition.number();

@@ -274,7 +274,8 @@ fn has_next(turn: &Turn, tried: &mut Tried) -> bool {
 
 /// Whether a refusal says something of the node and not of the request, so that another node may do it.
 pub fn is_of_the_node(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::Sealed | ErrorCode::Tampered | ErrorCode::Zeroized | ErrorCode::NoSuchPartition)
+    use ErrorCode::{NoQuorum, NoSuchPartition, Sealed, Tampered, Zeroized};
+    matches!(code, Sealed | Tampered | Zeroized | NoSuchPartition | NoQuorum)
 }
 
 /// How often one call was sent to each of several nodes. They may all have much to do: each round waits twice as long as the

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::operation::Outcome;
 use super::series::{Series, Totals};
-use crate::store::{Batch, Snapshot, Store, StoreError};
+use crate::store::{Batch, Snapshot, Store, StoreError, Turn};
 
 /// How a store's commits went.
 #[derive(Debug, Default)]
@@ -53,6 +53,14 @@ impl Store for Metered {
         self.commits.series.count(outcome, started.elapsed());
         self.commits.failing.store(result.is_err(), Ordering::Relaxed);
         result
+    }
+
+    fn turn(&self) -> Result<Turn, StoreError> {
+        self.store.turn()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.store.is_shared()
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {

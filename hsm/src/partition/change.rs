@@ -53,6 +53,8 @@ impl Partition {
     ///
     /// What `plan` says, or STORE; nothing was changed then.
     pub fn change<T>(&self, plan: impl FnOnce(&mut Change<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        // Of a store that several nodes share: all that others have changed is in memory, and they wait.
+        let _turn = self.store.turn()?;
         let mut header = self.lock_header()?;
         // A failed commit leaves a gap, so that no two records ever have the same revision.
         header.revision += 1;
@@ -134,6 +136,7 @@ impl Partition {
         permitted: impl FnOnce(&Users) -> Result<(), Failure>,
         also: impl FnOnce(&mut Batch),
     ) -> Result<(), Failure> {
+        let _turn = self.store.turn()?;
         let mut header = self.lock_header()?;
         let mut batch = Batch::default();
         // Nothing changes while the header is locked. Readers go on while the store commits.

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use prost::Message;
 
 use super::{Contents, Header, Partition, Settings};
-use crate::access::Access;
+use crate::access::{Access, Roles};
 use crate::crypto::KeyKind;
 use crate::life::age::{Age, Written};
 use crate::life::{Policy, USUAL_RETENTION};
 use crate::metrics::Meter;
 use crate::object::{self, Object, ObjectId};
 use crate::records::{self, HeaderRecord, Names, PartitionRecord, UserRecord};
-use crate::seal::{SealError, SealingKey, SetHash, SetKey};
+use crate::seal::{Element, SealError, SealingKey, SetHash, SetKey};
 use crate::store::Store;
 use crate::users::User;
 
@@ -146,46 +146,21 @@ impl Loading {
     ///
     /// [`LoadError`].
     pub fn take(&mut self, name: String, bytes: Vec<u8>) -> Result<(), LoadError> {
-        let (_, plain) = self
-            .key
-            .open(&name, &bytes)
-            .map_err(|source| LoadError::Sealed { name: name.clone(), source })?;
-        let form = || LoadError::Form(name.clone());
-        let element = self.set_key.element(&name, &bytes);
-        self.set_hash.toggle(element);
-        self.count += 1;
         let contents = &mut self.contents;
-        if let Ok(user) = user_of(&self.names, &name, &plain, element) {
-            contents.users.put(Arc::new(user));
-            return Ok(());
+        let record = open_record(&self.names, &self.key, &self.set_key, &contents.roles, &name, bytes)?;
+        self.set_hash.toggle(record.element());
+        self.count += 1;
+        match record {
+            Record::User(user) => contents.users.put(user),
+            Record::Object { object, stale } => {
+                if stale {
+                    contents.stale.insert(object.id);
+                }
+                let to =
+                    if object.info.deleted_at == 0 { &mut contents.objects } else { &mut contents.deleted };
+                to.put(object);
+            }
         }
-        let (record, key) = records::split_object(&plain).ok_or_else(form)?;
-        let info = record.info.ok_or_else(form)?;
-        let id = ObjectId::try_from(info.object.as_slice()).map_err(|_| form())?;
-        if name != self.names.object(&id) {
-            return Err(form());
-        }
-        let holds_key = object::holds_key(info.class());
-        if holds_key == key.is_empty() {
-            return Err(form());
-        }
-        let access = Access::from_records(&record.access, &contents.roles).ok_or_else(form)?;
-        if access.grants().len() < record.access.len() {
-            let object = object::title(&info);
-            tracing::error!(record = name, object, "it names somebody in a role that is gone: left out");
-            contents.stale.insert(id);
-        }
-        let to = if info.deleted_at == 0 { &mut contents.objects } else { &mut contents.deleted };
-        to.put(Arc::new(Object {
-            id,
-            sequence: record.sequence,
-            access,
-            kind: KeyKind::from_wire(info.key_type()),
-            info,
-            sealed: holds_key.then_some(bytes),
-            key: OnceLock::new(),
-            element,
-        }));
         Ok(())
     }
 
@@ -203,7 +178,76 @@ impl Loading {
     }
 }
 
-fn open_header(names: &Names, key: &SealingKey, bytes: Option<&[u8]>) -> Result<(Header, Age), LoadError> {
+/// A record of a partition that was opened.
+pub(super) enum Record {
+    User(Arc<User>),
+    Object {
+        object: Arc<Object>,
+        /// It names somebody in a role that is gone, and is to be written anew.
+        stale: bool,
+    },
+}
+
+impl Record {
+    /// The record's part of the partition's set hash.
+    pub(super) fn element(&self) -> Element {
+        match self {
+            Record::User(user) => user.element,
+            Record::Object { object, .. } => object.element,
+        }
+    }
+}
+
+/// Opens a user or an object: its record's name and bytes.
+pub(super) fn open_record(
+    names: &Names,
+    key: &SealingKey,
+    set_key: &SetKey,
+    roles: &Roles,
+    name: &str,
+    bytes: Vec<u8>,
+) -> Result<Record, LoadError> {
+    let (_, plain) =
+        key.open(name, &bytes).map_err(|source| LoadError::Sealed { name: name.to_owned(), source })?;
+    let form = || LoadError::Form(name.to_owned());
+    let element = set_key.element(name, &bytes);
+    if let Ok(user) = user_of(names, name, &plain, element) {
+        return Ok(Record::User(Arc::new(user)));
+    }
+    let (record, key) = records::split_object(&plain).ok_or_else(form)?;
+    let info = record.info.ok_or_else(form)?;
+    let id = ObjectId::try_from(info.object.as_slice()).map_err(|_| form())?;
+    if name != names.object(&id) {
+        return Err(form());
+    }
+    let holds_key = object::holds_key(info.class());
+    if holds_key == key.is_empty() {
+        return Err(form());
+    }
+    let access = Access::from_records(&record.access, roles).ok_or_else(form)?;
+    let stale = access.grants().len() < record.access.len();
+    if stale {
+        let object = object::title(&info);
+        tracing::error!(record = name, object, "it names somebody in a role that is gone: left out");
+    }
+    let object = Arc::new(Object {
+        id,
+        sequence: record.sequence,
+        access,
+        kind: KeyKind::from_wire(info.key_type()),
+        info,
+        sealed: holds_key.then_some(bytes),
+        key: OnceLock::new(),
+        element,
+    });
+    Ok(Record::Object { object, stale })
+}
+
+pub(super) fn open_header(
+    names: &Names,
+    key: &SealingKey,
+    bytes: Option<&[u8]>,
+) -> Result<(Header, Age), LoadError> {
     let name = names.header();
     let form = || LoadError::Form(name.clone());
     let Some(bytes) = bytes else { return Err(LoadError::Missing(name)) };
@@ -228,7 +272,7 @@ fn policy_of(header: &HeaderRecord) -> Policy {
     Policy { retention_days, purge_protection, destroy_at_once }
 }
 
-fn user_of(names: &Names, name: &str, plain: &[u8], element: crate::seal::Element) -> Result<User, ()> {
+fn user_of(names: &Names, name: &str, plain: &[u8], element: Element) -> Result<User, ()> {
     let user = name.strip_prefix(&names.user("")).ok_or(())?;
     let record = UserRecord::decode(plain).map_err(|_| ())?;
     User::from_record(record, element).filter(|found| found.name == user).ok_or(())

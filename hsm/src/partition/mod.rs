@@ -3,6 +3,7 @@
 //! Reading takes the lock of the contents for a moment. Changes are made one after the other (change.rs):
 //! sealed, committed to the store, and only then visible; readers and signatures go on meanwhile.
 
+mod adopt;
 mod change;
 mod limits;
 mod load;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
 
-use super::{Batch, Snapshot, Store, StoreError};
+use super::{Batch, Mark, Snapshot, Store, StoreError, Turn};
 use crate::memory::SecretBytes;
 use crate::records::{LEDGER, ROOT};
 use crate::seal::{Element, SealError, SealingKey, SetKey};
@@ -25,6 +25,9 @@ struct LedgerRecord {
     epoch: u64,
     #[prost(message, repeated, tag = "2")]
     entries: Vec<EntryRecord>,
+    /// Of a store that several nodes share: the hash of the ledger before, 32 bytes.
+    #[prost(bytes = "vec", tag = "100")]
+    previous: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -50,6 +53,46 @@ pub enum LedgerError {
     Form,
 }
 
+/// Why a change of another node is not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// The ledger does not open.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// It is not newer than the one before.
+    #[error("the ledger was put back to an earlier time")]
+    PutBack,
+    /// It was written after another one.
+    #[error("the ledger does not go on from the one that this node has seen last: there is another history")]
+    Chain,
+    /// What this node has seen last.
+    #[error("the mark of what this node has seen last: {0}")]
+    Mark(#[from] std::io::Error),
+    /// Records were changed beside it.
+    #[error("the ledger does not name the records that were changed with it")]
+    Entries,
+}
+
+/// A ledger that was opened.
+struct Page {
+    epoch: u64,
+    entries: BTreeMap<String, Element>,
+    previous: Vec<u8>,
+}
+
+impl Page {
+    fn open(node_key: &SealingKey, record: &[u8]) -> Result<Self, LedgerError> {
+        let (epoch, plain) = node_key.open(LEDGER, record)?;
+        let read = LedgerRecord::decode(&*plain).map_err(|_| LedgerError::Form)?;
+        let mut entries = BTreeMap::new();
+        for entry in read.entries {
+            let element = Element::from_bytes(&entry.element).ok_or(LedgerError::Form)?;
+            entries.insert(entry.name, element);
+        }
+        Ok(Page { epoch, entries, previous: read.previous })
+    }
+}
+
 /// A store that keeps the ledger beside what is written into it.
 #[derive(Debug)]
 pub struct Ledger {
@@ -66,13 +109,28 @@ struct Books {
     epoch: u64,
     /// The epoch of the ledger in the store.
     written: u64,
+    /// Its hash.
+    last: Element,
+    /// Where this node notes what it has seen.
+    mark: Option<Mark>,
     entries: BTreeMap<String, Element>,
 }
 
 /// Whether the ledger has an entry for a record: the root, and what a partition has one of. What it has many
 /// of is in its header's hash.
 pub fn is_listed(name: &str) -> bool {
-    name != LEDGER && name.split('/').count() <= 3
+    name != LEDGER && !name.starts_with(CHAIN) && name.split('/').count() <= 3
+}
+
+/// Where a store that several nodes share has the hashes of earlier ledgers, by number.
+pub const CHAIN: &str = "chain/";
+
+/// So many are kept: who was away for longer cannot tell whether the store was put back meanwhile.
+const CHAIN_LENGTH: u64 = 10_000;
+
+/// The name of a ledger's link.
+fn link_name(epoch: u64) -> String {
+    format!("{CHAIN}{epoch:016x}")
 }
 
 impl Ledger {
@@ -89,7 +147,8 @@ impl Ledger {
         let set_key = node_key.set_key()?;
         let entries = listed.map(|(name, record)| (name.to_owned(), set_key.element(name, record))).collect();
         let location = store.location();
-        let books = Books { store, node_key, set_key, epoch: 0, written: 0, entries };
+        let last = Element::default();
+        let books = Books { store, node_key, set_key, epoch: 0, written: 0, last, mark: None, entries };
         Ok(Self { books: Mutex::new(Some(books)), location, alarms: Mutex::default() })
     }
 
@@ -105,23 +164,102 @@ impl Ledger {
         record: Option<&[u8]>,
         listed: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<(Self, Vec<String>), LedgerError> {
-        let (epoch, plain) = node_key.open(LEDGER, record.ok_or(LedgerError::Missing)?)?;
-        let read = LedgerRecord::decode(&*plain).map_err(|_| LedgerError::Form)?;
-        let mut expected = BTreeMap::new();
-        for entry in read.entries {
-            let element = Element::from_bytes(&entry.element).ok_or(LedgerError::Form)?;
-            expected.insert(entry.name, element);
-        }
+        let record = record.ok_or(LedgerError::Missing)?;
+        let Page { epoch, entries: expected, .. } = Page::open(&node_key, record)?;
         let ledger = Self::begin(store, node_key, listed)?;
         let mut wrong = Vec::new();
         if let Some(books) = ledger.lock().as_mut() {
             (books.epoch, books.written) = (epoch, epoch);
+            books.last = books.set_key.element(LEDGER, record);
             wrong.extend(
                 books.entries.iter().filter(|(n, e)| expected.get(*n) != Some(e)).map(|(n, _)| n.clone()),
             );
             wrong.extend(expected.keys().filter(|name| !books.entries.contains_key(*name)).cloned());
         }
         Ok((ledger, wrong))
+    }
+
+    /// Compares what lies in the store with what this node has seen last, and notes what it sees from now on. `links`: what lies
+    /// under [`CHAIN`]. `anew`: what there is counts, whatever was seen before.
+    ///
+    /// # Errors
+    ///
+    /// [`AdoptError::PutBack`], [`AdoptError::Chain`], and [`AdoptError::Mark`] if the mark cannot be read or written.
+    pub fn follow_on(
+        &self,
+        mark: Mark,
+        links: &BTreeMap<String, Vec<u8>>,
+        anew: bool,
+    ) -> Result<(), AdoptError> {
+        let mut guard = self.lock();
+        let Some(books) = guard.as_mut() else { return Ok(()) };
+        if let Some((seen, element)) = mark.read()?.filter(|_| !anew) {
+            if seen > books.written {
+                return Err(AdoptError::PutBack);
+            }
+            let mut last = element;
+            let after = link_name(seen);
+            for (name, link) in links.range(after.clone()..).filter(|(name, _)| **name != after) {
+                let (_, plain) = books.node_key.open(name, link).map_err(LedgerError::from)?;
+                let (previous, this) = plain.split_at_checked(32).ok_or(AdoptError::Chain)?;
+                if previous != last.to_bytes() {
+                    return Err(AdoptError::Chain);
+                }
+                last = Element::from_bytes(this).ok_or(AdoptError::Chain)?;
+            }
+            if last != books.last {
+                return Err(AdoptError::Chain);
+            }
+        }
+        mark.write((books.written, books.last))?;
+        books.mark = Some(mark);
+        Ok(())
+    }
+
+    /// Goes on with a change that another node has made: records by name, `None` for those that are gone.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it: then the records are not what nodes wrote.
+    pub fn adopt(&self, records: &BTreeMap<String, Option<Vec<u8>>>) -> Result<(), AdoptError> {
+        let mut guard = self.lock();
+        let Some(books) = guard.as_mut() else { return Ok(()) };
+        let record = records.get(LEDGER).and_then(Option::as_deref).ok_or(LedgerError::Missing)?;
+        let Page { epoch, entries, previous } = Page::open(&books.node_key, record)?;
+        if epoch <= books.written {
+            return Err(AdoptError::PutBack);
+        }
+        if previous != books.last.to_bytes() {
+            return Err(AdoptError::Chain);
+        }
+        let mut expected = books.entries.clone();
+        for (name, change) in records.iter().filter(|(name, _)| is_listed(name)) {
+            match change {
+                Some(record) => drop(expected.insert(name.clone(), books.set_key.element(name, record))),
+                None => drop(expected.remove(name)),
+            }
+        }
+        if expected != entries {
+            return Err(AdoptError::Entries);
+        }
+        (books.epoch, books.written) = (epoch.max(books.epoch), epoch);
+        books.last = books.set_key.element(LEDGER, record);
+        books.entries = entries;
+        books.note();
+        Ok(())
+    }
+
+    /// Whether a record is the one that was written last under its name.
+    pub fn is_last(&self, name: &str, record: &[u8]) -> bool {
+        let guard = self.lock();
+        guard.as_ref().is_some_and(|books| {
+            books.entries.get(name).is_some_and(|known| *known == books.set_key.element(name, record))
+        })
+    }
+
+    /// The number of the last change.
+    pub fn epoch(&self) -> u64 {
+        self.lock().as_ref().map_or(0, |books| books.written)
     }
 
     /// Where alarms go, see [`Store::alarm`].
@@ -174,12 +312,23 @@ impl Ledger {
 }
 
 impl Books {
+    /// Notes what this node has seen, before anybody is told of it.
+    fn note(&self) {
+        if let Some(mark) = &self.mark
+            && let Err(error) = mark.write((self.written, self.last))
+        {
+            tracing::error!("what this node has seen of {} is not noted: {error}", self.store.location());
+        }
+    }
+
     fn seal(&self, epoch: u64, entries: &BTreeMap<String, Element>) -> Result<Vec<u8>, SealError> {
         let entries = entries
             .iter()
             .map(|(name, element)| EntryRecord { name: name.clone(), element: element.to_bytes().to_vec() })
             .collect();
-        let plain = LedgerRecord { epoch, entries }.encode_to_vec();
+        // A copy of one machine's store goes on from where it is; nodes that share a store see every change.
+        let previous = if self.store.is_shared() { self.last.to_bytes().to_vec() } else { Vec::new() };
+        let plain = LedgerRecord { epoch, entries, previous }.encode_to_vec();
         self.node_key.seal(LEDGER, epoch, SecretBytes::from(plain.as_slice()))
     }
 
@@ -196,14 +345,26 @@ impl Books {
         }
         // A failed commit leaves a gap: no two ledgers ever have the same epoch.
         self.epoch += 1;
-        let sealed = self.seal(self.epoch, &entries).map_err(|error| StoreError::Failed {
-            location: self.store.location(),
-            reason: error.to_string(),
-        })?;
+        let location = self.store.location();
+        let failed =
+            |error: SealError| StoreError::Failed { location: location.clone(), reason: error.to_string() };
+        let sealed = self.seal(self.epoch, &entries).map_err(failed)?;
+        let last = self.set_key.element(LEDGER, &sealed);
         let mut batch = batch.clone();
         batch.put(LEDGER.to_owned(), sealed);
+        if self.store.is_shared() {
+            let name = link_name(self.epoch);
+            let link = [self.last.to_bytes(), last.to_bytes()].concat();
+            let link =
+                self.node_key.seal(&name, self.epoch, SecretBytes::from(link.as_slice())).map_err(failed)?;
+            batch.put(name, link);
+            if let Some(old) = self.epoch.checked_sub(CHAIN_LENGTH) {
+                batch.delete(link_name(old));
+            }
+        }
         self.store.commit(&batch)?;
-        (self.entries, self.written) = (entries, self.epoch);
+        (self.entries, self.written, self.last) = (entries, self.epoch, last);
+        self.note();
         Ok(())
     }
 }
@@ -221,6 +382,19 @@ impl Store for Ledger {
             Some(books) => books.commit(batch),
             None => Err(StoreError::Closed { location: self.location.clone() }),
         }
+    }
+
+    fn turn(&self) -> Result<Turn, StoreError> {
+        // Not while the books are held: what other nodes have changed has to come in.
+        let store = self.lock().as_ref().map(|books| Arc::clone(&books.store));
+        match store {
+            Some(store) => store.turn(),
+            None => Err(StoreError::Closed { location: self.location.clone() }),
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.lock().as_ref().is_some_and(|books| books.store.is_shared())
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {

@@ -3,10 +3,14 @@
 //! The interface is what both an embedded file and a replicated store can give. What it holds is sealed
 //! before it comes here; a store that loses, repeats or mixes up records is found out when it is loaded.
 
+pub mod etcd;
 mod ledger;
+mod mark;
 mod redb;
 
-pub use self::ledger::{Ledger, LedgerError, is_listed};
+pub use self::etcd::EtcdStore;
+pub use self::ledger::{AdoptError, CHAIN, Ledger, LedgerError, is_listed};
+pub use self::mark::Mark;
 pub use self::redb::RedbStore;
 
 use std::collections::BTreeMap;
@@ -41,6 +45,36 @@ pub enum StoreError {
         /// What is going on.
         reason: String,
     },
+    /// Too few of those who keep the records answer.
+    #[error(
+        "the store {location} takes no changes now, because no majority of its members answers ({reason}): nothing was changed. \
+         Keys are used on for as long as the cluster's lease says; see that etcd's members run and reach each other"
+    )]
+    NoMajority {
+        /// The members.
+        location: String,
+        /// What the last one that was asked said, or did not say.
+        reason: String,
+    },
+    /// The answer to a change was lost.
+    #[error(
+        "it is not known whether the change was made: the store {location} did not answer ({reason}). Look whether it was, before \
+         you repeat it"
+    )]
+    Unknown {
+        /// The members.
+        location: String,
+        /// What the last one that was asked said, or did not say.
+        reason: String,
+    },
+    /// Somebody else has changed the records first.
+    #[error(
+        "the store {location} was changed by another node at the same time: nothing was changed here, try again"
+    )]
+    Conflict {
+        /// The members.
+        location: String,
+    },
     /// What was being read is gone: a change failed meanwhile, and the file was opened again.
     #[error(
         "reading the store {location} was interrupted, because a change failed meanwhile: begin the backup again; the log says \
@@ -56,6 +90,28 @@ pub enum StoreError {
         /// The file.
         location: String,
     },
+}
+
+/// The right to change what several nodes share, until it is dropped: by the thread that took it.
+#[derive(Default)]
+pub struct Turn(Option<Box<dyn Held>>);
+
+/// What is given back when it is dropped.
+trait Held {}
+
+impl<T> Held for T {}
+
+impl Turn {
+    /// Gives `held` back at its end.
+    fn of(held: impl Sized + 'static) -> Self {
+        Turn(Some(Box::new(held)))
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Turn").field(&self.0.is_some()).finish()
+    }
 }
 
 /// Changes that are made together.
@@ -127,6 +183,22 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Failed`]: nothing was changed, and the next commit starts from there even if the failed
     /// one had reached the disk in part.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Takes the turn to change the records, before memory is looked at and before any lock on it: other nodes that share the
+    /// store wait, and what they have changed is in memory. Taken again by the thread that has it, it costs nothing. A store of
+    /// one node has no turns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoMajority`], [`StoreError::Busy`].
+    fn turn(&self) -> Result<Turn, StoreError> {
+        Ok(Turn::default())
+    }
+
+    /// Whether other nodes change the records, too.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// The records as they are now, whatever is written afterwards.
     ///

@@ -73,6 +73,8 @@ impl Vault {
 
     fn look(&self) -> Result<(), Unseen> {
         let opened = self.opened().map_err(Unseen::Closed)?;
+        // Nor does another node change anything that is not in memory.
+        let _turn = opened.store().turn().map_err(Unseen::Store)?;
         // No partition comes or goes meanwhile.
         let root = opened.root();
         let partitions: HashMap<String, Arc<Partition>> = opened

@@ -1,6 +1,7 @@
 //! Loading the store: every record is looked at before any is used, and what is wrong is found.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -14,7 +15,7 @@ use crate::identity::Identity;
 use crate::partition::Partition;
 use crate::records::{LEDGER, NODE, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::SealingKey;
-use crate::store::{Batch, Ledger, Store, StoreError, is_listed};
+use crate::store::{Batch, CHAIN, Ledger, Mark, Store, StoreError, is_listed};
 use crate::users::Users;
 
 /// What is loaded while the node is open.
@@ -62,6 +63,7 @@ impl Opened {
         node_key: SealingKey,
         store: Arc<dyn Store>,
         decision: &Decision,
+        mark: Option<&Path>,
     ) -> Result<Self, VaultError> {
         let location = store.location();
         let damaged = |what: String| VaultError::Damaged { location: location.clone(), what };
@@ -70,6 +72,7 @@ impl Opened {
             groups.entry(owner_of(name).to_owned()).or_default().push((name.to_owned(), record.to_vec()));
         })?;
         let mut top: BTreeMap<String, Vec<u8>> = groups.remove("").unwrap_or_default().into_iter().collect();
+        let links: BTreeMap<_, _> = top.extract_if(.., |name, _| name.starts_with(CHAIN)).collect();
         let ledger = top.remove(LEDGER);
         let sealed_node = top.remove(NODE);
         let sealed_root = top.remove(ROOT).ok_or_else(|| damaged("its root record is missing".to_owned()))?;
@@ -96,6 +99,10 @@ impl Opened {
                 opened.map_err(|e| damaged(e.to_string()))?
             }
         };
+        if let Some(path) = mark {
+            let mark = Mark::new(path, Arc::clone(&node_key));
+            ledger.follow_on(mark, &links, decision.clear).map_err(|e| damaged(e.to_string()))?;
+        }
         if let Some(name) = not_the_last.iter().find(|name| [ROOT, NODE].contains(&name.as_str())) {
             return Err(damaged(format!("its {name} record is from an earlier time, or missing")));
         }
@@ -142,7 +149,13 @@ impl Opened {
     ) -> Result<(), VaultError> {
         let mut batch = Batch::default();
         let before = root.clone();
-        for number in std::mem::take(&mut root.restoring) {
+        if self.ledger.is_shared() {
+            // Another node may be at it.
+            root.restoring.iter().for_each(|number| drop(groups.remove(Names::of(*number).prefix())));
+        }
+        let interrupted =
+            if self.ledger.is_shared() { Vec::new() } else { std::mem::take(&mut root.restoring) };
+        for number in interrupted {
             // The restore was interrupted: nobody was told that it is there.
             let unfinished = groups.remove(Names::of(number).prefix()).unwrap_or_default();
             unfinished.into_iter().for_each(|(name, _)| batch.delete(name));
@@ -289,7 +302,7 @@ impl Opened {
     }
 }
 
-fn load_slot(
+pub(super) fn load_slot(
     node_key: &SealingKey,
     record: &PartitionRecord,
     mut sealed: Vec<(String, Vec<u8>)>,

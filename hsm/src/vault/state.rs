@@ -111,15 +111,21 @@ impl Vault {
     /// the owner decides. Blocks.
     pub fn tampered(&self, what: &str) {
         let _turn = self.turn();
-        let Ok(opened) = self.opened() else { return };
-        let mut root = opened.root();
-        let mut changed = root.clone();
-        changed.tampered = Some(TamperRecord { found: now(), what: what.to_owned() });
-        // So that a restart does not forget it. If the store does not take it, what is wrong with it will show.
-        if let Err(error) = opened.write_root(&mut root, changed, Batch::default()) {
-            tracing::error!("what was found is not in the store: {error}");
+        let opened = match &*self.state() {
+            State::Open(opened) => Arc::clone(opened),
+            _ => return,
+        };
+        // What one node finds in a store that is shared, the others find too, if it is so: it is not theirs to be told.
+        if !opened.store().is_shared() {
+            let mut root = opened.root();
+            let mut changed = root.clone();
+            changed.tampered = Some(TamperRecord { found: now(), what: what.to_owned() });
+            // So that a restart does not forget it. If the store does not take it, what is wrong with it will show.
+            if let Err(error) = opened.write_root(&mut root, changed, Batch::default()) {
+                tracing::error!("what was found is not in the store: {error}");
+            }
         }
-        drop(root);
+        drop(opened);
         self.set_tampered(vec![Finding { what: what.to_owned(), ..Finding::default() }], now());
     }
 
@@ -211,7 +217,7 @@ impl Vault {
             }
         };
         self.look_for_means();
-        match Opened::load(key, self.metered(store), decision) {
+        match Opened::load(key, self.metered(store), decision, self.mark.as_deref()) {
             Ok(opened) => self.enter(opened),
             Err(error) => return Err(self.unusable(error)),
         }
@@ -321,7 +327,7 @@ fn destroy(files: &Files) -> Result<(), Failure> {
     })
 }
 
-fn copy(key: &SealingKey) -> Result<SealingKey, Failure> {
+pub(super) fn copy(key: &SealingKey) -> Result<SealingKey, Failure> {
     match SealingKey::new(SecretBytes::from(key.bytes())) {
         Some(key) => Ok(key),
         None => refuse!(Internal, "a key of another length"),

@@ -1,0 +1,69 @@
+//! The newest change that a node has seen, on its own disk. Who keeps a store that several nodes share may show what was there
+//! earlier: a node that was away finds out by its mark, and by the chain of ledgers that leads from there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::memory::SecretBytes;
+use crate::seal::{Element, SealingKey};
+
+/// What the file is sealed as.
+const NAME: &str = "mark";
+
+/// Where a node notes what it has seen.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    path: PathBuf,
+    node_key: Arc<SealingKey>,
+}
+
+/// The number of a change, and the hash of the ledger that it wrote.
+pub type Seen = (u64, Element);
+
+impl Mark {
+    /// In this file, sealed by the node's key.
+    pub fn new(path: &Path, node_key: Arc<SealingKey>) -> Self {
+        Mark { path: path.to_owned(), node_key }
+    }
+
+    /// The change that was noted last; `None`: none was yet.
+    ///
+    /// # Errors
+    ///
+    /// The system's; `InvalidData` if the file is not what this node wrote.
+    pub fn read(&self) -> io::Result<Option<Seen>> {
+        let sealed = match fs::read(&self.path) {
+            Ok(sealed) => sealed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let opened = self.node_key.open(NAME, &sealed).map_err(|error| {
+            let what = format!("{}: {error}", self.path.display());
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        })?;
+        let (epoch, plain) = opened;
+        Ok(Element::from_bytes(&plain).map(|element| (epoch, element)))
+    }
+
+    /// Notes a change, so that it is there after a loss of power.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn write(&self, (epoch, element): Seen) -> io::Result<()> {
+        let plain = SecretBytes::from(element.to_bytes().as_slice());
+        let sealed = self.node_key.seal(NAME, epoch, plain).map_err(io::Error::other)?;
+        let new = self.path.with_extension("new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&sealed)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        match self.path.parent() {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A vault whose store several nodes share: what others change comes in, and keys are used for a while without them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use prost::Message;
+
+use super::load::{Decision, Opened, load_slot, owner_of};
+use super::{Slot, Source, State, Vault, VaultError};
+use crate::changes;
+use crate::records::{LEDGER, Names, ROOT, RootRecord};
+use crate::seal::SealingKey;
+use crate::store::etcd::Happening;
+use crate::store::{EtcdStore, Store, is_listed};
+
+/// Between two looks whether the lease is over.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Records of one change, by name; `None`: deleted.
+type Records = BTreeMap<String, Option<Vec<u8>>>;
+
+impl Vault {
+    /// Loads the partitions of a cluster and goes on with what other nodes change. Without a majority of the members of etcd, keys are
+    /// used for as long as `lease`, and nothing is changed. `mark`: a file of the node's own, in which it notes what it has seen.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vault::load`].
+    pub fn join(
+        node_key: SealingKey,
+        store: EtcdStore,
+        mark: &Path,
+        lease: Duration,
+    ) -> Result<Arc<Self>, VaultError> {
+        let store = Arc::new(store);
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        let vault = Arc::new(Self::load_marked(node_key, shared, Some(mark.to_owned()))?);
+        let thread = |source| VaultError::Thread { what: "other nodes' changes", source };
+        let (of, from) = (Arc::downgrade(&vault), Arc::downgrade(&store));
+        let take_in = move |happening| {
+            if let (Some(vault), Some(store)) = (of.upgrade(), from.upgrade()) {
+                vault.take_in(&store, happening);
+            }
+        };
+        store.follow(take_in).map_err(thread)?;
+        let (of, from) = (Arc::downgrade(&vault), Arc::downgrade(&store));
+        let look = move || while look_at_lease(&of, &from, lease) {};
+        thread::Builder::new().name("cluster lease".to_owned()).spawn(look).map_err(thread)?;
+        Ok(vault)
+    }
+
+    fn take_in(&self, store: &EtcdStore, happening: Happening) {
+        let opened = match &*self.state() {
+            State::Open(opened) => Arc::clone(opened),
+            _ => return,
+        };
+        let what = match happening {
+            Happening::Changed { revision, records } => self.adopt(&opened, store, revision, records).err(),
+            Happening::Missed => self.read_anew(&opened).err(),
+            Happening::PutBack => Some("it was put back to an earlier time".to_owned()),
+        };
+        // Who holds the contents for long would hold up the lease's end.
+        drop(opened);
+        if let Some(what) = what {
+            self.tampered(&format!("{}: {what}", self.location()));
+        }
+    }
+
+    /// Takes in one change. The error: what is wrong with it.
+    fn adopt(
+        &self,
+        opened: &Opened,
+        store: &EtcdStore,
+        revision: i64,
+        records: Records,
+    ) -> Result<(), String> {
+        let mut root = opened.root();
+        if !records.contains_key(LEDGER) {
+            // Partitions that are being restored are not named yet.
+            let prefixes: Vec<_> =
+                root.partitions.iter().map(|p| Names::of(p.number).prefix().to_owned()).collect();
+            let foreign =
+                |name: &&String| is_listed(name) || prefixes.iter().any(|prefix| name.starts_with(prefix));
+            return match records.keys().find(foreign) {
+                Some(name) => Err(format!("the record {name} was changed, and not by a node")),
+                None => Ok(()),
+            };
+        }
+        opened.ledger.adopt(&records).map_err(|error| error.to_string())?;
+        let before: Vec<u32> = root.partitions.iter().map(|p| p.number).collect();
+        if let Some(change) = records.get(ROOT) {
+            let sealed = change.as_deref().ok_or("its root record was deleted")?;
+            let (_, plain) =
+                opened.node_key.open(ROOT, sealed).map_err(|error| format!("its root record: {error}"))?;
+            *root = RootRecord::decode(&*plain).map_err(|error| format!("its root record: {error}"))?;
+            opened.note(&root);
+        }
+        let now: HashMap<u32, _> = root.partitions.iter().map(|p| (p.number, p.clone())).collect();
+        for number in before.iter().filter(|number| !now.contains_key(number)) {
+            if let Some(Slot::Sound(partition)) = opened.slots().get(number) {
+                partition.wipe();
+            }
+            opened.remove(*number);
+        }
+        let mut by_partition: HashMap<String, Records> = HashMap::new();
+        for (name, record) in records {
+            by_partition.entry(owner_of(&name).to_owned()).or_default().insert(name, record);
+        }
+        for (number, record) in &now {
+            let names = Names::of(*number);
+            if !before.contains(number) {
+                let sealed = store.read_at(names.prefix(), revision).map_err(|error| error.to_string())?;
+                if let Some((name, _)) =
+                    sealed.iter().find(|(n, r)| is_listed(n) && !opened.ledger.is_last(n, r))
+                {
+                    return Err(format!("the record {name} is from an earlier time"));
+                }
+                let (slot, _) = load_slot(&opened.node_key, record, sealed, None, &opened.store());
+                self.pass_clocks_on(std::slice::from_ref(&slot));
+                opened.insert(*number, slot);
+            } else if let Some(changed) = by_partition.remove(names.prefix())
+                && let Some(Slot::Sound(partition)) = opened.slots().get(number).cloned()
+            {
+                partition.adopt(changed).map_err(|error| format!("partition {number}: {error}"))?;
+            }
+        }
+        drop(root);
+        changes::announce();
+        Ok(())
+    }
+
+    /// Loads everything again: too much was changed to be told. Log-ins end.
+    fn read_anew(&self, opened: &Opened) -> Result<(), String> {
+        let Source::Given(key, store) = &self.source else { return Ok(()) };
+        let failed = |error: VaultError| error.to_string();
+        let key = super::state::copy(key).map_err(|failure| failure.to_string())?;
+        let known = opened.ledger.epoch();
+        let read =
+            Opened::load(key, self.metered(Arc::clone(store)), &Decision::default(), self.mark.as_deref())
+                .map_err(failed)?;
+        if read.ledger.epoch() < known {
+            return Err("it was put back to an earlier time".to_owned());
+        }
+        self.enter(read);
+        Ok(())
+    }
+}
+
+/// Ends or begins again the use of keys. Whether there is anything left to look at.
+fn look_at_lease(vault: &Weak<Vault>, store: &Weak<EtcdStore>, lease: Duration) -> bool {
+    let (Some(vault), Some(store)) = (vault.upgrade(), store.upgrade()) else { return false };
+    let is_over = store.alone_for().is_some_and(|alone| alone >= lease);
+    drop(store);
+    if vault.is_cut_off.swap(is_over, Ordering::AcqRel) != is_over {
+        changes::announce();
+        match is_over {
+            true => tracing::error!(
+                "keys are not used any more: no majority of etcd's members has answered for {lease:?}"
+            ),
+            false => tracing::warn!("keys are used again: a majority of etcd's members answers"),
+        }
+    }
+    drop(vault);
+    thread::sleep(LOOK);
+    true
+}
