@@ -113,22 +113,34 @@ impl Family {
     }
 }
 
-/// Whether a `CKA_KEY_TYPE` is of generic secrets that say what they are for. The partition keeps it with the key, and does not
-/// look at it.
+/// The types of generic secrets that say what they are for, and what makes them. The partition keeps the type with the key, and does
+/// not look at it.
+const FOR_ONE_USE: [(CK_KEY_TYPE, CK_MECHANISM_TYPE); 10] = [
+    (CKK_HKDF, CKM_HKDF_KEY_GEN),
+    (CKK_SHA_1_HMAC, CKM_SHA_1_KEY_GEN),
+    (CKK_SHA224_HMAC, CKM_SHA224_KEY_GEN),
+    (CKK_SHA256_HMAC, CKM_SHA256_KEY_GEN),
+    (CKK_SHA384_HMAC, CKM_SHA384_KEY_GEN),
+    (CKK_SHA512_HMAC, CKM_SHA512_KEY_GEN),
+    (CKK_SHA3_224_HMAC, CKM_SHA3_224_KEY_GEN),
+    (CKK_SHA3_256_HMAC, CKM_SHA3_256_KEY_GEN),
+    (CKK_SHA3_384_HMAC, CKM_SHA3_384_KEY_GEN),
+    (CKK_SHA3_512_HMAC, CKM_SHA3_512_KEY_GEN),
+];
+
+/// Whether a `CKA_KEY_TYPE` is of generic secrets that say what they are for.
 pub fn is_for_one_use(key_type: CK_KEY_TYPE) -> bool {
-    matches!(
-        key_type,
-        CKK_HKDF
-            | CKK_SHA_1_HMAC
-            | CKK_SHA224_HMAC
-            | CKK_SHA256_HMAC
-            | CKK_SHA384_HMAC
-            | CKK_SHA512_HMAC
-            | CKK_SHA3_224_HMAC
-            | CKK_SHA3_256_HMAC
-            | CKK_SHA3_384_HMAC
-            | CKK_SHA3_512_HMAC
-    )
+    generator_for_one_use(key_type).is_some()
+}
+
+/// What makes generic secrets of such a type.
+pub fn generator_for_one_use(key_type: CK_KEY_TYPE) -> Option<CK_MECHANISM_TYPE> {
+    FOR_ONE_USE.iter().find(|(of, _)| *of == key_type).map(|(_, generator)| *generator)
+}
+
+/// The type of the generic secrets that a mechanism makes, if it makes them for one use.
+pub fn made_for_one_use(generator: CK_MECHANISM_TYPE) -> Option<CK_KEY_TYPE> {
+    FOR_ONE_USE.iter().find(|(_, by)| *by == generator).map(|(key_type, _)| *key_type)
 }
 
 /// What is fixed by a key type.

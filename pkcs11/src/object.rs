@@ -157,16 +157,14 @@ impl Object {
     fn key(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {
         let Some(facts) = self.key else { return Value::Absent };
         match (attribute, &self.public) {
-            (CKA_KEY_TYPE, _) => match self.info.attributes.iter().find(|kept| kept.r#type == CKA_KEY_TYPE) {
-                // Of a generic secret that is for one use.
-                Some(kept) => bytes(&kept.value),
-                None => number(facts.family.key_type()),
-            },
+            (CKA_KEY_TYPE, _) => number(self.one_use().unwrap_or(facts.family.key_type())),
             (CKA_ID, _) => bytes(&self.info.id),
             (CKA_LOCAL, _) => boolean(self.policy().local),
             (CKA_DERIVE, _) => boolean(self.policy().derive),
             (CKA_KEY_GEN_MECHANISM, _) => number(match self.policy().local {
-                true => facts.family.generator(),
+                true => {
+                    self.one_use().and_then(key::generator_for_one_use).unwrap_or(facts.family.generator())
+                }
                 false => CK_UNAVAILABLE_INFORMATION,
             }),
             (CKA_WRAP_TEMPLATE | CKA_UNWRAP_TEMPLATE | CKA_DERIVE_TEMPLATE, _) => {
@@ -187,6 +185,12 @@ impl Object {
             }
             _ => Value::Absent,
         }
+    }
+
+    /// The type of a generic secret that is for one use.
+    fn one_use(&self) -> Option<CK_KEY_TYPE> {
+        let kept = self.info.attributes.iter().find(|kept| kept.r#type == CKA_KEY_TYPE)?;
+        kept.value.as_slice().try_into().ok().map(CK_KEY_TYPE::from_ne_bytes)
     }
 
     fn private_key(&self, attribute: CK_ATTRIBUTE_TYPE) -> Value<'_> {

@@ -432,6 +432,21 @@ fn keys_are_wrapped_and_unwrapped() {
     std::fs::write(&key, [7; 40]).unwrap();
     let wrong = ["--unwrap", "-m", "AES-KEY-WRAP", "--id", "01", "-i", &key, "--key-type", "AES:"];
     token.refused(&[&wrong[..], &hidden].concat(), "CKR_WRAPPED_KEY_INVALID");
+
+    // PKCS#1 v1.5, from openssl.
+    let pair = ["--keypairgen", "--key-type", "rsa:2048", "--id", "05", "--usage-decrypt", "--usage-wrap"];
+    token.tool(&pair);
+    let public = token.file("public");
+    token.tool(&["--read-object", "--type", "pubkey", "--id", "05", "-o", &public]);
+    std::fs::write(&value, [0x24; 16]).unwrap();
+    let encrypt = ["pkeyutl", "-encrypt", "-pubin", "-keyform", "DER", "-inkey", &public];
+    openssl(&[&encrypt[..], &["-in", &value, "-out", &key]].concat());
+    let unwrap =
+        ["--unwrap", "-m", "RSA-PKCS", "--id", "05", "-i", &key, "--key-type", "AES:", "--extractable"];
+    token.tool(&[&unwrap[..], &["--application-id", "06"], &hidden].concat());
+    token.tool(&[&wrap[..], &["--application-id", "06", "-m", "AES-KEY-WRAP"]].concat());
+    openssl(&[&decrypt[..], &["-in", &wrapped, "-out", &opened]].concat());
+    assert_eq!(std::fs::read(&opened).unwrap(), [0x24; 16]);
 }
 
 #[test]

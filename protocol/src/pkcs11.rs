@@ -77,6 +77,7 @@ rows! {
     0x03ad => Sp800108Feedback;
     0x03ae => Sp800108DoublePipeline;
     0x402a => Hkdf;
+    0x402b => Hkdf;
     0x1041 => Ecdsa;
     0x1042 => Ecdsa, Sha1;
     0x1043 => Ecdsa, Sha224;

@@ -16,8 +16,8 @@ pub enum Wrapping<'a> {
     KeyWrap,
     /// AES key wrap with padding (SP 800-38F, KWP).
     KeyWrapPadded,
-    /// RSA-OAEP of the key itself: short ones.
-    Oaep(Padding<'a>),
+    /// RSA of the key itself, with OAEP or with PKCS#1 v1.5's padding: short ones.
+    Rsa(Padding<'a>),
     /// RSA-OAEP of an AES key of so many bytes (16, 24 or 32) that is made for the purpose, followed by KWP with that
     /// (PKCS#11 3.0, 6.1.20). Unwrapping takes any of the three sizes.
     RsaAes(Padding<'a>, usize),
@@ -28,7 +28,8 @@ impl Wrapping<'_> {
         match self {
             Wrapping::KeyWrap => "AES key wrap",
             Wrapping::KeyWrapPadded => "AES key wrap with padding",
-            Wrapping::Oaep(_) => "RSA-OAEP",
+            Wrapping::Rsa(Padding::Oaep { .. }) => "RSA-OAEP",
+            Wrapping::Rsa(_) => "RSA",
             Wrapping::RsaAes(..) => "RSA-OAEP with AES key wrap",
         }
     }
@@ -39,7 +40,7 @@ impl Wrapping<'_> {
 pub enum WrappingKey {
     /// For AES key wrap.
     Secret(Arc<SecretKey>),
-    /// For what begins with RSA-OAEP.
+    /// For what begins with RSA.
     Public(PublicKey),
 }
 
@@ -48,7 +49,7 @@ pub enum WrappingKey {
 pub enum UnwrappingKey {
     /// For AES key wrap.
     Secret(Arc<SecretKey>),
-    /// For what begins with RSA-OAEP.
+    /// For what begins with RSA.
     Private(Arc<PrivateKey>),
 }
 
@@ -71,7 +72,7 @@ impl WrappingKey {
             (Wrapping::KeyWrapPadded, Self::Secret(with)) => {
                 aws_lc::wrap_with_aes(with.aes(wrapping.name())?, true, key)
             }
-            (Wrapping::Oaep(padding), Self::Public(with)) => with.encrypt(padding, key),
+            (Wrapping::Rsa(padding), Self::Public(with)) => with.encrypt(padding, key),
             (Wrapping::RsaAes(padding, size), Self::Public(with)) => {
                 let mut between = SecretBytes::zeroed(size);
                 aws_lc::random(&mut between);
@@ -100,7 +101,7 @@ impl UnwrappingKey {
             (Wrapping::KeyWrapPadded, Self::Secret(with)) => {
                 aws_lc::unwrap_with_aes(with.aes(wrapping.name())?, true, wrapped)
             }
-            (Wrapping::Oaep(padding), Self::Private(with)) => decrypted(with, padding, wrapped),
+            (Wrapping::Rsa(padding), Self::Private(with)) => decrypted(with, padding, wrapped),
             (Wrapping::RsaAes(padding, _), Self::Private(with)) => {
                 let size = with.kind().rsa_bits().map_or(0, |bits| bits as usize / 8);
                 let Some((encrypted, rest)) = wrapped.split_at_checked(size) else {
@@ -142,7 +143,8 @@ mod tests {
         let ways = [
             (Wrapping::KeyWrap, WrappingKey::Secret(Arc::clone(&aes))),
             (Wrapping::KeyWrapPadded, WrappingKey::Secret(Arc::clone(&aes))),
-            (Wrapping::Oaep(oaep(Hash::Sha256)), WrappingKey::Public(public())),
+            (Wrapping::Rsa(oaep(Hash::Sha256)), WrappingKey::Public(public())),
+            (Wrapping::Rsa(Padding::Pkcs1), WrappingKey::Public(public())),
             (Wrapping::RsaAes(oaep(Hash::Sha1), 32), WrappingKey::Public(public())),
             (Wrapping::RsaAes(oaep(Hash::Sha384), 16), WrappingKey::Public(public())),
         ];

@@ -37,7 +37,8 @@ fn wrapping(
     Ok(match (mechanism, aes_bits) {
         (Mechanism::AesKeyWrap, _) => Wrapping::KeyWrap,
         (Mechanism::AesKeyWrapKwp, _) => Wrapping::KeyWrapPadded,
-        (Mechanism::RsaPkcsOaep, _) => Wrapping::Oaep(padding()?),
+        (Mechanism::RsaPkcsOaep, _) => Wrapping::Rsa(padding()?),
+        (Mechanism::RsaPkcs, _) => Wrapping::Rsa(Padding::Pkcs1),
         (Mechanism::RsaAesKeyWrap, 128 | 192 | 256) => Wrapping::RsaAes(padding()?, aes_bits as usize / 8),
         (Mechanism::RsaAesKeyWrap, _) => {
             return refuse!(
@@ -162,6 +163,15 @@ pub(super) async fn unwrap(
         return refuse!(KeyMayNot, "{} does not unwrap: secret and private keys do", with.title());
     }
     require(&with, policy(&with).unwrap, "unwrap")?;
+    if request.mechanism() == Mechanism::RsaPkcs && !policy(&with).decrypt {
+        return refuse!(
+            KeyMayNot,
+            "{} may not decrypt, and whoever learns whether PKCS#1's padding was right can do that too (Bleichenbacher, 1998): \
+             CKM_RSA_PKCS unwraps with a key that may do both ('strongroom key generate --usage decrypt,unwrap'); wrap with \
+             CKM_RSA_PKCS_OAEP",
+            with.title()
+        );
+    }
     restrictions::allow(&with.info, Use::Other(request.mechanism()))?;
     if request.wrapped.len() > MAX_WRAPPED {
         return refuse!(

@@ -2,18 +2,19 @@
 
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{
-    DeriveKey, Hash, HkdfParameters, KeyTemplate, Mechanism, ObjectClass, ObjectInfo, Sp800108Parameters,
-    request::Op,
+    DeriveKey, Hash, HkdfParameters, KeyPolicy, KeyTemplate, Mechanism, ObjectClass, ObjectInfo,
+    Sp800108Parameters, request::Op,
 };
 use zeroize::Zeroize;
 
-use super::object::{destroy_object, first_handle};
+use super::object::{create, destroy_object, first_handle, public_object};
 use super::signature::as_key;
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::hash;
 use crate::key::{self, Family};
 use crate::mechanism;
+use crate::object;
 use crate::session::Session;
 use crate::session_keys::template_of;
 use crate::state::Process;
@@ -41,6 +42,23 @@ impl Wanted {
         info.key_type = facts.key_type.into();
         // At most 1,024; of the others the type says it.
         info.value_length = if family == Family::Generic { length as u32 } else { 0 };
+        Ok(Wanted { info, length })
+    }
+
+    /// A generic secret of the session that can be read.
+    fn readable(length: usize) -> Outcome<Self> {
+        let facts = key::secret(Family::Generic, length).ok_or(CKR_KEY_SIZE_RANGE)?;
+        let policy = KeyPolicy { not_sensitive: true, extractable: true, ..KeyPolicy::default() };
+        let info = ObjectInfo {
+            class: ObjectClass::SecretKey.into(),
+            key_type: facts.key_type.into(),
+            policy: Some(policy),
+            session: true,
+            private: true,
+            // At most 1,024.
+            value_length: length as u32,
+            ..ObjectInfo::default()
+        };
         Ok(Wanted { info, length })
     }
 
@@ -105,11 +123,53 @@ pub(super) unsafe fn derive(
     };
     // What is extracted has one size.
     let usual = (!parameters.expand).then(|| hash::size(parameters.hash()));
+    let hkdf = Some(HkdfParameters { salt_key, ..parameters });
+    if mechanism.mechanism == CKM_HKDF_DATA {
+        let (length, described) = data_object(template, usual)?;
+        session.may_make(described.session)?;
+        let request = DeriveKey { hkdf, ..Wanted::readable(length)?.request(&key, wire) };
+        return as_data(process, session, &request, described);
+    }
     let wanted = Wanted::read(template, usual)?;
     session.may_make(wanted.info.session)?;
-    let request =
-        DeriveKey { hkdf: Some(HkdfParameters { salt_key, ..parameters }), ..wanted.request(&key, wire) };
+    let request = DeriveKey { hkdf, ..wanted.request(&key, wire) };
     make(process, session, &request)
+}
+
+/// Reads the template of `CKM_HKDF_DATA`: how many bytes the data object holds, and what else it is. It is private unless the template
+/// says otherwise, as the keys are that it is made of.
+fn data_object(template: &Template<'_>, usual: Option<usize>) -> Outcome<(usize, ObjectInfo)> {
+    template.only(CKA_CLASS, &CKO_DATA.to_ne_bytes())?;
+    let length = match template.number(CKA_VALUE_LEN)? {
+        Some(length) => usize::try_from(length).map_err(|_| CKR_KEY_SIZE_RANGE)?,
+        None => usual.ok_or(CKR_TEMPLATE_INCOMPLETE)?,
+    };
+    if template.bytes(CKA_VALUE).is_some() {
+        return Err(CKR_TEMPLATE_INCONSISTENT);
+    }
+    // The length is the derivation's: data objects have no such attribute.
+    for (attribute, _) in template.iter().filter(|(attribute, _)| *attribute != CKA_VALUE_LEN) {
+        object::may_be_given(ObjectClass::Data, attribute)?;
+    }
+    let private = template.boolean(CKA_PRIVATE)?.unwrap_or(true);
+    Ok((length, ObjectInfo { private, ..public_object(ObjectClass::Data, template)? }))
+}
+
+/// Derives a secret that can be read, reads it, and keeps it as a data object. So it is made only of a key that may make such secrets
+/// (its `CKA_DERIVE_TEMPLATE`), and the audit log has it as one.
+fn as_data(
+    process: &'static Process,
+    session: &Session,
+    request: &DeriveKey,
+    described: ObjectInfo,
+) -> Outcome<CK_OBJECT_HANDLE> {
+    let token = &session.token;
+    let secret = make(process, session, request)?;
+    let value = process.object(token, secret).and_then(|object| process.value_of(token, &object));
+    let known = process.session_objects.destroy(secret);
+    process.forget_session_objects(token, known.as_slice());
+    let mut value = value?;
+    create(process, session, ObjectInfo { value: std::mem::take(&mut *value), ..described })
 }
 
 /// # Safety

@@ -72,13 +72,13 @@ pub unsafe fn generate_key(
         // At most 1,024.
         key.value_length = length as u32;
     }
-    if mechanism.mechanism == CKM_HKDF_KEY_GEN {
-        // What it is for.
+    if let Some(use_) = key::made_for_one_use(mechanism.mechanism) {
+        let value = use_.to_ne_bytes();
+        template.only(CKA_KEY_TYPE, &value)?;
         if key_type.is_none() {
-            let value = CKK_HKDF.to_ne_bytes().to_vec();
-            key.attributes.push(Attribute { r#type: CKA_KEY_TYPE, value });
+            key.attributes.push(Attribute { r#type: CKA_KEY_TYPE, value: value.to_vec() });
         }
-        if template.bytes(CKA_DERIVE).is_none() {
+        if use_ == CKK_HKDF && template.bytes(CKA_DERIVE).is_none() {
             key.policy = key.policy.map(|policy| KeyPolicy { derive: true, ..policy });
         }
     }

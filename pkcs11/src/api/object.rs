@@ -46,7 +46,12 @@ pub unsafe fn create_object(
     Ok(())
 }
 
-fn create(process: &'static Process, session: &Session, object: ObjectInfo) -> Outcome<CK_OBJECT_HANDLE> {
+/// Makes an object without a key that only the partition may see.
+pub(super) fn create(
+    process: &'static Process,
+    session: &Session,
+    object: ObjectInfo,
+) -> Outcome<CK_OBJECT_HANDLE> {
     if object.session {
         return process.keep_local(session, object);
     }
@@ -84,7 +89,7 @@ pub(super) fn remember_all(
 }
 
 /// What all objects without a secret in them are made from.
-fn public_object(class: ObjectClass, template: &Template<'_>) -> Outcome<ObjectInfo> {
+pub(super) fn public_object(class: ObjectClass, template: &Template<'_>) -> Outcome<ObjectInfo> {
     let mut object = ObjectInfo {
         class: class.into(),
         label: template.text(CKA_LABEL)?.unwrap_or_default().to_owned(),

@@ -2,7 +2,8 @@
 
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{
-    KeyTemplate, KeyType, Mechanism, OaepParameters, ObjectClass, UnwrapKey, WrapKey, request::Op, response,
+    Hash, KeyTemplate, KeyType, Mechanism, OaepParameters, ObjectClass, UnwrapKey, WrapKey, request::Op,
+    response,
 };
 
 use super::{argument, input, object, place, write};
@@ -24,6 +25,7 @@ fn way(mechanism: CK_MECHANISM_TYPE) -> Outcome<(Family, Mechanism)> {
     match mechanism::find(mechanism)?.purpose {
         Purpose::Wrap(family, wire) => Ok((family, wire)),
         Purpose::Decrypt(family, wire @ Mechanism::RsaPkcsOaep) => Ok((family, wire)),
+        Purpose::Sign(family, wire @ Mechanism::RsaPkcs, Hash::Unspecified) => Ok((family, wire)),
         _ => Err(CKR_MECHANISM_INVALID),
     }
 }

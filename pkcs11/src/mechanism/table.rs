@@ -138,8 +138,18 @@ table! {
     CKM_DES3_CBC => Cipher(Des3, Des3Cbc),
     CKM_DES3_CBC_PAD => Cipher(Des3, Des3CbcPad),
     CKM_GENERIC_SECRET_KEY_GEN => Generate(Generic),
+    CKM_SHA_1_KEY_GEN => Generate(Generic),
+    CKM_SHA224_KEY_GEN => Generate(Generic),
+    CKM_SHA256_KEY_GEN => Generate(Generic),
+    CKM_SHA384_KEY_GEN => Generate(Generic),
+    CKM_SHA512_KEY_GEN => Generate(Generic),
+    CKM_SHA3_224_KEY_GEN => Generate(Generic),
+    CKM_SHA3_256_KEY_GEN => Generate(Generic),
+    CKM_SHA3_384_KEY_GEN => Generate(Generic),
+    CKM_SHA3_512_KEY_GEN => Generate(Generic),
     CKM_HKDF_KEY_GEN => Generate(Generic),
     CKM_HKDF_DERIVE => DeriveKey(Hkdf),
+    CKM_HKDF_DATA => DeriveKey(Hkdf),
     CKM_SP800_108_COUNTER_KDF => DeriveKey(Sp800108Counter),
     CKM_SP800_108_FEEDBACK_KDF => DeriveKey(Sp800108Feedback),
     CKM_SP800_108_DOUBLE_PIPELINE_KDF => DeriveKey(Sp800108DoublePipeline),
@@ -215,8 +225,9 @@ impl Entry {
             Mac(family, ..) => (sizes(family), CKF_HW | SIGNS),
             Decrypt(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT | CKF_WRAP | CKF_UNWRAP),
             Wrap(family, _) => (sizes(family), CKF_HW | CKF_WRAP | CKF_UNWRAP),
-            Sign(Rsa, RsaPkcs | RsaX509, Unspecified) => {
-                (sizes(Rsa), CKF_HW | SIGNS | RECOVERS | CKF_ENCRYPT | CKF_DECRYPT)
+            Sign(Rsa, wire @ (RsaPkcs | RsaX509), Unspecified) => {
+                let wraps = if wire == RsaPkcs { CKF_WRAP | CKF_UNWRAP } else { 0 };
+                (sizes(Rsa), CKF_HW | SIGNS | RECOVERS | CKF_ENCRYPT | CKF_DECRYPT | wraps)
             }
             Sign(family, ..) => (sizes(family), CKF_HW | SIGNS),
             Derive => ((224, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),

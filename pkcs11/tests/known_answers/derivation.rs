@@ -19,6 +19,15 @@ fn readable(length: usize) -> Vec<CK_ATTRIBUTE> {
     ]
 }
 
+/// A data object of the session.
+fn data(length: usize) -> Vec<CK_ATTRIBUTE> {
+    vec![
+        attribute(CKA_CLASS, number(CKO_DATA)),
+        attribute(CKA_TOKEN, FALSE),
+        attribute(CKA_VALUE_LEN, number(length as CK_ULONG)),
+    ]
+}
+
 fn value(token: &Token, key: CK_OBJECT_HANDLE) -> Vec<u8> {
     let value = token.application.get(token.session, key, CKA_VALUE).unwrap();
     token.destroy(key);
@@ -32,6 +41,49 @@ pub fn derivation(token: &Token) {
     several_at_once(token);
     kept(token);
     named(token);
+    as_data(token);
+}
+
+/// `CKM_HKDF_DATA`: what comes out is no key. It is private, in the token or not, and leaves no secret behind.
+fn as_data(token: &Token) {
+    let base = token.key(CKK_GENERIC_SECRET, &[7; 32]).unwrap();
+    let given = parameters(CKM_SHA256, b"", b"tls1.3 iv");
+    let mechanism = with(CKM_HKDF_DATA, &given);
+    let mut every_key = [attribute(CKA_CLASS, number(CKO_SECRET_KEY))];
+    let before = token.application.find(token.session, &mut every_key);
+    let in_token =
+        vec![attribute(CKA_TOKEN, TRUE), attribute(CKA_VALUE_LEN, number(12)), attribute(CKA_LABEL, b"iv")];
+    let made = token.derive(mechanism, base, in_token).unwrap();
+    let get = |kind| token.application.get(token.session, made, kind);
+    assert_eq!((get(CKA_CLASS), get(CKA_TOKEN)), (Ok(number(CKO_DATA).to_vec()), Ok(TRUE.to_vec())));
+    assert_eq!((get(CKA_PRIVATE), get(CKA_LABEL)), (Ok(TRUE.to_vec()), Ok(b"iv".to_vec())));
+    assert_eq!(token.application.find(token.session, &mut every_key), before);
+    let again = token.derive(with(CKM_HKDF_DERIVE, &given), base, readable(12)).unwrap();
+    assert_eq!(value(token, made), value(token, again));
+
+    let no_size = vec![attribute(CKA_CLASS, number(CKO_DATA))];
+    assert_eq!(token.derive(mechanism, base, no_size), Err(CKR_TEMPLATE_INCOMPLETE));
+    assert_eq!(token.derive(mechanism, base, data(1025)), Err(CKR_KEY_SIZE_RANGE));
+    assert_eq!(token.derive(mechanism, base, readable(12)), Err(CKR_TEMPLATE_INCONSISTENT));
+    let has_value = [data(12), vec![attribute(CKA_VALUE, b"")]].concat();
+    assert_eq!(token.derive(mechanism, base, has_value), Err(CKR_TEMPLATE_INCONSISTENT));
+    let is_a_key = [data(12), vec![attribute(CKA_SENSITIVE, FALSE)]].concat();
+    assert_eq!(token.derive(mechanism, base, is_a_key), Err(CKR_ATTRIBUTE_TYPE_INVALID));
+    // A key whose secrets stay hidden gives no data either.
+    let mut hidden = [attribute(CKA_SENSITIVE, TRUE)];
+    let hidden = CK_ATTRIBUTE {
+        type_: CKA_DERIVE_TEMPLATE,
+        pValue: hidden.as_mut_ptr().cast(),
+        ulValueLen: size_of_val(&hidden) as CK_ULONG,
+    };
+    let wary = token.create(&mut [
+        attribute(CKA_CLASS, number(CKO_SECRET_KEY)),
+        attribute(CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)),
+        attribute(CKA_VALUE, &[7; 32]),
+        attribute(CKA_DERIVE, TRUE),
+        hidden,
+    ]);
+    assert_eq!(token.derive(mechanism, wary.unwrap(), data(12)), Err(CKR_TEMPLATE_INCONSISTENT));
 }
 
 /// Generic secrets that say what they are for.
@@ -46,6 +98,42 @@ fn named(token: &Token) {
     assert_eq!(token.application.find(session, &mut by_type), [key]);
     let given = parameters(CKM_SHA512_HMAC, b"", b"info");
     assert!(token.derive(with(CKM_HKDF_DERIVE, &given), key, readable(100)).is_ok());
+
+    for (generator, key_type) in [
+        (CKM_SHA_1_KEY_GEN, CKK_SHA_1_HMAC),
+        (CKM_SHA224_KEY_GEN, CKK_SHA224_HMAC),
+        (CKM_SHA256_KEY_GEN, CKK_SHA256_HMAC),
+        (CKM_SHA384_KEY_GEN, CKK_SHA384_HMAC),
+        (CKM_SHA512_KEY_GEN, CKK_SHA512_HMAC),
+        (CKM_SHA3_224_KEY_GEN, CKK_SHA3_224_HMAC),
+        (CKM_SHA3_256_KEY_GEN, CKK_SHA3_256_HMAC),
+        (CKM_SHA3_384_KEY_GEN, CKK_SHA3_384_HMAC),
+        (CKM_SHA3_512_KEY_GEN, CKK_SHA3_512_HMAC),
+    ] {
+        let generate = |more: CK_ATTRIBUTE| {
+            let mut template = [attribute(CKA_VALUE_LEN, number(33)), more];
+            let (mut mechanism, mut key, template) = (plain(generator), 0, template.as_mut_ptr());
+            let code =
+                call!(token.application, C_GenerateKey, session, &mut mechanism, template, 2, &mut key);
+            if code == CKR_OK { Ok(key) } else { Err(code) }
+        };
+        let key = generate(attribute(CKA_KEY_TYPE, number(key_type))).unwrap();
+        token.destroy(key);
+        let key = generate(attribute(CKA_LABEL, b"named")).unwrap();
+        let get = |kind| token.application.get(session, key, kind).unwrap();
+        assert_eq!(
+            (get(CKA_KEY_TYPE), get(CKA_KEY_GEN_MECHANISM)),
+            (number(key_type).to_vec(), number(generator).to_vec())
+        );
+        assert_eq!(
+            (get(CKA_LOCAL), get(CKA_SIGN), get(CKA_DERIVE)),
+            (TRUE.to_vec(), TRUE.to_vec(), FALSE.to_vec())
+        );
+        assert!(token.sign(plain(CKM_SHA256_HMAC), key, b"message").is_ok());
+        token.destroy(key);
+        let other = generate(attribute(CKA_KEY_TYPE, number(CKK_GENERIC_SECRET)));
+        assert_eq!(other, Err(CKR_TEMPLATE_INCONSISTENT));
+    }
 
     let signs = token.key(CKK_SHA256_HMAC, &[7; 32]).unwrap();
     assert_eq!(token.application.get(session, signs, CKA_KEY_TYPE).unwrap(), number(CKK_SHA256_HMAC));
@@ -91,6 +179,8 @@ fn extracted_and_expanded(token: &Token) {
             }
             good += 1;
             assert_eq!(value(token, made.unwrap()), *test.okm, "{name:?} {}", test.tc_id);
+            let made = token.derive(with(CKM_HKDF_DATA, &given), base, data(test.size)).unwrap();
+            assert_eq!(value(token, made), *test.okm, "as data: {name:?} {}", test.tc_id);
             // In two steps, the first one's result as a key.
             let step = CK_HKDF_PARAMS { bExpand: CK_FALSE, ..given };
             let mut extracted = readable(0);

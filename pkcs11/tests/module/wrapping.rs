@@ -202,6 +202,20 @@ pub fn wrapping(daemon: &Daemon) {
     let wrapped_alone = token.wrap(&mut alone, rsa_public, secret).unwrap();
     token.unwrap(&mut alone, rsa, &wrapped_alone, CKO_SECRET_KEY, CKK_AES, &[]).unwrap();
     assert_eq!(token.wrap(&mut alone, rsa_public, key).err(), None, "138 bytes fit into 214");
+    // PKCS#1 v1.5, which Java's Cipher.WRAP takes: a key that comes in this way could be decrypted as well.
+    let wrapped_pkcs1 = token.wrap(&mut plain(CKM_RSA_PKCS), rsa_public, secret).unwrap();
+    assert_eq!(wrapped_pkcs1.len(), 256);
+    let unwrap_pkcs1 = |with, wrapped: &[u8]| {
+        token.unwrap(&mut plain(CKM_RSA_PKCS), with, wrapped, CKO_SECRET_KEY, CKK_AES, &leaves)
+    };
+    assert_eq!(unwrap_pkcs1(rsa, &wrapped_pkcs1), Err(CKR_KEY_FUNCTION_NOT_PERMITTED));
+    let decrypts = [&unwraps[..], &[attribute(CKA_DECRYPT, TRUE)]].concat();
+    let (opener, opener_public) = token.pair(&bits, CKM_RSA_PKCS_KEY_PAIR_GEN, &decrypts);
+    let wrapped_pkcs1 = token.wrap(&mut plain(CKM_RSA_PKCS), opener_public, secret).unwrap();
+    let again = unwrap_pkcs1(opener, &wrapped_pkcs1).unwrap();
+    assert_eq!(token.wrap(&mut kw, kek, again).unwrap(), wrapped_secret, "the same key");
+    assert_eq!(unwrap_pkcs1(opener, &[1; 256]), Err(CKR_WRAPPED_KEY_INVALID));
+    assert_eq!(token.wrap(&mut plain(CKM_RSA_X_509), opener_public, secret), Err(CKR_MECHANISM_INVALID));
     for bits in [0, 64, 255, CK_ULONG::MAX] {
         let mut wrong = CK_RSA_AES_KEY_WRAP_PARAMS { ulAESKeyBits: bits, ..rsa_aes };
         let refused = token.wrap(&mut with(CKM_RSA_AES_KEY_WRAP, &mut wrong), rsa_public, key);
