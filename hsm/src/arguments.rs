@@ -1,13 +1,16 @@
-//! What the command line says of the audit log, and of clients of the network.
+//! What the command line says of the audit log, of clients of the network, and of a cluster's etcd.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use strongroom_hsm::audit;
 use strongroom_hsm::audit::sink::{Sink, Target, Trust, facility};
 use strongroom_hsm::network::{Clients, Listener, Options};
+use strongroom_hsm::store::etcd;
+use strongroom_hsm::vault;
 
 /// The audit log: docs/audit.md.
 #[derive(Debug, Args)]
@@ -133,5 +136,79 @@ impl Network {
             Ok(Listener::open(&Options { address: *address, authority: authority.clone(), clients })?)
         };
         self.tls.iter().map(open).collect()
+    }
+}
+
+/// A cluster's etcd: docs/cluster.md.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct Cluster {
+    /// The members of the etcd in which a cluster's nodes keep their partitions, sealed: https://HOST:2379, all of them.
+    #[arg(
+        long,
+        hide = true,
+        value_name = "URL",
+        env = "STRONGROOM_ETCD",
+        value_delimiter = ',',
+        value_parser = member,
+        requires_all = ["etcd_ca", "etcd_cert", "etcd_key"]
+    )]
+    etcd: Vec<String>,
+    /// The certificates (PEM) of the authority that signs those of etcd's members. Read at the start.
+    #[arg(long, hide = true, value_name = "FILE", env = "STRONGROOM_ETCD_CA")]
+    etcd_ca: Option<PathBuf>,
+    /// The certificate that the node shows to etcd, PEM. Read at the start.
+    #[arg(long, hide = true, value_name = "FILE", env = "STRONGROOM_ETCD_CERT")]
+    etcd_cert: Option<PathBuf>,
+    /// Its private key, PEM. Read at the start.
+    #[arg(long, hide = true, value_name = "FILE", env = "STRONGROOM_ETCD_KEY")]
+    etcd_key: Option<PathBuf>,
+    /// For how many seconds keys are used while no majority of etcd's members answers; 0: not at all. Changes are refused
+    /// meanwhile in any case.
+    #[arg(
+        long,
+        hide = true,
+        value_name = "SECONDS",
+        env = "STRONGROOM_CLUSTER_LEASE",
+        default_value_t = vault::USUAL_LEASE.as_secs(),
+        value_parser = clap::value_parser!(u64).range(..=30 * 24 * 3600)
+    )]
+    cluster_lease: u64,
+}
+
+/// Only over TLS: who can write there can put back what was there earlier, and who can read counts the changes.
+fn member(text: &str) -> Result<String, String> {
+    match etcd::host_and_port(text) {
+        Some(_) if text.starts_with("https://") => Ok(text.to_owned()),
+        _ => Err("not like https://HOST:2379".to_owned()),
+    }
+}
+
+/// For how long a member of etcd that answers is looked for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Cluster {
+    /// Reads the files that are named: later the daemon may not.
+    ///
+    /// # Errors
+    ///
+    /// Those of the files.
+    pub fn options(self) -> anyhow::Result<Option<vault::Cluster>> {
+        let files = self.etcd_ca.zip(self.etcd_cert).zip(self.etcd_key);
+        let Some(((authority, certificate), key)) = files.filter(|_| !self.etcd.is_empty()) else {
+            return Ok(None);
+        };
+        let read = |option, path: PathBuf| {
+            std::fs::read(&path).with_context(|| format!("{option} {}", path.display()))
+        };
+        let client = (read("--etcd-cert", certificate)?, read("--etcd-key", key)?.into());
+        let tls = etcd::Tls { authority: read("--etcd-ca", authority)?, client: Some(client) };
+        let etcd = etcd::Options {
+            endpoints: self.etcd,
+            cluster: String::new(),
+            tls: Some(tls),
+            patience: PATIENCE,
+        };
+        Ok(Some(vault::Cluster { etcd, lease: Duration::from_secs(self.cluster_lease) }))
     }
 }

@@ -1,14 +1,17 @@
 //! What the daemon is told at its start; everything has a default.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use strongroom_protocol::address;
 
-use crate::audit;
+use crate::audit::{self, Network};
 use crate::connection::Deadlines;
 use crate::life::Clocks;
 use crate::places::Limits;
+use crate::store::etcd;
+use crate::vault::Cluster;
 
 /// The daemon's configuration.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub struct Config {
     pub store_check: Duration,
     /// The audit log.
     pub audit: audit::Options,
+    /// Where etcd is, for a node of a cluster.
+    pub cluster: Option<Cluster>,
 }
 
 impl Config {
@@ -50,12 +55,28 @@ impl Config {
             deadlines: Deadlines::default(),
             store_check: Duration::from_secs(3600),
             audit: audit::Options::default(),
+            cluster: None,
         }
     }
 
     /// Where the audit log is.
     pub fn audit_directory(&self) -> PathBuf {
         self.audit.directory.clone().unwrap_or_else(|| self.state_dir.join("audit"))
+    }
+
+    /// What the daemon needs of the network, beside what it has open before it is confined.
+    pub fn network(&self) -> Network {
+        let mut network = self.audit.network();
+        let members = self.cluster.iter().flat_map(|cluster| &cluster.etcd.endpoints);
+        for (host, port) in members.filter_map(|endpoint| etcd::host_and_port(endpoint)) {
+            network.tcp.push(port);
+            let is_name = host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
+            network.names |= is_name;
+            network.udp |= is_name;
+        }
+        network.tcp.sort_unstable();
+        network.tcp.dedup();
+        network
     }
 
     /// Whether users other than the daemon's may connect.

@@ -133,7 +133,9 @@ impl Daemon {
         let audit = Audit::start(&directory, &config.audit, instance)
             .map_err(io_error(format!("opening the audit log in {}", directory.display())))?;
         let audit = Arc::new(audit);
-        let vault = Arc::new(Vault::start(&config.state_dir, config.credentials.as_deref())?);
+        let vault =
+            Arc::new(Vault::start(&config.state_dir, config.credentials.as_deref(), config.cluster.clone())?);
+        vault.keep_up()?;
         vault.use_clocks(&config.clocks);
         audit.watch(&vault);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -50,6 +50,8 @@ struct Arguments {
     audit: arguments::Audit,
     #[command(flatten)]
     network: arguments::Network,
+    #[command(flatten)]
+    cluster: arguments::Cluster,
     /// How to write the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -117,6 +119,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         );
     }
     config.audit = arguments.audit.options()?;
+    config.cluster = arguments.cluster.options()?;
     let inherited = Inherited::take()?;
     let mut doors = inherited.doors;
     for address in &arguments.metrics {

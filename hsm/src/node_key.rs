@@ -123,6 +123,11 @@ impl Files {
         self.directory.join("store.redb.new")
     }
 
+    /// Where a node of a cluster notes what it has seen.
+    pub fn mark(&self) -> PathBuf {
+        self.directory.join("cluster.mark")
+    }
+
     fn key(&self) -> PathBuf {
         self.directory.join("node.key")
     }
@@ -283,7 +288,8 @@ impl Files {
         sync()?;
         // The keys first: without them the store is noise.
         let seal_new = self.directory.join("node.seal.new");
-        for path in [self.key(), self.new_key(), self.seal(), seal_new, self.store(), self.new_store()] {
+        let keys = [self.key(), self.new_key(), self.seal(), seal_new];
+        for path in keys.into_iter().chain([self.store(), self.new_store(), self.mark()]) {
             overwrite(&path)?;
             sync()?;
         }

@@ -5,6 +5,7 @@
 //! ledger                            sealed by the node key: see store/ledger.rs
 //! audit/node/…                      sealed by the node key: see audit/key.rs
 //! node                              sealed by the node key: length of the NodeRecord ‖ NodeRecord ‖ PKCS#8 (if it was asked for)
+//! cluster                           sealed by the node key: length of the ClusterRecord ‖ ClusterRecord ‖ the cluster's key (of a node of one)
 //! partition/00000001/key            sealed by the node key: the partition's key, 32 bytes
 //! partition/00000001/header         sealed by the partition's key: HeaderRecord
 //! partition/00000001/user/alice     UserRecord
@@ -22,6 +23,10 @@ use crate::memory::SecretBytes;
 pub const ROOT: &str = "root";
 /// The name of the node's own key and certificates, see [`crate::identity`].
 pub const NODE: &str = "node";
+/// The name of what a node keeps of its cluster, see [`ClusterRecord`].
+pub const CLUSTER: &str = "cluster";
+/// What the names of partitions' records begin with.
+pub const PARTITIONS: &str = "partition/";
 /// The name of the ledger, see [`crate::store::Ledger`].
 pub const LEDGER: &str = "ledger";
 
@@ -77,6 +82,17 @@ pub struct DomainRecord {
     /// Its key, sealed by the node's.
     #[prost(bytes = "vec", tag = "2")]
     pub sealed_key: Vec<u8>,
+}
+
+/// Of which cluster a node is. The cluster's key lies beside it, see [`join`].
+#[derive(Clone, PartialEq, Message)]
+pub struct ClusterRecord {
+    /// 16 bytes.
+    #[prost(bytes = "vec", tag = "100")]
+    pub id: Vec<u8>,
+    /// The partitions are being moved there. What a restart finds so was not finished, and counts for nothing.
+    #[prost(bool, tag = "101")]
+    pub moving: bool,
 }
 
 /// What was found, and when.

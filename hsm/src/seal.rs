@@ -68,6 +68,11 @@ impl SealingKey {
         (bytes.len() == KEY_LENGTH).then_some(Self(bytes))
     }
 
+    /// The same key once more; `None` never comes of a key that is one.
+    pub fn copy(&self) -> Option<Self> {
+        Self::new(SecretBytes::from(self.bytes()))
+    }
+
     /// The key's bytes, to be sealed under another key.
     pub fn bytes(&self) -> &[u8] {
         &self.0

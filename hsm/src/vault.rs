@@ -4,6 +4,7 @@
 mod audit;
 mod backup;
 mod check;
+mod cluster;
 mod follow;
 mod load;
 mod state;
@@ -11,7 +12,7 @@ mod state;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use prost::Message;
 use strongroom_protocol::v1::Finding;
@@ -33,6 +34,7 @@ use crate::transfers::Transfers;
 use crate::users::{User, Users};
 pub use backup::{Restore, Restored};
 pub use check::watch;
+pub use cluster::{Cluster, USUAL_LEASE};
 use load::Decision;
 pub use load::Opened;
 pub use state::Unlock;
@@ -64,6 +66,11 @@ pub enum VaultError {
     /// The crypto library.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The node was not told where its cluster's records are.
+    #[error(
+        "this node is of the cluster {0}, whose partitions are in etcd, and strongroomd was not told where that is: start it with --etcd"
+    )]
+    NoEtcd(String),
     /// There is no thread.
     #[error("no thread for {what}: {source}")]
     Thread {
@@ -135,6 +142,10 @@ pub struct Vault {
     is_cut_off: AtomicBool,
     /// Where the node notes what it has seen, if others keep the store.
     mark: Option<PathBuf>,
+    /// Where the cluster's etcd is, if the node is of one, or may become so.
+    joins: Option<Cluster>,
+    /// For the threads that follow the cluster's store.
+    me: OnceLock<Weak<Vault>>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -152,10 +163,19 @@ impl Vault {
     ///
     /// If nothing in the store can be used.
     pub fn open(directory: &Path, credentials: Option<&Path>) -> Result<Self, VaultError> {
+        Self::open_in(directory, credentials, None)
+    }
+
+    fn open_in(
+        directory: &Path,
+        credentials: Option<&Path>,
+        joins: Option<Cluster>,
+    ) -> Result<Self, VaultError> {
         let files = Files::of(directory, credentials);
         let found = files.find()?;
         let location = files.store().display().to_string();
-        let vault = Self::of(location, Source::Files(files.clone()));
+        let mut vault = Self::of(location, Source::Files(files.clone()));
+        vault.joins = joins;
         let key = match found {
             Found::Sealed(_) => return Ok(vault),
             Found::Used(key) => key,
@@ -165,8 +185,8 @@ impl Vault {
                 key
             }
         };
-        let store = vault.metered(Arc::new(RedbStore::open(&files.store())?));
-        vault.enter(Opened::load(key, store, &Decision::default(), None)?);
+        let store = Arc::new(RedbStore::open(&files.store())?);
+        vault.enter(vault.load_all(key, store, &Decision::default())?);
         Ok(vault)
     }
 
@@ -175,12 +195,17 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// What is not damage: a missing key, a disk that cannot be read.
-    pub fn start(directory: &Path, credentials: Option<&Path>) -> Result<Self, VaultError> {
-        match Self::open(directory, credentials) {
+    /// What is not damage: a missing key, a disk that cannot be read; etcd that does not answer.
+    pub fn start(
+        directory: &Path,
+        credentials: Option<&Path>,
+        joins: Option<Cluster>,
+    ) -> Result<Self, VaultError> {
+        match Self::open_in(directory, credentials, joins.clone()) {
             Err(error @ (VaultError::Damaged { .. } | VaultError::Store(StoreError::Damaged { .. }))) => {
                 let files = Files::of(directory, credentials);
-                let vault = Self::of(files.store().display().to_string(), Source::Files(files));
+                let mut vault = Self::of(files.store().display().to_string(), Source::Files(files));
+                vault.joins = joins;
                 let finding = Finding { what: error.to_string(), ..Finding::default() };
                 vault.set_tampered(vec![finding], crate::service::now());
                 Ok(vault)
@@ -204,6 +229,8 @@ impl Vault {
             means: RwLock::default(),
             is_cut_off: AtomicBool::new(false),
             mark: None,
+            joins: None,
+            me: OnceLock::new(),
         };
         vault.look_for_means();
         vault
@@ -293,11 +320,11 @@ impl Vault {
     /// SEALED, TAMPERED and ZEROIZED, with what to do.
     fn opened(&self) -> Result<Arc<Opened>, Failure> {
         match &*self.state() {
-            State::Open(_) if self.is_cut_off.load(Ordering::Acquire) => refuse!(
+            State::Open(opened) if self.is_cut_off.load(Ordering::Acquire) => refuse!(
                 NoQuorum,
                 "the node uses no keys: {} has not answered for longer than the cluster's lease; see that a majority of etcd's \
                  members runs and can be reached",
-                self.location
+                opened.ledger.location()
             ),
             State::Open(opened) => Ok(Arc::clone(opened)),
             State::Sealed => {
@@ -368,7 +395,7 @@ impl Vault {
     ///
     /// STORE, and those of [`Vault::ready`].
     pub fn identity(&self) -> Result<Arc<Identity>, Failure> {
-        self.opened()?.identity()
+        self.opened()?.own().identity()
     }
 
     /// Keeps the certificate that a partition's owner has signed for the node. Blocks.

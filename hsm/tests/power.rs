@@ -110,7 +110,7 @@ fn left(recorded: &Recorded, moment: usize, kept: &mut dyn FnMut() -> bool) -> V
 
 /// The labels of keys and names of users in a store, as the daemon reads them at its start.
 fn labels(directory: &Path) -> Result<String, String> {
-    let vault = Vault::start(directory, None).map_err(|error| error.to_string())?;
+    let vault = Vault::start(directory, None, None).map_err(|error| error.to_string())?;
     let all = everything(&vault)?;
     Ok(all.iter().map(|(info, _)| format!("\n{}\n", info.label)).collect())
 }

@@ -60,7 +60,7 @@ const SOCK_PACKET: libc::c_int = 10;
 /// The bits of a socket's sort.
 const SORT: u64 = 0xf;
 
-/// The sockets that are refused: all but those of this machine, and what the audit log's sinks need.
+/// The sockets that are refused: all but those of this machine, and what the audit log's sinks and etcd need.
 fn refused_sockets(network: &Network) -> Result<Vec<SeccompRule>, Error> {
     let family = |op, family: libc::c_int| {
         SeccompCondition::new(0, SeccompCmpArgLen::Dword, op, u64::try_from(family).unwrap_or_default())

@@ -1,5 +1,5 @@
 //! Files: Landlock leaves the store, the audit log, the socket's directory and the credentials. It also forbids TCP, but for
-//! the ports of the audit log's sinks, and signals to other processes; all as far as the kernel knows it (5.13 and newer).
+//! the ports of the audit log's sinks and of etcd, and signals to other processes; all as far as the kernel knows it (5.13 and newer).
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ pub(super) fn give_up(config: &Config) -> Result<(), RulesetError> {
         .create()?;
     rules = allow(rules, &config.state_dir, store)?;
     rules = allow(rules, &config.audit_directory(), store)?;
-    let network = config.audit.network();
+    let network = config.network();
     for port in network.tcp {
         rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }

@@ -11,7 +11,7 @@ pub fn confine(config: &Config) {
     if let Err(error) = files::give_up(config) {
         tracing::warn!("the daemon is not confined to its directories: {error}");
     }
-    if let Err(error) = calls::give_up(&config.audit.network()) {
+    if let Err(error) = calls::give_up(&config.network()) {
         tracing::warn!("the daemon keeps system calls that it does not need: {error}");
     }
 }

@@ -301,6 +301,26 @@ impl Ledger {
         Ok(wrong)
     }
 
+    /// Gives the store up for another one: what `work` has made of its records is written last, and nothing is written meanwhile or
+    /// afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`, and [`StoreError`]: then it is not given up.
+    pub fn hand_over<E: From<StoreError>>(
+        &self,
+        work: impl FnOnce(&dyn Store) -> Result<Batch, E>,
+    ) -> Result<(), E> {
+        let mut guard = self.lock();
+        let Some(books) = guard.as_mut() else {
+            return Err(StoreError::Closed { location: self.location.clone() }.into());
+        };
+        let last = work(&*books.store)?;
+        books.commit(&last)?;
+        drop(guard.take());
+        Ok(())
+    }
+
     /// Lets go of the store and of the node's key. Changes that come after are refused.
     pub fn close(&self) {
         drop(self.lock().take());

@@ -17,7 +17,8 @@ impl Vault {
     ///
     /// Those of [`Vault::ready`], and STORE: the key that the root names is not there, or a new one cannot be written.
     pub fn audit(&self) -> Result<(AuditKey, BTreeMap<u32, Head>), Failure> {
-        let opened = self.opened()?;
+        let all = self.opened()?;
+        let opened = all.own();
         let damaged = |what: String| VaultError::Damaged { location: self.location(), what };
         let mut root = opened.root();
         let records = &opened.audit;
@@ -49,7 +50,8 @@ impl Vault {
     ///
     /// Those of [`Vault::ready`], and STORE.
     pub fn note_audit_heads(&self, heads: &BTreeMap<u32, Head>) -> Result<(), Failure> {
-        let opened = self.opened()?;
+        let all = self.opened()?;
+        let opened = all.own();
         let (name, record) = audit::seal_heads(&opened.node_key, heads)?;
         let mut batch = Batch::default();
         batch.put(name, record);

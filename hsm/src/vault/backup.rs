@@ -26,7 +26,7 @@ use prost::Message;
 const PAGE: usize = 1 << 20;
 
 /// The name under which the key of a partition's security domain is sealed.
-fn domain_name(number: u32) -> String {
+pub(super) fn domain_name(number: u32) -> String {
     format!("{}domain", Names::of(number).prefix())
 }
 
@@ -43,6 +43,7 @@ impl Vault {
         edit: impl FnOnce(&Opened, &mut PartitionRecord) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let opened = self.opened()?;
+        let _turn = opened.store().turn()?;
         let mut root = opened.root();
         let mut changed = root.clone();
         match changed.partitions.iter_mut().find(|p| p.number == number) {
@@ -60,6 +61,7 @@ impl Vault {
         edit: impl FnOnce(&Opened, &mut PartitionRecord) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let opened = self.opened()?;
+        let _turn = opened.store().turn()?;
         let mut root = opened.root();
         let mut changed = root.clone();
         match changed.partitions.iter_mut().find(|p| p.number == partition.number()) {

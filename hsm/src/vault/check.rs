@@ -103,7 +103,11 @@ impl Vault {
         match looked {
             Err(error @ StoreError::Damaged { .. }) => wrong = Some(error.to_string()),
             Err(error) => return Err(Unseen::Store(error)),
-            Ok(names) => {
+            Ok(mut names) => {
+                // Of a node of a cluster, what it keeps for itself.
+                if let Some(own) = &opened.own {
+                    names.extend(own.ledger.check(&mut |_, _| {}).map_err(Unseen::Store)?);
+                }
                 let store = self.location();
                 wrong = wrong.or_else(|| {
                     names.first().map(|name| match name.as_str() {

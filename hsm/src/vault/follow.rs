@@ -39,25 +39,40 @@ impl Vault {
         let store = Arc::new(store);
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let vault = Arc::new(Self::load_marked(node_key, shared, Some(mark.to_owned()))?);
+        vault.follow(&store, lease)?;
+        Ok(vault)
+    }
+
+    /// Goes on with what other nodes change in a store that was read, and ends the use of keys with the lease.
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        store: &Arc<EtcdStore>,
+        lease: Duration,
+    ) -> Result<(), VaultError> {
+        let (vault, store) = (self, store);
         let thread = |source| VaultError::Thread { what: "other nodes' changes", source };
-        let (of, from) = (Arc::downgrade(&vault), Arc::downgrade(&store));
+        let (of, from) = (Arc::downgrade(vault), Arc::downgrade(store));
         let take_in = move |happening| {
             if let (Some(vault), Some(store)) = (of.upgrade(), from.upgrade()) {
                 vault.take_in(&store, happening);
             }
         };
         store.follow(take_in).map_err(thread)?;
-        let (of, from) = (Arc::downgrade(&vault), Arc::downgrade(&store));
+        let (of, from) = (Arc::downgrade(vault), Arc::downgrade(store));
         let look = move || while look_at_lease(&of, &from, lease) {};
         thread::Builder::new().name("cluster lease".to_owned()).spawn(look).map_err(thread)?;
-        Ok(vault)
+        Ok(())
     }
 
-    fn take_in(&self, store: &EtcdStore, happening: Happening) {
+    fn take_in(&self, store: &Arc<EtcdStore>, happening: Happening) {
         let opened = match &*self.state() {
             State::Open(opened) => Arc::clone(opened),
             _ => return,
         };
+        // The node was sealed and opened since: what it has was read from there later.
+        if opened.etcd.as_ref().is_some_and(|current| !Arc::ptr_eq(current, store)) {
+            return;
+        }
         let what = match happening {
             Happening::Changed { revision, records } => self.adopt(&opened, store, revision, records).err(),
             Happening::Missed => self.read_anew(&opened).err(),
@@ -135,13 +150,18 @@ impl Vault {
 
     /// Loads everything again: too much was changed to be told. Log-ins end.
     fn read_anew(&self, opened: &Opened) -> Result<(), String> {
-        let Source::Given(key, store) = &self.source else { return Ok(()) };
+        let store = match (&opened.etcd, &self.source) {
+            (Some(store), _) => Arc::clone(store) as Arc<dyn Store>,
+            (None, Source::Given(_, store)) => Arc::clone(store),
+            (None, Source::Files(_)) => return Ok(()),
+        };
         let failed = |error: VaultError| error.to_string();
-        let key = super::state::copy(key).map_err(|failure| failure.to_string())?;
+        let key = super::state::copy(&opened.node_key).map_err(|failure| failure.to_string())?;
         let known = opened.ledger.epoch();
-        let read =
-            Opened::load(key, self.metered(Arc::clone(store)), &Decision::default(), self.mark.as_deref())
-                .map_err(failed)?;
+        let mark = self.mark_file();
+        let mut read =
+            Opened::load(key, self.metered(store), &Decision::default(), mark.as_deref()).map_err(failed)?;
+        (read.own, read.etcd) = (opened.own.clone(), opened.etcd.clone());
         if read.ledger.epoch() < known {
             return Err("it was put back to an earlier time".to_owned());
         }

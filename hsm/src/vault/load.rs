@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use prost::Message;
 use strongroom_protocol::v1::Finding;
 
+use super::cluster::Membership;
 use super::{Slot, VaultError, seal_root};
 use crate::audit;
 use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::partition::Partition;
-use crate::records::{LEDGER, NODE, Names, PartitionRecord, ROOT, RootRecord};
+use crate::records::{CLUSTER, LEDGER, NODE, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::SealingKey;
-use crate::store::{Batch, CHAIN, Ledger, Mark, Store, StoreError, is_listed};
+use crate::store::{Batch, CHAIN, EtcdStore, Ledger, Mark, Store, StoreError, is_listed};
 use crate::users::Users;
 
 /// What is loaded while the node is open.
@@ -35,6 +36,12 @@ pub struct Opened {
     pub(super) findings: Vec<Finding>,
     /// The audit log's records.
     pub(super) audit: audit::Records,
+    /// What the node's own store says of its cluster.
+    membership: Mutex<Option<Arc<Membership>>>,
+    /// Of a node of a cluster: what the node keeps for itself.
+    pub(super) own: Option<Arc<Opened>>,
+    /// The cluster's store.
+    pub(super) etcd: Option<Arc<EtcdStore>>,
 }
 
 /// What the owner has decided about what is wrong.
@@ -75,6 +82,7 @@ impl Opened {
         let links: BTreeMap<_, _> = top.extract_if(.., |name, _| name.starts_with(CHAIN)).collect();
         let ledger = top.remove(LEDGER);
         let sealed_node = top.remove(NODE);
+        let sealed_cluster = top.remove(CLUSTER);
         let sealed_root = top.remove(ROOT).ok_or_else(|| damaged("its root record is missing".to_owned()))?;
         if !top.is_empty() {
             return Err(damaged("it has records that belong to no partition".to_owned()));
@@ -88,6 +96,7 @@ impl Opened {
         let listed = listed.map(|(name, record)| (name.as_str(), record.as_slice()));
         let listed = listed.chain([(ROOT, sealed_root.as_slice())]);
         let listed = listed.chain(sealed_node.iter().map(|record| (NODE, record.as_slice())));
+        let listed = listed.chain(sealed_cluster.iter().map(|record| (CLUSTER, record.as_slice())));
         let begin = |listed| Ledger::begin(Arc::clone(&store), Arc::clone(&node_key), listed);
         let (ledger, not_the_last) = match (revision, &ledger) {
             // Written before there was a ledger.
@@ -103,7 +112,7 @@ impl Opened {
             let mark = Mark::new(path, Arc::clone(&node_key));
             ledger.follow_on(mark, &links, decision.clear).map_err(|e| damaged(e.to_string()))?;
         }
-        if let Some(name) = not_the_last.iter().find(|name| [ROOT, NODE].contains(&name.as_str())) {
+        if let Some(name) = not_the_last.iter().find(|name| [ROOT, NODE, CLUSTER].contains(&name.as_str())) {
             return Err(damaged(format!("its {name} record is from an earlier time, or missing")));
         }
         let records = groups.remove(audit::RECORDS).unwrap_or_default();
@@ -115,6 +124,12 @@ impl Opened {
             opened.map(Arc::new).ok_or_else(|| damaged("its node record does not open".to_owned()))
         });
         let identity = Mutex::new(identity.transpose()?);
+        let membership = sealed_cluster.as_ref().map(|sealed| {
+            let opened =
+                node_key.open(CLUSTER, sealed).ok().and_then(|(_, plain)| Membership::from_record(&plain));
+            opened.ok_or_else(|| damaged("its cluster record does not open".to_owned()))
+        });
+        let membership = Mutex::new(membership.transpose()?.map(Arc::new));
         let mut findings = Vec::new();
         if let Some(name) = not_the_last.iter().find(|name| name.starts_with(audit::RECORDS))
             && !decision.clear
@@ -125,8 +140,20 @@ impl Opened {
         let ledger = Arc::new(ledger);
         let (root_of_none, slots, notes) = (Mutex::default(), RwLock::default(), RwLock::default());
         let restoring = AtomicBool::new(false);
-        let mut opened =
-            Self { node_key, ledger, root: root_of_none, slots, notes, restoring, identity, findings, audit };
+        let mut opened = Self {
+            node_key,
+            ledger,
+            root: root_of_none,
+            slots,
+            notes,
+            restoring,
+            identity,
+            findings,
+            audit,
+            membership,
+            own: None,
+            etcd: None,
+        };
         opened.take_in(&mut root, &mut groups, &not_the_last, decision)?;
         if let Some(stray) = groups.into_keys().next() {
             return Err(damaged(format!("it has records of {stray}, which its root record does not name")));
@@ -218,6 +245,14 @@ impl Opened {
         self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 
+    pub(super) fn membership(&self) -> Option<Arc<Membership>> {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_membership(&self, membership: Arc<Membership>) {
+        *self.membership.lock().unwrap_or_else(PoisonError::into_inner) = Some(membership);
+    }
+
     pub(super) fn identity(&self) -> Result<Arc<Identity>, Failure> {
         let mut identity = self.lock_identity();
         match &*identity {
@@ -238,17 +273,26 @@ impl Opened {
         permitted: impl FnOnce(&Users) -> Result<(), Failure>,
         der: Vec<u8>,
     ) -> Result<(), Failure> {
-        let mut identity = self.lock_identity();
+        let own = self.own();
+        let mut identity = own.lock_identity();
         let changed = match &*identity {
             Some(identity) => identity.with_certificate(partition.number(), der)?,
             None => Identity::generate()?.with_certificate(partition.number(), der)?,
         };
-        let sealed = self.sealed(&changed)?;
-        partition.change(|change| {
-            permitted(&change.before().users)?;
-            change.also(NODE.to_owned(), sealed);
-            Ok(())
-        })?;
+        let sealed = own.sealed(&changed)?;
+        if self.own.is_some() {
+            // In another store than the partition's.
+            permitted(&partition.contents().users)?;
+            let mut batch = Batch::default();
+            batch.put(NODE.to_owned(), sealed);
+            own.ledger.commit(&batch)?;
+        } else {
+            partition.change(|change| {
+                permitted(&change.before().users)?;
+                change.also(NODE.to_owned(), sealed);
+                Ok(())
+            })?;
+        }
         *identity = Some(Arc::new(changed));
         Ok(())
     }
@@ -291,6 +335,10 @@ impl Opened {
 
     /// Lets go of the store and wipes what was loaded, whoever holds it.
     pub(super) fn close(&self) {
+        // When records are read anew, what is read next has it, too.
+        if let Some(own) = self.own.as_ref().filter(|own| Arc::strong_count(own) == 1) {
+            own.close();
+        }
         self.ledger.close();
         drop(self.lock_identity().take());
         let slots = std::mem::take(&mut *self.slots.write().unwrap_or_else(PoisonError::into_inner));

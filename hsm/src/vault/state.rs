@@ -69,12 +69,12 @@ impl Vault {
         }
     }
 
-    fn turn(&self) -> MutexGuard<'_, Vec<SecretBytes>> {
+    pub(super) fn turn(&self) -> MutexGuard<'_, Vec<SecretBytes>> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves the state, with all keys, for another one.
-    fn set(&self, next: State) {
+    pub(super) fn set(&self, next: State) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let last = std::mem::replace(&mut *state, next);
         drop(state);
@@ -89,6 +89,7 @@ impl Vault {
     /// Takes what was loaded into use, or says that it was tampered with.
     pub(super) fn enter(&self, opened: Opened) {
         opened.ledger.report_to(self.alarms.clone());
+        opened.own().ledger.report_to(self.alarms.clone());
         self.pass_clocks_on(&opened.slots().values().cloned().collect::<Vec<_>>());
         if opened.findings.is_empty() {
             return self.set(State::Open(Arc::new(opened)));
@@ -217,10 +218,15 @@ impl Vault {
             }
         };
         self.look_for_means();
-        match Opened::load(key, self.metered(store), decision, self.mark.as_deref()) {
+        let loaded = match &self.source {
+            Source::Files(_) => self.load_all(key, store, decision),
+            Source::Given(..) => Opened::load(key, self.metered(store), decision, self.mark.as_deref()),
+        };
+        match loaded {
             Ok(opened) => self.enter(opened),
             Err(error) => return Err(self.unusable(error)),
         }
+        self.follow_etcd()?;
         tracing::warn!(target: "audit", event = "unsealed", state = ?self.node_state(), "the node was unsealed");
         self.ready().map(|()| None)
     }
@@ -253,7 +259,7 @@ impl Vault {
         let Source::Files(files) = &self.source else {
             return refuse!(Unsupported, "this node's key was given to it");
         };
-        let key = &opened.node_key;
+        let key = &opened.own().node_key;
         let (record, quorum) = match (passphrase.is_empty(), holders.is_empty()) {
             (false, false) => return refuse!(Malformed, "either a passphrase or holders"),
             (true, true) => (None, None),

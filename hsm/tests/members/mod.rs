@@ -10,6 +10,7 @@ use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use strongroom_hsm::store::EtcdStore;
 use strongroom_hsm::store::etcd::{Options, Tls};
+use strongroom_hsm::vault::Cluster;
 use tempfile::TempDir;
 
 pub const SOON: Duration = Duration::from_secs(60);
@@ -94,6 +95,14 @@ impl Members {
                 client: Some((self.file("node.crt"), self.file("node.key").into())),
             }),
             patience,
+        }
+    }
+
+    /// For a node that is to be of a cluster.
+    pub fn cluster(&self, patience: Duration) -> Cluster {
+        Cluster {
+            etcd: Options { cluster: String::new(), ..self.options(patience) },
+            lease: Duration::from_secs(3600),
         }
     }
 

@@ -68,6 +68,14 @@ impl std::fmt::Debug for Tls {
     }
 }
 
+/// The host and the port of a member's address, `https://HOST:2379`; `None` if it is none.
+pub fn host_and_port(endpoint: &str) -> Option<(&str, u16)> {
+    let rest = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"))?;
+    let (host, port) = rest.rsplit_once(':')?;
+    let is_host = !host.is_empty() && !host.contains(['/', '@', '?', '#', ' ']);
+    Some((host, port.parse().ok()?)).filter(|_| is_host)
+}
+
 /// A cluster's records.
 #[derive(Debug)]
 pub struct EtcdStore(Arc<Shared>);
@@ -132,6 +140,21 @@ impl EtcdStore {
     /// [`StoreError::NoMajority`].
     pub fn is_empty(&self) -> Result<bool, StoreError> {
         Ok(self.0.head()?.is_none())
+    }
+
+    /// Deletes all records of this cluster, which nobody knows of yet. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoMajority`].
+    pub fn clear(&self) -> Result<(), StoreError> {
+        let prefix = self.0.prefix.clone();
+        let ask = move |client: Client| {
+            let (prefix, all) = (prefix.clone(), DeleteOptions::new().with_prefix());
+            async move { kv(&client).delete(prefix, Some(all)).await }
+        };
+        let shared = &self.0;
+        shared.link.ask(shared.patience, ask).map(drop).map_err(|trouble| shared.unchanged(trouble))
     }
 
     /// The records whose names begin with `prefix`, as they were at a revision of etcd. Blocks.
