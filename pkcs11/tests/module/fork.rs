@@ -13,7 +13,7 @@ use crate::support::application::{attribute, number};
 use crate::support::{Daemon, USER, open_bells, open_sockets};
 
 /// Runs `child` in a forked process, which has 20 seconds; the parent waits for its success.
-fn in_child(child: impl FnOnce() -> bool) {
+pub fn in_child(child: impl FnOnce() -> bool) {
     // SAFETY: the child runs the same code, calls the module, and ends with _exit.
     unsafe {
         let id = libc::fork();

@@ -25,9 +25,11 @@ mod objects;
 mod outage;
 mod private_keys;
 mod restrictions;
+mod session_ends;
 mod session_objects;
 mod sessions;
 mod signatures;
+mod streams;
 mod wrapping;
 
 use cryptoki_sys::*;
@@ -47,6 +49,11 @@ fn scenario() {
         "objects" => objects::objects(&daemon),
         "life of session objects" => session_objects::life(&daemon),
         "session objects after a restart" => session_objects::restart(daemon),
+        "session objects in children" => session_ends::in_children(&daemon),
+        "session objects of a sealed node" => session_ends::sealed(&daemon),
+        "session objects of a deleted user" => session_ends::of_a_deleted_user(&daemon),
+        "unapproved session objects" => session_ends::unapproved(&daemon),
+        "streams" => streams::streams(&daemon),
         "copies" => session_objects::copies(&daemon),
         "readable keys" => session_objects::readable(&daemon),
         "templates" => objects::templates(&daemon),
@@ -111,6 +118,10 @@ scenarios! {
     wrong_templates_are_refused: "templates";
     session_objects_live_as_long_as_their_session: "life of session objects";
     session_objects_survive_the_daemon: "session objects after a restart";
+    session_objects_are_not_a_childs: "session objects in children";
+    session_objects_are_back_after_the_node_was_sealed: "session objects of a sealed node";
+    session_objects_end_with_their_user: "session objects of a deleted user";
+    session_objects_are_approved_in_fips_state_2: "unapproved session objects";
     objects_are_copied: "copies";
     keys_are_read_by_those_who_made_them_for_that: "readable keys";
     signatures_are_made_in_parts_and_verified: "signatures";
@@ -159,6 +170,17 @@ fn a_signature_allocates_nothing() {
             in_process_with("allocations", &[("LD_PRELOAD", preload), ("STRONGROOM_CHANNEL", channel)]);
         });
     }
+}
+
+#[test]
+fn long_data_are_kept_nowhere() {
+    in_process_with("streams", &[(streams::SIZE, "16")]);
+}
+
+#[test]
+#[ignore = "a GiB through each function takes minutes; 16 MiB go through by default"]
+fn a_gibibyte_is_kept_nowhere() {
+    in_process_with("streams", &[(streams::SIZE, "1024")]);
 }
 
 #[test]

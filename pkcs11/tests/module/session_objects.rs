@@ -11,19 +11,19 @@ use crate::support::application::{Application, FALSE, P256, TRUE, attribute, num
 use crate::support::{Daemon, USER};
 
 /// An application's calls in one of its sessions; the code is the error.
-struct Session<'a> {
-    application: &'a Application,
-    handle: CK_SESSION_HANDLE,
+pub struct Session<'a> {
+    pub application: &'a Application,
+    pub handle: CK_SESSION_HANDLE,
 }
 
-type Made = Result<CK_OBJECT_HANDLE, CK_RV>;
+pub type Made = Result<CK_OBJECT_HANDLE, CK_RV>;
 
 fn ok<T>(code: CK_RV, value: T) -> Result<T, CK_RV> {
     if code == CKR_OK { Ok(value) } else { Err(code) }
 }
 
 impl Session<'_> {
-    fn create(&self, class: CK_OBJECT_CLASS, more: &[CK_ATTRIBUTE]) -> Made {
+    pub fn create(&self, class: CK_OBJECT_CLASS, more: &[CK_ATTRIBUTE]) -> Made {
         let mut template = [&[attribute(CKA_CLASS, number(class))], more].concat();
         let (count, mut made) = (template.len() as CK_ULONG, 0);
         let code =
@@ -31,12 +31,12 @@ impl Session<'_> {
         ok(code, made)
     }
 
-    fn data(&self, label: &str, more: &[CK_ATTRIBUTE]) -> Made {
+    pub fn data(&self, label: &str, more: &[CK_ATTRIBUTE]) -> Made {
         let common = [attribute(CKA_LABEL, label.as_bytes()), attribute(CKA_VALUE, b"content")];
         self.create(CKO_DATA, &[&common[..], more].concat())
     }
 
-    fn aes(&self, more: &[CK_ATTRIBUTE]) -> Made {
+    pub fn aes(&self, more: &[CK_ATTRIBUTE]) -> Made {
         let mut template = [&[attribute(CKA_VALUE_LEN, number(32))], more].concat();
         let (count, mut made) = (template.len() as CK_ULONG, 0);
         let (generator, template) = (&mut plain(CKM_AES_KEY_GEN), template.as_mut_ptr());
@@ -45,39 +45,39 @@ impl Session<'_> {
     }
 
     /// A pair on P-256 of the session; the private key first.
-    fn pair(&self) -> (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE) {
+    pub fn pair(&self) -> (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE) {
         let (public, private) = (vec![attribute(CKA_EC_PARAMS, P256)], vec![attribute(CKA_DERIVE, TRUE)]);
         self.application.generate_from(self.handle, CKM_EC_KEY_PAIR_GEN, public, private).unwrap()
     }
 
-    fn copy(&self, object: CK_OBJECT_HANDLE, changes: &[CK_ATTRIBUTE]) -> Made {
+    pub fn copy(&self, object: CK_OBJECT_HANDLE, changes: &[CK_ATTRIBUTE]) -> Made {
         let (mut template, mut made) = (changes.to_vec(), 0);
         let (pointer, count) = (template.as_mut_ptr(), template.len() as CK_ULONG);
         let code = call!(self.application, C_CopyObject, self.handle, object, pointer, count, &mut made);
         ok(code, made)
     }
 
-    fn set(&self, object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> CK_RV {
+    pub fn set(&self, object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> CK_RV {
         let mut template = attribute(kind, value);
         call!(self.application, C_SetAttributeValue, self.handle, object, &mut template, 1)
     }
 
-    fn destroy(&self, object: CK_OBJECT_HANDLE) -> CK_RV {
+    pub fn destroy(&self, object: CK_OBJECT_HANDLE) -> CK_RV {
         call!(self.application, C_DestroyObject, self.handle, object)
     }
 
-    fn get(&self, object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>, CK_RV> {
+    pub fn get(&self, object: CK_OBJECT_HANDLE, kind: CK_ATTRIBUTE_TYPE) -> Result<Vec<u8>, CK_RV> {
         self.application.get(self.handle, object, kind)
     }
 
     /// What session objects of this label there are.
-    fn find(&self, label: &str) -> Vec<CK_OBJECT_HANDLE> {
+    pub fn find(&self, label: &str) -> Vec<CK_OBJECT_HANDLE> {
         let mut template = [attribute(CKA_TOKEN, FALSE), attribute(CKA_LABEL, label.as_bytes())];
         self.application.find(self.handle, &mut template)
     }
 
     /// The code of a message by a secret key.
-    fn code(&self, mechanism: CK_MECHANISM_TYPE, key: CK_OBJECT_HANDLE) -> Result<Vec<u8>, CK_RV> {
+    pub fn code(&self, mechanism: CK_MECHANISM_TYPE, key: CK_OBJECT_HANDLE) -> Result<Vec<u8>, CK_RV> {
         ok(self.application.sign_init(self.handle, mechanism, key), ())?;
         let (mut out, mut length) = (vec![0; 64], 64);
         let data = b"message".as_ptr().cast_mut();
@@ -87,7 +87,11 @@ impl Session<'_> {
     }
 
     /// A secret that both sides of a pair have.
-    fn derive(&self, (private, public): (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE), more: &[CK_ATTRIBUTE]) -> Made {
+    pub fn derive(
+        &self,
+        (private, public): (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE),
+        more: &[CK_ATTRIBUTE],
+    ) -> Made {
         let point = self.get(public, CKA_EC_POINT)?;
         let mut parameters = CK_ECDH1_DERIVE_PARAMS {
             kdf: CKD_NULL,
@@ -117,7 +121,7 @@ impl Session<'_> {
     }
 
     /// As the daemon knows it.
-    fn identity(&self, object: CK_OBJECT_HANDLE) -> Vec<u8> {
+    pub fn identity(&self, object: CK_OBJECT_HANDLE) -> Vec<u8> {
         let unique = String::from_utf8(self.get(object, CKA_UNIQUE_ID).unwrap()).unwrap();
         (0..32).step_by(2).map(|at| u8::from_str_radix(&unique[at..at + 2], 16).unwrap()).collect()
     }

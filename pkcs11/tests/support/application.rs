@@ -33,6 +33,9 @@ pub const FALSE: &[u8] = &[CK_FALSE];
 /// The identifier of P-256.
 pub const P256: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 
+/// The identifier of secp256k1.
+pub const SECP256K1: &[u8] = &[6, 5, 0x2b, 0x81, 4, 0, 0x0a];
+
 /// Calls a function of the list; its `CKR_` code.
 #[macro_export]
 macro_rules! call {

@@ -142,6 +142,11 @@ impl Daemon {
         self.signal(libc::SIGCONT);
     }
 
+    /// The process that runs.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     fn signal(&self, signal: libc::c_int) {
         let id = self.child.as_ref().unwrap().id();
         // SAFETY: our own child, which has not been waited for.
@@ -150,11 +155,21 @@ impl Daemon {
 
     /// Makes a partition with [`OFFICER`] and [`USER`]; returns its number.
     pub fn create_partition(&self, label: &str) -> u32 {
+        self.create_partition_in(label, 0)
+    }
+
+    /// As [`Daemon::create_partition`], in FIPS state 2.
+    pub fn create_fips_partition(&self, label: &str) -> u32 {
+        self.create_partition_in(label, 2)
+    }
+
+    fn create_partition_in(&self, label: &str, fips_state: u32) -> u32 {
         let mut connection = self.connect();
         let create = CreatePartition {
             label: label.into(),
             officer: OFFICER.0.into(),
             password: OFFICER.1.into(),
+            fips_state,
             ..Default::default()
         };
         let response::Result::Partition(partition) = connection.call(0, Op::CreatePartition(create)).unwrap()
@@ -239,6 +254,11 @@ impl Daemon {
         connection.call(partition, op)
     }
 
+    /// Carries out a request as who runs the daemon.
+    pub fn as_owner(&self, op: Op) -> response::Result {
+        self.connect().call(0, op).unwrap()
+    }
+
     fn connect(&self) -> Connection {
         Connection::open(&self.socket(), "test", Deadlines::default()).unwrap()
     }
@@ -255,6 +275,14 @@ pub fn open_sockets() -> usize {
     let links =
         fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
+
+/// The most memory that a process has had so far, in bytes.
+pub fn peak_memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kilobytes * 1024
 }
 
 /// How many bells of channels this process has open.
