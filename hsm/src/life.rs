@@ -7,6 +7,7 @@
 
 pub mod age;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use strongroom_protocol::v1::{ObjectInfo, VersionState};
 
 use crate::audit::Audit;
 use crate::failure::{Failure, refuse};
-use crate::object::{Object, ObjectId, Search};
+use crate::object::{Object, ObjectId};
 use crate::partition::Partition;
 use crate::service::{Service, blocking};
 use crate::vault::Slot;
@@ -126,8 +127,7 @@ fn look_after(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
     let now = partition.age().certain();
     let (due, waits) = {
         let contents = partition.contents();
-        let all = || contents.deleted.find(Search::default());
-        let due: Vec<_> = all().filter(|object| object.info.purge_due <= now).map(Arc::clone).collect();
+        let due: Vec<_> = contents.deleted.due(now).map(Arc::clone).collect();
         (due, !contents.deleted.is_empty())
     };
     if !due.is_empty() {
@@ -192,10 +192,14 @@ pub fn mend(partition: &Partition) -> Result<(), Failure> {
         let is_wrong = |object: &&Arc<Object>| {
             object.info.purge_due > longest
                 || object.info.rotation_due > now.saturating_add(object.info.rotate_every)
-                || contents.stale.contains(&object.id)
         };
-        let all = contents.objects.find(Search::default()).chain(contents.deleted.find(Search::default()));
-        all.filter(is_wrong).map(|object| object.id).take(MENDED_AT_ONCE).collect()
+        // What waits for nothing has no time: most keys are not looked at.
+        let timed = contents.objects.due(u64::MAX).chain(contents.deleted.due(u64::MAX));
+        let ahead = timed.filter(is_wrong).map(|object| object.id);
+        let stale = contents.stale.iter().copied().filter(|id| contents.known(id).is_some());
+        let mut wrong: BTreeSet<ObjectId> = stale.take(MENDED_AT_ONCE).collect();
+        wrong.extend(ahead.take(MENDED_AT_ONCE - wrong.len()));
+        wrong.into_iter().collect()
     };
     if wrong.is_empty() {
         return Ok(());

@@ -127,6 +127,8 @@ pub struct Objects {
     by_id: HashMap<Vec<u8>, BTreeSet<u64>>,
     by_scope: HashMap<Scope, BTreeSet<u64>>,
     by_grantee: HashMap<Grantee, BTreeSet<u64>>,
+    /// Those that wait for a moment of the partition's time, the earliest first: moment and sequence number.
+    by_due: BTreeSet<(u64, u64)>,
     /// Of all objects together.
     bytes: usize,
 }
@@ -188,6 +190,7 @@ impl Objects {
         for grant in object.access.grants() {
             self.by_grantee.entry(grant.grantee).or_default().insert(sequence);
         }
+        self.by_due.extend(due(&object.info).map(|due| (due, sequence)));
         self.bytes += object.size();
         self.by_sequence.insert(sequence, object);
     }
@@ -204,6 +207,9 @@ impl Objects {
         }
         for grant in object.access.grants() {
             take_out(&mut self.by_grantee, &grant.grantee, sequence);
+        }
+        if let Some(due) = due(info) {
+            self.by_due.remove(&(due, sequence));
         }
         self.bytes -= object.size();
         Some(object)
@@ -255,6 +261,11 @@ impl Objects {
         of_label().chain(same_ids).map(|object| object.id).collect()
     }
 
+    /// Those whose moment ([`due`]) is not after `until`, the earliest first.
+    pub fn due(&self, until: u64) -> impl Iterator<Item = &Arc<Object>> {
+        self.by_due.range(..=(until, u64::MAX)).filter_map(|(_, sequence)| self.by_sequence.get(sequence))
+    }
+
     /// Objects that fit, in the order of creation.
     pub fn find<'a>(&'a self, search: Search<'a>) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
         let from = search.after.map_or(0, |after| after.saturating_add(1));
@@ -284,6 +295,13 @@ impl Objects {
         ];
         indexes.into_iter().flatten().min_by_key(|index| index.map_or(0, BTreeSet::len))
     }
+}
+
+/// What an object waits for, in seconds of the partition's age: a key that was deleted softly for its end, another for its
+/// next version. `None`: for nothing.
+fn due(info: &ObjectInfo) -> Option<u64> {
+    let due = if info.deleted_at == 0 { info.rotation_due } else { info.purge_due };
+    (due != 0 || info.deleted_at != 0).then_some(due)
 }
 
 /// A class or all of them, and whether only public objects count.
@@ -413,6 +431,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_due_is_found_without_looking_at_the_others() {
+        let mut objects = Objects::default();
+        for (sequence, rotation_due, deleted_at, purge_due) in
+            [(1, 0, 0, 0), (2, 50, 0, 0), (3, 40, 0, 0), (4, 0, 7, 45), (5, 1, 7, 60), (6, 0, 7, 0)]
+        {
+            let mut one = Arc::into_inner(object(sequence, "a", b"1")).unwrap();
+            one.info = ObjectInfo { rotation_due, deleted_at, purge_due, ..one.info };
+            objects.put(Arc::new(one));
+        }
+        let due = |objects: &Objects, until| objects.due(until).map(|o| o.sequence).collect::<Vec<_>>();
+        assert_eq!(due(&objects, 39), [6]);
+        assert_eq!(due(&objects, 50), [6, 3, 4, 2]);
+        assert_eq!(due(&objects, u64::MAX), [6, 3, 4, 2, 5]);
+        // A key that is put off is due later only, and one that is gone never.
+        let second = Arc::clone(&objects.by_sequence[&2]);
+        let put_off = ObjectInfo { rotation_due: 90, ..second.info.clone() };
+        let mut later = Arc::into_inner(object(2, "a", b"1")).unwrap();
+        (later.id, later.info) = (second.id, put_off);
+        objects.put(Arc::new(later));
+        let third = objects.by_sequence[&3].id;
+        objects.remove(&third);
+        assert_eq!(due(&objects, u64::MAX), [6, 4, 5, 2]);
+    }
+
+    #[test]
     fn what_belongs_together_is_named_once() {
         let mut objects = Objects::default();
         let same: Vec<_> = (0..5_000).map(|sequence| object(sequence, "a", b"1")).collect();
@@ -480,6 +523,7 @@ mod tests {
         assert_eq!(found(&objects, Search { label: Some("new"), ..Search::default() }), [1]);
         assert!(objects.remove(&one.id).is_some());
         assert!(objects.is_empty() && objects.by_label.is_empty() && objects.by_id.is_empty());
-        assert!(objects.by_scope.is_empty() && objects.by_grantee.is_empty() && objects.bytes() == 0);
+        assert!(objects.by_scope.is_empty() && objects.by_grantee.is_empty() && objects.by_due.is_empty());
+        assert_eq!(objects.bytes(), 0);
     }
 }

@@ -359,16 +359,13 @@ fn put_off(partition: &Partition, key: &[u8]) -> Result<(), Failure> {
 /// STORE, INTERNAL.
 pub fn rotate_due(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
     let now = partition.age().now();
-    let is_due = |object: &&Arc<Object>| {
-        object.info.rotation_due != 0 && object.info.rotation_due <= now && crate::life::is_active(object)
-    };
     let has_pending = |contents: &Contents, object: &Object| {
         let all = versions(contents, &object.info);
         all.iter().any(|other| other.info.version_state() == VersionState::Pending)
     };
     let due: Vec<_> = {
         let contents = partition.contents();
-        let due = contents.objects.find(Search::default()).filter(is_due);
+        let due = contents.objects.due(now).filter(|object| crate::life::is_active(object));
         due.filter(|object| !has_pending(&contents, object)).map(Arc::clone).collect()
     };
     for object in due.into_iter().take(MOST_AT_ONCE) {
