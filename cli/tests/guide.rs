@@ -138,6 +138,11 @@ fn backups_are_made_and_restored_as_the_page_says() {
 }
 
 #[test]
+fn fips_state_2_refuses_as_the_page_says() {
+    page("fips.md", 5);
+}
+
+#[test]
 fn the_audit_log_is_as_the_page_says() {
     page("audit.md", 10);
 }

@@ -60,6 +60,7 @@ impl From<CryptoError> for Failure {
             CryptoError::SignatureWrong => ErrorCode::SignatureWrong,
             CryptoError::CiphertextWrong => ErrorCode::CiphertextWrong,
             CryptoError::KeyMalformed(_) => ErrorCode::KeyMalformed,
+            CryptoError::NotInBuild { .. } => ErrorCode::Unsupported,
             CryptoError::Busy(_) => ErrorCode::Limit,
             CryptoError::Library(_) => ErrorCode::Internal,
         };

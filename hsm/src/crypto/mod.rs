@@ -59,6 +59,14 @@ pub enum CryptoError {
     /// The encoded key does not parse, is of a kind that the partition does not keep, or is unsound.
     #[error("{0}")]
     KeyMalformed(String),
+    /// The FIPS module's release of the library does not have it.
+    #[error("{what} are not in this build of strongroomd, which computes with {module}; see docs/fips.md")]
+    NotInBuild {
+        /// Keys, in the plural.
+        what: String,
+        /// The library and its version.
+        module: String,
+    },
     /// The engine's queue is full.
     #[error("the signing engine has {0} requests waiting; try again")]
     Busy(usize),

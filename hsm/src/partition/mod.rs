@@ -28,6 +28,7 @@ use strongroom_protocol::v1::ObjectInfo;
 
 use crate::access::Roles;
 use crate::challenges::Challenges;
+use crate::crypto::CryptoError;
 use crate::crypto::aws_lc::PrivateKey;
 use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::failure::{Failure, refuse};
@@ -240,7 +241,7 @@ impl Partition {
     ///
     /// # Errors
     ///
-    /// INTERNAL if the object's record does not open.
+    /// INTERNAL if the object's record does not open; UNSUPPORTED for a key that only another build uses (docs/fips.md).
     pub fn key(&self, object: &Object) -> Result<Option<Key>, Failure> {
         if let Some(key) = object.key.get() {
             return Ok(Some(key.clone()));
@@ -248,9 +249,11 @@ impl Partition {
         let Some(sealed) = &object.sealed else { return Ok(None) };
         let opened = self.key.open(&self.names.object(&object.id), sealed).ok();
         let bytes = opened.as_ref().and_then(|(_, plain)| records::split_object(plain));
-        match bytes.and_then(|(_, bytes)| parse(&object.info, bytes)) {
-            Some(key) => Ok(Some(object.key.get_or_init(|| key).clone())),
-            None => {
+        match bytes.map(|(_, bytes)| parse(&object.info, bytes)) {
+            Some(Ok(key)) => Ok(Some(object.key.get_or_init(|| key).clone())),
+            // Another build wrote it, and uses it: nobody has tampered with it.
+            Some(Err(missing @ CryptoError::NotInBuild { .. })) => Err(object.blame(missing.into())),
+            _ => {
                 self.store.alarm(format!(
                     "{} of partition {} \"{}\" cannot be opened: its record is not what was written",
                     object.title(),
@@ -264,9 +267,77 @@ impl Partition {
 }
 
 /// The key that an object's record holds.
-fn parse(info: &ObjectInfo, bytes: &[u8]) -> Option<Key> {
+fn parse(info: &ObjectInfo, bytes: &[u8]) -> Result<Key, CryptoError> {
     match SecretKind::from_wire(info.key_type()) {
-        Some(kind) => Some(Key::Secret(Arc::new(SecretKey::new(kind, SecretBytes::from(bytes)).ok()?))),
-        None => Some(Key::Private(Arc::new(PrivateKey::from_pkcs8(bytes).ok()?))),
+        Some(kind) => Ok(Key::Secret(Arc::new(SecretKey::new(kind, SecretBytes::from(bytes))?))),
+        None => Ok(Key::Private(Arc::new(PrivateKey::from_pkcs8(bytes)?))),
+    }
+}
+
+/// Why what is no key to this build was refused: another build has such keys, or `otherwise`.
+fn not_parsed(error: CryptoError, otherwise: Failure) -> Failure {
+    if matches!(error, CryptoError::NotInBuild { .. }) { error.into() } else { otherwise }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use strongroom_protocol::v1::{ErrorCode, KeyType, ObjectClass};
+
+    use super::*;
+    use crate::access::Access;
+    use crate::crypto::{KeyKind, aws_lc};
+    use crate::records::{self, ObjectRecord};
+    use crate::vault::Vault;
+
+    /// A key on brainpoolP256r1 as openssl writes it, up to its public half: that may be left out.
+    const BRAINPOOL: &[u8] = b"\x30\x42\x02\x01\x00\x30\x14\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x09\x2b\x24\x03\x03\x02\
+        \x08\x01\x01\x07\x04\x27\x30\x25\x02\x01\x01\x04\x20\x05\x4e\xc4\x7c\x12\x9b\x9e\xe1\x2c\xdd\xe9\xbf\x7d\xed\x29\
+        \x4a\xc6\xc1\xc9\x51\x64\xb4\x79\x4c\x1c\xd2\x06\x36\xa1\x14\x87\xb0";
+
+    /// A build with the feature `fips` does not have the curve. That is no tampering: the store goes on.
+    #[test]
+    fn a_key_that_another_build_wrote_is_refused_and_one_that_nobody_wrote_is_an_alarm() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path(), None).unwrap();
+        let partition = vault.create("tls", Vec::new(), Settings::default()).unwrap();
+        let object = |bytes: &[u8]| {
+            let id: ObjectId = aws_lc::random_array();
+            let info = ObjectInfo {
+                object: id.to_vec(),
+                class: ObjectClass::PrivateKey.into(),
+                key_type: KeyType::BrainpoolP256r1.into(),
+                ..ObjectInfo::default()
+            };
+            let name = partition.names.object(&id);
+            let record = ObjectRecord {
+                sequence: 1,
+                info: Some(info.clone()),
+                access: Access::default().to_records(),
+            };
+            let sealed = partition.key.seal(&name, 1, records::join_object(&record, bytes)).unwrap();
+            let element = partition.set_key.element(&name, &sealed);
+            Object {
+                id,
+                sequence: 1,
+                info,
+                access: Access::default(),
+                kind: Some(KeyKind::BrainpoolP256r1),
+                sealed: Some(sealed),
+                key: OnceLock::new(),
+                element,
+            }
+        };
+        let used = partition.private_key(&object(BRAINPOOL)).map(|key| key.kind()).map_err(|f| f.code);
+        let expected = if aws_lc::has(KeyKind::BrainpoolP256r1) {
+            Ok(KeyKind::BrainpoolP256r1)
+        } else {
+            Err(ErrorCode::Unsupported)
+        };
+        assert_eq!(used, expected);
+        assert!(vault.ready().is_ok());
+        let (_, garbage) = BRAINPOOL.split_at(9);
+        assert_eq!(partition.private_key(&object(garbage)).unwrap_err().code, ErrorCode::Internal);
     }
 }

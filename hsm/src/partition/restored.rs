@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use strongroom_protocol::v1::{ErrorCode, ObjectInfo, VersionState};
 
-use super::{Contents, Partition, parse};
+use super::{Contents, Partition, not_parsed, parse};
 use crate::access::{self, Access};
 use crate::crypto::KeyKind;
 use crate::failure::{Failure, refuse};
@@ -72,7 +72,10 @@ impl Gathered {
                 .ok_or_else(|| wrong("the backup has an object of another form"))?;
             let info = record.info.ok_or_else(|| wrong("the backup has an object without description"))?;
             let key = match object::holds_key(info.class()) {
-                true => Some(parse(&info, bytes).ok_or_else(|| wrong("the backup has a key that is none"))?),
+                true => Some(
+                    parse(&info, bytes)
+                        .map_err(|error| not_parsed(error, wrong("the backup has a key that is none")))?,
+                ),
                 false => None,
             };
             Ok(Read { info, access: record.access, key })

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use strongroom_protocol::v1::ObjectInfo;
 
-use super::{Partition, parse};
+use super::{Partition, not_parsed, parse};
 use crate::approval;
 use crate::changes;
 use crate::crypto::KeyKind;
@@ -205,11 +205,12 @@ impl Partition {
             return refuse!(KeyMalformed, "a session object without an identity");
         };
         let key = match holds_key(info.class()) {
-            true => Some(parse(&info, bytes).ok_or_else(|| {
-                Failure::new(
+            true => Some(parse(&info, bytes).map_err(|error| {
+                let none = Failure::new(
                     strongroom_protocol::v1::ErrorCode::KeyMalformed,
                     "a session object without its key",
-                )
+                );
+                not_parsed(error, none)
             })?),
             false => None,
         };

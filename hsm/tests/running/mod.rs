@@ -301,3 +301,8 @@ pub fn partition_info(client: &mut Client) -> PartitionInfo {
     let response::Result::Partitions(list) = listed else { panic!() };
     list.partitions.into_iter().find(|partition| partition.number == client.partition).unwrap()
 }
+
+/// Whether this build has keys of a type: the FIPS module's release of AWS-LC lacks Brainpool's (docs/fips.md).
+pub fn has(key_type: KeyType) -> bool {
+    !(cfg!(feature = "fips") && key_type.as_str_name().contains("BRAINPOOL"))
+}

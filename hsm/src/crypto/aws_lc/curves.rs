@@ -5,11 +5,11 @@ use std::ffi::c_int;
 use super::sys as c;
 
 use super::owned::{EcKey, Pkey};
-use super::{check, library_error};
+use super::{check, lacks, library_error};
 use crate::crypto::{CryptoError, KeyKind};
 
-/// The library's number for the curve of each kind that has one. A build with the feature `fips` has those of Brainpool only
-/// if its release of the library does: what it cannot make, it says.
+/// The library's number for the curve of each kind that has one. The FIPS module's release does not have those of Brainpool
+/// (lacks.rs).
 const CURVES: [(KeyKind, c_int); 9] = [
     (KeyKind::P224, c::NID_secp224r1),
     (KeyKind::P256, c::NID_X9_62_prime256v1),
@@ -42,8 +42,11 @@ pub(super) fn kind_of(pkey: &Pkey) -> Result<KeyKind, CryptoError> {
 ///
 /// # Errors
 ///
-/// [`CryptoError::Library`].
+/// [`CryptoError::Library`], [`CryptoError::NotInBuild`].
 pub(super) fn generate(kind: KeyKind) -> Result<Pkey, CryptoError> {
+    if let Some(missing) = lacks::kind(kind) {
+        return Err(missing);
+    }
     let curve = CURVES.iter().find(|(other, _)| *other == kind).map_or(c::NID_undef, |(_, curve)| *curve);
     // SAFETY: new objects are owned at once and outlive the calls that use them; EVP_PKEY_set1_EC_KEY takes a reference of
     // its own.

@@ -21,11 +21,12 @@ fn number(kind: KeyKind) -> std::ffi::c_int {
 
 /// The kind of a key that is one of the library's lattice keys.
 pub(super) fn kind_of(pkey: &Pkey) -> Option<KeyKind> {
-    // SAFETY: the key is valid; the function returns 0 for one of another type.
-    let number_of_key = unsafe { c::EVP_PKEY_pqdsa_get_type(pkey.as_ptr()) };
+    // The FIPS module's release has no function that tells a key's type. Signatures of each have a size of their own.
+    // SAFETY: the key is valid.
+    let size = unsafe { c::EVP_PKEY_size(pkey.as_ptr()) };
     [KeyKind::MlDsa44, KeyKind::MlDsa65, KeyKind::MlDsa87]
         .into_iter()
-        .find(|kind| number(*kind) == number_of_key)
+        .find(|kind| usize::try_from(size) == Ok(kind.signature_length()))
 }
 
 pub(super) fn generate(kind: KeyKind) -> Result<Pkey, CryptoError> {

@@ -22,11 +22,11 @@ fn number(kind: KeyKind) -> std::ffi::c_int {
 
 /// The kind of a key that is one of the library's KEM keys.
 pub(super) fn kind_of(pkey: &Pkey) -> Option<KeyKind> {
-    // SAFETY: the key is valid; the function returns 0 for one of another type.
-    let number_of_key = unsafe { c::EVP_PKEY_kem_get_type(pkey.as_ptr()) };
-    [KeyKind::MlKem512, KeyKind::MlKem768, KeyKind::MlKem1024]
-        .into_iter()
-        .find(|kind| number(*kind) == number_of_key)
+    // The FIPS module's release has no function that tells a key's type. Each has a size of its own.
+    let mut length = 0;
+    // SAFETY: the key is valid; without an output the function tells the size, of a public key too.
+    let told = unsafe { c::EVP_PKEY_get_raw_private_key(pkey.as_ptr(), std::ptr::null_mut(), &mut length) };
+    SIZES.iter().find(|(_, expanded, _)| told == 1 && *expanded == length).map(|(kind, ..)| *kind)
 }
 
 pub(super) fn generate(kind: KeyKind) -> Result<Pkey, CryptoError> {
@@ -42,14 +42,61 @@ pub(super) fn generate(kind: KeyKind) -> Result<Pkey, CryptoError> {
     }
 }
 
-/// The sizes of a seed (d and z) and of the expanded keys, in bytes (FIPS 203, 7.1 and table 3).
+/// The size of a seed (d and z), in bytes (FIPS 203, 7.1).
 const SEED: usize = 64;
-const EXPANDED: [usize; 3] = [1632, 2400, 3168];
+
+/// The sizes of the expanded private keys and of the public ones, in bytes (FIPS 203, table 3).
+const SIZES: [(KeyKind, usize, usize); 3] =
+    [(KeyKind::MlKem512, 1632, 800), (KeyKind::MlKem768, 2400, 1184), (KeyKind::MlKem1024, 3168, 1568)];
+
+/// A key from its expanded form, in which the public half lies before a hash and a secret of 32 bytes each (FIPS 203,
+/// algorithm 16).
+///
+/// # Errors
+///
+/// [`CryptoError::KeyMalformed`].
+pub(super) fn from_expanded(expanded: &[u8]) -> Result<Pkey, CryptoError> {
+    let malformed = || CryptoError::KeyMalformed("no ML-KEM key has this size".to_owned());
+    let (kind, public) = SIZES
+        .iter()
+        .find(|(_, size, _)| *size == expanded.len())
+        .and_then(|(kind, size, public)| Some((*kind, expanded.get(size - 64 - public..size - 64)?)))
+        .ok_or_else(malformed)?;
+    // SAFETY: both slices have the lengths passed, which the library compares with those of the kind; the result is null
+    // or the caller's.
+    let key = unsafe {
+        Pkey::new(c::EVP_PKEY_kem_new_raw_key(
+            number(kind),
+            public.as_ptr(),
+            public.len(),
+            expanded.as_ptr(),
+            expanded.len(),
+        ))
+    };
+    key.ok_or_else(|| library_error("taking an ML-KEM key"))
+}
+
+/// A private key of any type as it is, and one of ML-KEM with its public half: the FIPS module's release reads such a key
+/// from the expanded form, and leaves the public half out.
+///
+/// # Errors
+///
+/// [`CryptoError::Library`].
+pub(super) fn with_public_half(pkey: Pkey) -> Result<Pkey, CryptoError> {
+    let kind = kind_of(&pkey);
+    let Some((_, size, _)) = SIZES.iter().find(|(of, ..)| Some(*of) == kind) else { return Ok(pkey) };
+    let mut expanded = SecretBytes::zeroed(*size);
+    let mut length = *size;
+    // SAFETY: the key is valid; the output has the length passed.
+    let read = unsafe { c::EVP_PKEY_get_raw_private_key(pkey.as_ptr(), expanded.as_mut_ptr(), &mut length) };
+    check(read, "reading an ML-KEM key")?;
+    from_expanded(&expanded)
+}
 
 /// Of a PKCS#8 with both forms of the private key (RFC 9935, 6), which OpenSSL writes and the library does not read: a
 /// PKCS#8 with the seed alone, and the expanded key.
 pub(super) fn both_forms(pkcs8: &[u8]) -> Option<(SecretBytes, &[u8])> {
-    EXPANDED.iter().zip(1..).find_map(|(expanded, arc)| {
+    SIZES.iter().zip(1..).find_map(|((_, expanded, _), arc)| {
         // id-alg-ml-kem-512, -768 and -1024, without parameters.
         let algorithm = [0x30, 0x0b, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 4, arc];
         // An element's tag and length, of more than 255 bytes.
@@ -186,6 +233,35 @@ impl PublicKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_expanded_form_has_the_public_half() {
+        for kind in KeyKind::ALL.into_iter().filter(|kind| kind.decapsulates()) {
+            let key = PrivateKey::generate(kind).unwrap();
+            let pkey = key.kept.pkey().unwrap();
+            let (_, size, public) = SIZES.into_iter().find(|(of, ..)| *of == kind).unwrap();
+            let (mut expanded, mut length) = (vec![0; size], size);
+            // SAFETY: the output has the length passed.
+            let read =
+                unsafe { c::EVP_PKEY_get_raw_private_key(pkey.as_ptr(), expanded.as_mut_ptr(), &mut length) };
+            assert_eq!((read, length), (1, size));
+            let again = from_expanded(&expanded).unwrap();
+            assert_eq!(kind_of(&again), Some(kind));
+            let mut halves = [vec![0; public], vec![0; public]];
+            for (pkey, half) in [pkey, &again].into_iter().zip(&mut halves) {
+                // SAFETY: as above.
+                unsafe {
+                    assert_eq!(
+                        c::EVP_PKEY_get_raw_public_key(pkey.as_ptr(), half.as_mut_ptr(), &mut length),
+                        1
+                    );
+                }
+            }
+            assert_eq!(halves[0], halves[1]);
+            expanded.pop();
+            assert!(from_expanded(&expanded).is_err());
+        }
+    }
 
     #[test]
     fn what_was_changed_gives_another_secret_and_what_is_too_short_none() {

@@ -3,7 +3,8 @@
 //! The library's own Rust face (aws-lc-rs) signs messages; PKCS#11 signs digests and ready DigestInfos, so
 //! keys are used through the C functions here: keys.rs makes, parses and writes keys, curves.rs has the curves; sign.rs, ml_dsa.rs, decrypt.rs,
 //! derive.rs and ml_kem.rs use them; key_wrap.rs wraps them; aead.rs, cipher.rs and mac.rs
-//! use secret keys, kdf.rs makes keys of them; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory.
+//! use secret keys, kdf.rs makes keys of them; parts.rs gives crypto_mb what it takes of them; allocation.rs gives the library its memory;
+//! lacks.rs says what a build with the FIPS module does not have.
 
 mod aead;
 mod allocation;
@@ -14,6 +15,7 @@ mod derive;
 mod kdf;
 mod key_wrap;
 mod keys;
+mod lacks;
 mod mac;
 mod ml_dsa;
 mod ml_kem;
@@ -38,7 +40,7 @@ use aws_lc_fips_sys as sys;
 #[cfg(not(feature = "fips"))]
 use aws_lc_sys as sys;
 
-use super::CryptoError;
+use super::{CryptoError, KeyKind};
 
 /// The library's name and version: "AWS-LC 5.12.0", or "AWS-LC FIPS 4.2.0" in a build with the feature `fips`.
 pub fn module() -> String {
@@ -52,6 +54,11 @@ pub fn module() -> String {
 pub fn is_fips_module() -> bool {
     // SAFETY: without arguments; it reads a constant of the library's.
     unsafe { sys::FIPS_mode() == 1 }
+}
+
+/// Whether this build has keys of a kind (docs/fips.md).
+pub fn has(kind: KeyKind) -> bool {
+    lacks::kind(kind).is_none()
 }
 
 /// Fills `buffer` with random bytes from the library's generator (CTR_DRBG seeded by the kernel).
