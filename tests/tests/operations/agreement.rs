@@ -32,7 +32,16 @@ fn agreeing_key(
 fn pkeyutl_derives_what_the_peer_derives() {
     let curve = |name: &str| format!("-algorithm EC -pkeyopt ec_paramgen_curve:{name}");
     let [x25519, x448] = ["-algorithm X25519", "-algorithm X448"].map(str::to_owned);
-    let kinds = [curve("P-256"), curve("P-384"), curve("P-521"), curve("brainpoolP256r1"), x25519, x448];
+    let kinds = [
+        curve("P-256"),
+        curve("P-384"),
+        curve("P-521"),
+        curve("brainpoolP256r1"),
+        curve("brainpoolP384r1"),
+        curve("brainpoolP512r1"),
+        x25519,
+        x448,
+    ];
     for place in BOTH {
         let bench = Bench::new().unwrap();
         let environment = bench.environment(place).unwrap();

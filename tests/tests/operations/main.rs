@@ -5,6 +5,7 @@
 
 mod agreement;
 mod commands;
+mod curves;
 mod decryption;
 mod left_alone;
 mod signatures;
