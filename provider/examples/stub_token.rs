@@ -47,6 +47,8 @@ static FLAGS: AtomicU64 = AtomicU64::new(0);
 static LOGIN: AtomicU64 = AtomicU64::new(CKR_OK);
 static LOGINS: AtomicU64 = AtomicU64::new(0);
 static USER: AtomicU64 = AtomicU64::new(0);
+/// 0: everybody sees the key; 1: who has logged in; 2: somebody has.
+static HIDDEN: AtomicU64 = AtomicU64::new(0);
 
 /// Each signature takes so many milliseconds from now on.
 #[unsafe(no_mangle)]
@@ -125,6 +127,12 @@ pub extern "C" fn stub_login(flags: CK_FLAGS, rv: CK_RV) {
     LOGIN.store(rv, SeqCst);
 }
 
+/// From now on, or until the call with 0, the key is found by who has logged in only.
+#[unsafe(no_mangle)]
+pub extern "C" fn stub_hide(hidden: u64) {
+    HIDDEN.store(hidden, SeqCst);
+}
+
 /// As whom somebody logged in last.
 #[unsafe(no_mangle)]
 pub extern "C" fn stub_user() -> CK_USER_TYPE {
@@ -197,10 +205,14 @@ unsafe extern "C" fn login(
 ) -> CK_RV {
     LOGINS.fetch_add(1, SeqCst);
     USER.store(user, SeqCst);
-    match session_is_there(session) {
+    let answer = match session_is_there(session) {
         CKR_OK => LOGIN.load(SeqCst),
         gone => gone,
+    };
+    if answer == CKR_OK {
+        let _ = HIDDEN.compare_exchange(1, 2, SeqCst, SeqCst);
     }
+    answer
 }
 
 unsafe extern "C" fn logout(session: CK_SESSION_HANDLE) -> CK_RV {
@@ -247,7 +259,8 @@ unsafe extern "C" fn find_objects_init(
     let template = unsafe { std::slice::from_raw_parts(template, count as usize) };
     let class = template.iter().find(|attribute| attribute.type_ == CKA_CLASS);
     let class = class.map(|attribute| unsafe { *attribute.pValue.cast::<CK_OBJECT_CLASS>() });
-    left(session).store(u64::from(class != Some(CKO_CERTIFICATE)), SeqCst);
+    let is_shown = class != Some(CKO_CERTIFICATE) && HIDDEN.load(SeqCst) != 1;
+    left(session).store(u64::from(is_shown), SeqCst);
     session_is_there(session)
 }
 

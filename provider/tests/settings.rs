@@ -153,6 +153,42 @@ fn the_settings_say_when_to_log_in_and_as_whom() {
     assert_eq!(stub.user(), 0x8000_0001);
 }
 
+/// As a partition does that admits the process's user id to some keys: the others are seen after a log-in.
+#[test]
+fn who_finds_nothing_logs_in_where_no_log_in_is_asked_for() {
+    let (stub, _alone) = stub::stub();
+    stub.hide(true);
+    let before = stub.logins();
+    assert!(context("").key(URI).is_err(), "there is no PIN");
+    assert!(context("pkcs11-module-login-behavior = never\n").key(&with_pin("1")).is_err());
+    assert_eq!(stub.logins(), before);
+
+    let configured = context("pkcs11-module-token-pin = 1\n");
+    let key = configured.key(URI).unwrap();
+    assert_eq!(stub.logins() - before, 1);
+    configured.key(URI).unwrap().sign(b"message").unwrap();
+    assert_eq!(stub.logins() - before, 1, "it is logged in");
+    // After a restart the key is found again in the same way.
+    stub.restart();
+    stub.hide(true);
+    key.sign(b"message").unwrap();
+    assert_eq!(stub.logins() - before, 2);
+
+    // A PIN that is refused is what the error says, once.
+    stub.restart();
+    stub.hide(true);
+    stub.login(0, PIN_INCORRECT);
+    let context = context("");
+    for says in ["CKR_PIN_INCORRECT", "tried before"] {
+        let said = context.key(&with_pin("2")).err().unwrap();
+        assert!(said.contains(says), "{said}");
+    }
+    assert_eq!(stub.logins() - before, 3);
+    // And it hides nothing.
+    stub.hide(false);
+    context.key(&with_pin("2")).unwrap();
+}
+
 #[test]
 fn as_many_sessions_are_kept_as_the_setting_says() {
     let (stub, _alone) = stub::stub();

@@ -236,7 +236,13 @@ impl<'a> Search<'a> {
         let mut pin = if log_in_first { self.log_in(slot, session)? } else { None };
         let before = objects.len();
         self.visible(slot, session, wanted, pin.clone(), objects)?;
-        if objects.len() > before || !slot.login_required || !wanted.public && !wanted.certificates {
+        if objects.len() > before {
+            return Ok(());
+        }
+        if !slot.login_required {
+            return self.with_offered_pin(slot, session, wanted, objects);
+        }
+        if !wanted.public && !wanted.certificates {
             return Ok(());
         }
         // Not seen without a log-in: with one more may be.
@@ -245,6 +251,28 @@ impl<'a> Search<'a> {
             self.visible(slot, session, wanted, pin.clone(), objects)?;
         }
         Ok(())
+    }
+
+    /// The objects of a token that asks for no log-in, and may have more for who logs in: a partition that admits this process's
+    /// user id to some keys. Nobody is asked for a PIN, and one that is refused hides nothing.
+    fn with_offered_pin(
+        &mut self,
+        slot: &Slot,
+        session: &Session,
+        wanted: Wanted,
+        objects: &mut Vec<Object>,
+    ) -> Result<()> {
+        if self.tokens.settings.login == Login::Never {
+            return Ok(());
+        }
+        let Some(pin) = self.offered_pin(slot)? else { return Ok(()) };
+        match slot.login(self.module, session, &pin) {
+            Ok(()) => self.visible(slot, session, wanted, Some(slot.kept(pin)), objects),
+            Err(error) => {
+                self.left_out = Some(error);
+                Ok(())
+            }
+        }
     }
 
     /// The objects that the token shows now.
@@ -388,12 +416,17 @@ impl<'a> Search<'a> {
             return Ok(None);
         };
         slot.login(self.module, session, &pin)?;
-        // The copy that is kept anyway, so that a thousand keys do not lock a thousand pages.
-        Ok(Some(slot.known_pin().filter(|known| *known == pin).unwrap_or(pin)))
+        Ok(Some(slot.kept(pin)))
     }
 
-    /// The PIN to log in with, of the first source that has one.
+    /// The PIN to log in with, of the first source that has one; the last is to ask.
     fn pin(&mut self, slot: &Slot) -> Result<Option<Secret>> {
+        let offered = self.offered_pin(slot)?;
+        Ok(if offered.is_none() && self.alone { (self.prompt)() } else { offered })
+    }
+
+    /// The PIN of the first source that has one without asking anybody.
+    fn offered_pin(&self, slot: &Slot) -> Result<Option<Secret>> {
         let settings = &self.tokens.settings;
         let sources = &settings.sources;
         let known = slot.known_pin();
@@ -416,8 +449,7 @@ impl<'a> Search<'a> {
         Ok(match (given, known) {
             (Some(given), Some(known)) if is_refused(&given) => Some(known),
             (Some(given), _) => Some(given),
-            (None, Some(known)) => Some(known),
-            (None, None) => (self.prompt)(),
+            (None, known) => known,
         })
     }
 }

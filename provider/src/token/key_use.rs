@@ -126,12 +126,9 @@ impl Attempt<'_> {
     /// Logs in where the token wants it, looks the key up, and remembers both for the life of the sessions.
     fn prepare(&self) -> Result<CK_OBJECT_HANDLE> {
         let Attempt { context, module, slot, session, key } = *self;
-        if slot.login_required
-            && let Some(pin) = slot.pin_of(key.pin.as_ref())
-        {
-            slot.login(module, session, &pin)?;
-        }
-        let handle = slot.handle(module, session, key, context).map_err(|error| self.missing_pin(error))?;
+        let handle = slot
+            .logged_in(module, session, key.pin.as_ref(), || slot.handle(module, session, key, context))
+            .map_err(|error| self.missing_pin(error))?;
         key.remembered.set(Found { slot, epoch: session.epoch, handle });
         Ok(handle)
     }

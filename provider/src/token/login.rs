@@ -86,6 +86,40 @@ impl Slot {
         known.find(|pin| !self.log_ins.is_refused(&self.token, pin)).cloned()
     }
 
+    /// Looks something up, logged in where the token asks for that. Where it does not, who is not logged in may be shown less:
+    /// after a look in vain there is another one with the PIN, if one is known.
+    ///
+    /// # Errors
+    ///
+    /// What `look` says; of a token that asks for a log-in, as [`login`](Self::login) too.
+    pub fn logged_in<T>(
+        &self,
+        module: &Module,
+        session: &Session,
+        found_with: Option<&Secret>,
+        look: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        if self.login_required {
+            if let Some(pin) = self.pin_of(found_with) {
+                self.login(module, session, &pin)?;
+            }
+            return look();
+        }
+        let missing = match look() {
+            Err(error) if error.rv().is_none() => error,
+            looked => return looked,
+        };
+        match self.pin_of(found_with) {
+            Some(pin) if self.login(module, session, &pin).is_ok() => look(),
+            _ => Err(missing),
+        }
+    }
+
+    /// A PIN that the token took, as the copy that is kept anyway: a thousand keys do not lock a thousand pages.
+    pub fn kept(&self, pin: Secret) -> Secret {
+        self.known_pin().filter(|known| *known == pin).unwrap_or(pin)
+    }
+
     /// The PIN to use a key with: the one that it was found with or, if the token has refused that since, a later one.
     pub fn pin_of(&self, found_with: Option<&Secret>) -> Option<Secret> {
         match found_with {

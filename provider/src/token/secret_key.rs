@@ -148,12 +148,7 @@ impl StoredKey {
         {
             return Ok(found.handle);
         }
-        if slot.login_required
-            && let Some(pin) = slot.pin_of(self.pin.as_ref())
-        {
-            slot.login(module, session, &pin)?;
-        }
-        let handle = self.find(module, session)?;
+        let handle = slot.logged_in(module, session, self.pin.as_ref(), || self.find(module, session))?;
         self.remembered.set(Found { slot, epoch: session.epoch, handle });
         Ok(handle)
     }

@@ -32,6 +32,7 @@ pub fn stub() -> (&'static Stub, MutexGuard<'static, ()>) {
     stub.fail(0, 0);
     stub.limit_sessions(u64::MAX);
     stub.login(0, 0);
+    stub.hide(false);
     stub.remove(false);
     stub.finalize(0);
     stub.most_in_flight();
@@ -113,6 +114,10 @@ impl Stub {
 
     pub fn login(&self, flags: c_ulong, rv: c_ulong) {
         self.function::<extern "C" fn(c_ulong, c_ulong)>(c"stub_login")(flags, rv);
+    }
+
+    pub fn hide(&self, hidden: bool) {
+        self.function::<extern "C" fn(u64)>(c"stub_hide")(hidden.into());
     }
 
     pub fn user(&self) -> c_ulong {
