@@ -39,17 +39,23 @@ pub enum Repeat {
 pub struct Access<'a> {
     partition: u32,
     token: Option<&'a Token>,
+    node: Option<usize>,
 }
 
 impl<'a> Access<'a> {
     /// About the whole daemon.
     pub fn anonymous() -> Self {
-        Access { partition: 0, token: None }
+        Access { partition: 0, token: None, node: None }
     }
 
     /// On a token, as who is logged in to it.
     pub fn of(token: &'a Token) -> Self {
-        Access { partition: token.partition, token: Some(token) }
+        Access { partition: token.partition, token: Some(token), node: None }
+    }
+
+    /// The same, of one node: it alone has what the request is about.
+    pub fn on_node(self, number: usize) -> Self {
+        Access { node: Some(number), ..self }
     }
 
     /// The partition's number; 0 for the whole daemon.
@@ -76,6 +82,20 @@ impl Process {
         repeat: Repeat,
         make: impl Fn() -> Op,
     ) -> Outcome<response::Result> {
+        self.call_of_node(access, repeat, make).map(|(result, _)| result)
+    }
+
+    /// As [`Process::call`]; with the answer comes the number of the node that gave it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::call`].
+    pub fn call_of_node(
+        &'static self,
+        access: Access<'_>,
+        repeat: Repeat,
+        make: impl Fn() -> Op,
+    ) -> Outcome<(response::Result, usize)> {
         let sealed = || {
             let mut op = make();
             let sealed = self.session_objects.sealed(access.partition, named(&op));
@@ -83,7 +103,9 @@ impl Process {
             sealed
         };
         self.on_connection(access, repeat, |pooled| {
+            let node = pooled.node;
             ask(pooled, access.partition, sealed, |connection| connection.call(access.partition, make()))
+                .map(|result| (result, node))
         })
     }
 
@@ -107,13 +129,17 @@ impl Process {
         let mut scarce = None;
         loop {
             let epoch = access.epoch();
-            let turn = self.nodes.choose(tried).ok_or(AWAY)?;
+            let turn = match access.node {
+                None => self.nodes.choose(tried, &self.client),
+                Some(number) => self.nodes.only(number),
+            };
+            let mut turn = turn.ok_or(AWAY)?;
             let pool = &turn.member.pool;
             let mut lease = match scarce {
                 None => pool.lease(epoch)?,
                 Some(until) => pool.lease_open(epoch, until)?,
             };
-            let pooled = match self.connected(&turn, &mut lease, access, epoch, (repeat, rounds.number)) {
+            let pooled = match self.connected(&mut turn, &mut lease, access, epoch, (repeat, rounds.number)) {
                 Ok(pooled) => pooled,
                 Err(Failure::Code(code)) => return Err(code),
                 Err(Failure::Daemon(error)) => {
@@ -210,7 +236,7 @@ impl Process {
     /// The lease's connection, opened and logged in if it is not.
     fn connected<'a>(
         &'static self,
-        turn: &Turn,
+        turn: &mut Turn,
         lease: &'a mut Lease,
         access: Access<'_>,
         epoch: u64,
@@ -221,10 +247,19 @@ impl Process {
             lease.discard();
         }
         let deadlines = turn.deadlines((repeat == Repeat::Safe).then_some(round));
+        let arrived = turn.arrive(&self.client, deadlines);
+        if arrived.is_some() {
+            // What is idle is from before the node was out.
+            lease.discard();
+        }
         if lease.pooled().is_none() {
-            lease.fill(Connection::open_node(&turn.member.node, &self.client, deadlines)?);
+            lease.fill(match arrived {
+                Some(connection) => connection,
+                None => Connection::open_node(&turn.member.node, &self.client, deadlines)?,
+            });
             self.outage.over();
             let pooled = lease.pooled().ok_or(Failure::Code(CKR_HOST_MEMORY))?;
+            pooled.node = turn.number();
             if let Some(token) = access.token
                 && epoch != ANONYMOUS
             {

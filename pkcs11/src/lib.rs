@@ -39,3 +39,4 @@ pub mod session_objects;
 pub mod state;
 pub mod template;
 pub mod token;
+mod trial;

@@ -308,6 +308,7 @@ impl Process {
             door.pause(self.age(), PAUSE);
             drop(door.close());
         };
+        self.nodes.end_trials();
         close(&self.door);
         for token in self.remembered_tokens() {
             close(&token.door);

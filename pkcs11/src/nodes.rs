@@ -1,19 +1,20 @@
 //! The nodes of a process, and which of them a call goes to: one on this machine first, else one of those that answer soonest
 //! ([`crate::choice`]).
 //!
-//! A node that does not answer is taken out, and put back when it answers again: one call in a while tries it, the
-//! others go elsewhere meanwhile. No thread looks after that; what is known is kept in atomics, and a child begins with
+//! A node that does not answer is taken out, and put back when it answers again: a call in a while begins to connect to it, later
+//! ones look ([`crate::trial`]), and all go elsewhere meanwhile. No thread looks after that; what is known is kept in atomics, and a child begins with
 //! what its parent knew.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use strongroom_protocol::client::Deadlines;
+use strongroom_protocol::client::{Connection, Deadlines};
 use strongroom_protocol::node::{MAX_NODES, Node};
 
 use crate::choice::{self, Candidate};
 use crate::pool::{Lease, Pool};
+use crate::trial::{Found, Trial, Visit};
 
 /// For how long a node is out after its first failure. It doubles with each further one…
 const OUT: Duration = Duration::from_millis(500);
@@ -39,6 +40,7 @@ pub struct Member {
     /// Connections to it.
     pub pool: Pool,
     health: Health,
+    trial: Trial,
 }
 
 /// What is known of a node. Times are in milliseconds after [`Nodes::base`], plus 1.
@@ -48,8 +50,6 @@ struct Health {
     out_until: AtomicU64,
     /// Failures in a row.
     failures: AtomicU32,
-    /// One call tries whether it is back.
-    is_tried: AtomicBool,
     /// How long a reply takes, in microseconds: an average that forgets. 0: unknown.
     latency: AtomicU64,
     /// When it answered last.
@@ -107,8 +107,8 @@ pub struct Turn {
     number: usize,
     /// Another node can be asked if this one does not answer.
     pub has_others: bool,
-    /// Whether this call finds out if the node is back.
-    is_trial: bool,
+    /// The connection of the trial that has found the node back.
+    visit: Option<Visit>,
     started: Instant,
 }
 
@@ -118,7 +118,7 @@ impl Nodes {
         let known = parent.map(|parent| &*parent.members).unwrap_or_default();
         let members = nodes.into_iter().enumerate().map(|(number, node)| {
             let health = known.get(number).map(|member| member.health.inherit()).unwrap_or_default();
-            Member { node, pool: Pool::default(), health }
+            Member { node, pool: Pool::default(), health, trial: Trial::default() }
         });
         Nodes {
             base: parent.map_or_else(Instant::now, |parent| parent.base),
@@ -137,21 +137,20 @@ impl Nodes {
         self.members.iter().filter(|member| member.node.is_near())
     }
 
-    /// Chooses the node for a call that has `tried` some. `None` if no node is named.
-    pub fn choose(&'static self, tried: Tried) -> Option<Turn> {
+    /// Chooses the node for a call of `client` that has `tried` some. `None` if no node is named.
+    pub fn choose(&'static self, tried: Tried, client: &str) -> Option<Turn> {
         let now = Instant::now();
         if let [member] = &*self.members {
-            return Some(self.turn(0, member, false, false, now));
+            return Some(self.turn(0, member, false, None, now));
         }
         let moment = self.moment(now);
         let untried = || self.members.iter().enumerate().filter(|(number, _)| !tried.has(*number));
         let has_others = untried().count() > 1;
-        // One that may be back is tried by one call, and the others take those that are known to be there.
-        let trial = untried().find(|(_, member)| member.health.is_due(moment));
-        if let Some((number, member)) = trial
-            && !member.health.is_tried.swap(true, Ordering::AcqRel)
-        {
-            return Some(self.turn(number, member, has_others, true, now));
+        // Whether one is back shows without anybody's waiting; the call that sees it goes there.
+        for (number, member) in untried().filter(|(_, member)| member.health.is_due(moment)) {
+            if let Some(visit) = member.visit(client, moment) {
+                return Some(self.turn(number, member, has_others, Some(visit), now));
+            }
         }
         let usable = untried().filter(|(_, member)| member.health.out_until.load(Ordering::Relaxed) == 0);
         let candidates: ArrayVec<_, MAX_NODES> =
@@ -162,7 +161,12 @@ impl Nodes {
         let (number, member) = best
             .or_else(|| untried().min_by_key(|(_, member)| member.health.out_until.load(Ordering::Relaxed)))
             .or_else(|| self.members.iter().enumerate().next())?;
-        Some(self.turn(number, member, has_others, false, now))
+        Some(self.turn(number, member, has_others, None, now))
+    }
+
+    /// The way to one of them, whatever is known of it: no other one will do.
+    pub fn only(&'static self, number: usize) -> Option<Turn> {
+        self.members.get(number).map(|member| self.turn(number, member, false, None, Instant::now()))
     }
 
     fn turn(
@@ -170,11 +174,11 @@ impl Nodes {
         number: usize,
         member: &'static Member,
         has_others: bool,
-        is_trial: bool,
+        visit: Option<Visit>,
         started: Instant,
     ) -> Turn {
         member.health.under_way.fetch_add(1, Ordering::Relaxed);
-        Turn { nodes: self, member, number, has_others, is_trial, started }
+        Turn { nodes: self, member, number, has_others, visit, started }
     }
 
     /// Takes an idle connection with this log-in, to whichever node.
@@ -187,6 +191,11 @@ impl Nodes {
         for member in &self.members {
             member.pool.close_idle(&stale);
         }
+    }
+
+    /// Ends the trials that are under way.
+    pub fn end_trials(&self) {
+        self.members.iter().for_each(|member| member.trial.end());
     }
 
     /// Whether there is more than one.
@@ -215,6 +224,11 @@ impl Health {
     fn is_due(&self, moment: u64) -> bool {
         let until = self.out_until.load(Ordering::Relaxed);
         until != 0 && until <= moment
+    }
+
+    /// It is not tried for a while, and nothing new is known of it.
+    fn postpone(&self, moment: u64) {
+        self.out_until.store(moment + OUT.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn fail(&self, moment: u64) {
@@ -246,6 +260,17 @@ impl Health {
 }
 
 impl Member {
+    /// Looks whether the node is back, or begins to: the connection to it, if it is.
+    fn visit(&'static self, client: &str, moment: u64) -> Option<Visit> {
+        match self.trial.look(&self.node, &self.pool, client, moment) {
+            Found::There(visit) => return Some(visit),
+            Found::Nothing => {}
+            Found::Gone => self.health.fail(moment),
+            Found::Scarce => self.health.postpone(moment),
+        }
+        None
+    }
+
     /// What is known of it.
     fn candidate(&self, number: usize, moment: u64) -> Candidate {
         Candidate {
@@ -266,6 +291,11 @@ impl Member {
 }
 
 impl Turn {
+    /// The node's number in the list.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// Whether there is another node, asked already or not.
     pub fn is_one_of_several(&self) -> bool {
         self.nodes.are_several()
@@ -287,6 +317,11 @@ impl Turn {
         }
     }
 
+    /// The connection that the trial of the node has made, made whole. `None` if there was none, or is none any more.
+    pub fn arrive(&mut self, client: &str, deadlines: Deadlines) -> Option<Connection> {
+        self.visit.take()?.finish(&self.member.node, client, deadlines)
+    }
+
     /// The node has answered; also with a refusal.
     pub fn succeed(&self) {
         let now = Instant::now();
@@ -302,14 +337,14 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.member.health.under_way.fetch_sub(1, Ordering::Relaxed);
-        if self.is_trial {
-            self.member.health.is_tried.store(false, Ordering::Release);
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     fn nodes(names: &[&str]) -> &'static Nodes {
@@ -318,7 +353,7 @@ mod tests {
     }
 
     fn chosen(nodes: &'static Nodes) -> usize {
-        nodes.choose(Tried::default()).unwrap().number
+        nodes.choose(Tried::default(), "test").unwrap().number
     }
 
     fn put_back_the_clock(nodes: &'static Nodes) {
@@ -335,17 +370,20 @@ mod tests {
     fn a_node_of_this_machine_goes_first_until_it_is_busy() {
         let nodes = nodes(&["tls://a", "/run/near", "tls://b"]);
         assert_eq!(chosen(nodes), 1);
-        let busy: Vec<_> = (0..choice::NEAR).map(|_| nodes.choose(Tried::default()).unwrap()).collect();
+        let busy: Vec<_> =
+            (0..choice::NEAR).map(|_| nodes.choose(Tried::default(), "test").unwrap()).collect();
         assert!(busy.iter().all(|turn| turn.number == 1));
-        assert_ne!(nodes.choose(Tried::default()).unwrap().number, 1);
+        assert_ne!(nodes.choose(Tried::default(), "test").unwrap().number, 1);
         drop(busy);
         assert_eq!(chosen(nodes), 1);
     }
 
     #[test]
-    fn a_silent_node_is_out_and_one_call_tries_it() {
-        let nodes = nodes(&["tls://a", "tls://b"]);
-        let first = nodes.choose(Tried::default()).unwrap();
+    fn a_silent_node_is_out_and_tried_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let nodes = nodes(&[&path("a"), &path("b")]);
+        let first = nodes.choose(Tried::default(), "test").unwrap();
         let whole = Deadlines::DEFAULT.reply;
         assert!(first.has_others && first.deadlines(Some(0)).reply < whole);
         assert_eq!(first.deadlines(Some(1)).reply, first.deadlines(Some(0)).reply * 2);
@@ -353,14 +391,41 @@ mod tests {
         first.fail();
         let out = first.number;
         drop(first);
-        assert!((0..20).all(|_| chosen(nodes) != out));
+        let goes_elsewhere = || (0..20).all(|_| chosen(nodes) != out);
+        assert!(goes_elsewhere());
+        // Nobody listens: it is out for longer.
         put_back_the_clock(nodes);
-        let trial = nodes.choose(Tried::default()).unwrap();
-        assert_eq!(trial.number, out);
-        assert!((0..20).all(|_| chosen(nodes) != out), "one call tries, the others do not");
+        assert!(goes_elsewhere());
+        let health = &nodes.members[out].health;
+        assert_eq!(health.failures.load(Ordering::Relaxed), 2);
+        // It listens and hangs: a connection is open, and no call goes there.
+        let listener = UnixListener::bind(path(if out == 0 { "a" } else { "b" })).unwrap();
+        put_back_the_clock(nodes);
+        assert!(goes_elsewhere());
+        let (mut node, _) = listener.accept().unwrap();
+        assert!(goes_elsewhere() && health.out_until.load(Ordering::Relaxed) == 1);
+        // The application has done: nothing stays open.
+        nodes.end_trials();
+        assert!(node.read_to_end(&mut Vec::new()).is_ok());
+        assert!(goes_elsewhere());
+        let (mut node, _) = listener.accept().unwrap();
+        // It answers, and one call goes there, on this connection.
+        let mut asked = [0; 64];
+        assert!(node.read(&mut asked).unwrap() > 0);
+        node.write_all(b"an answer that is none").unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut trial = loop {
+            let turn = nodes.choose(Tried::default(), "test").unwrap();
+            if turn.number == out {
+                break turn;
+            }
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert!(goes_elsewhere(), "the others go where they know their way, and begin another trial");
+        assert!(trial.arrive("test", Deadlines::DEFAULT).is_none(), "no node's answer");
         trial.succeed();
-        drop(trial);
-        assert_eq!(nodes.members[out].health.out_until.load(Ordering::Relaxed), 0);
+        assert_eq!(health.out_until.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -368,14 +433,14 @@ mod tests {
         let nodes = nodes(&["tls://a", "tls://b", "tls://c"]);
         let mut tried = Tried::default();
         for left in (0..3).rev() {
-            let turn = nodes.choose(tried).unwrap();
+            let turn = nodes.choose(tried, "test").unwrap();
             assert!(!tried.has(turn.number));
             assert_eq!(turn.has_others, left > 0);
             turn.fail();
             tried.add(&turn);
         }
         // All are out: each may still be asked.
-        assert!(nodes.choose(Tried::default()).is_some() && nodes.choose(tried).is_some());
+        assert!(nodes.choose(Tried::default(), "test").is_some() && nodes.choose(tried, "test").is_some());
     }
 
     #[test]

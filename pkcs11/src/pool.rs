@@ -93,6 +93,8 @@ pub struct Pooled {
     pub connection: ManuallyDrop<Connection>,
     /// Which log-in it carries (see [`crate::login`]), or [`ANONYMOUS`], or [`RETIRED`].
     pub epoch: u64,
+    /// The number of the node that it leads to.
+    pub node: usize,
 }
 
 impl Drop for Pooled {
@@ -134,8 +136,8 @@ impl Default for Pool {
             closed: AtomicBool::new(false),
             start: Instant::now(),
             swept: AtomicU64::new(0),
-            // A connection's, and that of a channel's bell.
-            descriptors: Descriptors::new(2 * MAX_CONNECTIONS),
+            // A connection's, and that of a channel's bell; and a trial's.
+            descriptors: Descriptors::new(2 * MAX_CONNECTIONS + 1),
         }
     }
 }
@@ -284,6 +286,11 @@ impl Pool {
         }
     }
 
+    /// Remembers a descriptor for children to close. `None` if it cannot be told from others later.
+    pub fn register(&'static self, descriptor: BorrowedFd<'_>) -> Option<Registration> {
+        self.descriptors.register(descriptor)
+    }
+
     /// Closes this process's copies of the connections that another process, which forked this one, had open.
     /// Takes no lock: a thread of the other process may have held it at the fork.
     pub fn close_inherited(&self) {
@@ -306,7 +313,7 @@ impl Lease {
     pub fn fill(&mut self, connection: Connection) {
         self.pooled = self.pool.descriptors.register(connection.as_fd()).map(|registration| {
             let connection = ManuallyDrop::new(connection);
-            Box::new(Pooled { registration: Some(registration), connection, epoch: ANONYMOUS })
+            Box::new(Pooled { registration: Some(registration), connection, epoch: ANONYMOUS, node: 0 })
         });
     }
 

@@ -112,6 +112,7 @@ pub fn finalize() -> Outcome {
     process.session_objects.clear();
     write(&process.tokens).clear();
     process.nodes.members().iter().for_each(|member| member.pool.close());
+    process.nodes.end_trials();
     Ok(())
 }
 

@@ -3,8 +3,11 @@
 //! It starts no thread and keeps no global state. A connection must not be used by two processes: after a
 //! fork the child opens its own and drops (closes) its copy of this one, which leaves the parent's alone.
 
+mod approach;
 mod sign;
 mod stream;
+
+pub use approach::{Approach, Sight};
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -28,6 +31,9 @@ const BUFFER: usize = 1024;
 
 /// A larger buffer, in bytes, is not kept after the message that needed it.
 const KEPT: usize = 16 * 1024;
+
+/// The id of a connection's first request.
+const FIRST_ID: u64 = 1;
 
 /// By how much a system call may outlast a deadline, before the socket is told to wait for less.
 const SLACK: Duration = Duration::from_millis(20);
@@ -156,6 +162,18 @@ impl Until {
     }
 }
 
+/// What every connection begins with.
+fn hello(client: String) -> request::Op {
+    request::Op::Hello(Hello { versions: vec![VERSION], client })
+}
+
+/// A client's name, as long as the daemon takes.
+fn named(client: &str) -> String {
+    let mut client = client.to_owned();
+    client.truncate(client.floor_char_boundary(64));
+    client
+}
+
 /// An open connection that has said Hello.
 #[derive(Debug)]
 pub struct Connection {
@@ -192,29 +210,36 @@ impl Connection {
         let until = Until::after(deadlines.connect);
         let stream = Stream::open(node, until)
             .map_err(|source| ClientError::NotRunning { socket: node.name(), source })?;
-        let mut connection = Connection {
+        let mut connection = Connection::new(node, stream, deadlines);
+        let answer = connection.exchange(0, hello(named(client)), until)?;
+        connection.greeted(answer)
+    }
+
+    fn new(node: &Node, stream: Stream, deadlines: Deadlines) -> Self {
+        Connection {
             socket: node.name(),
             stream,
             deadlines,
             wait: deadlines.connect,
-            next_id: 1,
+            next_id: FIRST_ID,
             buffer: Vec::with_capacity(BUFFER),
             instance: Vec::new(),
             daemon: String::new(),
             signing: Request::default(),
-        };
-        let mut client = client.to_owned();
-        client.truncate(client.floor_char_boundary(64));
-        let hello = request::Op::Hello(Hello { versions: vec![VERSION], client });
-        match connection.exchange(0, hello, until)? {
-            response::Result::Hello(reply) if reply.version == VERSION => {
-                connection.instance = reply.instance;
-                connection.daemon = reply.daemon;
-            }
-            _ => return Err(connection.protocol("an unexpected answer to Hello")),
         }
-        connection.wait_at_most(deadlines.reply)?;
-        Ok(connection)
+    }
+
+    /// After the answer to Hello.
+    fn greeted(mut self, answer: response::Result) -> Result<Self, ClientError> {
+        match answer {
+            response::Result::Hello(reply) if reply.version == VERSION => {
+                self.instance = reply.instance;
+                self.daemon = reply.daemon;
+            }
+            _ => return Err(self.protocol("an unexpected answer to Hello")),
+        }
+        self.wait_at_most(self.deadlines.reply)?;
+        Ok(self)
     }
 
     /// The node: a socket's path, or an address as the settings have it.
@@ -342,7 +367,11 @@ impl Connection {
         if self.buffer.capacity() > KEPT {
             self.buffer = Vec::with_capacity(BUFFER);
         }
-        let response = response?;
+        self.result_of(response?, id)
+    }
+
+    /// What a response to the request `id` says.
+    fn result_of(&self, response: Response, id: u64) -> Result<response::Result, ClientError> {
         if response.id != id {
             return Err(self.protocol("an answer to another request"));
         }

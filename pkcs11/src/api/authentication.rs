@@ -11,18 +11,21 @@ use crate::error::{Outcome, lock};
 use crate::object::ObjectId;
 use crate::session::{Active, Session};
 use crate::state::Process;
+use crate::token::Token;
 
 /// What an operation needs to use a key that asks for the password each time.
 #[derive(Clone, Default)]
 pub struct Ticket {
     is_needed: bool,
     ticket: Zeroizing<Vec<u8>>,
+    /// Who gave it, and knows it.
+    node: usize,
 }
 
 impl Ticket {
     /// Of a key that asks, or of one that does not.
     pub fn new(is_needed: bool) -> Self {
-        Ticket { is_needed, ticket: Zeroizing::default() }
+        Ticket { is_needed, ..Ticket::default() }
     }
 
     /// Whether the key asks.
@@ -44,7 +47,15 @@ impl Ticket {
 
     /// For the next of several uses: the password is given for one.
     pub fn hand_over(&mut self) -> Self {
-        Ticket { is_needed: self.is_needed, ticket: std::mem::take(&mut self.ticket) }
+        Ticket { ticket: std::mem::take(&mut self.ticket), ..*self }
+    }
+
+    /// As who, where, and how often the key is used: once, on the node that knows the ticket, if the key asks for one.
+    pub fn access<'a>(&self, token: &'a Token) -> (Access<'a>, Repeat) {
+        match self.is_needed {
+            true => (Access::of(token).on_node(self.node), Repeat::Never),
+            false => (Access::of(token), Repeat::Safe),
+        }
     }
 }
 
@@ -75,13 +86,14 @@ pub(super) fn log_in_for_use(process: &'static Process, session: &Session, pin: 
         Op::AuthenticateUse(AuthenticateUse { key: key.to_vec(), password: pin.password.to_owned() })
     };
     // Not repeated: each time may count as another wrong password.
-    let reply = process.call(Access::of(token), Repeat::Never, authenticate)?;
+    let (reply, node) = process.call_of_node(Access::of(token), Repeat::Never, authenticate)?;
     let response::Result::UseTicket(reply) = reply else { return Err(CKR_DEVICE_ERROR) };
     let given = Zeroizing::new(reply.ticket);
     // Meanwhile another thread may have ended it, and begun another.
     match waiting(&mut lock(&session.active)) {
         Some((of, ticket)) if of == key => {
             ticket.ticket = given;
+            ticket.node = node;
             Ok(())
         }
         _ => Err(CKR_OPERATION_NOT_INITIALIZED),

@@ -52,6 +52,8 @@ pub struct Operation {
     method: Method,
     /// What was given in parts; `None` before the first.
     parts: Option<Zeroizing<Vec<u8>>>,
+    /// A message, and what came out of it: see [`Operation::outcome`].
+    kept: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
 }
 
 /// What the mechanism needs beside the key.
@@ -82,7 +84,26 @@ impl Operation {
         method: Method,
     ) -> Self {
         let (ticket, has_channel) = (Ticket::new(false), !key.is_restricted());
-        Operation { key: key.id, handle, mechanism, ticket, has_channel, method, parts: None }
+        Operation { key: key.id, handle, mechanism, ticket, has_channel, method, parts: None, kept: None }
+    }
+
+    /// What comes out of a whole message. With a key that asks for the password each time it is kept for who has too small a
+    /// buffer for it: the password is given for one use, which was this one.
+    fn outcome(
+        &mut self,
+        request: Request,
+        process: &'static Process,
+        session: &Session,
+        data: &[u8],
+    ) -> Outcome<Zeroizing<Vec<u8>>> {
+        if let Some((_, made)) = self.kept.as_ref().filter(|(of, _)| of == data) {
+            return Ok(made.clone());
+        }
+        let made = request(process, session, self, &[], data)?;
+        if self.ticket.is_needed() {
+            self.kept = Some((data.to_vec(), made.clone()));
+        }
+        Ok(made)
     }
 
     /// The parameters of AES-GCM.
@@ -253,6 +274,7 @@ pub(super) unsafe fn init(
         has_channel: !key.is_restricted(),
         method,
         parts: None,
+        kept: None,
     };
     *slot(way, &mut lock(&session.active)) = Some(operation);
     Ok(())
@@ -318,7 +340,7 @@ pub(super) unsafe fn whole(
     }
     let size = operation.size(way, data.len())?;
     if operation.gcm().is_none() && !buffer.is_null() {
-        let outcome = request(process, &session, &operation, &[], data);
+        let outcome = operation.outcome(request, process, &session, data);
         // SAFETY: by the module's contract.
         return unsafe { give_out(way, process, &session, operation, outcome, (buffer, length)) };
     }
@@ -380,12 +402,15 @@ pub(super) unsafe fn finish(
         return unsafe { flow_end((way, request), process, &session, operation, (buffer, length)) };
     }
     let size = operation.size(way, operation.given())?;
-    let data = operation.parts.as_ref().map_or(&[][..], |parts| parts.as_slice());
     if operation.gcm().is_none() && !buffer.is_null() {
-        let outcome = request(process, &session, &operation, &[], data);
+        let parts = operation.parts.take();
+        let data = parts.as_ref().map_or(&[][..], |parts| parts.as_slice());
+        let outcome = operation.outcome(request, process, &session, data);
+        operation.parts = parts;
         // SAFETY: by the module's contract.
         return unsafe { give_out(way, process, &session, operation, outcome, (buffer, length)) };
     }
+    let data = operation.parts.as_ref().map_or(&[][..], |parts| parts.as_slice());
     // SAFETY: by the module's contract.
     match unsafe { has_room(size, buffer, length) } {
         Ok(true) => {}
@@ -397,8 +422,9 @@ pub(super) unsafe fn finish(
 
 /// Whether data lie where the outcome goes.
 pub(super) fn overlaps(data: &[u8], buffer: *mut CK_BYTE, size: usize) -> bool {
-    let (from, to) = (data.as_ptr_range(), buffer..buffer.wrapping_add(size));
-    from.start < to.end.cast_const() && to.start.cast_const() < from.end
+    let (start, to) = (data.as_ptr().addr(), buffer.addr());
+    // A size that no memory has is said of a buffer that ends where memory does.
+    start < to.saturating_add(size) && to < start.saturating_add(data.len())
 }
 
 /// Puts an outcome of which only a bound was known into the application's buffer. If that is too small the operation
@@ -519,7 +545,16 @@ mod tests {
 
     fn made_of(mechanism: Mechanism, method: Method) -> Operation {
         let ticket = Ticket::new(false);
-        Operation { key: [0; 16], handle: 1, mechanism, ticket, has_channel: true, method, parts: None }
+        Operation {
+            key: [0; 16],
+            handle: 1,
+            mechanism,
+            ticket,
+            has_channel: true,
+            method,
+            parts: None,
+            kept: None,
+        }
     }
 
     fn operation(aad: usize) -> Operation {

@@ -5,7 +5,6 @@ use strongroom_protocol::v1::{Decrypt, request::Op, response};
 use zeroize::Zeroizing;
 
 use super::cipher::{self, Operation, Way};
-use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::session::Session;
 use crate::state::Process;
@@ -68,6 +67,7 @@ pub(super) fn request(
     iv: &[u8],
     ciphertext: &[u8],
 ) -> Outcome<Zeroizing<Vec<u8>>> {
+    let (access, repeat) = operation.ticket.access(&session.token);
     let ticket = operation.ticket.clone().spend()?;
     let decrypt = || {
         Op::Decrypt(Decrypt {
@@ -81,7 +81,7 @@ pub(super) fn request(
             ticket: ticket.clone(),
         })
     };
-    match process.call(Access::of(&session.token), Repeat::Safe, decrypt)? {
+    match process.call(access, repeat, decrypt)? {
         response::Result::Plaintext(reply) => Ok(Zeroizing::new(reply.plaintext)),
         _ => Err(CKR_DEVICE_ERROR),
     }

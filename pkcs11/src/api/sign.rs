@@ -148,6 +148,7 @@ fn request(
         };
     }
     let is_ticketed = operation.ticket.is_needed();
+    let way = operation.ticket.access(&session.token);
     let ticket = operation.ticket.spend()?;
     let data = &*operation.finish(data)?;
     let parameters = pss.unwrap_or_default();
@@ -172,11 +173,11 @@ fn request(
         })
     };
     let made = match mechanism {
-        Mechanism::RsaX509 => without_padding(process, session, key, data, ticket, signature),
+        Mechanism::RsaX509 => without_padding(process, way, key, data, ticket, signature),
         _ if is_ticketed => {
             let request =
                 v1::Sign { key: key.to_vec(), mechanism: mechanism.into(), pss, data: data.to_vec(), ticket };
-            with_ticket(process, session, request, signature)
+            with_ticket(process, way, request, signature)
         }
         _ if has_channel => process.operate(session, &task, signature, over_socket),
         _ => over_socket(signature),
@@ -191,12 +192,11 @@ fn request(
 /// A signature that somebody has given the password for.
 fn with_ticket(
     process: &'static Process,
-    session: &Session,
+    (access, repeat): (Access<'_>, Repeat),
     request: v1::Sign,
     signature: &mut [u8],
 ) -> Outcome<usize> {
-    // Not repeated: the ticket is good once.
-    match process.call(Access::of(&session.token), Repeat::Never, || Op::Sign(request.clone()))? {
+    match process.call(access, repeat, || Op::Sign(request.clone()))? {
         response::Result::Signature(reply) => {
             let made = reply.signature;
             signature.get_mut(..made.len()).ok_or(CKR_DEVICE_ERROR)?.copy_from_slice(&made);
@@ -209,7 +209,7 @@ fn with_ticket(
 /// `CKM_RSA_X_509`: the daemon knows it as decrypting, which it is.
 fn without_padding(
     process: &'static Process,
-    session: &Session,
+    (access, repeat): (Access<'_>, Repeat),
     key: ObjectId,
     data: &[u8],
     ticket: Vec<u8>,
@@ -223,7 +223,7 @@ fn without_padding(
         let (key, ticket, ciphertext) = (key.to_vec(), ticket.clone(), block.clone());
         Op::Decrypt(Decrypt { key, mechanism, ciphertext, ticket, ..Decrypt::default() })
     };
-    match process.call(Access::of(&session.token), Repeat::Safe, decrypt) {
+    match process.call(access, repeat, decrypt) {
         Ok(response::Result::Plaintext(mut reply)) => {
             let made = Zeroizing::new(std::mem::take(&mut reply.plaintext));
             signature.get_mut(..made.len()).ok_or(CKR_DEVICE_ERROR)?.copy_from_slice(&made);

@@ -21,6 +21,7 @@ mod hostile;
 mod messages;
 mod ml_dsa;
 mod ml_kem;
+mod nodes;
 mod objects;
 mod outage;
 mod private_keys;
@@ -93,6 +94,7 @@ fn scenario() {
         "hung log-in" => hostile::hung_log_in(daemon),
         "fork" => fork::fork(&daemon),
         "fork while busy" => fork::fork_while_busy(&daemon),
+        "two nodes" => nodes::two_nodes(daemon),
         "restart" => outage::restart(daemon),
         "password changed" => outage::password_changed(daemon),
         "away" => outage::away(daemon),
@@ -161,6 +163,11 @@ scenarios! {
     a_restart_of_the_daemon_is_not_noticed: "restart";
     a_password_that_no_longer_fits_is_tried_once: "password changed";
     a_daemon_that_is_away_is_an_error_until_it_is_back: "away";
+}
+
+#[test]
+fn what_one_node_has_is_asked_of_it() {
+    support::with_two_nodes("two nodes");
 }
 
 #[test]

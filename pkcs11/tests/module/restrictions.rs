@@ -195,6 +195,31 @@ pub fn always_authenticate(daemon: &Daemon) {
         assert_eq!(code, expected);
         assert!(code != CKR_OK || &opened[..length as usize] == b"secret");
     }
+    // Who asks for the size, or has too little room, gives the password once for all of it.
+    for in_parts in [false, true] {
+        assert_eq!(call!(application, C_DecryptInit, session, &mut plain(CKM_RSA_PKCS), key), CKR_OK);
+        assert_eq!(confirm(USER.1), CKR_OK);
+        let ((start, size), mut opened, mut length) = (bytes(&sealed), [0; 256], 0);
+        if in_parts {
+            let place = opened.as_mut_ptr();
+            assert_eq!(call!(application, C_DecryptUpdate, session, start, size, place, &mut length), CKR_OK);
+        }
+        let mut open = |place: *mut CK_BYTE, room: CK_ULONG| {
+            length = room;
+            let code = match in_parts {
+                false => call!(application, C_Decrypt, session, start, size, place, &mut length),
+                true => call!(application, C_DecryptFinal, session, place, &mut length),
+            };
+            (code, length)
+        };
+        assert_eq!(open(null_mut(), 0).0, CKR_OK);
+        for _ in 0..2 {
+            assert_eq!(open(opened.as_mut_ptr(), 5), (CKR_BUFFER_TOO_SMALL, 6));
+        }
+        assert_eq!(open(opened.as_mut_ptr(), 6), (CKR_OK, 6));
+        assert_eq!(open(opened.as_mut_ptr(), 6).0, CKR_OPERATION_NOT_INITIALIZED);
+        assert_eq!(&opened[..6], b"secret");
+    }
     let code = call!(application, C_MessageSignInit, session, &mut plain(CKM_SHA256_RSA_PKCS), key);
     assert_eq!(code, CKR_OK);
     for expected in [CKR_OK, CKR_USER_NOT_LOGGED_IN, CKR_OK] {

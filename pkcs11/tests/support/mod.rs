@@ -89,13 +89,27 @@ impl Daemon {
 
     /// Starts it again after [`Daemon::kill`].
     pub fn run(&mut self) {
+        self.run_at(&self.socket());
+    }
+
+    /// The same, where nobody looks for it until [`Daemon::appear`].
+    pub fn run_aside(&mut self) {
+        self.run_at(&self.path("aside"));
+    }
+
+    /// Puts it in its place, at once.
+    pub fn appear(&self) {
+        fs::rename(self.path("aside"), self.socket()).unwrap();
+    }
+
+    fn run_at(&mut self, socket: &Path) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new(&self.program);
         command
             .arg("--state-dir")
             .arg(self.path("state"))
             .arg("--socket")
-            .arg(self.socket())
+            .arg(socket)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -108,7 +122,7 @@ impl Daemon {
         }
         self.child = Some(command.spawn().unwrap());
         let until = Instant::now() + Duration::from_secs(60);
-        while Connection::open(&self.socket(), "test", Deadlines::default()).is_err() {
+        while Connection::open(socket, "test", Deadlines::default()).is_err() {
             assert!(Instant::now() < until, "no daemon: {}", fs::read_to_string(self.path("log")).unwrap());
             thread::sleep(Duration::from_millis(20));
         }
@@ -120,6 +134,18 @@ impl Daemon {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Makes the second node of [`with_two_nodes`], with a copy of this one's state, as if restored. Both run then.
+    pub fn second_node(&mut self) -> Daemon {
+        self.kill();
+        let directory = PathBuf::from(env::var_os(SECOND).unwrap());
+        let copied = Command::new("cp").arg("-a").arg(self.path("state")).arg(&directory).status().unwrap();
+        assert!(copied.success());
+        let mut second = Daemon { directory, program: self.program.clone(), child: None, _temporary: None };
+        self.run();
+        second.run();
+        second
     }
 
     /// Whether it does not run, after [`Daemon::kill`].
@@ -309,7 +335,18 @@ pub fn in_own_process(scenario: &str) {
 /// As [`in_own_process`], with more in the environment.
 pub fn in_process_with(scenario: &str, environment: &[(&str, &str)]) {
     // The scenario's process starts it, and stops it when it likes.
-    let daemon = Daemon::stopped();
+    run_scenario(scenario, &Daemon::stopped(), environment);
+}
+
+/// As [`in_own_process`], with two nodes: the scenario has the second made with [`Daemon::second_node`].
+pub fn with_two_nodes(scenario: &str) {
+    let (first, second) = (Daemon::stopped(), Daemon::stopped());
+    let nodes = format!("{},{}", text(&first.socket()), text(&second.socket()));
+    let environment = [("STRONGROOM_NODES", nodes.as_str()), (SECOND, text(&second.directory))];
+    run_scenario(scenario, &first, &environment);
+}
+
+fn run_scenario(scenario: &str, daemon: &Daemon, environment: &[(&str, &str)]) {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "scenario", "--ignored", "--nocapture", "--test-threads=1"])
         .envs(environment.iter().copied())
@@ -322,6 +359,9 @@ pub fn in_process_with(scenario: &str, environment: &[(&str, &str)]) {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && printed.contains("1 passed"), "{scenario}: {printed}");
 }
+
+/// The second node's directory, for the scenario's process.
+const SECOND: &str = "STRONGROOM_TEST_SECOND";
 
 /// The daemon's directory, for the scenario's process.
 const DIRECTORY: &str = "STRONGROOM_TEST_DIRECTORY";

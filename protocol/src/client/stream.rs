@@ -64,6 +64,15 @@ impl Write for Socket<'_> {
 impl Stream {
     /// Connects; of TLS nothing is said before the first message.
     pub(super) fn open(node: &Node, until: Until) -> io::Result<Self> {
+        Self::connect(node, Some(until))
+    }
+
+    /// Begins to connect; no call on the stream waits for anything.
+    pub(super) fn begin(node: &Node) -> io::Result<Self> {
+        Self::connect(node, None)
+    }
+
+    fn connect(node: &Node, until: Option<Until>) -> io::Result<Self> {
         match (&node.address, &node.tls) {
             (Address::Unix(path), _) => Ok(Stream::Unix(connect_unix(path, until)?)),
             (Address::Tls { host, port }, Some(config)) => {
@@ -138,14 +147,14 @@ impl AsFd for Stream {
     }
 }
 
-fn connect_unix(path: &Path, until: Until) -> io::Result<OwnedFd> {
+fn connect_unix(path: &Path, until: Option<Until>) -> io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
     Ok(connect(AddressFamily::UNIX, &address, until)?)
 }
 
 /// Tries the addresses of a name one after the other. (How long a name takes to be found is the system's to say;
 /// numeric addresses take no time.)
-fn connect_tcp(host: &str, port: u16, until: Until) -> io::Result<OwnedFd> {
+fn connect_tcp(host: &str, port: u16, until: Option<Until>) -> io::Result<OwnedFd> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in (host, port).to_socket_addrs()? {
         let family = match address {
@@ -162,7 +171,7 @@ fn connect_tcp(host: &str, port: u16, until: Until) -> io::Result<OwnedFd> {
             Err(Errno::INPROGRESS | Errno::ALREADY) => last = ErrorKind::TimedOut.into(),
             Err(error) => last = error.into(),
         }
-        if until.left().is_none() {
+        if until.is_some_and(|until| until.left().is_none()) {
             break;
         }
     }
@@ -170,8 +179,20 @@ fn connect_tcp(host: &str, port: u16, until: Until) -> io::Result<OwnedFd> {
 }
 
 /// A stream socket connected to `address`, close-on-exec, on which every system call ends in the time that `until`
-/// has left.
-fn connect(family: AddressFamily, address: &impl SocketAddrArg, until: Until) -> Result<OwnedFd, Errno> {
+/// has left; without, one that is being connected, and on which none waits.
+fn connect(
+    family: AddressFamily,
+    address: &impl SocketAddrArg,
+    until: Option<Until>,
+) -> Result<OwnedFd, Errno> {
+    let Some(until) = until else {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+        return match net::connect(&socket, address) {
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
+            Err(error) => Err(error),
+        };
+    };
     let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // The send timeout also bounds connect(2), which waits when the daemon's backlog is full (unix(7)), or for a
     // machine that is not there.
