@@ -92,6 +92,15 @@ impl Identity {
         node::ecdsa_der(&self.sign_raw(message)?).ok_or_else(failed)
     }
 
+    /// Agrees on a secret with the owner of a P-256 public key, an uncompressed point.
+    ///
+    /// # Errors
+    ///
+    /// As [`PrivateKey::derive`].
+    pub fn agree(&self, point: &[u8]) -> Result<SecretBytes, CryptoError> {
+        self.key.derive(point)
+    }
+
     fn sign_raw(&self, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
         self.key.sign(Mechanism::Ecdsa, digest(&SHA256, message).as_ref())
     }

@@ -51,6 +51,23 @@ pub struct RootRecord {
     /// The public key of the audit log (SubjectPublicKeyInfo, hexadecimal); empty: none was made yet.
     #[prost(string, tag = "60")]
     pub audit_key: String,
+    /// The nodes of a cluster.
+    #[prost(message, repeated, tag = "100")]
+    pub members: Vec<MemberRecord>,
+}
+
+/// A node of a cluster.
+#[derive(Clone, PartialEq, Message)]
+pub struct MemberRecord {
+    /// 16 hexadecimal digits, of its public key's hash.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// SubjectPublicKeyInfo of its identity.
+    #[prost(bytes = "vec", tag = "2")]
+    pub public_key: Vec<u8>,
+    /// When it was admitted, seconds since 1970, UTC.
+    #[prost(uint64, tag = "3")]
+    pub since: u64,
 }
 
 /// One partition, as the root names it.

@@ -6,6 +6,7 @@ mod backup;
 mod check;
 mod cluster;
 mod follow;
+mod join;
 mod load;
 mod state;
 

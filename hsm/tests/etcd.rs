@@ -8,15 +8,14 @@ mod stores;
 use std::sync::Arc;
 use std::time::Duration;
 
-use members::{Members, SOON, until};
+use members::contents::{add, has, identity, make_key, signs};
+use members::{Members, until};
 use rustix::process::Signal;
 use stores::{everything, node_key};
-use strongroom_hsm::crypto::aws_lc::PrivateKey;
-use strongroom_hsm::crypto::{KeyKind, Mechanism};
-use strongroom_hsm::object::{Key, Search};
-use strongroom_hsm::partition::{Partition, Settings};
+use strongroom_hsm::object::Search;
+use strongroom_hsm::partition::Settings;
 use strongroom_hsm::users::User;
-use strongroom_hsm::vault::{Unlock, Vault};
+use strongroom_hsm::vault::Vault;
 use strongroom_protocol::v1::*;
 
 const LEASE: Duration = Duration::from_secs(3600);
@@ -43,46 +42,6 @@ fn cluster(members: &Members, nodes: usize) -> Vec<Arc<Vault>> {
         until("the partition is on every node", || node.partition(1).is_ok());
     }
     nodes
-}
-
-fn identity(of: u8, number: u8) -> Vec<u8> {
-    let mut object = vec![of; 16];
-    object[15] = number;
-    object
-}
-
-fn info(object: Vec<u8>, label: &str) -> ObjectInfo {
-    ObjectInfo { object, class: ObjectClass::Data.into(), label: label.into(), ..ObjectInfo::default() }
-}
-
-fn add(vault: &Vault, object: Vec<u8>) -> Result<(), ErrorCode> {
-    let partition = vault.partition(1).map_err(|failure| failure.code)?;
-    let added = partition.change(|change| change.add_object(info(object, "an object"), None, None));
-    added.map(drop).map_err(|failure| failure.code)
-}
-
-/// Makes a P-256 key.
-fn make_key(vault: &Vault, object: Vec<u8>, label: &str) {
-    let key = Key::Private(Arc::new(PrivateKey::generate(KeyKind::P256).unwrap()));
-    let info = ObjectInfo {
-        class: ObjectClass::PrivateKey.into(),
-        key_type: KeyType::P256.into(),
-        ..info(object, label)
-    };
-    let partition = vault.partition(1).unwrap();
-    partition.change(|change| change.add_object(info, Some(KeyKind::P256), Some(&key))).unwrap();
-}
-
-fn has(partition: &Partition, object: &[u8]) -> bool {
-    partition.contents().objects.get(object).is_some()
-}
-
-fn signs(vault: &Vault, object: &[u8]) -> bool {
-    let Ok(partition) = vault.partition(1) else { return false };
-    let found = partition.contents().objects.get(object).map(Arc::clone);
-    found.is_some_and(|object| {
-        partition.private_key(&object).unwrap().sign(Mechanism::Ecdsa, &[7; 32]).is_ok()
-    })
 }
 
 #[test]
@@ -279,121 +238,6 @@ fn an_administrator_of_etcd_reads_nothing_and_puts_nothing_back_unnoticed() {
     // One that only looks at what was there keeps it so.
     let partition = node(&members).partition(1).unwrap();
     assert_eq!(partition.contents().objects.find(Search::default()).count(), 2);
-}
-
-#[test]
-fn one_machines_partitions_move_to_a_cluster_and_no_key_is_lost() {
-    let members = Members::start();
-    let directory = tempfile::tempdir().unwrap();
-    let start = |patience| {
-        // A thread of the one before may have it for a moment.
-        let mut started = None;
-        until("the store is let go of", || {
-            started = Vault::start(directory.path(), None, Some(members.cluster(patience))).ok();
-            started.is_some()
-        });
-        let vault = Arc::new(started.unwrap());
-        vault.keep_up().unwrap();
-        vault
-    };
-    let vault = start(Duration::from_secs(5));
-    for label in ["tls", "second"] {
-        let admin = User::new("admin", Role::CryptoOfficer, None, Vec::new(), 0);
-        vault.create(label, vec![admin], Settings::default()).unwrap();
-    }
-    make_key(&vault, identity(1, 1), "web");
-    for number in 0..150 {
-        add(&vault, identity(2, number)).unwrap();
-    }
-    let holder = || {
-        let pair = PrivateKey::generate(KeyKind::Rsa2048).unwrap();
-        pair.public_spki().unwrap()
-    };
-    vault.create_domain(&vault.partition(1).unwrap(), |_| Ok(()), &[holder(), holder()], 2).unwrap();
-    let (audit_key, _) = vault.audit().unwrap();
-    let audit_key = audit_key.public().to_spki();
-    let node = vault.identity().unwrap().public_key().unwrap();
-    let before = everything(&vault).unwrap();
-    let is_as_before = |vault: &Vault| {
-        assert_eq!(everything(vault).unwrap(), before);
-        assert!(signs(vault, &identity(1, 1)));
-        assert_eq!(vault.domain(&vault.partition(1).unwrap()).unwrap().needed, 2);
-        assert_eq!(vault.identity().unwrap().public_key().unwrap(), node);
-        vault.check().unwrap();
-    };
-    // Asked once when the node was opened, as the audit log does.
-    let is_same_log = |vault: &Vault| assert_eq!(vault.audit().unwrap().0.public().to_spki(), audit_key);
-
-    // Without a majority nothing moves.
-    members.signal(0, Signal::STOP);
-    members.signal(1, Signal::STOP);
-    assert_eq!(vault.found_cluster().unwrap_err().code, ErrorCode::Store);
-    members.signal(0, Signal::CONT);
-    members.signal(1, Signal::CONT);
-    is_as_before(&vault);
-    assert_eq!(vault.cluster().unwrap(), None);
-    drop(vault);
-    let vault = start(SOON);
-    is_as_before(&vault);
-    // Nor if it ends half way: this one etcd does not take.
-    let large = identity(9, 9);
-    let partition = vault.partition(1).unwrap();
-    let long = "x".repeat(2 << 20);
-    partition.change(|change| change.add_object(info(large.clone(), &long), None, None)).unwrap();
-    let attempt = || vault.found_cluster().unwrap_err().message;
-    until("etcd refuses it", || {
-        let why = attempt();
-        assert!(why.contains("etcd"), "{why}");
-        !members.administrator().all().is_empty()
-    });
-    attempt();
-    assert!(signs(&vault, &identity(1, 1)) && has(&vault.partition(1).unwrap(), &large));
-    let large = Arc::clone(partition.contents().objects.get(&large).unwrap());
-    partition
-        .change(|change| {
-            change.delete_object(&large);
-            Ok(())
-        })
-        .unwrap();
-    drop((vault, partition));
-    let vault = start(SOON);
-    is_as_before(&vault);
-
-    let cluster = vault.found_cluster().unwrap();
-    assert_eq!(vault.cluster().unwrap(), Some(cluster.clone()));
-    is_as_before(&vault);
-    is_same_log(&vault);
-    assert_eq!(vault.found_cluster().unwrap_err().code, ErrorCode::Exists);
-    // Of the attempts nothing is left, and etcd has nothing that it could read.
-    let all = members.administrator().all();
-    let prefix = format!("/strongroom/{cluster}/");
-    assert!(all.iter().all(|(key, _)| key.starts_with(prefix.as_bytes())), "{all:?}");
-    let exported = &before.iter().find(|(_, key)| !key.is_empty()).unwrap().1;
-    let values: Vec<u8> = all.into_iter().flat_map(|(_, value)| value).collect();
-    assert!(!values.windows(16).any(|window| exported.windows(16).any(|secret| secret == window)));
-    // It goes on there; and after a restart, and when it was sealed.
-    add(&vault, identity(3, 1)).unwrap();
-    drop(vault);
-    until("it does not start without etcd", || {
-        Vault::start(directory.path(), None, None).unwrap_err().to_string().contains("--etcd")
-    });
-    let vault = start(SOON);
-    assert!(has(&vault.partition(1).unwrap(), &identity(3, 1)) && signs(&vault, &identity(1, 1)));
-    vault.seal_with("correct horse battery", &[], 0).unwrap();
-    vault.seal().unwrap();
-    assert!(vault.partition(1).is_err());
-    let passphrase = "correct horse battery".to_owned().into();
-    vault.unseal(Unlock { passphrase, shares: Vec::new() }).unwrap();
-    add(&vault, identity(3, 2)).unwrap();
-    assert!(signs(&vault, &identity(1, 1)));
-    is_same_log(&vault);
-    // What is put back in etcd shows.
-    let mut administrator = members.administrator();
-    let header = format!("{prefix}partition/00000001/header").into_bytes();
-    let earlier = administrator.all().into_iter().find(|(key, _)| *key == header).unwrap().1;
-    add(&vault, identity(3, 3)).unwrap();
-    administrator.put(&header, &earlier);
-    until("tampering is seen", || vault.node_state() == NodeState::Tampered);
 }
 
 #[test]

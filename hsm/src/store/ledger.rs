@@ -262,6 +262,11 @@ impl Ledger {
         self.lock().as_ref().map_or(0, |books| books.written)
     }
 
+    /// The number of the last change, and the hash of the ledger that it wrote.
+    pub fn last(&self) -> (u64, Element) {
+        self.lock().as_ref().map_or((0, Element::default()), |books| (books.written, books.last))
+    }
+
     /// Where alarms go, see [`Store::alarm`].
     pub fn report_to(&self, alarms: Sender<String>) {
         *self.alarms.lock().unwrap_or_else(PoisonError::into_inner) = Some(alarms);

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use super::backup::domain_name;
 use super::load::{Decision, Opened, owner_of};
-use super::{Slot, Source, State, Vault, VaultError, seal_root};
+use super::{Slot, Source, State, Vault, VaultError, join, seal_root};
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
+use crate::node_key::Files;
 use crate::records::{self, CLUSTER, ClusterRecord, Names, ROOT, RootRecord};
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, EtcdStore, Ledger, RedbStore, Store, StoreError, etcd, is_listed};
@@ -35,8 +36,8 @@ pub struct Cluster {
 
 /// What a node's own store says of its cluster.
 pub(super) struct Membership {
-    /// 32 hexadecimal digits.
-    id: String,
+    /// 16 bytes.
+    id: Vec<u8>,
     key: SealingKey,
     /// The partitions were being moved there: nobody else knows of the cluster.
     is_moving: bool,
@@ -46,20 +47,38 @@ impl Membership {
     pub(super) fn from_record(bytes: &[u8]) -> Option<Self> {
         let (record, key) = records::split::<ClusterRecord>(bytes)?;
         let key = SealingKey::new(SecretBytes::from(key))?;
-        let id = Some(records::hex(&record.id)).filter(|id| id.len() == 32)?;
-        Some(Membership { id, key, is_moving: record.moving })
+        (record.id.len() == 16).then_some(Membership { id: record.id, key, is_moving: record.moving })
+    }
+
+    /// The change of a node's own store that says so.
+    pub(super) fn note(
+        node_key: &SealingKey,
+        record: &ClusterRecord,
+        key: &SealingKey,
+    ) -> Result<Batch, SealError> {
+        let mut batch = Batch::default();
+        batch.put(CLUSTER.to_owned(), node_key.seal(CLUSTER, 0, records::join(record, key.bytes()))?);
+        Ok(batch)
+    }
+
+    /// The cluster's name: 16 bytes.
+    pub(super) fn id(&self) -> &[u8] {
+        &self.id
+    }
+
+    /// The same in hexadecimal.
+    fn name(&self) -> String {
+        records::hex(&self.id)
+    }
+
+    /// The cluster's key.
+    pub(super) fn key(&self) -> &SealingKey {
+        &self.key
     }
 
     fn store(&self, cluster: &Cluster) -> Result<EtcdStore, StoreError> {
-        EtcdStore::new(&etcd::Options { cluster: self.id.clone(), ..cluster.etcd.clone() })
+        EtcdStore::new(&etcd::Options { cluster: self.name(), ..cluster.etcd.clone() })
     }
-}
-
-/// A change of a node's own store that says of which cluster it is.
-fn note(node_key: &SealingKey, record: &ClusterRecord, key: &SealingKey) -> Result<Batch, SealError> {
-    let mut batch = Batch::default();
-    batch.put(CLUSTER.to_owned(), node_key.seal(CLUSTER, 0, records::join(record, key.bytes()))?);
-    Ok(batch)
 }
 
 impl Opened {
@@ -77,7 +96,7 @@ impl Vault {
     /// Those of [`Vault::ready`].
     pub fn cluster(&self) -> Result<Option<String>, Failure> {
         let membership = self.opened()?.own().membership();
-        Ok(membership.filter(|known| !known.is_moving).map(|known| known.id.clone()))
+        Ok(membership.filter(|known| !known.is_moving).map(|known| known.name()))
     }
 
     /// Loads what the node's own store leads to: its partitions, or the cluster's.
@@ -94,7 +113,7 @@ impl Vault {
         if !own.findings.is_empty() {
             return Ok(own);
         }
-        let Some(cluster) = &self.joins else { return Err(VaultError::NoEtcd(membership.id.clone())) };
+        let Some(cluster) = &self.joins else { return Err(VaultError::NoEtcd(membership.name())) };
         let store = Arc::new(membership.store(cluster)?);
         let shared = self.metered(Arc::clone(&store) as Arc<dyn Store>);
         let key = membership.key.copy().ok_or(SealError::Library)?;
@@ -146,6 +165,52 @@ impl Vault {
     pub fn found_cluster(&self) -> Result<String, Failure> {
         let _turn = self.turn();
         let opened = self.opened()?;
+        let (cluster, files) = self.may_begin(&opened)?;
+        let location = self.location();
+        if let Some(Slot::Damaged { why, .. }) =
+            opened.slots().values().find(|slot| matches!(slot, Slot::Damaged { .. }))
+        {
+            return refuse!(Store, "what is damaged does not move to a cluster: {why}");
+        }
+        let itself = join::member(&*opened.identity()?)?;
+        // No partition comes or goes meanwhile.
+        let mut root = opened.root();
+        let id = aws_lc::random_array::<16>();
+        let made = Arc::new(Membership { id: id.to_vec(), key: SealingKey::generate(), is_moving: true });
+        let mut record = ClusterRecord { id: id.to_vec(), moving: true };
+        opened.ledger.commit(&Membership::note(&opened.node_key, &record, &made.key)?)?;
+        opened.set_membership(Arc::clone(&made));
+        if let Some(mark) = self.mark_file() {
+            drop(std::fs::remove_file(mark));
+        }
+        let moving = RootRecord {
+            next_number: root.next_number,
+            partitions: root.partitions.clone(),
+            members: vec![itself],
+            ..RootRecord::default()
+        };
+        opened.ledger.hand_over(|from| {
+            let moved =
+                copy_into(Arc::new(made.store(cluster)?), from, &opened.node_key, &moving, &made.key)?;
+            // Nothing is given up here before it was seen that it is there.
+            check(&made, cluster, &root)?;
+            record.moving = false;
+            let mut last = Membership::note(&opened.node_key, &record, &made.key)?;
+            moved.into_iter().for_each(|name| last.delete(name));
+            let left = RootRecord { partitions: Vec::new(), restoring: Vec::new(), ..root.clone() };
+            last.put(ROOT.to_owned(), seal_root(&opened.node_key, &left)?);
+            Ok::<_, VaultError>(last)
+        })?;
+        root.partitions.clear();
+        drop(root);
+        self.reopen(opened, files)?;
+        tracing::warn!(target: "audit", event = "cluster made", cluster = made.name(), store = location, "the partitions moved to etcd");
+        Ok(made.name())
+    }
+
+    /// Whether this node may become one of a cluster: where that is, and the node's files. What an interrupted attempt has left is
+    /// deleted: nobody was told of it.
+    pub(super) fn may_begin(&self, opened: &Opened) -> Result<(&Cluster, &Files), Failure> {
         let (Some(cluster), Source::Files(files)) = (&self.joins, &self.source) else {
             return refuse!(
                 Unsupported,
@@ -159,51 +224,23 @@ impl Vault {
             );
         }
         if opened.restoring.load(Ordering::Acquire) {
-            return refuse!(Limit, "a backup is being restored: make the cluster when that is done");
-        }
-        let location = self.location();
-        if let Some(Slot::Damaged { why, .. }) =
-            opened.slots().values().find(|slot| matches!(slot, Slot::Damaged { .. }))
-        {
-            return refuse!(Store, "what is damaged does not move to a cluster: {why}");
+            return refuse!(Limit, "a backup is being restored: try again when that is done");
         }
         if let Some(left) = opened.membership() {
-            // An attempt that was interrupted. Nobody was told of it.
             left.store(cluster)?.clear()?;
         }
-        // No partition comes or goes meanwhile.
-        let mut root = opened.root();
-        let id = aws_lc::random_array::<16>();
-        let made =
-            Arc::new(Membership { id: records::hex(&id), key: SealingKey::generate(), is_moving: true });
-        let mut record = ClusterRecord { id: id.to_vec(), moving: true };
-        opened.ledger.commit(&note(&opened.node_key, &record, &made.key)?)?;
-        opened.set_membership(Arc::clone(&made));
-        if let Some(mark) = self.mark_file() {
-            drop(std::fs::remove_file(mark));
-        }
-        opened.ledger.hand_over(|from| {
-            let moved = copy_into(Arc::new(made.store(cluster)?), from, &opened.node_key, &root, &made.key)?;
-            // Nothing is given up here before it was seen that it is there.
-            check(&made, cluster, &root)?;
-            record.moving = false;
-            let mut last = note(&opened.node_key, &record, &made.key)?;
-            moved.into_iter().for_each(|name| last.delete(name));
-            let left = RootRecord { partitions: Vec::new(), restoring: Vec::new(), ..root.clone() };
-            last.put(ROOT.to_owned(), seal_root(&opened.node_key, &left)?);
-            Ok::<_, VaultError>(last)
-        })?;
-        root.partitions.clear();
-        drop(root);
+        Ok((cluster, files))
+    }
+
+    /// Lets go of all that was loaded, and loads it from where the node's own store leads to now.
+    pub(super) fn reopen(&self, opened: Arc<Opened>, files: &Files) -> Result<(), Failure> {
         let node_key = opened.node_key.copy().ok_or(SealError::Library)?;
         drop(opened);
         self.set(State::Sealed);
         let own = Arc::new(RedbStore::open(&files.store())?);
         self.enter(self.load_all(node_key, own, &Decision::default())?);
         self.follow_etcd()?;
-        tracing::warn!(target: "audit", event = "cluster made", cluster = made.id, store = location, "the partitions moved to etcd");
-        self.ready()?;
-        Ok(made.id.clone())
+        self.ready()
     }
 }
 
@@ -248,11 +285,7 @@ fn copy_into(
         piece.put(name, record);
     }
     store.commit(&piece)?;
-    let mut moving = RootRecord {
-        next_number: root.next_number,
-        partitions: root.partitions.clone(),
-        ..RootRecord::default()
-    };
+    let mut moving = root.clone();
     for partition in &mut moving.partitions {
         let name = domain_name(partition.number);
         if let Some(domain) = &mut partition.domain {

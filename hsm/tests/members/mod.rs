@@ -1,5 +1,9 @@
 //! A real cluster of etcd: three members on loopback addresses of this test, over TLS with certificates on both sides.
 
+#![allow(dead_code)]
+
+pub mod contents;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -31,7 +35,7 @@ pub struct Members {
     members: Vec<Child>,
 }
 
-fn openssl(folder: &Path, arguments: &str) {
+pub fn openssl(folder: &Path, arguments: &str) {
     let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -8,6 +8,7 @@
 //! that were made before. What other nodes change is told as it happens (`follow.rs`).
 
 mod follow;
+mod invitation;
 mod link;
 mod turn;
 
