@@ -6,6 +6,7 @@ use std::str::FromStr;
 use der::asn1::{Any, BitString, Ia5String, Null, ObjectIdentifier, OctetString, SetOfVec};
 use der::{Decode, Encode};
 use sha2::{Digest, Sha256, Sha384, Sha512};
+use shake::{ExtendableOutput, Shake256, Update};
 use strongroom_owner::node::ecdsa_der;
 use strongroom_protocol::v1::{KeyType, Mechanism};
 use x509_cert::attr::Attribute;
@@ -14,7 +15,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::{Extension, ToExtension};
 use x509_cert::name::Name;
 use x509_cert::request::{CertReq, CertReqInfo, ExtensionReq, Version};
-use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfo};
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
 /// SHA-256 in a DigestInfo (RFC 8017, 9.2): what stands before the digest.
 const DIGEST_INFO_SHA256: [u8; 19] =
@@ -31,7 +32,7 @@ pub struct Subject {
     pub addresses: Vec<IpAddr>,
 }
 
-/// How a key signs a request: the algorithm's name in it (RFC 4055, 5758, 8410), and what the partition is asked for.
+/// How a key signs a request: the algorithm's name in it (RFC 4055, 5758, 8410, 9881), and what the partition is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Signing {
     algorithm: ObjectIdentifier,
@@ -47,6 +48,17 @@ enum Hash {
     Sha512,
     /// The key signs the message itself.
     None,
+    /// The key signs the message's representative (FIPS 204, algorithm 7, line 6).
+    Represented,
+}
+
+/// 64 bytes of SHAKE256.
+fn shake256(parts: &[&[u8]]) -> Vec<u8> {
+    let mut state = Shake256::default();
+    parts.iter().for_each(|part| state.update(part));
+    let mut representative = vec![0; 64];
+    state.finalize_xof_into(&mut representative);
+    representative
 }
 
 impl Signing {
@@ -66,15 +78,24 @@ impl Signing {
                 ("1.2.840.10045.4.3.4", Hash::Sha512, Mechanism::Ecdsa)
             }
             KeyType::Ed25519 => ("1.3.101.112", Hash::None, Mechanism::Eddsa),
+            KeyType::Ed448 => ("1.3.101.113", Hash::None, Mechanism::Eddsa),
+            KeyType::MlDsa44 => ("2.16.840.1.101.3.4.3.17", Hash::Represented, Mechanism::MlDsa),
+            KeyType::MlDsa65 => ("2.16.840.1.101.3.4.3.18", Hash::Represented, Mechanism::MlDsa),
+            KeyType::MlDsa87 => ("2.16.840.1.101.3.4.3.19", Hash::Represented, Mechanism::MlDsa),
             _ => return None,
         };
         Some(Signing { algorithm: ObjectIdentifier::new(algorithm).ok()?, hash, mechanism })
     }
 
-    /// What the partition is given to sign.
-    fn input(self, message: &[u8]) -> Vec<u8> {
+    /// What the partition is given to sign, with this public key's other half.
+    fn input(self, message: &[u8], public_key: &SubjectPublicKeyInfoOwned) -> Vec<u8> {
         let digest = match self.hash {
             Hash::None => return message.to_vec(),
+            Hash::Represented => {
+                let public_key = public_key.subject_public_key.raw_bytes();
+                // Without a context (RFC 9881, 3); pure, not HashML-DSA.
+                return shake256(&[&shake256(&[public_key]), &[0, 0], message]);
+            }
             Hash::Sha256 => Sha256::digest(message).to_vec(),
             Hash::Sha384 => Sha384::digest(message).to_vec(),
             Hash::Sha512 => Sha512::digest(message).to_vec(),
@@ -154,7 +175,7 @@ pub fn make<E>(
 ) -> Result<Vec<u8>, E> {
     let info = info(spki, subject).map_err(&encoding)?;
     let message = info.to_der().map_err(&encoding)?;
-    let mut signature = sign(signing.input(&message))?;
+    let mut signature = sign(signing.input(&message, &info.public_key))?;
     if signing.mechanism == Mechanism::Ecdsa {
         let wrong = || encoding(der::ErrorKind::Failed.into());
         signature = ecdsa_der(&signature).ok_or_else(wrong)?;
@@ -168,6 +189,6 @@ fn info(spki: &[u8], subject: &Subject) -> der::Result<CertReqInfo> {
     if let Some(names) = subject.alternative_names()? {
         attributes.insert(Attribute::try_from(ExtensionReq(vec![names]))?)?;
     }
-    let public_key = SubjectPublicKeyInfo::from_der(spki)?;
+    let public_key = SubjectPublicKeyInfoOwned::from_der(spki)?;
     Ok(CertReqInfo { version: Version::V1, subject: subject.name.clone(), public_key, attributes })
 }

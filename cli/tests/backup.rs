@@ -236,6 +236,32 @@ fn a_key_comes_back_into_its_partition() {
     daemon.as_officer(&["backup", "create", "tls", "--key", "wbe", "--out", "none"]).fails(5);
 }
 
+/// Its certificate stays when a key is deleted, and does not keep it from coming back.
+#[test]
+fn a_key_comes_back_to_its_certificate() {
+    let (daemon, expected) = with_key();
+    let directory = daemon.directory.path();
+    daemon.run(&["key", "request", "web", "--host", "www.example.org", "--out", "web.csr"]).succeeds();
+    openssl(directory, &["genpkey", "-algorithm", "ed25519", "-out", "ca.key"]);
+    openssl(directory, &["req", "-x509", "-key", "ca.key", "-subj", "/CN=CA", "-out", "ca.crt"]);
+    let sign = ["x509", "-req", "-in", "web.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-out", "web.crt"];
+    openssl(directory, &sign);
+    daemon.run(&["cert", "put", "web", "web.crt"]).succeeds();
+    let certificate = daemon.run(&["cert", "get", "web"]).succeeds();
+    daemon.as_officer(&["backup", "create", "tls", "--key", "web", "--out", "web.backup"]).succeeds();
+    daemon.run(&["key", "delete", "web", "--yes"]).succeeds();
+    daemon.as_officer(&["key", "purge", "web", "--yes"]).succeeds();
+    assert_eq!(daemon.run(&["cert", "get", "web"]).succeeds(), certificate);
+    let restored = daemon.run(&["backup", "restore", "web.backup", "--json"]).json();
+    assert_eq!(restored["left_out"], serde_json::json!([]), "{restored}");
+    assert_eq!(signature(&daemon, 1), expected);
+    assert_eq!(daemon.run(&["cert", "get", "web"]).succeeds(), certificate);
+    assert_eq!(daemon.run(&["cert", "list", "--json"]).json()["certificates"].as_array().unwrap().len(), 1);
+    // Where the key is, nothing comes back.
+    assert!(daemon.run(&["backup", "restore", "web.backup"]).fails(6).contains("already"));
+    daemon.run(&["tamper", "check"]).succeeds();
+}
+
 #[test]
 fn a_timer_keeps_as_many_backups_as_it_is_told() {
     let (daemon, _) = with_key();

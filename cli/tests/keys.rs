@@ -452,6 +452,41 @@ fn delete_takes_both_halves_and_no_other() {
 }
 
 #[test]
+fn all_versions_go_and_come_back_together() {
+    let daemon = Daemon::with_partition();
+    daemon.run(&["key", "generate", "web", "--type", "p256"]).succeeds();
+    daemon.run(&["key", "generate", "other", "--type", "p256"]).succeeds();
+    for _ in 0..2 {
+        daemon.run(&["key", "rotate", "web", "--activate"]).succeeds();
+    }
+    let list = || daemon.run(&["key", "list", "--json"]).json()["keys"].clone();
+    let names = || {
+        let keys = list();
+        keys.as_array()
+            .unwrap()
+            .iter()
+            .map(|key| key["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let before = list();
+    assert_eq!(names().len(), 4);
+    assert!(daemon.run(&["key", "delete", "web", "--yes"]).fails(2).contains("--all-versions"));
+    daemon.run(&["key", "delete", "web", "--yes", "--all-versions"]).succeeds();
+    assert_eq!(names(), ["other"]);
+    let error = daemon.as_officer(&["key", "recover", "web"]);
+    assert!(error.code != 0 && error.stderr.contains("--all-versions"), "{}", error.stderr);
+    daemon.as_officer(&["key", "recover", "web", "--all-versions"]).succeeds();
+    assert_eq!(list(), before, "each is what it was");
+    daemon.run(&["key", "delete", "web", "--yes", "--all-versions"]).succeeds();
+    let error = daemon.as_officer(&["key", "purge", "web", "--yes"]);
+    assert!(error.code != 0 && error.stderr.contains("--all-versions"), "{}", error.stderr);
+    daemon.as_officer(&["key", "purge", "web", "--yes", "--all-versions"]).succeeds();
+    daemon.as_officer(&["key", "recover", "web", "--all-versions"]).fails(5);
+    assert_eq!(names(), ["other"]);
+    daemon.run(&["tamper", "check"]).succeeds();
+}
+
+#[test]
 fn secret_keys_have_no_public_half() {
     let mut daemon = Daemon::with_partition();
     daemon.run(&["key", "generate", "web", "--type", "p256"]).succeeds();

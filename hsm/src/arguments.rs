@@ -38,10 +38,13 @@ pub struct Audit {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", env = "STRONGROOM_AUDIT_KEY", requires = "audit_certificate")]
     audit_key: Option<PathBuf>,
-    /// The facility of syslog messages: audit (13), authpriv, daemon, local0 to local7 and others.
-    #[arg(long, value_name = "NAME", default_value = "audit", value_parser = facility_of)]
-    audit_facility: u8,
+    /// The facility of syslog messages: audit (13), authpriv, daemon, local0 to local7 and others [default: audit].
+    #[arg(long, value_name = "NAME", value_parser = facility_of)]
+    audit_facility: Option<u8>,
 }
+
+/// "log audit" (RFC 5424, 6.2.1).
+const AUDIT: u8 = 13;
 
 fn facility_of(name: &str) -> Result<u8, String> {
     facility(name)
@@ -72,12 +75,17 @@ impl Audit {
                 None
             }
         };
+        let is_syslog = self.audit_sink.iter().any(|target| !matches!(target, Target::Journald(_)));
+        anyhow::ensure!(
+            is_syslog || self.audit_facility.is_none(),
+            "--audit-facility is for a syslog server, and there is none: --audit-sink syslog+udp://HOST:514"
+        );
         let mut targets = self.audit_sink;
         targets.sort();
         let count = targets.len();
         targets.dedup();
         anyhow::ensure!(targets.len() == count, "--audit-sink: a sink is named twice");
-        let facility = self.audit_facility;
+        let facility = self.audit_facility.unwrap_or(AUDIT);
         let sinks = targets.into_iter().map(|target| Sink { target, tls: tls.clone(), facility });
         Ok(audit::Options {
             directory: self.audit_dir,
@@ -107,9 +115,9 @@ pub struct Network {
     #[arg(long, value_name = "FILE", env = "STRONGROOM_TLS_CLIENT_CA")]
     tls_client_ca: Option<PathBuf>,
     /// Which clients of --tls may connect: those with a certificate ('required'), or others as well, who act by log-in
-    /// only ('optional').
-    #[arg(long, value_enum, value_name = "WHICH", env = "STRONGROOM_TLS_CERTIFICATES", default_value_t = Certificates::Required)]
-    tls_certificates: Certificates,
+    /// only ('optional') [default: required].
+    #[arg(long, value_enum, value_name = "WHICH", env = "STRONGROOM_TLS_CERTIFICATES")]
+    tls_certificates: Option<Certificates>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -127,10 +135,22 @@ impl Network {
     ///
     /// Those of the files and of the system.
     pub fn listeners(&self) -> anyhow::Result<Vec<Listener>> {
+        if self.tls.is_empty() {
+            let given = [
+                ("--tls-client-ca", self.tls_client_ca.is_some()),
+                ("--tls-certificates", self.tls_certificates.is_some()),
+            ];
+            if let Some((option, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
+                anyhow::bail!(
+                    "{option} is for clients of the network, and there is no address for them: --tls 10.0.0.1:9820"
+                );
+            }
+        }
+        // Without one --tls is refused.
         let Some(authority) = &self.tls_client_ca else { return Ok(Vec::new()) };
         let clients = match self.tls_certificates {
-            Certificates::Required => Clients::WithCertificate,
-            Certificates::Optional => Clients::All,
+            None | Some(Certificates::Required) => Clients::WithCertificate,
+            Some(Certificates::Optional) => Clients::All,
         };
         let open = |address: &SocketAddr| {
             Ok(Listener::open(&Options { address: *address, authority: authority.clone(), clients })?)

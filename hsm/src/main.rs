@@ -84,7 +84,10 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 fn octal(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| "not like 660".to_owned())
+    // (A number may begin with a sign, permissions may not.)
+    let digits = text.bytes().all(|digit| digit.is_ascii_digit()).then_some(text);
+    let mode = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
+    mode.filter(|mode| *mode <= 0o777).ok_or_else(|| "not like 660".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -112,6 +115,10 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     config.state_dir = arguments.state_dir.unwrap_or(config.state_dir);
     config.socket = arguments.socket.unwrap_or(config.socket);
     config.socket_mode = arguments.socket_mode.unwrap_or(config.socket_mode);
+    anyhow::ensure!(
+        !arguments.metrics_from_anywhere || !arguments.metrics.is_empty(),
+        "--metrics-from-anywhere is for --metrics, and there is no address for them: --metrics 0.0.0.0:9823"
+    );
     for address in &arguments.metrics {
         anyhow::ensure!(
             arguments.metrics_from_anywhere || !address.is_exposed(),

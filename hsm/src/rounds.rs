@@ -1,13 +1,14 @@
 //! What waits, in the order of turns: the partitions take turns, and in each its user ids. However much one of them has waiting,
-//! the next one's turn comes after one of its.
+//! the next one's turn comes after one of its; and however many wait, one more is put in its place at once.
+
+mod circle;
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// Emptied queues that are kept, so that who comes and goes takes no memory anew.
-const SPARE: usize = 64;
+use circle::Circle;
 
-/// A queue that has grown beyond this is not kept.
+/// A line that has grown beyond this gives its memory back when it is empty.
 const GROWN: usize = 512;
 
 /// Where a request comes from.
@@ -19,48 +20,33 @@ pub struct Origin {
     pub uid: u32,
 }
 
-/// What is of one partition and one user id, in the order of its arrival.
-#[derive(Debug)]
-struct Line<T> {
-    of: u32,
-    items: VecDeque<T>,
-}
-
 /// What is of one partition.
 #[derive(Debug)]
 struct Group<T> {
-    of: u32,
-    /// Never empty, nor are they.
-    lines: VecDeque<Line<T>>,
+    /// Of each user id, in the order of its arrival. Never empty, nor are they.
+    lines: Circle<VecDeque<T>>,
     /// When its turn was last, or its first item came if that was later.
-    since: Instant,
+    since: Option<Instant>,
+}
+
+impl<T> Default for Group<T> {
+    fn default() -> Self {
+        Group { lines: Circle::default(), since: None }
+    }
 }
 
 /// Items that wait, and whose turn is next.
 #[derive(Debug)]
 pub struct Rounds<T> {
-    /// The first one's turn is next.
-    groups: VecDeque<Group<T>>,
+    groups: Circle<Group<T>>,
     len: usize,
-    spare_lines: Vec<VecDeque<T>>,
-    spare_groups: Vec<VecDeque<Line<T>>>,
 }
 
 impl<T> Default for Rounds<T> {
     fn default() -> Self {
-        Rounds {
-            groups: VecDeque::new(),
-            len: 0,
-            // Who is first takes no memory.
-            spare_lines: vec![VecDeque::with_capacity(64)],
-            spare_groups: vec![VecDeque::with_capacity(4)],
-        }
-    }
-}
-
-fn keep<T>(spare: &mut Vec<VecDeque<T>>, emptied: VecDeque<T>) {
-    if spare.len() < SPARE && emptied.capacity() <= GROWN {
-        spare.push(emptied);
+        // Who is first takes no memory.
+        let lines = Circle::with_spare(VecDeque::with_capacity(64));
+        Rounds { groups: Circle::with_spare(Group { lines, since: None }), len: 0 }
     }
 }
 
@@ -77,71 +63,54 @@ impl<T> Rounds<T> {
 
     /// Since when the partition whose turn is next has waited for it.
     pub fn since(&self) -> Option<Instant> {
-        self.groups.front().map(|group| group.since)
+        self.groups.first()?.since
     }
 
     /// Puts an item behind those of the same origin, at the time `now`.
     pub fn push(&mut self, origin: Origin, item: T, now: Instant) {
-        self.len += 1;
-        let Origin { partition, uid } = origin;
-        let (groups, spare_lines) = (&mut self.groups, &mut self.spare_lines);
-        let mut begin = || {
-            let mut items = spare_lines.pop().unwrap_or_default();
-            items.reserve(1);
-            Line { of: uid, items }
-        };
-        let group = match groups.iter_mut().find(|group| group.of == partition) {
-            Some(group) => group,
-            None => {
-                let lines = self.spare_groups.pop().unwrap_or_default();
-                groups.push_back(Group { of: partition, lines, since: now });
-                // There is one: it was just put there.
-                let Some(group) = groups.back_mut() else { return };
-                group
-            }
-        };
-        match group.lines.iter_mut().find(|line| line.of == uid) {
-            Some(line) => line.items.push_back(item),
-            None => {
-                let mut line = begin();
-                line.items.push_back(item);
-                group.lines.push_back(line);
-            }
+        // There is always a place: a new one's is made.
+        let Some(group) = self.groups.of(origin.partition) else { return };
+        if group.lines.is_empty() {
+            group.since = Some(now);
         }
+        let Some(line) = group.lines.of(origin.uid) else { return };
+        line.push_back(item);
+        self.len += 1;
     }
 
     /// Takes the item whose turn it is, at the time `now`.
     pub fn pop(&mut self, now: Instant) -> Option<(Origin, T)> {
-        let mut group = self.groups.pop_front()?;
-        let mut line = group.lines.pop_front()?;
-        let origin = Origin { partition: group.of, uid: line.of };
-        let item = line.items.pop_front()?;
+        let (partition, group) = self.groups.first_mut()?;
+        let (uid, line) = group.lines.first_mut()?;
+        let item = line.pop_front()?;
         self.len -= 1;
-        match line.items.is_empty() {
-            true => keep(&mut self.spare_lines, line.items),
-            false => group.lines.push_back(line),
-        }
-        match group.lines.is_empty() {
-            true => keep(&mut self.spare_groups, group.lines),
-            false => {
-                group.since = now;
-                self.groups.push_back(group);
+        if line.is_empty() {
+            if line.capacity() > GROWN {
+                *line = VecDeque::new();
             }
+            group.lines.leave();
+        } else {
+            group.lines.pass();
         }
-        Some((origin, item))
+        if group.lines.is_empty() {
+            self.groups.leave();
+        } else {
+            group.since = Some(now);
+            self.groups.pass();
+        }
+        Some((Origin { partition, uid }, item))
     }
 
     /// Leaves out what `stays` says no to.
     pub fn retain(&mut self, mut stays: impl FnMut(Origin, &T) -> bool) {
-        for group in &mut self.groups {
-            for line in &mut group.lines {
-                let origin = Origin { partition: group.of, uid: line.of };
-                line.items.retain(|item| stays(origin, item));
-            }
-            group.lines.retain(|line| !line.items.is_empty());
-        }
-        self.groups.retain(|group| !group.lines.is_empty());
-        self.len = self.groups.iter().flat_map(|group| &group.lines).map(|line| line.items.len()).sum();
+        self.groups.retain(|partition, group| {
+            group.lines.retain(|uid, line| {
+                line.retain(|item| stays(Origin { partition, uid }, item));
+                !line.is_empty()
+            });
+            !group.lines.is_empty()
+        });
+        self.len = self.groups.values().flat_map(|group| group.lines.values()).map(VecDeque::len).sum();
     }
 }
 

@@ -46,35 +46,52 @@ impl Order {
     }
 }
 
-/// Work that waits for its turn.
-trait Work: Send {
-    fn is_awaited(&self) -> bool;
-    fn run(self: Box<Self>);
+/// Work that waits for its turn: until it is begun, or nobody waits for it any more.
+type Work = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+fn taken_from(work: &Work) -> Option<Box<dyn FnOnce() + Send>> {
+    work.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-struct Task<T, F> {
-    work: F,
-    reply: oneshot::Sender<Result<T, Failure>>,
-}
-
-impl<T: Send, F: FnOnce() -> Result<T, Failure> + Send> Work for Task<T, F> {
-    fn is_awaited(&self) -> bool {
-        !self.reply.is_closed()
-    }
-
-    fn run(self: Box<Self>) {
-        let Task { work, reply } = *self;
-        // A panic leaves the reply without answer, which is an answer too.
-        if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
-            drop(reply.send(result));
-        }
-    }
+fn still_waits(work: &Work) -> bool {
+    work.lock().unwrap_or_else(PoisonError::into_inner).is_some()
 }
 
 struct Waiting {
     bytes: usize,
-    work: Box<dyn Work>,
+    work: Work,
 }
+
+/// Who waits for work: if that ends before the work has begun, it is not done.
+struct Awaited<'a> {
+    turns: &'a Turns,
+    origin: Origin,
+    bytes: usize,
+    work: Work,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        if !still_waits(&self.work) {
+            return;
+        }
+        let mut state = self.turns.lock();
+        let Some(work) = taken_from(&self.work) else { return };
+        state.taken(self.origin).into_iter().for_each(|taken| taken.bytes -= self.bytes);
+        state.leave(self.origin);
+        state.left_behind += 1;
+        // Not for each that leaves: who comes and goes would have all the others looked through each time.
+        if state.left_behind > LEFT_BEHIND && 2 * state.left_behind > state.waiting.len() {
+            state.waiting.retain(|_, waiting| still_waits(&waiting.work));
+            state.left_behind = 0;
+        }
+        drop(state);
+        drop(work);
+    }
+}
+
+/// So many places of work that nobody waits for are left in the line, or as many as those of other work if that is more.
+const LEFT_BEHIND: usize = 64;
 
 /// What waits and is computed, of all or of one.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +104,8 @@ struct Taken {
 #[derive(Default)]
 struct State {
     waiting: Rounds<Waiting>,
+    /// Of what waits: what nobody waits for any more. It counts nowhere else.
+    left_behind: usize,
     all: Taken,
     by_uid: HashMap<u32, Taken>,
     by_partition: HashMap<u32, Taken>,
@@ -131,7 +150,15 @@ impl Turns {
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let (reply, result) = oneshot::channel();
-        self.line_up(origin, Waiting { bytes, work: Box::new(Task { work, reply }) })?;
+        let work: Box<dyn FnOnce() + Send> = Box::new(move || {
+            // A panic leaves the reply without answer, which is an answer too.
+            if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
+                drop(reply.send(result));
+            }
+        });
+        let work = Arc::new(Mutex::new(Some(work)));
+        self.line_up(origin, Waiting { bytes, work: Arc::clone(&work) })?;
+        let _awaited = Awaited { turns: self, origin, bytes, work };
         match result.await {
             Ok(result) => result,
             Err(_) => {
@@ -144,11 +171,7 @@ impl Turns {
     fn line_up(self: &Arc<Self>, origin: Origin, waiting: Waiting) -> Result<(), Failure> {
         let mut state = self.lock();
         if !state.has_room(self.room, origin, waiting.bytes) {
-            // Those who have left may have left work behind.
-            state.forget_the_unawaited(self.order);
-            if !state.has_room(self.room, origin, waiting.bytes) {
-                return refuse!(Limit, "too many requests wait for their turn; try again");
-            }
+            return refuse!(Limit, "too many requests wait for their turn; try again");
         }
         let bytes = waiting.bytes;
         state.taken(origin).into_iter().for_each(|taken| {
@@ -176,13 +199,16 @@ impl Turns {
                 state.running -= 1;
                 return;
             };
+            let Some(work) = taken_from(&waiting.work) else {
+                state.left_behind = state.left_behind.saturating_sub(1);
+                done = None;
+                continue;
+            };
             let origin = self.order.origin(origin);
             state.taken(origin).into_iter().for_each(|taken| taken.bytes -= waiting.bytes);
             drop(state);
             done = Some(origin);
-            if waiting.work.is_awaited() {
-                waiting.work.run();
-            }
+            work();
         }
     }
 
@@ -219,21 +245,6 @@ impl State {
         }
         if self.by_partition.get(&partition).is_some_and(|taken| taken.requests == 0) {
             self.by_partition.remove(&partition);
-        }
-    }
-
-    fn forget_the_unawaited(&mut self, order: Order) {
-        let mut left = Vec::new();
-        self.waiting.retain(|origin, waiting| {
-            let stays = waiting.work.is_awaited();
-            if !stays {
-                left.push((order.origin(origin), waiting.bytes));
-            }
-            stays
-        });
-        for (origin, bytes) in left {
-            self.taken(origin).into_iter().for_each(|taken| taken.bytes -= bytes);
-            self.leave(origin);
         }
     }
 }
@@ -391,5 +402,26 @@ mod tests {
         let failed = run(&turns, of(1), 1, || panic!("in a test")).await.unwrap();
         assert_eq!(failed.unwrap_err().code, ErrorCode::Internal);
         run(&turns, of(1), 1, || {}).await.unwrap().unwrap();
+    }
+
+    /// Who comes and leaves again and again takes no room, and no memory either.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn those_who_leave_leave_little_behind() {
+        let turns = Turns::with_room(1, Order::ByPartition, Room { requests: [6, 3], bytes: [200, 100] });
+        let (release, holder) = hold(&turns, of(1)).await;
+        let stays = run(&turns, of(1), 10, || {});
+        until(&turns, 2).await;
+        for uid in 0..1_000 {
+            let leaves = run(&turns, by(2, uid), 50, || panic!("computed"));
+            until(&turns, 3).await;
+            leaves.abort();
+            assert!(leaves.await.unwrap_err().is_cancelled());
+            until(&turns, 2).await;
+            assert!(turns.lock().waiting.len() <= 2 * LEFT_BEHIND);
+        }
+        drop(release);
+        holder.await.unwrap().unwrap();
+        stays.await.unwrap().unwrap();
+        until(&turns, 0).await;
     }
 }

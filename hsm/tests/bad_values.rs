@@ -23,7 +23,7 @@ const OPTIONS: [(&str, &[&str], &[&str]); 17] = [
     ("--tls-certificates", &["", "sometimes"], &[]),
     ("--state-dir", &["", "a-file", "/proc/no-such-directory"], &[]),
     ("--socket", &["", "a-file", "/proc/no-such-directory/socket", LONG], &[]),
-    ("--socket-mode", &["", "888", "1777", "-1", "rw", HUGE], &[]),
+    ("--socket-mode", &["", "888", "1777", "-1", "+660", "rw", HUGE], &[]),
     (
         "--metrics",
         &["", "localhost:1", "127.0.0.1", "127.0.0.1:65536", "0.0.0.0:9823", "[::]:9823", "300.0.0.1:1"],
@@ -143,6 +143,36 @@ fn every_value_is_checked_and_named() {
         }
     }
     assert!(bad.is_empty(), "{bad}");
+}
+
+/// What is said about something that is not there.
+#[test]
+fn an_option_that_would_do_nothing_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let tls = ["--audit-ca", "--audit-certificate", "--audit-key"];
+    let mut cases = vec![
+        (vec!["--tls-client-ca", "cert.pem"], "--tls"),
+        (vec!["--tls-certificates", "optional"], "--tls"),
+        (vec!["--tls", "127.0.0.1:0"], "--tls-client-ca"),
+        (vec!["--metrics-from-anywhere"], "--metrics"),
+        (vec!["--audit-facility", "local0"], "--audit-sink"),
+        (vec!["--audit-facility", "audit", "--audit-sink", "journald"], "--audit-sink"),
+    ];
+    cases.push((vec![tls[0], "cert.pem", "--audit-sink", "syslog+udp://127.0.0.1:514"], "--audit-sink"));
+    cases.push((vec![tls[1], "cert.pem", tls[2], "key.pem"], "--audit-sink"));
+    cases.push((vec![tls[1], "cert.pem"], tls[2]));
+    cases.push((vec![tls[2], "key.pem"], tls[1]));
+    for (given, needs) in &cases {
+        let mut command = Process::command(at);
+        command.current_dir(at).args(given);
+        let said = refused(command).unwrap_or_else(|why| panic!("{given:?}: {why}"));
+        assert!(said.contains(given[0]) && said.contains(needs), "{given:?}: {said}");
+    }
+    let mut command = Process::command(at);
+    command.current_dir(at).env("STRONGROOM_TLS_CLIENT_CA", "cert.pem");
+    let said = refused(command).unwrap();
+    assert!(said.contains("--tls-client-ca") && said.contains("--tls 10"), "{said}");
 }
 
 fn variable_of(option: &str) -> String {

@@ -7,6 +7,7 @@ mod attacker;
 mod running;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,76 @@ fn a_daemon_that_dies_leaves_no_core() {
     assert!(status.signal().is_some() && !status.core_dumped(), "{status}");
 }
 
+/// The secrets of keys that the partition has made, which nobody imported: each leaves it wrapped, and openssl unwraps it.
+fn made_here(user: &mut Client, at: &Path) -> Vec<Vec<u8>> {
+    let kek = openssl(at, "rand 32");
+    let hex: String = kek.iter().map(|byte| format!("{byte:02x}")).collect();
+    let policy = |policy: KeyPolicy| Some(KeyTemplate { policy: Some(policy), ..KeyTemplate::default() });
+    let import = ImportKey {
+        key_type: KeyType::Aes256.into(),
+        value: kek.clone(),
+        key: policy(KeyPolicy { wrap: true, ..KeyPolicy::default() }),
+    };
+    let wrapping_key = user.objects(Op::ImportKey(import)).unwrap().remove(0).object;
+    let mut secrets = vec![kek];
+    let mut leave = |user: &mut Client, key: &ObjectInfo| {
+        let wrap = WrapKey {
+            wrapping_key: wrapping_key.clone(),
+            key: key.object.clone(),
+            mechanism: Mechanism::AesKeyWrapKwp.into(),
+            ..WrapKey::default()
+        };
+        let response::Result::WrappedKey(reply) = user.call(Op::WrapKey(wrap)).unwrap() else { panic!() };
+        fs::write(at.join("wrapped"), reply.wrapped).unwrap();
+        let unwrap = "enc -d -id-aes256-wrap-pad -iv A65959A6 -in wrapped -out back.der -K";
+        openssl(at, &format!("{unwrap} {hex}"));
+        match key.class() {
+            ObjectClass::SecretKey => secrets.push(fs::read(at.join("back.der")).unwrap()),
+            _ => secrets.extend(numbers(at, "back.der")),
+        }
+    };
+    let leaves = KeyPolicy { extractable: true, ..KeyPolicy::default() };
+    for (key_type, mechanism, length) in [
+        (KeyType::Rsa2048, Mechanism::RsaPkcs, 51),
+        (KeyType::P256, Mechanism::Ecdsa, 32),
+        (KeyType::P384, Mechanism::Ecdsa, 48),
+        (KeyType::Ed25519, Mechanism::Eddsa, 32),
+    ] {
+        let generate = GenerateKeyPair {
+            key_type: key_type.into(),
+            private_key: policy(KeyPolicy { sign: true, ..leaves }),
+            public_key: None,
+        };
+        let pair = user.objects(Op::GenerateKeyPair(generate)).unwrap();
+        for _ in 0..20 {
+            user.sign(&pair[0], mechanism, None, &vec![1; length]).unwrap();
+        }
+        leave(user, &pair[0]);
+    }
+    let encrypts = policy(KeyPolicy { encrypt: true, ..leaves });
+    let generate = GenerateKey { key_type: KeyType::Aes256.into(), key: encrypts.clone() };
+    let made = user.objects(Op::GenerateKey(generate)).unwrap().remove(0);
+    leave(user, &made);
+    let derives = policy(KeyPolicy { derive: true, ..leaves });
+    let derives = derives.map(|template| KeyTemplate { value_length: 32, ..template });
+    let generate = GenerateKey { key_type: KeyType::GenericSecret.into(), key: derives };
+    let base = user.objects(Op::GenerateKey(generate)).unwrap().remove(0);
+    leave(user, &base);
+    let hkdf =
+        HkdfParameters { hash: Hash::Sha256.into(), extract: true, expand: true, ..Default::default() };
+    let derive = DeriveKey {
+        key: base.object,
+        mechanism: Mechanism::Hkdf.into(),
+        key_type: KeyType::Aes256.into(),
+        derived: encrypts,
+        hkdf: Some(hkdf),
+        ..DeriveKey::default()
+    };
+    let derived = user.objects(Op::DeriveKey(derive)).unwrap().remove(0);
+    leave(user, &derived);
+    secrets
+}
+
 /// A node whose keys root looks for.
 struct Searched {
     process: Process,
@@ -129,6 +200,7 @@ impl Searched {
         let import = ImportKey { key_type: KeyType::Aes256.into(), value: value.clone(), key: None };
         let aes = user.objects(Op::ImportKey(import)).unwrap().remove(0);
         secrets.push(value);
+        secrets.extend(made_here(&mut user, at));
         let encrypt = Encrypt {
             key: aes.object,
             mechanism: Mechanism::AesGcm.into(),

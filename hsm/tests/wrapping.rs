@@ -307,6 +307,27 @@ fn some_keys_leave_under_trusted_keys_only() {
     assert!(!copies[0].policy.unwrap().trusted);
     assert_eq!(code(wrap(&mut user, &copies[0], &key, KWP, None)), ErrorCode::WrappingKeyNotTrusted);
 
+    // Nor is a new version of it, which its user has made: until the officer says so, of the name that means it now.
+    let rotate = RotateKey { object: kek.object.clone(), activate: true };
+    let next = user.objects(Op::RotateKey(rotate)).unwrap().swap_remove(0);
+    assert!(next.policy.unwrap().wrap && !next.policy.unwrap().trusted);
+    assert_eq!(code(wrap(&mut user, &next, &key, KWP, None)), ErrorCode::WrappingKeyNotTrusted);
+    // The old one is what it was.
+    wrap(&mut user, &kek, &key, KWP, None).unwrap();
+    let trusted = officer.objects(trust("kek", false)).unwrap();
+    assert_eq!(trusted.iter().map(|key| &key.object).collect::<Vec<_>>(), [&next.object]);
+    wrap(&mut user, &next, &key, KWP, None).unwrap();
+    // Taken back, it is of both.
+    assert_eq!(officer.objects(trust("kek", true)).unwrap().len(), 2);
+    for version in [&kek, &next] {
+        assert_eq!(code(wrap(&mut user, version, &key, KWP, None)), ErrorCode::WrappingKeyNotTrusted);
+    }
+    assert_eq!(code(officer.objects(trust("kek", true))), ErrorCode::NoSuchObject);
+    for version in [&kek, &next] {
+        let again = TrustKey { object: version.object.clone(), ..TrustKey::default() };
+        officer.objects(Op::TrustKey(again)).unwrap();
+    }
+
     // What comes in under a trusted key leaves under trusted keys only, whatever is asked for.
     let asked = |request: &mut UnwrapKey| request.key = template("again", SIGNS_AND_LEAVES);
     let again = unwrap(&mut user, &kek, &wrapped, KWP, None, asked).unwrap();

@@ -45,6 +45,9 @@ fn openssl_3_5_takes_what_a_partition_signs() {
         let uri = token.bench.partition.short_uri(name);
         let (public, certificate) = (file("pub"), file("crt"));
         fs::write(&public, token.manage(&["key", "public", name])).unwrap();
+        let request = file("csr");
+        token.manage(&["key", "request", name, "--host", "www.example.org", "--out", &request]);
+        token.plain(&["req", "-in", &request, "-noout", "-verify"]);
 
         token.ours(&["req", "-x509", "-new", "-key", &uri, "-subj", "/CN=localhost", "-out", &certificate]);
         token.plain(&["verify", "-CAfile", &certificate, &certificate]);

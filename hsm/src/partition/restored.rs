@@ -190,9 +190,18 @@ pub fn add_objects(
     partition.change(|change| {
         let by_officer = by_officer(partition, &change.before().users)?;
         let mut left = Vec::new();
+        let brings_a_key = all.iter().any(|read| read.key.is_some());
         for read in &all {
             let info = &read.info;
-            if change.before().objects.get(&info.object).is_some() {
+            let there = change.before().objects.get(&info.object);
+            // What holds no key stays when its key is deleted. (Where the key is there too, nothing is restored.)
+            if let Some(there) = there.filter(|_| read.key.is_none() && brings_a_key) {
+                if there.info != *info {
+                    left.push(format!("{} was not gone, and stays as it is", object::title(info)));
+                }
+                continue;
+            }
+            if there.is_some() {
                 return refuse!(
                     Exists,
                     "{} is in partition \"{}\" already: nothing was restored",

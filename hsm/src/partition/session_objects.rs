@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use strongroom_protocol::v1::ObjectInfo;
 
-use super::{Partition, not_parsed, parse};
+use super::{Contents, Partition, not_parsed, parse};
 use crate::approval;
 use crate::changes;
 use crate::crypto::KeyKind;
@@ -160,17 +160,19 @@ impl Owned {
 }
 
 impl Partition {
-    /// Keeps a session object for its owner; the object, and what the client brings it back with.
+    /// Keeps a session object for its owner, if `still` says in that moment that it may be kept; the object, and what the client
+    /// brings it back with.
     ///
     /// # Errors
     ///
-    /// NOT_APPROVED for a key that FIPS state 2 refuses; INTERNAL if it cannot be sealed.
+    /// Those of `still`; NOT_APPROVED for a key that FIPS state 2 refuses; INTERNAL if it cannot be sealed.
     pub fn keep_for_session(
         &self,
         info: ObjectInfo,
         kind: Option<KeyKind>,
         key: Option<&Key>,
         owner: u64,
+        still: impl FnOnce(&Contents) -> Result<(), Failure>,
     ) -> Result<(Arc<Object>, Vec<u8>), Failure> {
         let Ok(id) = ObjectId::try_from(info.object.as_slice()) else {
             return refuse!(Internal, "an object without an identity");
@@ -181,7 +183,7 @@ impl Partition {
         let plain = records::join(&record, bytes.as_deref().unwrap_or_default());
         let sealed = self.key.seal(&self.names.session_object(), 0, plain)?;
         let object = session_object(id, info, kind, key.cloned());
-        self.put_for_session(Arc::clone(&object), owner);
+        self.put_for_session(Arc::clone(&object), owner, still)?;
         Ok((object, sealed))
     }
 
@@ -216,7 +218,7 @@ impl Partition {
         };
         let kind = KeyKind::from_wire(info.key_type());
         let object = session_object(id, info, kind, key);
-        self.put_for_session(Arc::clone(&object), owner);
+        self.put_for_session(Arc::clone(&object), owner, |_| Ok(()))?;
         Ok(object)
     }
 
@@ -235,14 +237,21 @@ impl Partition {
         if self.meter.limits.is_fips() { approval::key_type(info.key_type()) } else { Ok(()) }
     }
 
-    fn put_for_session(&self, object: Arc<Object>, owner: u64) {
+    fn put_for_session(
+        &self,
+        object: Arc<Object>,
+        owner: u64,
+        still: impl FnOnce(&Contents) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        still(&contents)?;
         let has_gone = contents.session.put(object, owner, Instant::now());
         drop(contents);
         // What made room for it is found no more. A new one changes nobody's answer.
         if has_gone {
             changes::announce();
         }
+        Ok(())
     }
 
     /// Wipes session objects whose time is over.

@@ -39,9 +39,18 @@ pub(super) fn visible(
     partition: &Partition,
     identity: &[u8],
 ) -> Result<Arc<Object>, Failure> {
-    let contents = partition.contents();
+    visible_in(&partition.contents(), acting, partition, identity)
+}
+
+/// As [`visible`], among these contents of the partition.
+pub(super) fn visible_in(
+    contents: &Contents,
+    acting: &Acting,
+    partition: &Partition,
+    identity: &[u8],
+) -> Result<Arc<Object>, Failure> {
     let object = contents.objects.get(identity).filter(|object| may_see(acting, &contents.objects, object));
-    match object.or_else(|| of_session(acting, &contents, identity)) {
+    match object.or_else(|| of_session(acting, contents, identity)) {
         Some(object) => Ok(Arc::clone(object)),
         None => no_such_object(partition, identity),
     }

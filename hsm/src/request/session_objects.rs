@@ -11,7 +11,7 @@ use super::{Asker, Context, done, keeping};
 use crate::crypto::KeyKind;
 use crate::failure::{Failure, refuse};
 use crate::object::{Key, Object};
-use crate::partition::Partition;
+use crate::partition::{Contents, Partition};
 use crate::session::Acting;
 
 /// Session objects that one request may bring back.
@@ -57,8 +57,9 @@ pub(super) fn keep(
     let owner = owner(&asker.session.acting(partition))?;
     for ((one, object), sealed) in made.iter().zip(&mut objects).zip(&mut sealed) {
         if one.info.session {
+            let still = |contents: &Contents| asker.still_may(partition, &contents.users).map(drop);
             let (kept, blob) =
-                partition.keep_for_session(one.info.clone(), one.kind, one.key.as_ref(), owner)?;
+                partition.keep_for_session(one.info.clone(), one.kind, one.key.as_ref(), owner, still)?;
             (*object, *sealed) = (Some(kept), blob);
         }
     }

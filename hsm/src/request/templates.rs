@@ -10,6 +10,7 @@ use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::crypto::{KeyKind, aws_lc};
 use crate::failure::{Failure, refuse};
 use crate::restrictions;
+use crate::session::Acting;
 
 /// The longest label and id, in bytes.
 const MAX_NAME: usize = 255;
@@ -77,7 +78,7 @@ pub(super) fn key_info(
         not_copyable: template.not_copyable,
         session: template.session,
         private: private || template.private,
-        owner: owner(context),
+        owner: owner(&context.acting),
         created: now(),
         attributes: template.attributes,
         allowed_mechanisms: template.allowed_mechanisms,
@@ -133,7 +134,7 @@ pub(super) fn secret_key_info(
         not_copyable: template.not_copyable,
         session: template.session,
         private: true,
-        owner: owner(context),
+        owner: owner(&context.acting),
         created: now(),
         attributes: template.attributes,
         allowed_mechanisms: template.allowed_mechanisms,
@@ -162,7 +163,7 @@ pub(super) fn object_info(
         object: aws_lc::random_array::<16>().to_vec(),
         key_type: kind.map_or(0, |kind| kind.to_wire().into()),
         policy,
-        owner: owner(context),
+        owner: owner(&context.acting),
         created: now(),
         deleted_at: 0,
         purge_at: 0,
@@ -307,8 +308,8 @@ fn check_public(policy: &KeyPolicy, kind: KeyKind) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn owner(context: &Context) -> String {
-    context.acting.crypto_user.as_ref().map(|user| user.name.clone()).unwrap_or_default()
+pub(super) fn owner(acting: &Acting) -> String {
+    acting.crypto_user.as_ref().map(|user| user.name.clone()).unwrap_or_default()
 }
 
 /// Seconds since 1970.

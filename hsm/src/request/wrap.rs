@@ -14,12 +14,13 @@ use strongroom_protocol::v1::{
 
 use super::secret_keys::{self, Origin};
 use super::templates::{self, Half};
-use super::{Context, changing, objects, private_keys};
+use super::{Context, changing, objects, private_keys, rotate};
 use crate::crypto::CryptoError;
 use crate::crypto::aws_lc::{Padding, PrivateKey, PublicKey};
 use crate::crypto::symmetric::{SecretKey, SecretKind};
 use crate::crypto::wrapping::{UnwrappingKey, Wrapping, WrappingKey};
 use crate::failure::{Failure, refuse};
+use crate::life;
 use crate::object::{self, Object, Search};
 use crate::partition::{Contents, Partition};
 use crate::restrictions::{self, Kind, Use};
@@ -302,7 +303,12 @@ pub(super) async fn trust(
     .await
 }
 
-/// The objects that are trusted together: the wrapping key, and the private half of a public one.
+fn are_versions(key: &Object, others: &[&Arc<Object>]) -> bool {
+    others.iter().all(|other| rotate::is_version(&other.info, &key.info))
+}
+
+/// The objects that are trusted together: the wrapping key, and the private half of a public one. A label means the active version
+/// of a key, as everywhere; if none is to be trusted any more, all that are.
 fn to_trust(contents: &Contents, request: &TrustKey) -> Result<Vec<Arc<Object>>, Failure> {
     let named: Vec<_> = match request.object.is_empty() {
         false => contents.objects.get(&request.object).into_iter().collect(),
@@ -310,12 +316,17 @@ fn to_trust(contents: &Contents, request: &TrustKey) -> Result<Vec<Arc<Object>>,
             .objects
             .find(Search { label: Some(&request.label), ..Search::default() })
             .filter(|object| policy(object).wrap)
+            .filter(|object| if request.distrust { policy(object).trusted } else { life::is_active(object) })
             .collect(),
     };
-    let key = match named.as_slice() {
-        [key] if policy(key).wrap => Arc::clone(key),
+    let (key, others) = match named.as_slice() {
+        [key] if policy(key).wrap => (Arc::clone(key), &[][..]),
+        [key, others @ ..] if request.distrust && are_versions(key, others) => (Arc::clone(key), others),
         [key] => {
             return refuse!(KeyMayNot, "{} wraps no keys (CKA_WRAP): there is nothing to trust", key.title());
+        }
+        [] if request.object.is_empty() && request.distrust => {
+            return refuse!(NoSuchObject, "no key with the label \"{}\" is trusted", request.label);
         }
         [] if request.object.is_empty() => {
             return refuse!(
@@ -334,11 +345,15 @@ fn to_trust(contents: &Contents, request: &TrustKey) -> Result<Vec<Arc<Object>>,
             );
         }
     };
-    let mut halves = vec![Arc::clone(&key)];
-    if key.info.class() == ObjectClass::PublicKey {
-        let others = contents.objects.find(Search::default());
-        let same = others.filter(|other| other.info.public_key == key.info.public_key && other.id != key.id);
-        halves.extend(same.map(Arc::clone));
+    let mut halves = Vec::new();
+    for key in std::iter::once(&key).chain(others.iter().copied()) {
+        halves.push(Arc::clone(key));
+        if key.info.class() == ObjectClass::PublicKey {
+            let others = contents.objects.find(Search::default());
+            let is_half =
+                |other: &&Arc<Object>| other.info.public_key == key.info.public_key && other.id != key.id;
+            halves.extend(others.filter(is_half).map(Arc::clone));
+        }
     }
     if !request.distrust {
         for half in &halves {

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
+use aho_corasick::AhoCorasick;
+
 /// How many bytes of a number are looked for, at its start, in its middle and at its end.
 const PIECE: usize = 24;
 
@@ -53,12 +55,19 @@ pub fn forms(number: &[u8]) -> Vec<Vec<u8>> {
     [number.to_vec(), little, swapped].into_iter().flat_map(pieces).collect()
 }
 
+/// Looks for all of them at once: they are hundreds, and the memory is large.
+fn search(needles: &[Vec<u8>]) -> AhoCorasick {
+    AhoCorasick::new(needles).unwrap()
+}
+
 pub fn found(haystack: &[u8], needles: &[Vec<u8>]) -> usize {
-    needles.iter().map(|needle| memchr::memmem::find_iter(haystack, needle).count()).sum()
+    search(needles).find_iter(haystack).count()
 }
 
 /// How often bytes occur in the memory of a process that can be read from outside.
 pub fn occurrences(process: u32, needles: &[Vec<u8>]) -> usize {
+    let search = search(needles);
+    let found = |memory: &[u8]| search.find_iter(memory).count();
     let memory = File::open(format!("/proc/{process}/mem")).unwrap();
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
     let (mut times, mut read_bytes) = (0, 0);
@@ -80,9 +89,9 @@ pub fn occurrences(process: u32, needles: &[Vec<u8>]) -> usize {
                     continue;
                 }
             }
-            times += found(&std::mem::take(&mut together), needles);
+            times += found(&std::mem::take(&mut together));
         }
-        times += found(&together, needles);
+        times += found(&together);
     }
     assert!(read_bytes > 100_000, "the memory was not read");
     times

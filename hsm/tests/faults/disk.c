@@ -1,9 +1,12 @@
 /* Preloaded into strongroomd: a disk that fails when a test says so. The file that DISK_FAULT names says what fails:
    "write 28 store.redb" are all writes to files with such a path (28 is ENOSPC), "sync 5 audit" all fsyncs (5 is EIO).
+   "hold 3 store.redb" lets three syncs pass and holds the next ones, until it says something else; while one is held there is a
+   file beside it whose name ends in ".held".
    If there is a file that DISK_RECORD names, what is done to the store is appended to it: a struct record, and the bytes. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +16,8 @@
 #include <stdint.h>
 #include <unistd.h>
 
-static int fails(const char *call, int fd)
+/* The number that the control file has for this call and file; -1: none. */
+static int said(const char *call, int fd)
 {
     const char *control = getenv("DISK_FAULT");
     int before = errno;
@@ -22,26 +26,56 @@ static int fails(const char *call, int fd)
     int number;
     if (file < 0) {
         errno = before;
-        return 0;
+        return -1;
     }
     ssize_t length = read(file, text, sizeof text - 1);
     close(file);
     errno = before;
     if (length <= 0)
-        return 0;
+        return -1;
     text[length] = 0;
     if (sscanf(text, "%15s %d %127s", what, &number, part) != 3 || strcmp(what, call) != 0)
-        return 0;
+        return -1;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     length = readlink(link, path, sizeof path - 1);
     errno = before;
     if (length <= 0)
-        return 0;
+        return -1;
     path[length] = 0;
     if (!strstr(path, part))
-        return 0;
-    errno = number;
-    return 1;
+        return -1;
+    return number;
+}
+
+static int fails(const char *call, int fd)
+{
+    int number = said(call, fd);
+    if (number >= 0)
+        errno = number;
+    return number >= 0;
+}
+
+static void hold(int fd)
+{
+    static int before = -1, passed;
+    static pthread_mutex_t counting = PTHREAD_MUTEX_INITIALIZER;
+    char mark[4096];
+    int number = said("hold", fd);
+    pthread_mutex_lock(&counting);
+    if (number != before)
+        passed = 0;
+    before = number;
+    int waits = number >= 0 && passed++ >= number;
+    pthread_mutex_unlock(&counting);
+    if (!waits)
+        return;
+    snprintf(mark, sizeof mark, "%s.held", getenv("DISK_FAULT"));
+    int file = (int)syscall(SYS_openat, AT_FDCWD, mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (file < 0)
+        abort();
+    close(file);
+    while (said("hold", fd) >= 0)
+        usleep(1000);
 }
 
 enum kind { WRITTEN = 1, LENGTH = 2, SYNCED = 3 };
@@ -96,6 +130,7 @@ int ftruncate64(int fd, off64_t length)
 
 static int synced(int fd, long call)
 {
+    hold(fd);
     if (fails("sync", fd))
         return -1;
     int result = (int)syscall(call, fd);

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use crate::running::Process;
 
@@ -44,6 +45,27 @@ impl Fault {
         let new = self.0.with_extension("new");
         std::fs::write(&new, what).unwrap();
         std::fs::rename(new, &self.0).unwrap();
+    }
+
+    /// From now on so many syncs of the store pass, and the next ones are held until nothing fails any more.
+    pub fn hold_after(&self, syncs: usize) {
+        let _ = std::fs::remove_file(self.held());
+        self.set(&format!("hold {syncs} store.redb"));
+    }
+
+    /// Waits until a sync is held.
+    pub fn wait_until_held(&self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !self.held().exists() {
+            assert!(Instant::now() < until, "nothing was held");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn held(&self) -> PathBuf {
+        let mut name = self.0.clone().into_os_string();
+        name.push(".held");
+        name.into()
     }
 
     /// From now on nothing fails.

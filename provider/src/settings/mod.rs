@@ -221,6 +221,8 @@ impl<F: Fn(&CStr) -> Option<String>> Reader<F> {
     ) -> Option<T> {
         let text = self.text(name)?;
         let number = match text.strip_prefix("0x") {
+            // Rust reads a sign, also behind the 0x.
+            _ if text.contains('+') => None,
             Some(digits) => u64::from_str_radix(digits, 16).ok(),
             None => text.parse().ok(),
         };
@@ -333,6 +335,8 @@ mod tests {
             ("pkcs11-module-cache-sessions", "many"),
             ("pkcs11-module-cache-sessions", "-1"),
             ("pkcs11-module-default-slot-id", "first"),
+            ("pkcs11-module-default-slot-id", "0x+f"),
+            ("pkcs11-module-default-slot-id", "+1"),
             ("pkcs11-module-allow-export", "yes"),
             ("strongroom-pin-programs", "bin/pin"),
             ("strongroom-operations", "digest signature"),

@@ -29,8 +29,8 @@ openssl nor the provider is needed.
   strongroom cert put web web.crt                       what the authority has made of it
 
 Of a key that was rotated the version that waits for its certificate is meant, if there is one; id:HEX names another. \
-RSA keys sign with SHA-256, keys on a curve with the hash of their size. For ML-DSA keys, and for extensions other than host names \
-and addresses: openssl req, with the provider and the key's URI.";
+RSA keys sign with SHA-256, keys on a curve with the hash of their size, Ed25519, Ed448 and ML-DSA keys the request itself (openssl \
+reads ML-DSA from 3.5 on). For extensions other than host names and addresses: openssl req, with the provider and the key's URI.";
 
 /// `strongroom key request`.
 #[derive(Debug, Args)]
@@ -89,8 +89,8 @@ impl Request {
         let object = private(&key)?;
         let Some(signing) = Signing::of(key.key_type()) else {
             let message = format!(
-                "key {} is of type {}: its requests are made by openssl with the provider, if keys of this type sign at \
-                 all; see 'strongroom key request --help'",
+                "key {} is of type {}, which signs nothing: a certificate for it is requested by another way, which the \
+                 authority names",
                 self.named.name,
                 key_type::title(key.key_type())
             );

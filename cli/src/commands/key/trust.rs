@@ -18,7 +18,7 @@ keys only.
   strongroom key trust kek --login admin
 
 The key has to wrap (and unwrap) and do nothing else, and not to be extractable itself. What a trusted key unwraps leaves under \
-trusted keys only.";
+trusted keys only. Of a key with versions the active one is meant, and with --withdraw all of them.";
 
 /// `strongroom key trust`.
 #[derive(Debug, Args)]
