@@ -138,13 +138,27 @@ impl SealingKey {
     ///
     /// [`SealError::Library`].
     pub fn set_key(&self) -> Result<SetKey, SealError> {
-        let mut bytes = Zeroizing::new([0u8; KEY_LENGTH]);
+        let bytes = self.derived(b"strongroom set 1")?;
+        Ok(SetKey(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    }
+
+    /// Derives the key of this partition's log-in tickets: see [`crate::tickets`].
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::Library`].
+    pub fn ticket_key(&self) -> Result<SecretBytes, SealError> {
+        self.derived(b"strongroom ticket 1")
+    }
+
+    fn derived(&self, label: &[u8]) -> Result<SecretBytes, SealError> {
+        let mut bytes = SecretBytes::zeroed(KEY_LENGTH);
         Salt::new(HKDF_SHA256, b"")
             .extract(&self.0)
-            .expand(&[b"strongroom set 1"], HKDF_SHA256)
-            .and_then(|okm| okm.fill(bytes.as_mut_slice()))
+            .expand(&[label], HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut bytes))
             .map_err(|_| SealError::Library)?;
-        Ok(SetKey(hmac::Key::new(hmac::HMAC_SHA256, bytes.as_slice())))
+        Ok(bytes)
     }
 }
 

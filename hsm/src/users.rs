@@ -249,6 +249,11 @@ impl PasswordHash {
         Self { hash: [0; HASH], salt: [0; SALT], memory_kib: MEMORY_KIB, passes: PASSES }
     }
 
+    /// Random bytes that no other password has, also not the same one set again.
+    pub fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
     /// Whether this is the password. Costs as much as [`PasswordHash::new`].
     ///
     /// # Errors

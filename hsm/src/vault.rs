@@ -11,7 +11,7 @@ mod load;
 mod state;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 
@@ -136,6 +136,8 @@ pub struct Vault {
     alarms: Sender<String>,
     alarm: Mutex<Option<Receiver<String>>>,
     clocks: OnceLock<Clocks>,
+    /// When the keys were wiped last, in milliseconds since 1970: log-ins from before are over.
+    wiped_at: AtomicU64,
     transfers: Transfers,
     /// What unseals the node: not read from the disk for whoever asks.
     means: RwLock<Means>,
@@ -226,6 +228,7 @@ impl Vault {
             alarms,
             alarm: Mutex::new(Some(alarm)),
             clocks: OnceLock::new(),
+            wiped_at: AtomicU64::new(0),
             transfers: Transfers::default(),
             means: RwLock::default(),
             is_cut_off: AtomicBool::new(false),

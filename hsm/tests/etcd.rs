@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use stores::{everything, node_key};
 use strongroom_hsm::object::Search;
 use strongroom_hsm::partition::Settings;
-use strongroom_hsm::users::User;
+use strongroom_hsm::users::{PasswordHash, User};
 use strongroom_hsm::vault::Vault;
 use strongroom_protocol::v1::*;
 
@@ -275,4 +275,33 @@ fn a_node_that_was_away_finds_out_that_etcd_was_put_back() {
     drop(new);
     let error = start().unwrap_err().to_string();
     assert!(error.contains("another history"), "{error}");
+}
+
+#[test]
+fn a_log_in_on_one_node_is_one_on_every_node_until_the_password_changes() {
+    let members = Members::start();
+    let nodes = cluster(&members, 3);
+    let partition = |node: usize| nodes[node].partition(1).unwrap();
+    let with_password = |epoch| {
+        let hash = PasswordHash::new("correct horse").unwrap();
+        User::new("web", Role::CryptoUser, Some(hash), Vec::new(), epoch)
+    };
+    let holds = |node: usize, ticket: &[u8]| {
+        let partition = partition(node);
+        let contents = partition.contents();
+        let known = partition.tickets().redeem(ticket, &contents.users);
+        known.is_some_and(|(login, user)| login.is_valid_for(user) && user.name == "web")
+    };
+    let web = partition(0).change(|change| change.put_user(with_password(change.revision()))).unwrap();
+    let (ticket, _) = partition(0).tickets().issue(&web);
+    for node in 0..3 {
+        // As soon as the user is known there.
+        until("the ticket holds", || holds(node, &ticket));
+    }
+    // The same password again is another one.
+    partition(1).change(|change| change.put_user(with_password(change.revision()))).unwrap();
+    assert!(!holds(1, &ticket));
+    for node in 0..3 {
+        until("the ticket is worth nothing", || !holds(node, &ticket));
+    }
 }

@@ -1,9 +1,9 @@
 //! Who is logged in to a token in this process, and how further connections are logged in.
 //!
 //! PKCS#11 logs a process in, the protocol a connection. `C_Login` logs one connection in with the password
-//! and gets a ticket; every further connection uses the ticket. Tickets end with the daemon: then one thread
-//! logs in with the password again, which is kept for that, and the others wait for the new ticket, or for the
-//! failure, which is theirs too.
+//! and gets a ticket; every further connection uses the ticket, also after a restart of the daemon, and on other nodes. After an hour,
+//! or where a node does not take it, one thread logs in with the password again, which is kept for that, and the others wait for the new
+//! ticket, or for the failure, which is theirs too.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -74,30 +74,49 @@ struct Known {
     role: Role,
     user: String,
     password: Arc<Secret>,
-    /// Those that are worth trying, each with the start of the daemon that gave it.
-    tickets: Vec<(Vec<u8>, Arc<Secret>)>,
+    tickets: Tickets,
 }
 
-impl Known {
-    fn ticket(&self, instance: &[u8]) -> Option<&Arc<Secret>> {
-        self.tickets.iter().find(|(of, _)| of == instance).map(|(_, ticket)| ticket)
+/// The newest last: for each start of a daemon the ticket that it gave or took. `None`: it took none.
+#[derive(Debug, Clone, Default)]
+struct Tickets(Vec<(Vec<u8>, Option<Arc<Secret>>)>);
+
+impl Tickets {
+    /// The ticket that a start of a daemon is likely to take: its own, or the newest, which is good after a restart and on each
+    /// node that has the same partition.
+    fn of(&self, instance: &[u8]) -> Option<&Arc<Secret>> {
+        match self.0.iter().find(|(of, _)| of == instance) {
+            Some((_, ticket)) => ticket.as_ref(),
+            None => self.0.iter().rev().find_map(|(_, ticket)| ticket.as_ref()),
+        }
     }
 
-    fn forget_ticket(&mut self, instance: &[u8]) {
-        self.tickets.retain(|(of, _)| of != instance);
+    /// Keeps what a start of a daemon gave or took. Those of starts that are over go when there are more than nodes.
+    fn keep(&mut self, instance: &[u8], ticket: Option<Arc<Secret>>) {
+        self.0.retain(|(of, _)| of != instance);
+        if self.0.len() >= MAX_NODES {
+            self.0.remove(0);
+        }
+        self.0.push((instance.to_vec(), ticket));
     }
 
-    /// Keeps a ticket. Those of starts that are over go when there are more than nodes.
-    fn keep_ticket(&mut self, instance: &[u8], ticket: Vec<u8>) {
-        self.forget_ticket(instance);
+    fn know(&self, instance: &[u8]) -> bool {
+        self.0.iter().any(|(of, _)| of == instance)
+    }
+
+    /// After a refusal: instead of its own a start is offered the newest, and after that none.
+    fn refuse(&mut self, instance: &[u8]) {
+        let had_own = self.0.iter().any(|(of, ticket)| of == instance && ticket.is_some());
+        match had_own {
+            true => self.0.retain(|(of, _)| of != instance),
+            false => self.keep(instance, None),
+        }
+    }
+
+    fn keep_given(&mut self, instance: &[u8], ticket: Vec<u8>) {
         let ticket = Zeroizing::new(ticket);
-        if ticket.is_empty() {
-            return;
-        }
-        if self.tickets.len() >= MAX_NODES {
-            self.tickets.remove(0);
-        }
-        self.tickets.extend(Secret::new(&ticket).map(|ticket| (instance.to_vec(), Arc::new(ticket))));
+        let given = Some(&ticket).filter(|ticket| !ticket.is_empty()).and_then(|ticket| Secret::new(ticket));
+        self.keep(instance, given.map(Arc::new));
     }
 }
 
@@ -137,9 +156,9 @@ impl Login {
             role: reply.role(),
             user: reply.user,
             password: Arc::new(Secret::new(password.as_bytes()).ok_or(CKR_HOST_MEMORY)?),
-            tickets: Vec::new(),
+            tickets: Tickets::default(),
         };
-        known.keep_ticket(connection.instance(), reply.ticket);
+        known.tickets.keep_given(connection.instance(), reply.ticket);
         if known.role == Role::Unspecified {
             return Err(CKR_DEVICE_ERROR);
         }
@@ -176,18 +195,29 @@ impl Login {
         let password = Arc::new(Secret::new(password.as_bytes()).ok_or(CKR_HOST_MEMORY)?);
         if let Some(known) = lock(&self.known).as_mut() {
             known.password = password;
-            known.tickets.clear();
+            known.tickets = Tickets::default();
         }
         Ok(())
     }
 
-    /// Stops using the ticket of a start of the daemon, which it no longer takes.
+    /// Stops using tickets on a start of the daemon, which no longer takes them.
     pub fn forget_ticket(&self, epoch: u64, instance: &[u8]) {
         let mut known = lock(&self.known);
         if epoch == self.epoch()
             && let Some(known) = known.as_mut()
         {
-            known.forget_ticket(instance);
+            known.tickets.refuse(instance);
+        }
+    }
+
+    /// Takes note that a start of the daemon took a ticket that another one gave.
+    fn keep_taken(&self, epoch: u64, instance: &[u8], ticket: &Arc<Secret>) {
+        let mut known = lock(&self.known);
+        if epoch == self.epoch()
+            && let Some(known) = known.as_mut()
+            && !known.tickets.know(instance)
+        {
+            known.tickets.keep(instance, Some(Arc::clone(ticket)));
         }
     }
 
@@ -257,7 +287,7 @@ impl Login {
                 if epoch == self.epoch()
                     && let Some(known) = current.as_mut()
                 {
-                    known.keep_ticket(connection.instance(), reply.ticket);
+                    known.tickets.keep_given(connection.instance(), reply.ticket);
                 }
                 Ok(())
             }
@@ -271,7 +301,7 @@ impl Login {
         }
     }
 
-    /// False if there is no ticket of this start of the daemon, or it is not taken.
+    /// False if there is no ticket for this start of the daemon, or it is not taken.
     fn attach_by_ticket(
         &self,
         connection: &mut Connection,
@@ -279,7 +309,7 @@ impl Login {
         epoch: u64,
     ) -> Result<bool, Failure> {
         let known = self.known(epoch)?;
-        let Some(ticket) = known.ticket(connection.instance()) else { return Ok(false) };
+        let Some(ticket) = known.tickets.of(connection.instance()) else { return Ok(false) };
         let login = v1::Login {
             role: known.role.into(),
             user: known.user.clone(),
@@ -287,10 +317,17 @@ impl Login {
             ticket: ticket.expose().to_vec(),
         };
         match connection.call(partition, Op::Login(login)) {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                self.keep_taken(epoch, connection.instance(), ticket);
+                Ok(true)
+            }
             Err(error) if error.code() == Some(ErrorCode::TicketInvalid) => {
                 self.forget_ticket(epoch, connection.instance());
                 Ok(false)
+            }
+            // Not for ever, and it says nothing of the node: open connections go on, and new ones when somebody has unlocked the user.
+            Err(error) if error.code() == Some(ErrorCode::UserLocked) => {
+                Err(Failure::Code(error::of_client(&error)))
             }
             Err(error) => Err(Failure::Daemon(error)),
         }
@@ -317,4 +354,46 @@ fn is_final(error: &ClientError) -> bool {
                 | ErrorCode::NoSuchPartition
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(tickets: &Tickets, instance: &[u8]) -> Option<Vec<u8>> {
+        tickets.of(instance).map(|ticket| ticket.expose().to_vec())
+    }
+
+    #[test]
+    fn a_ticket_is_offered_to_other_starts_until_they_refuse_it() {
+        let mut tickets = Tickets::default();
+        assert_eq!(offered(&tickets, b"a"), None);
+        tickets.keep_given(b"a", b"first".to_vec());
+        assert_eq!(offered(&tickets, b"b").unwrap(), b"first");
+        tickets.refuse(b"b");
+        assert_eq!(offered(&tickets, b"b"), None);
+        assert_eq!(offered(&tickets, b"a").unwrap(), b"first");
+        tickets.keep_given(b"b", b"second".to_vec());
+        assert_eq!(offered(&tickets, b"a").unwrap(), b"first");
+        // The first one's hour is over: what another node gave meanwhile may be good here.
+        tickets.refuse(b"a");
+        assert_eq!(offered(&tickets, b"a").unwrap(), b"second");
+        tickets.refuse(b"a");
+        assert_eq!(offered(&tickets, b"a"), None);
+        tickets.keep_given(b"a", Vec::new());
+        assert_eq!(offered(&tickets, b"a"), None, "a daemon that gives none");
+    }
+
+    #[test]
+    fn no_more_are_kept_than_there_may_be_nodes() {
+        let mut tickets = Tickets::default();
+        for start in 0..100u8 {
+            tickets.keep_given(&[start], vec![start]);
+        }
+        assert_eq!(tickets.0.len(), MAX_NODES);
+        assert_eq!(
+            (offered(&tickets, &[99]).unwrap(), offered(&tickets, &[1]).unwrap()),
+            (vec![99], vec![99])
+        );
+    }
 }

@@ -15,6 +15,7 @@ use crate::object::{self, Object, ObjectId};
 use crate::records::{self, HeaderRecord, Names, PartitionRecord, UserRecord};
 use crate::seal::{Element, SealError, SealingKey, SetHash, SetKey};
 use crate::store::Store;
+use crate::tickets::Tickets;
 use crate::users::User;
 
 /// Why a partition is not used.
@@ -76,11 +77,11 @@ impl Partition {
             names: Names::of(record.number),
             store,
             set_key: key.set_key()?,
+            tickets: Mutex::new(Tickets::new(key.ticket_key()?)),
             key,
             header: Mutex::new(header),
             contents: RwLock::new(contents),
             age,
-            tickets: Mutex::default(),
             challenges: Mutex::default(),
             login_turns: Default::default(),
             meter,

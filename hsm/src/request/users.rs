@@ -44,7 +44,7 @@ pub(super) async fn login(
     Ok(response::Result::Login(LoginReply {
         user: user.name.clone(),
         role: user.role.into(),
-        ticket: ticket.to_vec(),
+        ticket,
         must_change_password: user.must_change,
     }))
 }
@@ -55,18 +55,18 @@ fn login_by_ticket(
     role: Role,
     ticket: &[u8],
 ) -> Result<response::Result, Failure> {
-    let login = partition.tickets().redeem(ticket);
     let contents = partition.contents();
-    let valid = login.filter(|login| [login.role, Role::Unspecified].contains(&role)).and_then(|login| {
-        let user = contents.users.get(&login.user).filter(|user| login.is_valid_for(user))?;
-        Some((login, user.must_change))
-    });
-    let Some((login, must_change_password)) = valid else {
+    let known = partition.tickets().redeem(ticket, &contents.users);
+    let Some((login, user)) = known.filter(|(_, user)| [user.role, Role::Unspecified].contains(&role)) else {
         return refuse!(
             TicketInvalid,
-            "the log-in is over (log-out, new password, or a restart): log in again"
+            "the log-in is over (log-out, new password, or an hour is): log in again"
         );
     };
+    if user.is_locked(contents.settings.max_attempts) {
+        return locked(user);
+    }
+    let must_change_password = user.must_change;
     let reply = LoginReply {
         user: login.user.clone(),
         role: login.role.into(),
@@ -183,13 +183,7 @@ fn count_attempt(
     let known = user.filter(|user| user.password.is_some() && role.is_none_or(|role| role == user.role));
     match known {
         None => Ok(None),
-        Some(user) if user.is_locked(change.before().settings.max_attempts) => refuse!(
-            UserLocked,
-            "{} \"{name}\" is locked after {} wrong passwords: 'strongroom user unlock {name}' unlocks, by a crypto \
-             officer or the partition's owner",
-            role_name(user.role),
-            user.attempts
-        ),
+        Some(user) if user.is_locked(change.before().settings.max_attempts) => locked(user),
         Some(_) => {
             let counted = edit(change, name, |user| {
                 user.attempts += 1;
@@ -198,6 +192,17 @@ fn count_attempt(
             Ok(Some(counted))
         }
     }
+}
+
+fn locked<T>(user: &User) -> Result<T, Failure> {
+    let name = &user.name;
+    refuse!(
+        UserLocked,
+        "{} \"{name}\" is locked after {} wrong passwords: 'strongroom user unlock {name}' unlocks, by a crypto officer \
+         or the partition's owner",
+        role_name(user.role),
+        user.attempts
+    )
 }
 
 /// Changes a user that has to be there.
@@ -220,7 +225,7 @@ pub(super) fn no_such_user<T>(name: &str) -> Result<T, Failure> {
 
 pub(super) fn logout(context: &Context, partition: &Partition) -> response::Result {
     if let Some(login) = context.session.log_out(partition.number()) {
-        login.end();
+        partition.tickets().end(&login);
     }
     done()
 }

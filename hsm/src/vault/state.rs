@@ -1,11 +1,12 @@
 //! The node's states: how it is sealed, unsealed, found to be tampered with, cleared, and zeroized.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use strongroom_protocol::v1::{Finding, NodeState, Quorum};
 
 use super::load::{Decision, Opened};
-use super::{Source, State, Tampered, Vault, VaultError};
+use super::{Slot, Source, State, Tampered, Vault, VaultError};
 use crate::changes;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
@@ -16,6 +17,7 @@ use crate::records::TamperRecord;
 use crate::seal::SealingKey;
 use crate::service::now;
 use crate::store::{Batch, RedbStore, Store, StoreError};
+use crate::tickets;
 
 /// What its owner gives to unseal a node.
 #[derive(Debug, Default)]
@@ -75,11 +77,16 @@ impl Vault {
 
     /// Leaves the state, with all keys, for another one.
     pub(super) fn set(&self, next: State) {
+        // A node of a cluster that has read everything anew was open all the time.
+        let is_wiped = !matches!(next, State::Open(_));
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let last = std::mem::replace(&mut *state, next);
         drop(state);
         changes::announce();
         if let State::Open(opened) = last {
+            if is_wiped {
+                self.wiped_at.store(tickets::now(), Ordering::Relaxed);
+            }
             opened.close();
             // What is backed up or restored holds keys, too.
             self.transfers.empty();
@@ -91,6 +98,12 @@ impl Vault {
         opened.ledger.report_to(self.alarms.clone());
         opened.own().ledger.report_to(self.alarms.clone());
         self.pass_clocks_on(&opened.slots().values().cloned().collect::<Vec<_>>());
+        let wiped_at = self.wiped_at.load(Ordering::Relaxed);
+        for slot in opened.slots().values() {
+            if let Slot::Sound(partition) = slot {
+                partition.tickets().void_before(wiped_at);
+            }
+        }
         if opened.findings.is_empty() {
             return self.set(State::Open(Arc::new(opened)));
         }

@@ -27,6 +27,17 @@ pub fn restart(mut daemon: Daemon) {
     daemon.run();
     // What must not be sent twice is sent on a connection that is known to be good.
     assert!(application.generate(session, "mail").is_ok());
+    // Nor was the PIN sent a second time: the ticket of the log-in is good after a restart. That the last key was made is
+    // written, and so is every log-in with a password before it.
+    let log = daemon.audit_log();
+    let entries = |action: &str, user: &str| {
+        let is_it = |line: &&str| {
+            line.contains(&format!("\"action\":\"{action}\""))
+                && line.contains(&format!("\"user\":\"{user}\""))
+        };
+        log.lines().filter(is_it).count()
+    };
+    assert_eq!((entries("login", USER.0), entries("generate_key_pair", USER.0)), (1, 4));
 
     // A call waits for a daemon that is just restarting: for two seconds, and how long a start takes is the machine's to say. So it
     // is made ready aside, and what remains takes an instant, or on a busy machine a try or two. Each has an absence of its own:

@@ -148,6 +148,12 @@ impl Daemon {
         second
     }
 
+    /// All that its audit log has on the disk.
+    pub fn audit_log(&self) -> String {
+        let files = fs::read_dir(self.path("state/audit")).unwrap();
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect()
+    }
+
     /// Whether it does not run, after [`Daemon::kill`].
     pub fn is_stopped(&self) -> bool {
         self.child.is_none()
