@@ -100,7 +100,7 @@ impl Audit {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Clients of the network")]
 pub struct Network {
-    /// Serve clients on other machines too, over TLS 1.3, on an address like 10.0.0.1:9820 or [::]:9820. May be given
+    /// Serve clients on other machines too, over TLS 1.3, on an address like 10.0.0.1:9820 (IPv6 in brackets). May be given
     /// several times. The node shows the certificate that a partition's owner has signed ('strongroom node request').
     /// Off by default.
     #[arg(

@@ -160,7 +160,9 @@ impl<'a> Simulation<'a> {
         let (now, rule) = (self.now, self.world.rule);
         let Some(request) = self.requests.get_mut(id) else { return };
         let Some(view) = self.views.get_mut(request.process) else { return };
-        let node = view.choose(rule, now, except, &mut self.random);
+        let nodes = &self.nodes;
+        let answers = |number: usize| nodes.get(number).is_some_and(|node| !node.is_dead);
+        let node = view.choose(rule, now, except, answers, &mut self.random);
         view.send(node);
         (request.node, request.sent, request.attempts) = (node, now, request.attempts + 1);
         let way = self.way(id);
