@@ -174,7 +174,7 @@ fn as_data(
 
 /// # Safety
 ///
-/// As [`derive`].
+/// As [`fn@derive`].
 unsafe fn sp800_108(
     process: &'static Process,
     session: &Session,
@@ -237,7 +237,7 @@ unsafe fn sp800_108(
 ///
 /// # Safety
 ///
-/// As [`derive`].
+/// As [`fn@derive`].
 pub(super) unsafe fn from_password(
     process: &'static Process,
     session: &Session,
