@@ -337,7 +337,7 @@ mod tests {
         };
         assert_eq!(used, expected);
         assert!(vault.ready().is_ok());
-        let (_, garbage) = BRAINPOOL.split_at(9);
+        let (_, garbage) = BRAINPOOL.split_at(40);
         assert_eq!(partition.private_key(&object(garbage)).unwrap_err().code, ErrorCode::Internal);
     }
 }
