@@ -46,7 +46,8 @@ pub fn run(compare: &Compare, seed: u64) -> Result<Comparison> {
     let alone = read(&compare.alone)?;
     let measured = read(&compare.measured)?;
     let used = (alone.client_cpu_s + alone.watched_cpu_s) / alone.operations as f64;
-    let message = Duration::from_secs_f64((used - compare.single.as_secs_f64()).max(0.0));
+    let rest = Duration::from_secs_f64((used - compare.single.as_secs_f64()).max(0.0));
+    let message = compare.message.unwrap_or(rest);
     // What a lone request waits for besides the processor: wake-ups, mostly.
     let way = Duration::from_secs_f64((alone.latency_us.p50 / 1e6 - used).max(0.0));
     let duration = Duration::from_secs_f64(measured.duration_s.clamp(1.0, 60.0));

@@ -182,8 +182,12 @@ pub struct Compare {
     pub single: Duration,
 
     /// Up to eight signatures made together
-    #[arg(long, value_name = "TIME", default_value = "640us", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = parse_duration)]
     pub batch: Duration,
+
+    /// Processor time of a request besides the signature, client and node together [default: what is left of --alone]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub message: Option<Duration>,
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -15,11 +15,11 @@ pub struct Times {
     pub single: Duration,
 
     /// Up to eight signatures made together
-    #[arg(long, value_name = "TIME", default_value = "640us", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1ms", value_parser = humantime::parse_duration)]
     pub batch: Duration,
 
     /// Receiving a request and sending its reply
-    #[arg(long, value_name = "TIME", default_value = "30us", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "45us", value_parser = humantime::parse_duration)]
     pub message: Duration,
 }
 
