@@ -325,10 +325,6 @@ impl Login {
                 self.forget_ticket(epoch, connection.instance());
                 Ok(false)
             }
-            // Not for ever, and it says nothing of the node: open connections go on, and new ones when somebody has unlocked the user.
-            Err(error) if error.code() == Some(ErrorCode::UserLocked) => {
-                Err(Failure::Code(error::of_client(&error)))
-            }
             Err(error) => Err(Failure::Daemon(error)),
         }
     }

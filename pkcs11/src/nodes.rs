@@ -268,6 +268,10 @@ impl Member {
             Found::Gone => self.health.fail(moment),
             Found::Scarce => self.health.postpone(moment),
         }
+        // It came back another way meanwhile: what a trial of now finds would be taken for the truth at its next absence.
+        if self.health.out_until.load(Ordering::Relaxed) == 0 {
+            self.trial.end();
+        }
         None
     }
 
@@ -325,7 +329,11 @@ impl Turn {
     /// The node has answered; also with a refusal.
     pub fn succeed(&self) {
         let now = Instant::now();
+        let was_out = self.member.health.out_until.load(Ordering::Relaxed) != 0;
         self.member.health.succeed(self.nodes.moment(now), now.saturating_duration_since(self.started));
+        if was_out {
+            self.member.trial.end();
+        }
     }
 
     /// The node has not answered, or cannot serve.

@@ -255,6 +255,17 @@ impl Sessions {
         }
     }
 
+    /// Wipes what operations with a token's keys have kept of what came out of them.
+    fn forget_plaintexts(&self, token: &Token) {
+        let of_token = |session: &&Arc<Session>| std::ptr::eq(token, &raw const *session.token);
+        let sessions: Vec<_> = lock(&self.book).open.values().filter(of_token).cloned().collect();
+        for session in sessions {
+            if let Some(operation) = &mut lock(&session.active).decrypt {
+                operation.forget();
+            }
+        }
+    }
+
     fn vacate(&self, book: &mut Book, handle: CK_SESSION_HANDLE) {
         if let Some(place) = self.place(handle) {
             *lock(&place.0) = None;
@@ -279,6 +290,7 @@ impl Process {
     /// the daemon forgets the ticket when it stops). Does nothing if nobody is logged in.
     pub fn log_out(&'static self, token: &Token) {
         let epoch = token.login.end(ANONYMOUS);
+        self.sessions.forget_plaintexts(token);
         let over = self.session_objects.end_partition(token.partition, true);
         if epoch == ANONYMOUS {
             // Who is admitted by the user id has them too.

@@ -3,6 +3,7 @@
 
 use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, TryLockError};
 
 use strongroom_protocol::client::{Approach, Connection, Deadlines, Sight};
@@ -16,7 +17,11 @@ const PATIENCE: u64 = 10_000;
 
 /// The trial of one node, if one is under way.
 #[derive(Debug, Default)]
-pub struct Trial(Mutex<Option<UnderWay>>);
+pub struct Trial {
+    under_way: Mutex<Option<UnderWay>>,
+    /// How many have begun: each goes to the next of the addresses that the node's name has.
+    begun: AtomicUsize,
+}
 
 #[derive(Debug)]
 struct UnderWay {
@@ -50,13 +55,14 @@ pub struct Visit {
 impl Trial {
     /// Looks at the trial, or begins one. `moment` is in milliseconds.
     pub fn look(&self, node: &Node, pool: &'static Pool, client: &str, moment: u64) -> Found {
-        let mut place = match self.0.try_lock() {
+        let mut place = match self.under_way.try_lock() {
             Ok(place) => place,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Found::Nothing,
         };
         let Some(under_way) = place.as_mut() else {
-            return match Visit::begin(node, pool, client) {
+            let turn = self.begun.fetch_add(1, Ordering::Relaxed);
+            return match Visit::begin(node, turn, pool, client) {
                 Ok(visit) => {
                     *place = visit.map(|visit| UnderWay { visit, begun: moment, looked: moment });
                     if place.is_some() { Found::Nothing } else { Found::Scarce }
@@ -84,7 +90,7 @@ impl Trial {
 
     /// Ends it: its descriptor is wanted elsewhere, or the application has done.
     pub fn end(&self) {
-        let ended = match self.0.try_lock() {
+        let ended = match self.under_way.try_lock() {
             Ok(mut place) => place.take(),
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
             // A call is looking at it, and waits for nothing.
@@ -96,8 +102,8 @@ impl Trial {
 
 impl Visit {
     /// `None` if its descriptor cannot be remembered, for children to close.
-    fn begin(node: &Node, pool: &'static Pool, client: &str) -> std::io::Result<Option<Self>> {
-        let approach = Approach::begin(node, client)?;
+    fn begin(node: &Node, turn: usize, pool: &'static Pool, client: &str) -> std::io::Result<Option<Self>> {
+        let approach = Approach::begin(node, turn, client)?;
         Ok(pool.register(approach.as_fd()).map(|registration| Visit {
             registration: Some(registration),
             approach: ManuallyDrop::new(approach),

@@ -63,9 +63,7 @@ fn login_by_ticket(
             "the log-in is over (log-out, new password, or an hour is): log in again"
         );
     };
-    if user.is_locked(contents.settings.max_attempts) {
-        return locked(user);
-    }
+    // Also of a locked user: the password was right, and nobody stops a web server by guessing at it.
     let must_change_password = user.must_change;
     let reply = LoginReply {
         user: login.user.clone(),

@@ -84,10 +84,11 @@ impl Vault {
         drop(state);
         changes::announce();
         if let State::Open(opened) = last {
-            if is_wiped {
-                self.wiped_at.store(tickets::now(), Ordering::Relaxed);
-            }
             opened.close();
+            if is_wiped {
+                // After the last moment in which a log-in that was under way could have got a ticket.
+                self.wiped_at.store(tickets::now() + 1, Ordering::Relaxed);
+            }
             // What is backed up or restored holds keys, too.
             self.transfers.empty();
         }

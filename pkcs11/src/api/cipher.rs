@@ -52,8 +52,15 @@ pub struct Operation {
     method: Method,
     /// What was given in parts; `None` before the first.
     parts: Option<Zeroizing<Vec<u8>>>,
-    /// A message, and what came out of it: see [`Operation::outcome`].
-    kept: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    /// See [`Operation::outcome`].
+    kept: Option<Kept>,
+}
+
+/// A message, and what came out of it, for the log-in of this number.
+struct Kept {
+    of: Vec<u8>,
+    made: Zeroizing<Vec<u8>>,
+    epoch: u64,
 }
 
 /// What the mechanism needs beside the key.
@@ -96,14 +103,20 @@ impl Operation {
         session: &Session,
         data: &[u8],
     ) -> Outcome<Zeroizing<Vec<u8>>> {
-        if let Some((_, made)) = self.kept.as_ref().filter(|(of, _)| of == data) {
-            return Ok(made.clone());
+        let epoch = session.token.login.epoch();
+        if let Some(kept) = self.kept.as_ref().filter(|kept| kept.of == data && kept.epoch == epoch) {
+            return Ok(kept.made.clone());
         }
         let made = request(process, session, self, &[], data)?;
         if self.ticket.is_needed() {
-            self.kept = Some((data.to_vec(), made.clone()));
+            self.kept = Some(Kept { of: data.to_vec(), made: made.clone(), epoch });
         }
         Ok(made)
+    }
+
+    /// Wipes what was kept: the log-in for which it was made is over.
+    pub fn forget(&mut self) {
+        self.kept = None;
     }
 
     /// The parameters of AES-GCM.

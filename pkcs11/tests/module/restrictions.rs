@@ -220,6 +220,17 @@ pub fn always_authenticate(daemon: &Daemon) {
         assert_eq!(open(opened.as_mut_ptr(), 6).0, CKR_OPERATION_NOT_INITIALIZED);
         assert_eq!(&opened[..6], b"secret");
     }
+    // What was made for one log-in is not for the next.
+    assert_eq!(call!(application, C_DecryptInit, session, &mut plain(CKM_RSA_PKCS), key), CKR_OK);
+    assert_eq!(confirm(USER.1), CKR_OK);
+    let ((start, size), mut opened) = (bytes(&sealed), [0; 256]);
+    let mut open = |mut room: CK_ULONG| {
+        call!(application, C_Decrypt, session, start, size, opened.as_mut_ptr(), &mut room)
+    };
+    assert_eq!(open(5), CKR_BUFFER_TOO_SMALL);
+    assert_eq!(call!(application, C_Logout, session), CKR_OK);
+    assert_eq!(application.login(session, CKU_USER, USER.1), CKR_OK);
+    assert_eq!(open(6), CKR_USER_NOT_LOGGED_IN);
     let code = call!(application, C_MessageSignInit, session, &mut plain(CKM_SHA256_RSA_PKCS), key);
     assert_eq!(code, CKR_OK);
     for expected in [CKR_OK, CKR_USER_NOT_LOGGED_IN, CKR_OK] {

@@ -33,14 +33,15 @@ pub enum Sight {
 }
 
 impl Approach {
-    /// Begins to connect, as `client`, close-on-exec. (How long a node's name takes to be found is the system's to say; numeric
+    /// Begins to connect, as `client`, close-on-exec. `turn` counts the approaches to this node: only one address of its name is
+    /// tried in each, the next one in the next. (How long a node's name takes to be found is the system's to say; numeric
     /// addresses take no time.)
     ///
     /// # Errors
     ///
     /// What connecting says at once.
-    pub fn begin(node: &Node, client: &str) -> io::Result<Self> {
-        let stream = Stream::begin(node)?;
+    pub fn begin(node: &Node, turn: usize, client: &str) -> io::Result<Self> {
+        let stream = Stream::begin(node, turn)?;
         let mut question = Vec::new();
         if matches!(stream, Stream::Unix(_)) {
             let request = Request { id: FIRST_ID, partition: 0, op: Some(hello(named(client))) };
@@ -136,9 +137,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let node = Node::unix(&path);
-        assert!(Approach::begin(&node, "test").is_err());
+        assert!(Approach::begin(&node, 0, "test").is_err());
         let listener = UnixListener::bind(&path).unwrap();
-        let mut approach = Approach::begin(&node, "test").unwrap();
+        let mut approach = Approach::begin(&node, 0, "test").unwrap();
         // It is connected, and nobody has answered.
         for _ in 0..3 {
             assert_eq!(approach.look(), Sight::Nothing);
@@ -150,7 +151,7 @@ mod tests {
         accepted.write_all(&[1]).unwrap();
         assert_eq!(seen(&mut approach), Sight::There);
         // Who hangs up is there too.
-        let mut approach = Approach::begin(&node, "test").unwrap();
+        let mut approach = Approach::begin(&node, 0, "test").unwrap();
         drop(listener.accept().unwrap());
         assert_ne!(seen(&mut approach), Sight::Nothing);
     }

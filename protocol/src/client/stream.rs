@@ -64,22 +64,23 @@ impl Write for Socket<'_> {
 impl Stream {
     /// Connects; of TLS nothing is said before the first message.
     pub(super) fn open(node: &Node, until: Until) -> io::Result<Self> {
-        Self::connect(node, Some(until))
+        Self::connect(node, Some(until), 0)
     }
 
-    /// Begins to connect; no call on the stream waits for anything.
-    pub(super) fn begin(node: &Node) -> io::Result<Self> {
-        Self::connect(node, None)
+    /// Begins to connect, to one address; no call on the stream waits for anything. Of a name with several addresses it is
+    /// another one for each `turn`.
+    pub(super) fn begin(node: &Node, turn: usize) -> io::Result<Self> {
+        Self::connect(node, None, turn)
     }
 
-    fn connect(node: &Node, until: Option<Until>) -> io::Result<Self> {
+    fn connect(node: &Node, until: Option<Until>, turn: usize) -> io::Result<Self> {
         match (&node.address, &node.tls) {
             (Address::Unix(path), _) => Ok(Stream::Unix(connect_unix(path, until)?)),
             (Address::Tls { host, port }, Some(config)) => {
                 let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
                 let session = ClientConnection::new(Arc::<ClientConfig>::clone(config), name)
                     .map_err(io::Error::other)?;
-                let descriptor = connect_tcp(host, *port, until)?;
+                let descriptor = connect_tcp(host, *port, until, turn)?;
                 Ok(Stream::Tls(Box::new(Tls { descriptor, session })))
             }
             (Address::Tls { .. }, None) => {
@@ -152,11 +153,16 @@ fn connect_unix(path: &Path, until: Option<Until>) -> io::Result<OwnedFd> {
     Ok(connect(AddressFamily::UNIX, &address, until)?)
 }
 
-/// Tries the addresses of a name one after the other. (How long a name takes to be found is the system's to say;
+/// Tries the addresses of a name one after the other, from that of the `turn` on. (How long a name takes to be found is the system's to say;
 /// numeric addresses take no time.)
-fn connect_tcp(host: &str, port: u16, until: Option<Until>) -> io::Result<OwnedFd> {
+fn connect_tcp(host: &str, port: u16, until: Option<Until>, turn: usize) -> io::Result<OwnedFd> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
+    let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+    if !addresses.is_empty() {
+        let first = turn % addresses.len();
+        addresses.rotate_left(first);
+    }
+    for address in addresses {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
