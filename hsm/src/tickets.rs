@@ -143,6 +143,11 @@ impl Tickets {
         Tickets { key: Some(key), ..Tickets::default() }
     }
 
+    /// Knows the log-ins that have ended from the same partition's contents before these.
+    pub fn inherit(&mut self, last: &mut Tickets) {
+        self.ended = std::mem::take(&mut last.ended);
+    }
+
     /// Voids the tickets that were given before a time, in milliseconds since 1970: the node was sealed then.
     pub fn void_before(&mut self, time: u64) {
         self.not_before = time;

@@ -178,13 +178,8 @@ impl Process {
                 Some(ErrorCode::TicketInvalid | ErrorCode::NotLoggedIn)
                     if epoch != ANONYMOUS && !logged_in_again =>
                 {
-                    // The daemon ended this connection's log-in.
+                    // The daemon ended this connection's log-in. Whether the ticket is good still, a new connection shows.
                     logged_in_again = true;
-                    if let Some(token) = access.token
-                        && let Some(pooled) = lease.pooled()
-                    {
-                        token.login.forget_ticket(epoch, pooled.connection.instance());
-                    }
                     drop(lease);
                     pool.close_idle(|idle| idle == epoch);
                 }
@@ -242,14 +237,12 @@ impl Process {
         epoch: u64,
         (repeat, round): (Repeat, u32),
     ) -> Result<&'a mut Pooled, Failure> {
-        if repeat == Repeat::Never && lease.pooled().is_some_and(|pooled| !is_there(pooled, turn)) {
-            // Better found out before the request is sent than after.
-            lease.discard();
-        }
         let deadlines = turn.deadlines((repeat == Repeat::Safe).then_some(round));
         let arrived = turn.arrive(&self.client, deadlines);
-        if arrived.is_some() {
-            // What is idle is from before the node was out.
+        let is_gone = |pooled: &mut Pooled| repeat == Repeat::Never && !is_there(pooled, turn);
+        // What is idle is from before the node was out, if it was. And that it has gone is better found out before a request is sent
+        // than after.
+        if arrived.is_some() || lease.pooled().is_some_and(is_gone) {
             lease.discard();
         }
         if lease.pooled().is_none() {

@@ -246,11 +246,7 @@ impl Process {
                 match code.unwrap_or_default() {
                     ErrorCode::TicketInvalid | ErrorCode::NotLoggedIn if line.epoch != ANONYMOUS => {
                         // The daemon ended this log-in; the socket's way begins it anew.
-                        if let Some(mut lease) = line.close()
-                            && let Some(pooled) = lease.pooled()
-                        {
-                            token.login.forget_ticket(line.epoch, pooled.connection.instance());
-                        }
+                        drop(line.close());
                         self.nodes.close_idle(|idle| idle == line.epoch);
                         Ok(None)
                     }

@@ -104,8 +104,12 @@ impl Tickets {
         self.0.iter().any(|(of, _)| of == instance)
     }
 
-    /// After a refusal: instead of its own a start is offered the newest, and after that none.
-    fn refuse(&mut self, instance: &[u8]) {
+    /// A start has refused a ticket: instead of its own it is offered the newest, and after that none. Nothing changes if another
+    /// thread has got a new one for it meanwhile.
+    fn refuse(&mut self, instance: &[u8], refused: &Arc<Secret>) {
+        if !self.of(instance).is_some_and(|offered| Arc::ptr_eq(offered, refused)) {
+            return;
+        }
         let had_own = self.0.iter().any(|(of, ticket)| of == instance && ticket.is_some());
         match had_own {
             true => self.0.retain(|(of, _)| of != instance),
@@ -113,8 +117,7 @@ impl Tickets {
         }
     }
 
-    fn keep_given(&mut self, instance: &[u8], ticket: Vec<u8>) {
-        let ticket = Zeroizing::new(ticket);
+    fn keep_given(&mut self, instance: &[u8], ticket: &Zeroizing<Vec<u8>>) {
         let given = Some(&ticket).filter(|ticket| !ticket.is_empty()).and_then(|ticket| Secret::new(ticket));
         self.keep(instance, given.map(Arc::new));
     }
@@ -152,13 +155,14 @@ impl Login {
     /// `CKR_USER_ALREADY_LOGGED_IN` if another thread was first; `CKR_HOST_MEMORY` if the password cannot be kept;
     /// `CKR_DEVICE_ERROR` for a role that this release does not know.
     pub fn begin(&self, connection: &Connection, reply: LoginReply, password: &str) -> Outcome<u64> {
+        let (role, ticket) = (reply.role(), Zeroizing::new(reply.ticket));
         let mut known = Known {
-            role: reply.role(),
+            role,
             user: reply.user,
             password: Arc::new(Secret::new(password.as_bytes()).ok_or(CKR_HOST_MEMORY)?),
             tickets: Tickets::default(),
         };
-        known.tickets.keep_given(connection.instance(), reply.ticket);
+        known.tickets.keep_given(connection.instance(), &ticket);
         if known.role == Role::Unspecified {
             return Err(CKR_DEVICE_ERROR);
         }
@@ -200,13 +204,13 @@ impl Login {
         Ok(())
     }
 
-    /// Stops using tickets on a start of the daemon, which no longer takes them.
-    pub fn forget_ticket(&self, epoch: u64, instance: &[u8]) {
+    /// Takes note that a start of the daemon does not take a ticket.
+    fn forget_ticket(&self, epoch: u64, instance: &[u8], refused: &Arc<Secret>) {
         let mut known = lock(&self.known);
         if epoch == self.epoch()
             && let Some(known) = known.as_mut()
         {
-            known.tickets.refuse(instance);
+            known.tickets.refuse(instance, refused);
         }
     }
 
@@ -283,11 +287,12 @@ impl Login {
         };
         match connection.call(partition, Op::Login(login)) {
             Ok(response::Result::Login(reply)) => {
+                let ticket = Zeroizing::new(reply.ticket);
                 let mut current = lock(&self.known);
                 if epoch == self.epoch()
                     && let Some(known) = current.as_mut()
                 {
-                    known.tickets.keep_given(connection.instance(), reply.ticket);
+                    known.tickets.keep_given(connection.instance(), &ticket);
                 }
                 Ok(())
             }
@@ -317,12 +322,16 @@ impl Login {
             ticket: ticket.expose().to_vec(),
         };
         match connection.call(partition, Op::Login(login)) {
-            Ok(_) => {
+            Ok(result) => {
+                // The same ticket again.
+                if let response::Result::Login(reply) = result {
+                    drop(Zeroizing::new(reply.ticket));
+                }
                 self.keep_taken(epoch, connection.instance(), ticket);
                 Ok(true)
             }
             Err(error) if error.code() == Some(ErrorCode::TicketInvalid) => {
-                self.forget_ticket(epoch, connection.instance());
+                self.forget_ticket(epoch, connection.instance(), ticket);
                 Ok(false)
             }
             Err(error) => Err(Failure::Daemon(error)),
@@ -360,31 +369,52 @@ mod tests {
         tickets.of(instance).map(|ticket| ticket.expose().to_vec())
     }
 
+    fn given(ticket: &[u8]) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(ticket.to_vec())
+    }
+
+    /// A start refuses what it is offered.
+    fn refuse(tickets: &mut Tickets, instance: &[u8]) -> Arc<Secret> {
+        let offered = Arc::clone(tickets.of(instance).unwrap());
+        tickets.refuse(instance, &offered);
+        offered
+    }
+
     #[test]
     fn a_ticket_is_offered_to_other_starts_until_they_refuse_it() {
         let mut tickets = Tickets::default();
         assert_eq!(offered(&tickets, b"a"), None);
-        tickets.keep_given(b"a", b"first".to_vec());
+        tickets.keep_given(b"a", &given(b"first"));
         assert_eq!(offered(&tickets, b"b").unwrap(), b"first");
-        tickets.refuse(b"b");
+        refuse(&mut tickets, b"b");
         assert_eq!(offered(&tickets, b"b"), None);
         assert_eq!(offered(&tickets, b"a").unwrap(), b"first");
-        tickets.keep_given(b"b", b"second".to_vec());
+        tickets.keep_given(b"b", &given(b"second"));
         assert_eq!(offered(&tickets, b"a").unwrap(), b"first");
         // The first one's hour is over: what another node gave meanwhile may be good here.
-        tickets.refuse(b"a");
+        refuse(&mut tickets, b"a");
         assert_eq!(offered(&tickets, b"a").unwrap(), b"second");
-        tickets.refuse(b"a");
+        refuse(&mut tickets, b"a");
         assert_eq!(offered(&tickets, b"a"), None);
-        tickets.keep_given(b"a", Vec::new());
+        tickets.keep_given(b"a", &given(b""));
         assert_eq!(offered(&tickets, b"a"), None, "a daemon that gives none");
+    }
+
+    #[test]
+    fn a_refusal_that_comes_late_takes_no_newer_ticket_away() {
+        let mut tickets = Tickets::default();
+        tickets.keep_given(b"a", &given(b"first"));
+        let late = Arc::clone(tickets.of(b"a").unwrap());
+        tickets.keep_given(b"a", &given(b"second"));
+        tickets.refuse(b"a", &late);
+        assert_eq!(offered(&tickets, b"a").unwrap(), b"second");
     }
 
     #[test]
     fn no_more_are_kept_than_there_may_be_nodes() {
         let mut tickets = Tickets::default();
         for start in 0..100u8 {
-            tickets.keep_given(&[start], vec![start]);
+            tickets.keep_given(&[start], &given(&[start]));
         }
         assert_eq!(tickets.0.len(), MAX_NODES);
         assert_eq!(

@@ -174,6 +174,15 @@ fn who_finds_nothing_logs_in_where_no_log_in_is_asked_for() {
     key.sign(b"message").unwrap();
     assert_eq!(stub.logins() - before, 2);
 
+    // Nor is anybody logged in later who never is.
+    stub.restart();
+    let never = context("pkcs11-module-login-behavior = never\n");
+    let key = never.key(&with_pin("1")).unwrap();
+    stub.restart();
+    stub.hide(true);
+    assert!(key.sign(b"message").is_err());
+    assert_eq!(stub.logins() - before, 2);
+
     // A PIN that is refused is what the error says, once.
     stub.restart();
     stub.hide(true);

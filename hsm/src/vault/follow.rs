@@ -148,8 +148,9 @@ impl Vault {
         Ok(())
     }
 
-    /// Loads everything again: too much was changed to be told. Log-ins end.
-    fn read_anew(&self, opened: &Opened) -> Result<(), String> {
+    /// Loads everything again: too much was changed to be told. Connections are logged out; their tickets are good still, but for those of
+    /// log-ins that had ended.
+    fn read_anew(&self, opened: &Arc<Opened>) -> Result<(), String> {
         let store = match (&opened.etcd, &self.source) {
             (Some(store), _) => Arc::clone(store) as Arc<dyn Store>,
             (None, Source::Given(_, store)) => Arc::clone(store),
@@ -164,6 +165,19 @@ impl Vault {
         (read.own, read.etcd) = (opened.own.clone(), opened.etcd.clone());
         if read.ledger.epoch() < known {
             return Err("it was put back to an earlier time".to_owned());
+        }
+        // Who sealed the node meanwhile, or found it tampered with, has the last word.
+        let _turn = self.turn();
+        if !matches!(&*self.state(), State::Open(current) if Arc::ptr_eq(current, opened)) {
+            read.close();
+            return Ok(());
+        }
+        for (number, slot) in &*read.slots() {
+            if let Slot::Sound(next) = slot
+                && let Some(Slot::Sound(last)) = opened.slots().get(number)
+            {
+                next.tickets().inherit(&mut last.tickets());
+            }
         }
         self.enter(read);
         Ok(())

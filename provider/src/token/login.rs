@@ -87,7 +87,7 @@ impl Slot {
     }
 
     /// Looks something up, logged in where the token asks for that. Where it does not, who is not logged in may be shown less:
-    /// after a look in vain there is another one with the PIN, if one is known.
+    /// after a look in vain there is another one with the PIN, if one is known and the settings do not say `never`.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl Slot {
             Err(error) if error.rv().is_none() => error,
             looked => return looked,
         };
-        match self.pin_of(found_with) {
+        match self.pin_of(found_with).filter(|_| self.may_log_in) {
             Some(pin) if self.login(module, session, &pin).is_ok() => look(),
             _ => Err(missing),
         }

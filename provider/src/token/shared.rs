@@ -31,8 +31,8 @@ pub struct Manner {
     modules: Vec<PathBuf>,
     /// `pkcs11-module-init-args`
     pub init_arguments: Option<String>,
-    /// Log in although the token does not ask for it.
-    pub always_log_in: bool,
+    /// When to log in, where the token does not ask for it.
+    pub log_in: Login,
     /// How many sessions with each token are kept.
     pub sessions: usize,
     /// As whom to log in.
@@ -47,7 +47,7 @@ impl Manner {
         Manner {
             modules: settings.modules.clone(),
             init_arguments: settings.init_arguments.clone(),
-            always_log_in: settings.login == Login::Always,
+            log_in: settings.login,
             sessions: settings.sessions,
             user: settings.user,
             no_allowed_mechanisms: settings.no_allowed_mechanisms,

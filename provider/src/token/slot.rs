@@ -15,6 +15,7 @@ use super::shared::Manner;
 use super::{Fingerprint, PrivateKey, TokenIdentity};
 use crate::error::{Error, Result};
 use crate::openssl::Context;
+use crate::settings;
 use strongroom_uri::Uri;
 
 /// The most keys of one id and label among which the right one is looked for.
@@ -35,6 +36,8 @@ pub struct Slot {
     slot_manufacturer: String,
     /// The token shows private objects only after a log-in (CKF_LOGIN_REQUIRED).
     pub login_required: bool,
+    /// Whether a log-in may show more where none is required.
+    pub(super) may_log_in: bool,
     /// The token has a random generator (CKF_RNG).
     pub has_random: bool,
     /// What the token can do, once it was asked.
@@ -71,7 +74,8 @@ impl Slot {
             model: unpadded(&info.model),
             slot_description: unpadded(&slot.slotDescription),
             slot_manufacturer: unpadded(&slot.manufacturerID),
-            login_required: manner.always_log_in || info.flags & CKF_LOGIN_REQUIRED != 0,
+            login_required: manner.log_in == settings::Login::Always || info.flags & CKF_LOGIN_REQUIRED != 0,
+            may_log_in: manner.log_in != settings::Login::Never,
             mechanisms: OnceLock::new(),
             sessions: Sessions::new(manner.sessions),
             log_ins,
