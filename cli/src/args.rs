@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use strongroom_protocol::node::Address;
 
 use crate::commands::{
-    audit, backup, cert, doctor, init, key, node, page, partition, role, seal, security_domain, share, shell,
-    status, tamper, user,
+    audit, backup, cert, cluster, doctor, init, key, node, page, partition, role, seal, security_domain,
+    share, shell, status, tamper, user,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -130,6 +130,9 @@ pub enum Command {
     /// Prove which node the daemon is: its certificate, signed by the partition's owner
     #[command(subcommand)]
     Node(node::Node),
+    /// Make several nodes one: they hold the same keys
+    #[command(subcommand, long_about = cluster::ABOUT)]
+    Cluster(cluster::Cluster),
     /// Manage the partition's users (as its crypto officer)
     #[command(subcommand)]
     User(user::User),

@@ -76,6 +76,8 @@ partition policy AS-OFFICER
 node request --out new
 node certificate install cert.pem
 node verify --owner cert.pem
+cluster admit cert.pem
+cluster join --owner cert.pem
 user create another --role cu --new-password-file secret AS-OFFICER
 user delete user --yes AS-OFFICER
 user password user --new-password-file secret AS-OFFICER

@@ -483,7 +483,7 @@ fn passwords_are_asked_for_at_a_terminal() {
     assert_eq!(run.code, 0, "{run:?}");
     // What cannot be undone is asked about.
     let run = daemon.at_terminal(&["key", "delete", "web", "-l", "user"], &["user 67890", "n"]);
-    assert!(run.code == 1 && run.stdout.contains("nothing was deleted"), "{run:?}");
+    assert!(run.code == 1 && run.stdout.contains("nothing was done"), "{run:?}");
     let run = daemon.at_terminal(&["key", "delete", "web", "-l", "user"], &["user 67890", "y"]);
     assert!(run.code == 0 && run.stdout.contains("Deleted key \"web\""), "{run:?}");
 }

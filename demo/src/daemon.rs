@@ -14,7 +14,7 @@ use crate::process::{Process, wait_for};
 use crate::programs::Programs;
 
 /// How long the daemon may take to answer on its socket after its start.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(60);
 
 /// How long one administrator's command may take. RSA-4096 generation varies between one and ten seconds.
 const COMMAND: Duration = Duration::from_secs(60);

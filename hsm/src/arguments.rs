@@ -166,7 +166,6 @@ pub struct Cluster {
     /// The members of the etcd in which a cluster's nodes keep their partitions, sealed: https://HOST:2379, all of them.
     #[arg(
         long,
-        hide = true,
         value_name = "URL",
         env = "STRONGROOM_ETCD",
         value_delimiter = ',',
@@ -175,19 +174,18 @@ pub struct Cluster {
     )]
     etcd: Vec<String>,
     /// The certificates (PEM) of the authority that signs those of etcd's members. Read at the start.
-    #[arg(long, hide = true, value_name = "FILE", env = "STRONGROOM_ETCD_CA")]
+    #[arg(long, value_name = "FILE", env = "STRONGROOM_ETCD_CA")]
     etcd_ca: Option<PathBuf>,
     /// The certificate that the node shows to etcd, PEM. Read at the start.
-    #[arg(long, hide = true, value_name = "FILE", env = "STRONGROOM_ETCD_CERT")]
+    #[arg(long, value_name = "FILE", env = "STRONGROOM_ETCD_CERT")]
     etcd_cert: Option<PathBuf>,
     /// Its private key, PEM. Read at the start.
-    #[arg(long, hide = true, value_name = "FILE", env = "STRONGROOM_ETCD_KEY")]
+    #[arg(long, value_name = "FILE", env = "STRONGROOM_ETCD_KEY")]
     etcd_key: Option<PathBuf>,
     /// For how many seconds keys are used while no majority of etcd's members answers; 0: not at all. Changes are refused
     /// meanwhile in any case.
     #[arg(
         long,
-        hide = true,
         value_name = "SECONDS",
         env = "STRONGROOM_CLUSTER_LEASE",
         default_value_t = vault::USUAL_LEASE.as_secs(),

@@ -114,6 +114,10 @@ table! {
     UnlockUser: Unlocking, "unlock a user who gave too many wrong passwords";
     ChallengeUser: Anyone, "get the challenge with which the partition's owner unlocks a locked user";
     RequestNodeCertificate: Anyone, "get the node's certificate request, for the partition's owner to sign";
+    InitCluster: Owner, "make a cluster of the node: its partitions move to etcd";
+    AdmitNode: Owner, "let a new node into the cluster, with a certificate by each partition's owner";
+    JoinCluster: Owner, "make the node one of the cluster to which it was admitted";
+    ShowCluster: Anyone, "see the cluster's nodes, and whether a majority of etcd answers";
     InstallNodeCertificate: OfficerOrOwner, "give the node its certificate";
     ProveNode: Anyone, "have the node prove that it is the owner's";
     SetPolicy: Officer, "set how many wrong passwords lock a user, and whether initial passwords must be changed";
@@ -179,6 +183,7 @@ pub fn answered_when_closed(op: &Op) -> bool {
             | Op::ShowTampering(_)
             | Op::ClearTampering(_)
             | Op::Zeroize(_)
+            | Op::ShowCluster(_)
     )
 }
 

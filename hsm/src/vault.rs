@@ -8,6 +8,7 @@ mod cluster;
 mod follow;
 mod join;
 mod load;
+mod standing;
 mod state;
 
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bind;
+pub mod etcd;
 pub mod kryoptic;
 pub mod newer;
 pub mod operations;

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backup;
 pub mod cert;
+pub mod cluster;
 pub mod doctor;
 pub mod init;
 pub mod key;
@@ -41,6 +42,7 @@ pub fn run(command: Command, global: &Global, output: Output) -> Result<(), Fail
         Command::Page => page::run(global, output),
         Command::Partition(partition) => partition.run(global, output),
         Command::Node(node) => node.run(global, output),
+        Command::Cluster(cluster) => cluster.run(global, output),
         Command::User(user) => user.run(global, output),
         Command::Key(key) => key.run(global, output),
         Command::Role(role) => role.run(global, output),
@@ -83,7 +85,7 @@ fn confirm(yes: bool, question: &str) -> Result<(), Failure> {
     if matches!(answer.trim(), "y" | "Y" | "yes") {
         Ok(())
     } else {
-        Err(Failure::new(crate::failure::Exit::Failed, "not_confirmed", "nothing was deleted"))
+        Err(Failure::new(crate::failure::Exit::Failed, "not_confirmed", "nothing was done"))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::commands::{moment, owner, write_file};
 use crate::failure::{Exit, Failure};
 use crate::objects::hex;
 use crate::output::{Output, Page, Report};
-use crate::session::{Session, answer};
+use crate::session::{self, Session, answer};
 
 const REQUEST: &str = "\
 Write the node's certificate request, for the partition's owner to sign.
@@ -25,7 +25,9 @@ or root installs what comes out:
 
   strongroom node request --out node.csr
   openssl x509 -req -in node.csr -CA PO.crt -CAkey PO.key -days 825 -out node.crt
-  strongroom node certificate install node.crt";
+  strongroom node certificate install node.crt
+
+A node that is to join a cluster needs no partition for it: see 'strongroom cluster --help'.";
 
 const VERIFY: &str = "\
 Check that the running daemon is a node of the partition's owner.
@@ -84,18 +86,26 @@ pub struct Verify {
 
 #[derive(Debug, Serialize)]
 struct Written {
-    partition: String,
+    /// `null`: the node has no partition yet, or several.
+    partition: Option<String>,
     request: PathBuf,
 }
 
 impl Report for Written {
     fn text(&self, page: &mut Page) {
         let file = self.request.display();
-        page.line(format!("Wrote {file}. The owner of partition {:?} signs it:", self.partition));
-        page.line(format!(
-            "  openssl x509 -req -in {file} -CA PO.crt -CAkey PO.key -days 825 -out node.crt\n  \
-               strongroom node certificate install node.crt"
-        ));
+        let owner = match &self.partition {
+            Some(partition) => format!("The owner of partition {partition:?} signs it"),
+            None => "The owner of each partition signs it".to_owned(),
+        };
+        page.line(format!("Wrote {file}. {owner}:"));
+        page.line(format!("  openssl x509 -req -in {file} -CA PO.crt -CAkey PO.key -days 825 -out node.crt"));
+        match &self.partition {
+            Some(_) => page.line("  strongroom node certificate install node.crt"),
+            None => page.line(
+                "  strongroom cluster admit node.crt     on a node of the cluster that this one is to join",
+            ),
+        }
     }
 }
 
@@ -151,13 +161,21 @@ impl Node {
 
 impl Request {
     fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
-        let mut session = Session::open_without_log_in(global)?;
+        let mut connection = session::connect(global)?;
+        let mut partitions = session::partitions(&mut connection)?;
+        // It is the same request for each of them, and for a node that has none.
+        let partition = match (&global.partition, partitions.len()) {
+            (None, 1) => partitions.pop(),
+            (None, _) => None,
+            (Some(_), _) => Some(Session::open_without_log_in(global)?.partition().clone()),
+        };
+        let number = partition.as_ref().map_or(0, |partition| partition.number);
         let op = Op::RequestNodeCertificate(RequestNodeCertificate {});
-        let der = answer!(session.try_call(op), NodeRequest)?.request;
+        let der = answer!(connection.call(number, op), NodeRequest)?.request;
         let pem = pem_rfc7468::encode_string("CERTIFICATE REQUEST", LineEnding::LF, &der)
             .map_err(|e| Failure::new(Exit::Failed, "pem", format!("cannot write the request: {e}")))?;
         write_file(&self.out, &pem, self.force)?;
-        output.print(&Written { partition: session.partition().label.clone(), request: self.out })
+        output.print(&Written { partition: partition.map(|partition| partition.label), request: self.out })
     }
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod authenticate;
 mod backup;
+mod cluster;
 mod copy;
 mod deleted;
 mod derive_key;
@@ -208,6 +209,9 @@ async fn dispatch(
         Op::ShowPage(_) => return status::show_page(&whole.service, whole.session),
         op if backup::is_restore(op) => backup::restore(&whole, number, op).await,
         op if node::is_about_the_node(op) => node::answer(&whole, op).await,
+        op if cluster::is_about_the_cluster(op) => cluster::answer(&whole, op).await,
+        // A node that has no partition yet: the owners of those that it is to have sign it.
+        Op::RequestNodeCertificate(_) if number == 0 => return node_certificate::request(&whole).await,
         Op::DescribeAudit(_) => return Ok(audit::describe(&whole, number)),
         Op::ReadAudit(m) if number == 0 => return audit::read_node(&whole, m).await,
         // The connection answers it itself; here it comes from where there is no connection.
@@ -334,6 +338,10 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         | Op::ShowTampering(_)
         | Op::ClearTampering(_)
         | Op::CheckStore(_)
+        | Op::InitCluster(_)
+        | Op::AdmitNode(_)
+        | Op::JoinCluster(_)
+        | Op::ShowCluster(_)
         | Op::Zeroize(_) => {
             refuse!(Malformed, "a request about the whole daemon was sent to a partition")
         }

@@ -67,7 +67,7 @@ impl Membership {
     }
 
     /// The same in hexadecimal.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         records::hex(&self.id)
     }
 

@@ -50,13 +50,18 @@ struct Invitation {
     /// Its signature, ECDSA with SHA-256, DER.
     #[prost(bytes = "vec", tag = "5")]
     signature: Vec<u8>,
+    /// The certificates of the new node, DER, for it to keep.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    admitted: Vec<Vec<u8>>,
 }
 
 impl Invitation {
     /// What is signed: nothing else that a node signs begins like this.
     fn message(&self, to: &[u8]) -> Vec<u8> {
         let hash = |part: &[u8]| digest(&SHA256, part).as_ref().to_vec();
-        let parts = [hash(&self.cluster), hash(&self.ephemeral), hash(&self.sealed), hash(to)];
+        let admitted: Vec<u8> = self.admitted.iter().flat_map(|certificate| hash(certificate)).collect();
+        let parts: [&[u8]; 5] = [&self.cluster, &self.ephemeral, &self.sealed, to, &admitted];
+        let parts = parts.map(hash);
         [b"Strongroom: invitation 1\n".as_slice(), &parts.concat()].concat()
     }
 
@@ -71,7 +76,7 @@ fn point(spki: &[u8]) -> Option<&[u8]> {
 }
 
 /// The name of a node, of its public key: 16 hexadecimal digits.
-fn name_of(spki: &[u8]) -> String {
+pub(super) fn name_of(spki: &[u8]) -> String {
     let subject = node::subject(spki);
     subject.rsplit(' ').next().unwrap_or_default().to_owned()
 }
@@ -89,7 +94,7 @@ impl Vault {
     ///
     /// Those of [`Vault::ready`].
     pub fn members(&self) -> Result<Vec<MemberRecord>, Failure> {
-        Ok(self.opened()?.root().members.clone())
+        Ok(self.opened()?.members())
     }
 
     /// Lets a new node into the cluster: the one that these certificates are of, one of each partition's owner, who agrees by
@@ -137,6 +142,7 @@ impl Vault {
             cluster: membership.id().to_vec(),
             ephemeral: ephemeral.public_spki()?,
             certificates: identity.certificates().map(<[u8]>::to_vec).collect(),
+            admitted: certificates.iter().map(|certificate| certificate.der().to_vec()).collect(),
             ..Invitation::default()
         };
         let (epoch, element) = opened.ledger.last();
@@ -212,8 +218,8 @@ impl Vault {
         if !root.partitions.is_empty() {
             return refuse!(
                 Exists,
-                "this node has partitions of its own, and would not have them in the cluster: back them up and delete them, or \
-                 join with a new state directory"
+                "this node has partitions of its own, and would not have them in the cluster: back them up and delete them \
+                 ('strongroom backup create', 'strongroom partition delete'), or join with a new state directory (--state-dir)"
             );
         }
         let identity = opened.identity()?;
@@ -235,16 +241,43 @@ impl Vault {
                 Failure::new(ErrorCode::Store, format!("{}: {error}", files.mark().display()))
             })?;
         }
-        let record = ClusterRecord { id: invitation.cluster, moving: false };
+        let Invitation { cluster: id, admitted, .. } = invitation;
+        let record = ClusterRecord { id, moving: false };
         opened.ledger.hand_over(|_| {
             Membership::note(&opened.node_key, &record, &key).map_err(super::VaultError::from)
         })?;
         drop(root);
         self.reopen(opened, files)?;
         let _ = etcd.take_away(&name);
+        if let Err(failure) = self.install_all(&public_key, &admitted) {
+            tracing::warn!(
+                "the node is of the cluster, but not all of its certificates are kept: {failure}; see 'strongroom node certificate \
+                 install'"
+            );
+        }
         let id = hex(&record.id);
         tracing::warn!(target: "audit", event = "cluster joined", cluster = id, "the node is of a cluster now");
         Ok(id)
+    }
+}
+
+impl Vault {
+    /// Keeps the certificates with which this node was admitted: clients over TLS know it by them.
+    fn install_all(&self, public_key: &[u8], certificates: &[Vec<u8>]) -> Result<(), Failure> {
+        let opened = self.opened()?;
+        let parsed: Vec<_> = certificates.iter().filter_map(|der| Certificate::parse(der).ok()).collect();
+        for slot in self.slots() {
+            let Slot::Sound(partition) = slot else { continue };
+            let Some(owner) = partition.contents().settings.owner.clone() else { continue };
+            let is_its = |certificate: &&Certificate| {
+                certificate.public_key == public_key
+                    && node::check_certificate(&owner, certificate, SystemTime::now()).is_ok()
+            };
+            if let Some(certificate) = parsed.iter().find(is_its) {
+                opened.set_node_certificate(&partition, |_| Ok(()), certificate.der().to_vec())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::audit;
 use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::partition::Partition;
-use crate::records::{CLUSTER, LEDGER, NODE, Names, PartitionRecord, ROOT, RootRecord};
+use crate::records::{CLUSTER, LEDGER, MemberRecord, NODE, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::SealingKey;
 use crate::store::{Batch, CHAIN, EtcdStore, Ledger, Mark, Store, StoreError, is_listed};
 use crate::users::Users;
@@ -30,6 +30,8 @@ pub struct Opened {
     identity: Mutex<Option<Arc<Identity>>>,
     /// What the root says of partitions, for who must not wait for the disk.
     notes: RwLock<BTreeMap<u32, PartitionRecord>>,
+    /// The same of the cluster's nodes.
+    members: RwLock<Vec<MemberRecord>>,
     /// Whether a backup is being restored: one at a time.
     pub(super) restoring: AtomicBool,
     /// What was wrong, and is not known to the owner.
@@ -146,6 +148,7 @@ impl Opened {
             root: root_of_none,
             slots,
             notes,
+            members: RwLock::default(),
             restoring,
             identity,
             findings,
@@ -326,6 +329,17 @@ impl Opened {
     pub(super) fn note(&self, root: &RootRecord) {
         let notes = root.partitions.iter().map(|record| (record.number, record.clone())).collect();
         *self.notes.write().unwrap_or_else(PoisonError::into_inner) = notes;
+        self.members.write().unwrap_or_else(PoisonError::into_inner).clone_from(&root.members);
+    }
+
+    /// The cluster's nodes, as the root names them.
+    pub(super) fn members(&self) -> Vec<MemberRecord> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The node's own key and certificates, if it has had a use for them.
+    pub(super) fn known_identity(&self) -> Option<Arc<Identity>> {
+        self.lock_identity().clone()
     }
 
     /// What the root says of a partition.

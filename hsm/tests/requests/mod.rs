@@ -95,6 +95,11 @@ pub fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::RequestNodeCertificate(RequestNodeCertificate {}),
         Op::InstallNodeCertificate(InstallNodeCertificate::default()),
         Op::ProveNode(ProveNode::default()),
+        // Of a daemon that was not told where etcd is.
+        Op::InitCluster(InitCluster {}),
+        Op::AdmitNode(AdmitNode::default()),
+        Op::JoinCluster(JoinCluster::default()),
+        Op::ShowCluster(ShowCluster {}),
         // A short new password stops it before anything happens.
         Op::ChangePassword(ChangePassword { name: USER.into(), ..ChangePassword::default() }),
         Op::Login(Login::default()),

@@ -49,6 +49,8 @@ pub enum Happening {
 
 struct Told {
     revision: i64,
+    /// How often the ledger was written, if it was.
+    count: i64,
     happening: Happening,
     /// Where to go on, after [`Happening::Missed`].
     next: Option<oneshot::Sender<i64>>,
@@ -63,6 +65,9 @@ pub(super) struct Agreement {
     is_lost: AtomicBool,
     /// The ledger's revision that memory has.
     pub(super) known: AtomicI64,
+    /// How often the ledger was written: as memory has it, and as a majority has said last.
+    pub(super) taken_in: AtomicI64,
+    written: AtomicI64,
     /// The revision of the newest change that was told.
     told: AtomicI64,
     /// Another member is to be listened to.
@@ -88,6 +93,18 @@ impl EtcdStore {
         let agreement = &self.0.agreement;
         let is_lost = agreement.is_lost.load(Ordering::Relaxed);
         is_lost.then(|| Duration::from_millis(now().saturating_sub(agreement.at.load(Ordering::Relaxed))))
+    }
+
+    /// etcd's revision of the last change that this node's memory has.
+    pub fn revision(&self) -> u64 {
+        u64::try_from(self.0.agreement.known.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
+    /// Changes that a majority of etcd's members had when it was asked last, and that this node's memory does not have.
+    pub fn lag(&self) -> u64 {
+        let agreement = &self.0.agreement;
+        let written = agreement.written.load(Ordering::Relaxed);
+        u64::try_from(written - agreement.taken_in.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
     /// Shows `take_in` what other nodes change, one change after the other, from what was read last; on a thread that ends with the
@@ -116,7 +133,7 @@ impl EtcdStore {
 }
 
 fn deliver(shared: &Weak<Shared>, mut told: Receiver<Told>, mut take_in: impl FnMut(Happening)) {
-    while let Some(Told { revision, happening, next }) = told.blocking_recv() {
+    while let Some(Told { revision, count, happening, next }) = told.blocking_recv() {
         let Some(shared) = shared.upgrade() else { return };
         let is_change = matches!(&happening, Happening::Changed { records, .. } if matches!(records.get(LEDGER), Some(Some(_))));
         // Not this node's own, which memory has.
@@ -129,7 +146,7 @@ fn deliver(shared: &Weak<Shared>, mut told: Receiver<Told>, mut take_in: impl Fn
         take_in(happening);
         if is_change {
             let mut seen = shared.seen();
-            let head = seen.head.max(revision);
+            let head = (seen.head, seen.count).max((revision, count));
             shared.saw(&mut seen, head);
         }
         if let Some(next) = next {
@@ -188,7 +205,7 @@ async fn listen(
     while let Some(message) = stream.message().await? {
         if message.compact_revision() > 0 {
             let (answer, go_on) = oneshot::channel();
-            let missed = Told { revision: 0, happening: Happening::Missed, next: Some(answer) };
+            let missed = Told { revision: 0, count: 0, happening: Happening::Missed, next: Some(answer) };
             if told.send(missed).await.is_ok()
                 && let Ok(revision) = go_on.await
             {
@@ -198,6 +215,7 @@ async fn listen(
         }
         // All events of one revision come together.
         let mut changes: BTreeMap<i64, BTreeMap<String, Option<Vec<u8>>>> = BTreeMap::new();
+        let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
         for event in message.events() {
             let Some(found) = event.kv() else { continue };
             let Some(name) = found.key_str().ok().and_then(|key| key.strip_prefix(&prefix)) else { continue };
@@ -208,11 +226,16 @@ async fn listen(
                 EventType::Put => Some(found.value().to_vec()),
                 EventType::Delete => None,
             };
+            if name == LEDGER {
+                counts.insert(found.mod_revision(), found.version());
+            }
             changes.entry(found.mod_revision()).or_default().insert(name.to_owned(), record);
         }
         for (revision, records) in changes {
             agreement.told.store(revision, Ordering::Relaxed);
-            let change = Told { revision, happening: Happening::Changed { revision, records }, next: None };
+            let count = counts.get(&revision).copied().unwrap_or_default();
+            let happening = Happening::Changed { revision, records };
+            let change = Told { revision, count, happening, next: None };
             if told.send(change).await.is_err() {
                 return Ok(());
             }
@@ -234,9 +257,11 @@ async fn beat(agreement: Arc<Agreement>, members: Arc<Members>, key: String, tol
         match members.ask(ANSWERS_WITHIN, &ask).await {
             Ok(answer) => {
                 agreement.agreed(asked);
-                let head = answer.kvs().first().map_or(0, etcd_client::KeyValue::mod_revision);
+                let ledger = answer.kvs().first();
+                let head = ledger.map_or(0, etcd_client::KeyValue::mod_revision);
+                agreement.written.store(ledger.map_or(0, etcd_client::KeyValue::version), Ordering::Relaxed);
                 if head < known {
-                    let put_back = Told { revision: 0, happening: Happening::PutBack, next: None };
+                    let put_back = Told { revision: 0, count: 0, happening: Happening::PutBack, next: None };
                     let _ = told.send(put_back).await;
                 }
                 let is_told = head <= known.max(agreement.told.load(Ordering::Relaxed));

@@ -99,6 +99,8 @@ struct Shared {
 struct Seen {
     /// etcd's revision of the ledger; 0: there was none.
     head: i64,
+    /// How often the ledger had been written then.
+    count: i64,
     /// The revision at which the records were read.
     read: i64,
 }
@@ -108,8 +110,8 @@ struct Read {
     records: BTreeMap<String, Vec<u8>>,
     /// The moment.
     revision: i64,
-    /// The ledger's revision; 0: there is none among them.
-    head: i64,
+    /// The ledger's revision, and how often it was written; 0: there is none among them.
+    head: (i64, i64),
 }
 
 impl EtcdStore {
@@ -188,9 +190,10 @@ impl Shared {
     }
 
     /// Memory has what etcd has had since `head`.
-    fn saw(&self, seen: &mut Seen, head: i64) {
-        seen.head = head;
+    fn saw(&self, seen: &mut Seen, (head, count): (i64, i64)) {
+        (seen.head, seen.count) = (head, count);
         self.agreement.known.store(head, Ordering::Release);
+        self.agreement.taken_in.store(count, Ordering::Relaxed);
         self.has_seen.notify_all();
     }
 
@@ -216,7 +219,7 @@ impl Shared {
 
     /// All records whose names begin with `prefix`, as they were at one moment: at `revision`, or now.
     fn read(&self, prefix: &str, revision: Option<i64>) -> Result<Read, StoreError> {
-        let (mut records, mut at, mut head) = (BTreeMap::new(), revision, 0);
+        let (mut records, mut at, mut head) = (BTreeMap::new(), revision, (0, 0));
         let mut from = self.key(prefix).into_bytes();
         let mut end = from.clone();
         // The first key that does not begin with the prefix. No name ends with the largest byte.
@@ -244,7 +247,7 @@ impl Shared {
                     continue;
                 }
                 if name == LEDGER {
-                    head = found.mod_revision();
+                    head = (found.mod_revision(), found.version());
                 }
                 records.insert(name.to_owned(), found.value().to_vec());
             }
@@ -326,7 +329,8 @@ impl Shared {
             None => Err(StoreError::Conflict { location: location() }),
             Some(revision) => {
                 if ledger.is_some() {
-                    self.saw(&mut seen, revision);
+                    let count = seen.count + 1;
+                    self.saw(&mut seen, (revision, count));
                 }
                 Ok(())
             }

@@ -1,0 +1,315 @@
+//! `strongroom cluster`: nodes that hold the same partitions.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use strongroom_protocol::client::Connection;
+use strongroom_protocol::v1::{
+    AdmitNode, ClusterInfo, InitCluster, JoinCluster, ShowCluster, request::Op, response,
+};
+
+use crate::args::Global;
+use crate::commands::{confirm, moment, owner};
+use crate::failure::Failure;
+use crate::output::{Cell, Output, Page, Report, Tone};
+use crate::session::{self, answer};
+
+/// What `strongroom cluster --help` says.
+pub const ABOUT: &str = "\
+Make several nodes one: they hold the same partitions, and any of them signs. The partitions lie in etcd, sealed; each \
+strongroomd is started with --etcd, --etcd-ca, --etcd-cert and --etcd-key.
+
+  strongroom cluster init                                 on the node that has the keys
+
+  strongroom node request --out node2.csr                 on a new node, which has no partitions
+  openssl x509 -req -in node2.csr -CA PO.crt -CAkey PO.key -days 825 -out node2.crt
+                                                          the owner of each partition: the agreement
+  strongroom cluster admit node2.crt                      on a node of the cluster
+  strongroom cluster join --owner PO.crt                  on the new node, within an hour
+
+  strongroom cluster status                               on each";
+
+const INIT: &str = "\
+Make a cluster of this node: its partitions, with all keys and users, move to etcd. The node's own key, its \
+certificates and its audit log stay here. Signatures go on meanwhile, but for the moment in which the keys are read \
+from there; changes wait. What interrupts it leaves the node as it was, or a node of the cluster with all keys.
+
+There is no way back but a backup: 'strongroom backup create' first.
+
+strongroomd has to know where etcd is (--etcd https://HOST:2379,…). To let other nodes in, the node needs a \
+certificate of each partition's owner: 'strongroom node request --help'.
+
+  strongroom cluster init
+  strongroom cluster init --yes --json";
+
+const ADMIT: &str = "\
+Let a new node into the cluster of this one. The certificates are those that the partitions' owners have made of the \
+request that 'strongroom node request' writes on the new node: one of each owner, who agrees by that. The new node \
+has an hour to join.
+
+  strongroom cluster admit node2.crt
+  strongroom cluster admit node2-by-alice.crt node2-by-bob.crt";
+
+const JOIN: &str = "\
+Make this node one of the cluster to which it was admitted. The owner's certificate says whose cluster that has to \
+be: take it from a place that you trust, not from etcd or the network. With several owners, one is enough.
+
+The node has no partitions of its own: a new state directory, or 'strongroom backup create' and 'strongroom partition \
+delete' for each, first.
+
+  strongroom cluster join --owner PO.crt";
+
+const STATUS: &str = "\
+Show the cluster as this node sees it: the nodes, the last change that it has, whether a majority of etcd's members \
+answers, and for how long keys can be used without.
+
+Exit code 0: a majority answers. 3: none does. 1: this node is of no cluster.
+
+  strongroom cluster status
+  strongroom cluster status --json";
+
+/// Moving a hundred thousand keys takes its time.
+const MOVE: Duration = Duration::from_secs(15 * 60);
+
+/// `strongroom cluster`.
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Make a cluster of this node: its partitions move to etcd (as root)
+    #[command(long_about = INIT)]
+    Init(Init),
+    /// Let a new node into the cluster, with the owners' certificates (as root)
+    #[command(long_about = ADMIT)]
+    Admit(Admit),
+    /// Make this node one of the cluster to which it was admitted (as root)
+    #[command(long_about = JOIN)]
+    Join(Join),
+    /// Show the nodes, and whether a majority of etcd answers
+    #[command(long_about = STATUS)]
+    Status,
+}
+
+/// `strongroom cluster init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// `strongroom cluster admit`.
+#[derive(Debug, Args)]
+pub struct Admit {
+    /// The new node's certificate (PEM); of each owner, if there are several
+    #[arg(required = true, value_name = "CERTIFICATE")]
+    certificates: Vec<PathBuf>,
+}
+
+/// `strongroom cluster join`.
+#[derive(Debug, Args)]
+pub struct Join {
+    /// The certificate (PEM) of a partition's owner, from a place that you trust; may be repeated
+    #[arg(long, required = true, value_name = "FILE")]
+    owner: Vec<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    /// What has happened; nothing if it is only looked at.
+    #[serde(skip)]
+    sentence: &'static str,
+    /// `null`: the node is of none.
+    cluster: Option<String>,
+    /// This one.
+    node: Option<String>,
+    members: Vec<Member>,
+    /// etcd's revision of the last change that this node has.
+    revision: u64,
+    /// Changes that this node does not have yet.
+    lag: u64,
+    /// Of etcd's members.
+    majority: bool,
+    alone_seconds: u64,
+    lease_seconds: u64,
+    lease_left_seconds: u64,
+    etcd: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Member {
+    name: String,
+    /// RFC 3339.
+    since: String,
+    this: bool,
+}
+
+impl Shown {
+    fn of(sentence: &'static str, info: ClusterInfo) -> Self {
+        let named = |text: String| Some(text).filter(|text| !text.is_empty());
+        let members = info.members.into_iter().map(|member| Member {
+            this: member.name == info.node,
+            since: moment(member.since),
+            name: member.name,
+        });
+        Shown {
+            sentence,
+            members: members.collect(),
+            cluster: named(info.cluster),
+            node: named(info.node),
+            revision: info.revision,
+            lag: info.lag,
+            majority: info.majority,
+            alone_seconds: info.alone_millis / 1000,
+            lease_seconds: info.lease_millis / 1000,
+            lease_left_seconds: info.lease_left_millis / 1000,
+            etcd: info.etcd,
+        }
+    }
+
+    fn majority(&self) -> Cell {
+        match (self.majority, self.lease_left_seconds) {
+            (true, _) => Cell::toned("answers", Tone::Good),
+            (false, 0) => Cell::toned(
+                format!("none for {} s: keys are not used, nothing can be changed", self.alone_seconds),
+                Tone::Bad,
+            ),
+            (false, left) => Cell::toned(
+                format!(
+                    "none for {} s: keys are used for {left} s more, nothing can be changed",
+                    self.alone_seconds
+                ),
+                Tone::Doubtful,
+            ),
+        }
+    }
+}
+
+impl Report for Shown {
+    fn text(&self, page: &mut Page) {
+        if !self.sentence.is_empty() {
+            page.line(self.sentence);
+        }
+        let Some(cluster) = &self.cluster else {
+            return page
+                .line("This node is of no cluster. 'strongroom cluster --help' says how to make one.");
+        };
+        let changes = match self.lag {
+            0 => Cell::from("all are here"),
+            lag => Cell::toned(format!("{lag} not here yet"), Tone::Doubtful),
+        };
+        page.fields([
+            ("cluster", cluster.as_str().into()),
+            ("this node", self.node.as_deref().unwrap_or("without a name").into()),
+            ("revision", self.revision.to_string().into()),
+            ("changes", changes),
+            ("majority of etcd", self.majority()),
+            ("lease", format!("{} s", self.lease_seconds).into()),
+            ("etcd", self.etcd.join(", ").into()),
+        ]);
+        let rows = self.members.iter().map(|member| {
+            vec![
+                member.name.as_str().into(),
+                member.since.as_str().into(),
+                if member.this { "this one" } else { "" }.into(),
+            ]
+        });
+        page.line("");
+        page.table(&["NODE", "SINCE", ""], rows.collect());
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Admitted {
+    node: String,
+}
+
+impl Report for Admitted {
+    fn text(&self, page: &mut Page) {
+        page.line(format!("Node {} is admitted. On that node, within an hour:", self.node));
+        page.line("  strongroom cluster join --owner PO.crt");
+    }
+}
+
+impl Cluster {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed.
+    pub fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        match self {
+            Cluster::Init(init) => init.run(global, output),
+            Cluster::Admit(admit) => admit.run(global, output),
+            Cluster::Join(join) => join.run(global, output),
+            Cluster::Status => status(global, output),
+        }
+    }
+}
+
+/// The cluster of the node that answers. Neither etcd nor a change that waits for it holds this up.
+///
+/// # Errors
+///
+/// The daemon's refusal.
+pub fn standing(connection: &mut Connection) -> Result<ClusterInfo, Failure> {
+    answer!(connection.call(0, Op::ShowCluster(ShowCluster {})), Cluster)
+}
+
+/// Sends what may take long: the whole store moves.
+fn patiently(connection: &mut Connection, op: Op) -> Result<response::Result, Failure> {
+    connection.set_reply_deadline(MOVE)?;
+    Ok(connection.call(0, op)?)
+}
+
+fn status(global: &Global, output: Output) -> Result<(), Failure> {
+    let mut connection = session::connect(global)?;
+    let shown = Shown::of("", standing(&mut connection)?);
+    output.print(&shown)?;
+    match (&shown.cluster, shown.majority) {
+        (Some(_), true) => Ok(()),
+        (Some(_), false) => Err(Failure::new(
+            crate::failure::Exit::Unreachable,
+            "no_quorum",
+            "no majority of etcd's members answers: see that they run, and that this machine reaches them",
+        )),
+        (None, _) => {
+            Err(Failure::new(crate::failure::Exit::Failed, "no_cluster", "this node is of no cluster"))
+        }
+    }
+}
+
+impl Init {
+    fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        confirm(
+            self.yes,
+            "Move this node's partitions, with all keys, to etcd? There is no way back but a backup",
+        )?;
+        let mut connection = session::connect(global)?;
+        let info = patiently(&mut connection, Op::InitCluster(InitCluster {}));
+        output.print(&Shown::of(
+            "The partitions are in etcd, and this node is of the cluster.",
+            answer!(info, Cluster)?,
+        ))
+    }
+}
+
+impl Admit {
+    fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        let read = |path| Ok(owner::read_signed(path)?.der().to_vec());
+        let certificates = self.certificates.iter().map(|path| read(path)).collect::<Result<_, Failure>>()?;
+        let mut connection = session::connect(global)?;
+        let admitted = patiently(&mut connection, Op::AdmitNode(AdmitNode { certificates }));
+        output.print(&Admitted { node: answer!(admitted, NodeAdmitted)?.node })
+    }
+}
+
+impl Join {
+    fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        let read = |path| Ok(owner::read_owner(path)?.certificate().der().to_vec());
+        let owners = self.owner.iter().map(|path| read(path)).collect::<Result<_, Failure>>()?;
+        let mut connection = session::connect(global)?;
+        let info = patiently(&mut connection, Op::JoinCluster(JoinCluster { owners }));
+        output.print(&Shown::of("This node is of the cluster now.", answer!(info, Cluster)?))
+    }
+}
