@@ -73,7 +73,10 @@ impl Etcd {
         let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout {} -out {} -subj {}";
         let (ca, ca_key) = (self.file("ca.crt"), self.file("ca.key"));
         run_openssl(&plain, &format!("req -x509 -days 2 {new}"), &[&ca_key, &ca, "/CN=etcd"])?;
-        let names: Vec<_> = (0..COUNT).map(|number| format!("IP:{}", self.address(number))).collect();
+        // From where a member connects to another is looked up in its certificate too: on one machine that is 127.0.0.1.
+        let own = std::iter::once("IP:127.0.0.1".to_owned());
+        let names: Vec<_> =
+            own.chain((0..COUNT).map(|number| format!("IP:{}", self.address(number)))).collect();
         fs::write(
             self.folder.join("member.ext"),
             format!("subjectAltName={}\nextendedKeyUsage=serverAuth,clientAuth\n", names.join(",")),
