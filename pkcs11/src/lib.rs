@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod brief;
+pub mod built_in;
 pub mod call;
 pub mod certificate;
 pub mod choice;

@@ -128,6 +128,10 @@ impl Object {
     pub fn matches(&self, template: &Template<'_>) -> bool {
         template.iter().all(|(attribute, wanted)| match (attribute, &self.certificate) {
             (CKA_SERIAL_NUMBER, Some(certificate)) => certificate.has_serial_number(wanted),
+            (CKA_WRAP_TEMPLATE | CKA_UNWRAP_TEMPLATE | CKA_DERIVE_TEMPLATE, _) => {
+                let known = self.attribute(attribute);
+                matches!((known, template.nested(attribute)), (Value::Template(known), Some(wanted)) if is_same(known, wanted))
+            }
             _ => matches!(self.attribute(attribute), Value::Bytes(value) if value == wanted),
         })
     }
@@ -161,6 +165,8 @@ impl Object {
             (CKA_ID, _) => bytes(&self.info.id),
             (CKA_LOCAL, _) => boolean(self.policy().local),
             (CKA_DERIVE, _) => boolean(self.policy().derive),
+            // What the partition is built from may be validated; no key is marked as such.
+            (CKA_OBJECT_VALIDATION_FLAGS, _) => number(0),
             (CKA_KEY_GEN_MECHANISM, _) => number(match self.policy().local {
                 true => {
                     self.one_use().and_then(key::generator_for_one_use).unwrap_or(facts.family.generator())
@@ -298,6 +304,11 @@ impl Object {
     }
 }
 
+/// Whether two templates say the same, in whatever order.
+fn is_same(one: &[Attribute], other: &[Attribute]) -> bool {
+    one.len() == other.len() && one.iter().all(|attribute| other.contains(attribute))
+}
+
 /// Whether a description is of a secret key whose value can be read.
 pub fn is_readable(info: &ObjectInfo) -> bool {
     let policy = info.policy.unwrap_or_default();
@@ -414,9 +425,12 @@ pub fn may_be_given(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> Outcome
         ObjectClass::Unspecified => false,
     };
     match attribute {
-        CKA_LOCAL | CKA_ALWAYS_SENSITIVE | CKA_NEVER_EXTRACTABLE | CKA_KEY_GEN_MECHANISM | CKA_UNIQUE_ID => {
-            Err(CKR_ATTRIBUTE_READ_ONLY)
-        }
+        CKA_LOCAL
+        | CKA_ALWAYS_SENSITIVE
+        | CKA_NEVER_EXTRACTABLE
+        | CKA_KEY_GEN_MECHANISM
+        | CKA_UNIQUE_ID
+        | CKA_OBJECT_VALIDATION_FLAGS => Err(CKR_ATTRIBUTE_READ_ONLY),
         CKA_CLASS | CKA_TOKEN | CKA_PRIVATE | CKA_MODIFIABLE | CKA_COPYABLE | CKA_DESTROYABLE | CKA_LABEL => {
             Ok(())
         }

@@ -31,6 +31,11 @@ impl Token {
         read(&self.info).clone()
     }
 
+    /// The partition's FIPS state, which never changes.
+    pub fn fips_state(&self) -> u32 {
+        read(&self.info).fips_state
+    }
+
     /// Whether this process acts as a crypto user without a log-in, because its user id is admitted.
     pub fn is_admitted(&self) -> bool {
         read(&self.info).acting_role() == Role::CryptoUser

@@ -5,6 +5,7 @@ use strongroom_protocol::v1::{Attribute, CopyObject, CreateObject, ObjectClass, 
 
 use super::object::first_handle;
 use super::place;
+use crate::built_in::BuiltIn;
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::object::{self, Object, Value};
@@ -23,6 +24,9 @@ pub unsafe fn copy_object(
     // SAFETY: by the module's contract.
     let (template, copy) = unsafe { (Template::read(template, count)?, place(copy)?) };
     let session = process.sessions.get(session)?;
+    if BuiltIn::of(&session.token, handle).is_some() {
+        return Err(CKR_ACTION_PROHIBITED);
+    }
     let object = process.object(&session.token, handle)?;
     let asked = asked(&object, &template)?;
     session.may_make(asked.session)?;

@@ -8,6 +8,7 @@ use strongroom_ffi::pointer;
 use strongroom_protocol::v1::{FindObjects, request::Op, response};
 
 use super::place;
+use crate::built_in::BuiltIn;
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
 use crate::handles::MAX_HANDLES;
@@ -30,6 +31,7 @@ pub struct Find {
 }
 
 /// `C_FindObjectsInit`: the daemon filters by what it knows (class, label, id), we by the rest. Session objects follow.
+/// Profiles and mechanisms are found by their class (`CKO_PROFILE`, `CKO_MECHANISM`) only.
 pub unsafe fn find_objects_init(
     process: &'static Process,
     session: CK_SESSION_HANDLE,
@@ -47,6 +49,7 @@ pub unsafe fn find_objects_init(
         None => Vec::new(),
     };
     rest.extend(process.session_objects.find(session.token.partition, &template));
+    rest.extend(BuiltIn::find(&session.token, &template));
     rest.reverse();
     lock(&session.active).find = Some(Find { rest });
     Ok(())

@@ -12,6 +12,7 @@ use strongroom_protocol::v1::{
 
 use super::copy::merged;
 use super::{has_room, place};
+use crate::built_in::{self, BuiltIn};
 use crate::call::{Access, Repeat};
 use crate::certificate::Certificate;
 use crate::curve;
@@ -104,7 +105,10 @@ pub(super) fn public_object(class: ObjectClass, template: &Template<'_>) -> Outc
     };
     match class {
         ObjectClass::Certificate => {
-            template.only(CKA_CERTIFICATE_TYPE, &CKC_X_509.to_ne_bytes())?;
+            // Attribute certificates, and WTLS's, are of no use to a program that has keys in a partition.
+            if template.number(CKA_CERTIFICATE_TYPE)?.is_some_and(|kind| kind != CKC_X_509) {
+                return Err(CKR_ATTRIBUTE_VALUE_INVALID);
+            }
             template.only(CKA_TRUSTED, &[CK_FALSE])?;
             object.value = template.required(CKA_VALUE)?.to_vec();
             let certificate = Certificate::parse(&object.value).ok_or(CKR_ATTRIBUTE_VALUE_INVALID)?;
@@ -200,6 +204,9 @@ pub unsafe fn destroy_object(
     handle: CK_OBJECT_HANDLE,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
+    if BuiltIn::of(&session.token, handle).is_some() {
+        return Err(CKR_ACTION_PROHIBITED);
+    }
     let object = process.object(&session.token, handle)?;
     session.may_make(object.info.session)?;
     if object.info.not_destroyable {
@@ -228,7 +235,10 @@ pub unsafe fn get_object_size(
     // SAFETY: by the module's contract.
     let size = unsafe { place(size) }?;
     let session = process.sessions.get(session)?;
-    *size = CK_ULONG::from_usize(process.object(&session.token, handle)?.size());
+    *size = CK_ULONG::from_usize(match BuiltIn::of(&session.token, handle) {
+        Some(_) => built_in::SIZE,
+        None => process.object(&session.token, handle)?.size(),
+    });
     Ok(())
 }
 
@@ -246,19 +256,34 @@ pub unsafe fn get_attribute_value(
     }
     // SAFETY: by the module's contract.
     let attributes = unsafe { pointer::slice_mut(attributes, count.to_usize()) }.ok_or(CKR_ARGUMENTS_BAD)?;
-    let object = process.object(&session.token, handle)?;
-    let mut outcome = Ok(());
-    for attribute in attributes {
+    if let Some(object) = BuiltIn::of(&session.token, handle) {
         // SAFETY: by the module's contract.
-        let written = unsafe {
+        return answer_each(attributes, |attribute| unsafe {
+            answer(attribute, object.attribute(attribute.type_))
+        });
+    }
+    let object = process.object(&session.token, handle)?;
+    answer_each(attributes, |attribute| {
+        // SAFETY: by the module's contract.
+        unsafe {
             match object.attribute(attribute.type_) {
                 Value::Sensitive if attribute.type_ == CKA_VALUE && object.is_readable() => {
                     answer_value(process, &session, &object, attribute)
                 }
                 value => answer(attribute, value),
             }
-        };
-        if let Err(code) = written {
+        }
+    })
+}
+
+/// Has every attribute answered; the last failure.
+fn answer_each(
+    attributes: &mut [CK_ATTRIBUTE],
+    mut answer: impl FnMut(&mut CK_ATTRIBUTE) -> Outcome,
+) -> Outcome {
+    let mut outcome = Ok(());
+    for attribute in attributes {
+        if let Err(code) = answer(attribute) {
             attribute.ulValueLen = CK_UNAVAILABLE_INFORMATION;
             outcome = Err(code);
         }
@@ -310,17 +335,13 @@ unsafe fn answer_template(attribute: &mut CK_ATTRIBUTE, inner: &[Attribute]) -> 
     attribute.ulValueLen = CK_ULONG::from_usize(size);
     // SAFETY: by the caller's contract, for at least so many attributes.
     let places = unsafe { pointer::slice_mut(attribute.pValue.cast::<CK_ATTRIBUTE>(), inner.len()) };
-    let mut outcome = Ok(());
-    for (place, known) in places.ok_or(CKR_ARGUMENTS_BAD)?.iter_mut().zip(inner) {
+    let mut known = inner.iter();
+    answer_each(places.ok_or(CKR_ARGUMENTS_BAD)?, |place| {
+        let known = known.next().ok_or(CKR_FUNCTION_FAILED)?;
         place.type_ = known.r#type;
         // SAFETY: `pValue`, if not null, has `ulValueLen` bytes by the caller's contract.
-        let written = unsafe { super::write(&known.value, place.pValue.cast(), &raw mut place.ulValueLen) };
-        if let Err(code) = written {
-            place.ulValueLen = CK_UNAVAILABLE_INFORMATION;
-            outcome = Err(code);
-        }
-    }
-    outcome
+        unsafe { super::write(&known.value, place.pValue.cast(), &raw mut place.ulValueLen) }.map(|_| ())
+    })
 }
 
 /// `C_SetAttributeValue`: the label, the id, what is only kept for clients; that a key is to stay in the token, to leave it under trusted
@@ -338,6 +359,9 @@ pub unsafe fn set_attribute_value(
     // SAFETY: by the module's contract.
     let template = unsafe { Template::read(template, count) }?;
     let session = process.sessions.get(session)?;
+    if BuiltIn::of(&session.token, handle).is_some() {
+        return Err(CKR_ACTION_PROHIBITED);
+    }
     let mut object = process.object(&session.token, handle)?;
     session.may_make(object.info.session)?;
     if object.info.not_modifiable {

@@ -58,10 +58,7 @@ pub unsafe fn init_pin(
     let pin = Pin::read_new(unsafe { input(pin, length) }?)?;
     let session = process.sessions.get(session)?;
     let token = &session.token;
-    // The daemon would take it for a user who has none.
-    if pin.password.is_empty() {
-        return Err(CKR_PIN_LEN_RANGE);
-    }
+    check_length(token, pin)?;
     if token.login.role() != Some(Role::CryptoOfficer) {
         return Err(CKR_USER_NOT_LOGGED_IN);
     }
@@ -99,6 +96,13 @@ pub unsafe fn init_pin(
     Ok(())
 }
 
+/// Refuses a new password of an impossible length. To the daemon none at all is that of a user who has none, and one that is too long is no
+/// password. Which are too short it says itself.
+fn check_length(token: &Token, pin: Pin<'_>) -> Outcome {
+    let longest = token.info().max_password as usize;
+    if (1..=longest).contains(&pin.password.len()) { Ok(()) } else { Err(CKR_PIN_LEN_RANGE) }
+}
+
 /// `C_SetPIN`: the user who is logged in, or else a crypto user, changes the own password.
 pub unsafe fn set_pin(
     process: &'static Process,
@@ -120,9 +124,7 @@ pub unsafe fn set_pin(
     if old.password.is_empty() {
         return Err(CKR_PIN_INCORRECT);
     }
-    if new.password.is_empty() {
-        return Err(CKR_PIN_LEN_RANGE);
-    }
+    check_length(token, new)?;
     let user = change(process, token, role, named, old.password, new)?;
     if logged_in.is_some_and(|name| name == user) {
         token.login.change_password(new.password)?;

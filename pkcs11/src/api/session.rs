@@ -13,6 +13,7 @@ use crate::error::{Outcome, as_slot, lock};
 use crate::pool::RETIRED;
 use crate::session::Session;
 use crate::state::Process;
+use crate::token::Token;
 
 /// `C_OpenSession`. The daemon is not asked: a session is this process's affair.
 pub unsafe fn open_session(
@@ -27,6 +28,10 @@ pub unsafe fn open_session(
     let handle = unsafe { place(handle) }?;
     if flags & CKF_SERIAL_SESSION == 0 {
         return Err(CKR_SESSION_PARALLEL_NOT_SUPPORTED);
+    }
+    // PKCS#11 3.2; no token has CKF_ASYNC_SESSION_SUPPORTED.
+    if flags & CKF_ASYNC_SESSION != 0 {
+        return Err(CKR_SESSION_ASYNC_NOT_SUPPORTED);
     }
     let token = process.token(slot).map_err(as_slot)?;
     *handle = process.sessions.open(token, flags & CKF_RW_SESSION != 0)?;
@@ -170,7 +175,7 @@ fn log_in(
     let token = &session.token;
     // On a connection of its own kind: one that is logged in already would stay so. Not repeated: each time may
     // count as another wrong password.
-    process.on_connection(Access::anonymous(), Repeat::Never, |pooled| {
+    let begun = process.on_connection(Access::anonymous(), Repeat::Never, |pooled| {
         let login = v1::Login {
             role: role.into(),
             user: pin.user.to_owned(),
@@ -186,13 +191,24 @@ fn log_in(
             }
             _ => Err(CKR_DEVICE_ERROR),
         })
-    })??;
+    });
+    begun.map_err(|code| refused(process, token, role, code))??;
     if process.sessions.count(token).0 == 0 {
         // Meanwhile the last session was closed, which found nobody to log out.
         process.log_out(token);
         return Err(CKR_SESSION_HANDLE_INVALID);
     }
     Ok(())
+}
+
+/// What a refused log-in is called: where no crypto user has a password, there is none that could be right.
+fn refused(process: &'static Process, token: &Token, role: Role, code: CK_RV) -> CK_RV {
+    let is_user = role == Role::CryptoUser && code == CKR_PIN_INCORRECT;
+    // Asked anew: somebody may have got one.
+    match is_user && process.list_tokens().is_ok() && !token.info().user_pin_initialized {
+        true => CKR_USER_PIN_NOT_INITIALIZED,
+        false => code,
+    }
 }
 
 fn check_log_in(process: &Process, session: &Session, role: Role) -> Outcome {

@@ -68,7 +68,8 @@ pub unsafe fn get_token_info(
     process.list_tokens().map_err(as_slot)?;
     let token = process.token(slot).map_err(as_slot)?;
     let info = token.info();
-    let mut flags = CKF_RNG | CKF_TOKEN_INITIALIZED;
+    // What can be saved of operations is digests, which need no key.
+    let mut flags = CKF_RNG | CKF_TOKEN_INITIALIZED | CKF_DUAL_CRYPTO_OPERATIONS | CKF_RESTORE_KEY_NOT_NEEDED;
     if !token.is_admitted() {
         flags |= CKF_LOGIN_REQUIRED;
     }
@@ -105,7 +106,7 @@ pub unsafe fn get_token_info(
     Ok(())
 }
 
-/// `C_GetMechanismList`.
+/// `C_GetMechanismList`: without those of which FIPS state 2 leaves nothing, where the partition is in it.
 pub unsafe fn get_mechanism_list(
     process: &'static Process,
     slot: CK_SLOT_ID,
@@ -114,13 +115,14 @@ pub unsafe fn get_mechanism_list(
 ) -> Outcome {
     // SAFETY: by the module's contract.
     unsafe { place(count) }?;
-    process.token(slot).map_err(as_slot)?;
-    let mechanisms: Vec<_> = mechanism::MECHANISMS.iter().map(|entry| entry.mechanism).collect();
+    let state = process.token(slot).map_err(as_slot)?.fips_state();
+    let there = mechanism::MECHANISMS.iter().filter(|entry| entry.info_in(state).is_some());
+    let mechanisms: Vec<_> = there.map(|entry| entry.mechanism).collect();
     // SAFETY: by the module's contract.
     unsafe { write_list(&mechanisms, list, count) }
 }
 
-/// `C_GetMechanismInfo`.
+/// `C_GetMechanismInfo`: without the uses that FIPS state 2 refuses, where the partition is in it.
 pub unsafe fn get_mechanism_info(
     process: &'static Process,
     slot: CK_SLOT_ID,
@@ -129,7 +131,7 @@ pub unsafe fn get_mechanism_info(
 ) -> Outcome {
     // SAFETY: by the module's contract.
     let info = unsafe { place(info) }?;
-    process.token(slot).map_err(as_slot)?;
-    *info = mechanism::find(mechanism)?.info();
+    let state = process.token(slot).map_err(as_slot)?.fips_state();
+    *info = mechanism::find(mechanism)?.info_in(state).ok_or(CKR_MECHANISM_INVALID)?;
     Ok(())
 }

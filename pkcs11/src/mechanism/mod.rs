@@ -3,6 +3,7 @@
 //! What `C_GetMechanismList` and `C_GetMechanismInfo` say, what the functions check, and the table in docs/mechanisms.md come
 //! from [`table`]; the other files read the parameters of one kind of operation each.
 
+mod approval;
 mod cipher;
 mod derivation;
 mod mac;

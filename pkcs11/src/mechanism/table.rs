@@ -203,7 +203,7 @@ impl Entry {
     pub fn info(&self) -> CK_MECHANISM_INFO {
         let sizes = |family| match family {
             Rsa => (2048, 4096, 0),
-            Ec => (224, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS),
+            Ec => (224, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME | CKF_EC_UNCOMPRESS),
             Edwards | Montgomery => (255, 448, CKF_EC_F_P | CKF_EC_OID | CKF_EC_CURVENAME),
             // The public key, in bytes.
             MlDsa => (1312, 2592, 0),
@@ -230,7 +230,7 @@ impl Entry {
                 (sizes(Rsa), CKF_HW | SIGNS | RECOVERS | CKF_ENCRYPT | CKF_DECRYPT | wraps)
             }
             Sign(family, ..) => (sizes(family), CKF_HW | SIGNS),
-            Derive => ((224, 521, CKF_EC_F_P | CKF_EC_OID | CKF_EC_UNCOMPRESS), CKF_HW | CKF_DERIVE),
+            Derive => (sizes(Ec), CKF_HW | CKF_DERIVE),
             DeriveKey(_) => (sizes(Generic), CKF_HW | CKF_DERIVE),
             Password => (sizes(Generic), CKF_HW | CKF_GENERATE),
             Encapsulate(family) => (sizes(family), CKF_HW | CKF_ENCAPSULATE | CKF_DECAPSULATE),

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use cryptoki_sys::*;
+use strongroom_pkcs11::built_in::BuiltIn;
+use strongroom_pkcs11::mechanism::MECHANISMS;
 use strongroom_pkcs11::object::{self, Object, Value};
 use strongroom_protocol::v1::{Attribute, KeyPolicy, KeyTemplates, KeyType, ObjectClass, ObjectInfo};
 
@@ -92,16 +94,21 @@ fn cell(class: ObjectClass, attribute: CK_ATTRIBUTE_TYPE) -> String {
 /// The table, and the attributes that lack a test.
 pub fn table(tests: &Tests) -> (String, Vec<&'static str>) {
     let mut table = String::from(
-        "| attribute | data | certificate | public key | private key | secret key | tests |\n|---|---|---|---|---|---|---|\n",
+        "| attribute | data | certificate | public key | private key | secret key | profile | mechanism | tests |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     let mut untested = Vec::new();
     for (name, attribute) in ATTRIBUTES {
         let cells = CLASSES.map(|class| cell(class, *attribute));
         let found = tests.naming(name);
-        if found.is_empty() && cells.iter().any(|cell| !cell.is_empty()) {
+        // Also that one is not there is tested.
+        if found.is_empty() {
             untested.push(*name);
         }
-        writeln!(table, "| `{name}` | {} | {} |", cells.join(" | "), found.join(", ")).unwrap();
+        let built_in = [BuiltIn::Profile(CKP_BASELINE_PROVIDER), BuiltIn::Mechanism(&MECHANISMS[0])];
+        let built_in = built_in.map(|one| if one.attribute(*attribute) == Value::Absent { "" } else { "r" });
+        let (cells, built_in) = (cells.join(" | "), built_in.join(" | "));
+        writeln!(table, "| `{name}` | {cells} | {built_in} | {} |", found.join(", ")).unwrap();
     }
     (table, untested)
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attributes;
+mod classes;
 mod keys;
 mod tests;
 
@@ -19,7 +20,7 @@ const PAGE: &str = "docs/pkcs11-mirror.md";
 
 const HEAD: &str = "# PKCS#11 in a mirror
 
-What the module does with each function, mechanism and attribute of PKCS#11, made from its code by
+What the module does with each function, mechanism, object class and attribute of PKCS#11, made from its code by
 `pkcs11/tests/mirror/`. [docs/pkcs11.md](pkcs11.md) says how to use it. The last column names tests: `module/…` are in
 `pkcs11/tests/`, `src/…` beside the code, `tests/…` run other people's programs.
 ";
@@ -35,9 +36,11 @@ fn the_page_says_what_the_code_does() {
     untested.extend(more);
     let (attributes, more) = attributes::table(&tests);
     untested.extend(more);
+    let (classes, more) = classes::table(&tests);
+    untested.extend(more);
     let page = format!(
         "{HEAD}\n## Functions\n\n{functions}\n## Mechanisms\n\nSizes are in bits, of AES in bytes.\n\n{mechanisms}\n\
-         ## Attributes\n\n**r**: can be read. **x**: is there, and is never shown (`CKR_ATTRIBUTE_SENSITIVE`). **c**: can be given \
+         ## Object classes\n\n{classes}\n## Attributes\n\n**r**: can be read. **x**: is there, and is never shown (`CKR_ATTRIBUTE_SENSITIVE`). **c**: can be given \
          when an object of the class is made.\n**s**: can be changed later (`C_SetAttributeValue`). Nothing: \
          `CKR_ATTRIBUTE_TYPE_INVALID`, or `CKR_ATTRIBUTE_READ_ONLY` for what is only read.\n\n{attributes}"
     );
@@ -96,7 +99,7 @@ fn functions(tests: &Tests) -> (String, Vec<&'static str>) {
                 Some(said) => said,
             };
             let found = tests.naming(name);
-            if found.is_empty() && function.path.is_some() {
+            if found.is_empty() {
                 untested.push(function.name);
             }
             writeln!(table, "| `{name}` | {version} | {what} | {} |", found.join(", ")).unwrap();

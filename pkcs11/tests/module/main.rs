@@ -9,7 +9,9 @@ mod support;
 
 mod arguments;
 mod bad_input;
+mod bad_templates;
 mod basics;
+mod built_in;
 mod cost;
 mod crowd;
 mod dual;
@@ -24,6 +26,7 @@ mod ml_kem;
 mod nodes;
 mod objects;
 mod outage;
+mod pins;
 mod private_keys;
 mod restrictions;
 mod session_ends;
@@ -31,6 +34,7 @@ mod session_objects;
 mod sessions;
 mod signatures;
 mod streams;
+mod uses;
 mod wrapping;
 
 use cryptoki_sys::*;
@@ -46,7 +50,14 @@ fn scenario() {
         "null pointers" => arguments::null_pointers(&daemon),
         "basics" => basics::basics(&daemon),
         "bad input" => bad_input::table(&daemon),
+        "bad templates" => bad_templates::table(&daemon),
         "sessions" => sessions::sessions(&daemon),
+        "built in" => built_in::built_in(&daemon),
+        "token" => built_in::token(&daemon),
+        "uses" => uses::uses(&daemon),
+        "pins" => pins::pins(&daemon),
+        "initialized tokens" => pins::initialized(&daemon),
+        "cancelled" => pins::cancelled(&daemon),
         "objects" => objects::objects(&daemon),
         "life of session objects" => session_objects::life(&daemon),
         "session objects after a restart" => session_objects::restart(daemon),
@@ -115,7 +126,14 @@ scenarios! {
     null_pointers_are_errors: "null pointers";
     what_every_application_asks_first: "basics";
     bad_input_gets_what_the_standard_names: "bad input";
+    wrong_templates_get_what_the_standard_names_in_every_function: "bad templates";
     sessions_and_log_in_follow_the_standard: "sessions";
+    what_the_module_is_stands_in_objects: "built in";
+    a_token_says_what_is_so: "token";
+    each_use_of_each_mechanism_is_as_its_flags_say: "uses";
+    pins_are_set_by_those_whose_they_are: "pins";
+    a_token_is_initialized_and_nothing_destroyed: "initialized tokens";
+    what_is_cancelled_ends_and_nothing_else: "cancelled";
     objects_are_found_and_read_attribute_by_attribute: "objects";
     wrong_templates_are_refused: "templates";
     session_objects_live_as_long_as_their_session: "life of session objects";
