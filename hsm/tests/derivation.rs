@@ -72,6 +72,10 @@ fn import(client: &mut Client, value: &[u8], policy: KeyPolicy) -> ObjectInfo {
     client.objects(Op::ImportKey(import)).unwrap().swap_remove(0)
 }
 
+const CKA_SENSITIVE: u64 = 0x103;
+const CKM_SP800_108_COUNTER_KDF: u64 = 0x3ac;
+const CKM_HKDF_DERIVE: u64 = 0x402a;
+
 const DERIVES: KeyPolicy = KeyPolicy {
     derive: true,
     sign: false,
@@ -87,6 +91,7 @@ const DERIVES: KeyPolicy = KeyPolicy {
     encapsulate: false,
     decapsulate: false,
     trusted: false,
+    once_trusted: false,
     wrap_with_trusted: false,
     not_sensitive: false,
     sign_recover: false,
@@ -186,6 +191,24 @@ fn what_a_key_may_not_and_parameters_that_are_wrong() {
     let mut salted = hkdf(&base, readable(32));
     salted.hkdf.as_mut().unwrap().salt_key = signing.object.clone();
     assert_eq!(code(derive(&mut user, salted)), ErrorCode::KeyMayNot, "nor is it a salt");
+    // What its maker has ruled out of a key is ruled out of a salt.
+    let hidden = Attribute { r#type: CKA_SENSITIVE, value: vec![1] };
+    let derives = KeyTemplates { derive: vec![hidden], ..KeyTemplates::default() };
+    for (allowed_mechanisms, templates, expected) in [
+        (vec![CKM_SP800_108_COUNTER_KDF], None, Some(ErrorCode::KeyMayNot)),
+        (Vec::new(), Some(derives), Some(ErrorCode::TemplateDoesNotFit)),
+        (vec![CKM_HKDF_DERIVE], None, None),
+    ] {
+        let key =
+            KeyTemplate { policy: Some(DERIVES), allowed_mechanisms, templates, ..KeyTemplate::default() };
+        let import =
+            ImportKey { key_type: KeyType::GenericSecret.into(), value: vec![2; 32], key: Some(key) };
+        let salt = user.objects(Op::ImportKey(import)).unwrap().swap_remove(0);
+        let mut salted = hkdf(&base, readable(32));
+        salted.hkdf.as_mut().unwrap().salt_key = salt.object;
+        let refused = derive(&mut user, salted).err().and_then(|error| error.code());
+        assert_eq!(refused, expected);
+    }
     let pair = user.generate(KeyType::P256, "pair").unwrap();
     assert_eq!(code(derive(&mut user, hkdf(&pair[0], readable(32)))), ErrorCode::KeyMayNot);
     let gone = ObjectInfo { object: vec![7; 16], ..ObjectInfo::default() };

@@ -89,6 +89,7 @@ const MAY_DECRYPT: Option<KeyPolicy> = Some(KeyPolicy {
     encapsulate: false,
     decapsulate: false,
     trusted: false,
+    once_trusted: false,
     wrap_with_trusted: false,
     not_sensitive: false,
     sign_recover: false,

@@ -34,6 +34,7 @@ const NOTHING: KeyPolicy = KeyPolicy {
     encapsulate: false,
     decapsulate: false,
     trusted: false,
+    once_trusted: false,
     wrap_with_trusted: false,
     not_sensitive: false,
     sign_recover: false,
@@ -334,6 +335,42 @@ fn some_keys_leave_under_trusted_keys_only() {
     assert!(again[0].policy.unwrap().wrap_with_trusted);
     let own = import_secret(&mut user, &[3; 32], "own", WRAPS);
     assert_eq!(code(wrap(&mut user, &own, &again[0], KWP, None)), ErrorCode::WrappingKeyNotTrusted);
+
+    // Nor does any copy set it free, or the officer who takes the word back; another key of the same user's knows nothing of it.
+    let is_bound = |user: &mut Client, with: &ObjectInfo, wrapped: &[u8]| {
+        let out = unwrap(user, with, wrapped, KWP, None, asked).unwrap();
+        out[0].policy.unwrap().wrap_with_trusted
+    };
+    let copy = |user: &mut Client, of: &ObjectInfo, session| {
+        let copy = CopyObject { object: of.object.clone(), session, ..CopyObject::default() };
+        user.objects(Op::CopyObject(copy)).unwrap().swap_remove(0)
+    };
+    let late = import_secret(&mut user, &[7; 32], "late", WRAPS);
+    let [stored, for_session] = [false, true].map(|session| copy(&mut user, &late, session));
+    let of_copy = copy(&mut user, &for_session, true);
+    let plain = wrap(&mut user, &late, &again[0], KWP, None);
+    assert_eq!(code(plain), ErrorCode::WrappingKeyNotTrusted);
+    for key in [&late, &stored, &for_session, &of_copy] {
+        let free = pair(&mut user, KeyType::P256, SIGNS_AND_LEAVES, NOTHING);
+        let wrapped = wrap(&mut user, key, &free[0], KWP, None).unwrap();
+        assert!(!is_bound(&mut user, key, &wrapped));
+    }
+    let trust_one = |object: &ObjectInfo, distrust| {
+        Op::TrustKey(TrustKey { object: object.object.clone(), distrust, ..TrustKey::default() })
+    };
+    // The copy is trusted: so what it goes back to is known as well.
+    officer.objects(trust_one(&stored, false)).unwrap();
+    let wrapped = wrap(&mut user, &stored, &key, KWP, None).unwrap();
+    officer.objects(trust_one(&stored, true)).unwrap();
+    let after = copy(&mut user, &stored, false);
+    for copy in [&late, &stored, &for_session, &of_copy, &after] {
+        assert!(is_bound(&mut user, copy, &wrapped), "{}", copy.label);
+    }
+    user.call(Op::DestroyObject(DestroyObject { object: late.object.clone() })).unwrap();
+    assert!(is_bound(&mut user, &for_session, &wrapped));
+    // Of what a copy goes back to somebody may have another, where it is not stored.
+    let orphan = copy(&mut user, &of_copy, false);
+    assert_eq!(code(officer.objects(trust_one(&orphan, false))), ErrorCode::KeyMayNot);
 
     // Of a pair both halves are trusted together.
     let unwraps = KeyPolicy { unwrap: true, ..NOTHING };

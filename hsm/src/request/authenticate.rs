@@ -24,9 +24,9 @@ pub(super) async fn authenticate(
             object.title()
         );
     }
-    let name = user(context)?;
-    users::check_password(context, partition, &name, Some(Role::CryptoUser), password).await?;
-    let ticket = partition.tickets().uses.issue(&name, object.id);
+    let user = user(context)?;
+    users::check_password(context, partition, &user.0, Some(Role::CryptoUser), password).await?;
+    let ticket = partition.tickets().uses.issue(&user, object.id);
     Ok(response::Result::UseTicket(UseTicket { ticket: ticket.to_vec() }))
 }
 
@@ -56,11 +56,11 @@ fn asks(object: &Object) -> bool {
     object.info.policy.unwrap_or_default().always_authenticate
 }
 
-/// The user as whom the connection uses keys.
-fn user(context: &Context) -> Result<String, Failure> {
+/// The user as whom the connection uses keys, and since when the password is the one that it is.
+fn user(context: &Context) -> Result<(String, u64), Failure> {
     let acting = &context.acting;
     match acting.crypto_user.as_ref().or(acting.limited.as_ref()) {
-        Some(user) => Ok(user.name.clone()),
+        Some(user) => Ok((user.name.clone(), user.epoch)),
         None => refuse!(NotLoggedIn, "this takes a user with a password: log in first"),
     }
 }

@@ -94,6 +94,7 @@ fn described(acting: &Acting, source: &ObjectInfo, request: CopyObject) -> Resul
         key_type: source.key_type,
         // Trust is a crypto officer's word about one key.
         policy: source.policy.map(|policy| KeyPolicy { trusted: false, ..policy }),
+        copy_of: origin(source).to_vec(),
         public_key: source.public_key.clone(),
         value: source.value.clone(),
         value_length: source.value_length,
@@ -114,6 +115,11 @@ fn described(acting: &Acting, source: &ObjectInfo, request: CopyObject) -> Resul
     templates::restrict(&mut info, request.not_extractable, request.wrap_with_trusted)?;
     templates::check_sizes(&info.label, &info.id, &info.attributes)?;
     Ok(info)
+}
+
+/// What an object goes back to: the one that was copied first, or itself.
+pub(super) fn origin(info: &ObjectInfo) -> &[u8] {
+    if info.copy_of.is_empty() { &info.object } else { &info.copy_of }
 }
 
 /// Attributes with others added or in their place, by type.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use strongroom_protocol::secret::wipe_derivation;
 use strongroom_protocol::v1::{
     DeriveKey, HkdfParameters, KeyPolicy, Mechanism, ObjectClass, ObjectInfo, Pbkdf2Parameters, Permission,
     Sp800108Kind, Sp800108Parameters, Sp800108Part, response,
@@ -28,10 +29,11 @@ const MAX_PARTS: usize = 64;
 pub(super) async fn derive(
     context: &Context,
     partition: &Arc<Partition>,
-    mut request: DeriveKey,
+    request: DeriveKey,
 ) -> Result<response::Result, Failure> {
-    let template = request.derived.take().unwrap_or_default();
-    let kind = secret_keys::kind(request.key_type())?;
+    let mut request = Wiped(request);
+    let template = request.0.derived.take().unwrap_or_default();
+    let kind = secret_keys::kind(request.0.key_type())?;
     let length = match (kind.length(), template.value_length as usize) {
         (Some(length), _) => length,
         (None, 0) => return refuse!(AttributeWrong, "how long the secret is to be is not said"),
@@ -40,24 +42,23 @@ pub(super) async fn derive(
     if !kind.takes(length) {
         return refuse!(AttributeWrong, "a {kind} does not have {length} bytes");
     }
-    let base = match request.mechanism() {
+    let base = match request.0.mechanism() {
         Mechanism::Pbkdf2 => None,
-        _ => Some(base(context, partition, &request.key)?),
+        _ => Some(base(context, partition, &request.0.key)?),
     };
-    if let Some(object) = &base {
-        restrictions::allow(&object.info, Use::Other(request.mechanism()))?;
+    let salt = salt(context, partition, request.0.hkdf.as_ref())?;
+    for object in base.iter().chain(&salt) {
+        restrictions::allow(&object.info, Use::Other(request.0.mechanism()))?;
     }
     let (of, key_type) = match &base {
         Some(object) => (Some(partition.secret_key(object)?), object.info.key_type()),
         None => (None, kind.to_wire()),
     };
-    context.uses(key_type, request.mechanism())?;
-    let salt = salt(context, partition, request.hkdf.as_ref())?;
+    context.uses(key_type, request.0.mechanism())?;
+    let salt_key = salt.as_ref().map(|object| partition.secret_key(object)).transpose()?;
     let bytes = length;
     let work = move || {
-        let made = material(&mut request, of.as_deref(), salt.as_deref(), length);
-        strongroom_protocol::secret::wipe_derivation(&mut request);
-        let mut value = made?;
+        let mut value = material(&mut request.0, of.as_deref(), salt_key.as_deref(), length)?;
         if kind == SecretKind::Des3 {
             aws_lc::set_parity(&mut value);
         }
@@ -73,11 +74,20 @@ pub(super) async fn derive(
     })?;
     let of = base.as_ref().and_then(|object| object.info.policy).unwrap_or_default();
     let origin = Origin::Derived(of);
-    if let Some(object) = &base {
+    for object in base.iter().chain(&salt) {
         let described = templates::secret_key_info(context, template.clone(), &key, &origin)?;
         restrictions::fits(&object.info, Kind::Derive, &described)?;
     }
     secret_keys::store(context, partition, key, template, origin).await
+}
+
+/// A request whose password is wiped, also if the request is refused or nobody waits for it any more.
+struct Wiped(DeriveKey);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        wipe_derivation(&mut self.0);
+    }
 }
 
 /// The key that it is made of.
@@ -103,16 +113,14 @@ fn may_derive(info: &ObjectInfo) -> Result<(), Failure> {
     }
 }
 
-/// The value of the key that is HKDF's salt.
+/// The key that is HKDF's salt.
 fn salt(
     context: &Context,
     partition: &Partition,
     hkdf: Option<&HkdfParameters>,
-) -> Result<Option<Arc<SecretKey>>, Failure> {
-    match hkdf.filter(|hkdf| !hkdf.salt_key.is_empty()) {
-        Some(hkdf) => Ok(Some(partition.secret_key(&*base(context, partition, &hkdf.salt_key)?)?)),
-        None => Ok(None),
-    }
+) -> Result<Option<Arc<Object>>, Failure> {
+    let salt_key = hkdf.map(|hkdf| &hkdf.salt_key).filter(|salt_key| !salt_key.is_empty());
+    salt_key.map(|salt_key| base(context, partition, salt_key)).transpose()
 }
 
 /// Makes the bytes of the new key.

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::copy;
 use super::session_objects::{self, Made};
 use super::templates::{self, Half};
-use super::{Context, changing, done, keeping, rotate};
+use super::{Context, changing, done, keeping, rotate, wrap};
 use crate::access::Permissions;
 use crate::crypto::KeyKind;
 use crate::crypto::aws_lc::{PrivateKey, PublicKey};
@@ -246,8 +246,8 @@ pub(super) enum Origin {
     Unwrapped {
         /// By this key.
         by: ObjectId,
-        /// Which was trusted when it began.
-        was_trusted: bool,
+        /// Which bound what it unwraps when that began.
+        was_binding: bool,
     },
 }
 
@@ -267,9 +267,11 @@ impl Origin {
 
     /// What a trusted key unwraps leaves under trusted keys only: also if an officer has begun to trust it meanwhile.
     pub(super) fn bind(self, contents: &Contents, mut info: ObjectInfo) -> ObjectInfo {
-        let Origin::Unwrapped { by, was_trusted } = self else { return info };
-        let now = contents.objects.get(&by).and_then(|by| by.info.policy);
-        if object::holds_key(info.class()) && (was_trusted || now.is_some_and(|policy| policy.trusted)) {
+        let Origin::Unwrapped { by, was_binding } = self else { return info };
+        let now = contents.objects.get(&by);
+        if object::holds_key(info.class())
+            && (was_binding || now.is_some_and(|by| wrap::binds(contents, &by.info)))
+        {
             info.policy.get_or_insert_default().wrap_with_trusted = true;
         }
         info
@@ -301,7 +303,8 @@ pub(super) async fn store_pair(
     };
     let (partition, asker) = (Arc::clone(partition), context.asker());
     let what = origin.verb();
-    keeping(context, private.session, move || {
+    let for_session = private.session && public.as_ref().is_none_or(|public| public.session);
+    keeping(context, for_session, move || {
         let key = Some(Key::Private(Arc::new(key)));
         let mut made = vec![Made { info: private, kind: Some(kind), key }];
         made.extend(public.map(|info| Made { info, kind: Some(kind), key: None }));
@@ -388,12 +391,7 @@ pub(super) async fn set_attributes(
     let (partition, asker) = (Arc::clone(partition), context.asker());
     keeping(context, asked_for.info.session, move || {
         if asked_for.info.session {
-            let info = changed(&asked_for.info, request)?;
-            let key = partition.key(&asked_for)?;
-            // In the place of the one that it was: the identity is the same.
-            let made = vec![Made { info, kind: asked_for.kind, key }];
-            let kept = session_objects::keep(&partition, &asker, Origin::Imported, made);
-            return kept.map(|(_, reply)| reply);
+            return session_objects::replace(&partition, &asker, &asked_for, request);
         }
         let object = partition.change(|change| {
             asker.still_may(&partition, &change.before().users)?;
@@ -414,7 +412,7 @@ pub(super) async fn set_attributes(
 }
 
 /// An object's description with what a request changes in it.
-fn changed(info: &ObjectInfo, request: SetAttributes) -> Result<ObjectInfo, Failure> {
+pub(super) fn changed(info: &ObjectInfo, request: SetAttributes) -> Result<ObjectInfo, Failure> {
     let mut info = info.clone();
     templates::hide(&mut info, request.sensitive);
     templates::restrict(&mut info, request.not_extractable, request.wrap_with_trusted)?;
@@ -458,7 +456,7 @@ pub(super) async fn destroy(
     .await
 }
 
-fn gone<T>(info: &ObjectInfo) -> Result<T, Failure> {
+pub(super) fn gone<T>(info: &ObjectInfo) -> Result<T, Failure> {
     refuse!(NoSuchObject, "{} was destroyed meanwhile", object::title(info))
 }
 

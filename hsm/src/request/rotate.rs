@@ -145,10 +145,10 @@ fn add_version(
     let like = |info: &ObjectInfo, object: Vec<u8>| {
         let mut policy = info.policy.unwrap_or_default();
         // A crypto officer's word was about the old version, which keeps it.
-        policy.trusted = false;
+        (policy.trusted, policy.once_trusted) = (false, false);
         if object::holds_key(info.class()) {
             (policy.local, policy.always_sensitive, policy.never_extractable) =
-                (true, true, !policy.extractable);
+                (true, !policy.not_sensitive, !policy.extractable);
         }
         ObjectInfo {
             object,
@@ -161,6 +161,7 @@ fn add_version(
             version: last + 1,
             version_state: VersionState::Pending.into(),
             family: family.clone(),
+            copy_of: Vec::new(),
             rotate_every: 0,
             rotation_due: 0,
             ..info.clone()

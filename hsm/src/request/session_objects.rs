@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    ForgetSessionObjects, ObjectInfo, ObjectList, RestoreSessionObjects, response,
+    ForgetSessionObjects, ObjectInfo, ObjectList, RestoreSessionObjects, SetAttributes, response,
 };
 
-use super::objects::Origin;
+use super::objects::{self, Origin};
 use super::{Asker, Context, done, keeping};
 use crate::crypto::KeyKind;
 use crate::failure::{Failure, refuse};
@@ -31,37 +31,16 @@ pub(super) fn keep(
     origin: Origin,
     mut made: Vec<Made>,
 ) -> Result<(Vec<Arc<Object>>, response::Result), Failure> {
-    let mut objects: Vec<Option<Arc<Object>>> = Vec::new();
+    let mut objects: Vec<Option<Arc<Object>>> = vec![None; made.len()];
     let mut sealed = vec![Vec::new(); made.len()];
-    if made.iter().any(|one| !one.info.session) {
-        objects = partition.change(|change| {
-            asker.still_may(partition, &change.before().users)?;
-            for one in &mut made {
-                one.info = origin.bind(change.before(), std::mem::take(&mut one.info));
-            }
-            let add = |one: &Made| match one.info.session {
-                true => Ok(None),
-                false => change.add_object(one.info.clone(), one.kind, one.key.as_ref()).map(Some),
-            };
-            made.iter().map(add).collect::<Result<_, Failure>>()
-        })?;
-    } else {
-        let contents = partition.contents();
-        asker.still_may(partition, &contents.users)?;
-        for one in &mut made {
-            one.info = origin.bind(&contents, std::mem::take(&mut one.info));
-        }
-        drop(contents);
-        objects.resize(made.len(), None);
-    }
     let owner = owner(&asker.session.acting(partition))?;
-    for ((one, object), sealed) in made.iter().zip(&mut objects).zip(&mut sealed) {
-        if one.info.session {
-            let still = |contents: &Contents| asker.still_may(partition, &contents.users).map(drop);
-            let (kept, blob) =
-                partition.keep_for_session(one.info.clone(), one.kind, one.key.as_ref(), owner, still)?;
-            (*object, *sealed) = (Some(kept), blob);
+    let kept = keep_for_session(partition, asker, origin, &mut made, owner, (&mut objects, &mut sealed))
+        .and_then(|()| keep_in_store(partition, asker, origin, &mut made, &mut objects));
+    if let Err(failure) = kept {
+        for object in objects.iter().flatten().filter(|object| object.info.session) {
+            partition.forget_for_session(&object.id, owner);
         }
+        return Err(failure);
     }
     if sealed.iter().all(Vec::is_empty) {
         sealed.clear();
@@ -69,6 +48,70 @@ pub(super) fn keep(
     let objects: Vec<_> = objects.into_iter().flatten().collect();
     let list = objects.iter().map(|object| object.info.clone()).collect();
     Ok((objects, response::Result::Objects(ObjectList { objects: list, more: false, sealed })))
+}
+
+fn keep_for_session(
+    partition: &Partition,
+    asker: &Asker,
+    origin: Origin,
+    made: &mut [Made],
+    owner: u64,
+    (objects, sealed): (&mut [Option<Arc<Object>>], &mut [Vec<u8>]),
+) -> Result<(), Failure> {
+    for ((one, object), sealed) in made.iter_mut().zip(objects).zip(sealed) {
+        if one.info.session {
+            one.info = origin.bind(&partition.contents(), std::mem::take(&mut one.info));
+            let still = |contents: &Contents| asker.still_may(partition, &contents.users).map(drop);
+            let (kept, blob) =
+                partition.keep_for_session(one.info.clone(), one.kind, one.key.as_ref(), owner, still)?;
+            (*object, *sealed) = (Some(kept), blob);
+        }
+    }
+    Ok(())
+}
+
+fn keep_in_store(
+    partition: &Partition,
+    asker: &Asker,
+    origin: Origin,
+    made: &mut [Made],
+    objects: &mut [Option<Arc<Object>>],
+) -> Result<(), Failure> {
+    if made.iter().all(|one| one.info.session) {
+        return Ok(());
+    }
+    partition.change(|change| {
+        asker.still_may(partition, &change.before().users)?;
+        for (one, object) in made.iter_mut().zip(objects).filter(|(one, _)| !one.info.session) {
+            one.info = origin.bind(change.before(), std::mem::take(&mut one.info));
+            *object = Some(change.add_object(one.info.clone(), one.kind, one.key.as_ref())?);
+        }
+        Ok(())
+    })
+}
+
+/// Changes a session object's description: it takes its own place, under the same identity. Blocks.
+pub(super) fn replace(
+    partition: &Partition,
+    asker: &Asker,
+    was: &Object,
+    request: SetAttributes,
+) -> Result<response::Result, Failure> {
+    let info = objects::changed(&was.info, request)?;
+    let key = partition.key(was)?;
+    let owner = owner(&asker.session.acting(partition))?;
+    let (object, sealed) = partition.keep_for_session(info, was.kind, key.as_ref(), owner, |contents| {
+        asker.still_may(partition, &contents.users)?;
+        match contents.session.get(&was.id, owner) {
+            Some(now) if now.info == was.info => Ok(()),
+            Some(_) => {
+                refuse!(AttributeWrong, "{} was changed by another request; try again", was.title())
+            }
+            None => objects::gone(&was.info),
+        }
+    })?;
+    let list = ObjectList { objects: vec![object.info.clone()], more: false, sealed: vec![sealed] };
+    Ok(response::Result::Objects(list))
 }
 
 /// Whose session objects those who ask may use: a crypto user's own.

@@ -51,6 +51,7 @@ pub(super) fn key_info(
             KeyPolicy {
                 local: generated,
                 trusted: false,
+                once_trusted: false,
                 // Imported: it was outside, whatever its history there.
                 always_sensitive: generated,
                 never_extractable: generated && !asked.extractable,
@@ -115,6 +116,7 @@ pub(super) fn secret_key_info(
     let policy = KeyPolicy {
         local,
         trusted: false,
+        once_trusted: false,
         always_sensitive: sensitive && !asked.not_sensitive,
         never_extractable: inside && !asked.extractable,
         ..asked
@@ -171,6 +173,7 @@ pub(super) fn object_info(
         version: 0,
         version_state: 0,
         family: Vec::new(),
+        copy_of: Vec::new(),
         rotate_every: 0,
         rotation_due: 0,
         value_length: 0,
@@ -196,6 +199,7 @@ fn without_history(asked: KeyPolicy) -> KeyPolicy {
         always_sensitive: false,
         never_extractable: false,
         trusted: false,
+        once_trusted: false,
         wrap_with_trusted: false,
         not_sensitive: false,
         ..asked

@@ -3,13 +3,14 @@
 //! A key leaves only if it was made or brought in as extractable, never in the clear, and, where it says so, only under a
 //! key that a crypto officer trusts. Whoever may take a key out could do so under a key of their own; what prevents that is
 //! `wrap_with_trusted`. So that it cannot be got round, a trusted key does nothing but wrap and unwrap, is not
-//! extractable itself, and what it unwraps leaves under trusted keys only.
+//! extractable itself, and what it, or a copy of it, unwraps leaves under trusted keys only: for good, whatever becomes of the
+//! trust.
 
 use std::sync::Arc;
 
 use strongroom_protocol::v1::{
-    KeyPolicy, KeyType, Mechanism, OaepParameters, ObjectClass, Permission, TrustKey, UnwrapKey, WrapKey,
-    WrappedKey, response,
+    KeyPolicy, KeyType, Mechanism, OaepParameters, ObjectClass, ObjectInfo, Permission, TrustKey, UnwrapKey,
+    WrapKey, WrappedKey, response,
 };
 
 use super::secret_keys::{self, Origin};
@@ -24,6 +25,7 @@ use crate::life;
 use crate::object::{self, Object, Search};
 use crate::partition::{Contents, Partition};
 use crate::restrictions::{self, Kind, Use};
+use crate::session::Acting;
 
 /// The longest wrapped key, in bytes. Those that the partition keeps have less than three thousand.
 const MAX_WRAPPED: usize = 16 * 1024;
@@ -94,20 +96,15 @@ pub(super) async fn wrap(
     partition: &Arc<Partition>,
     request: WrapKey,
 ) -> Result<response::Result, Failure> {
-    let object = objects::usable(&context.acting, partition, &request.key, &[Permission::Wrap])?;
-    let with = objects::visible(&context.acting, partition, &request.wrapping_key)?;
-    if object::holds_key(with.info.class()) {
-        objects::usable(&context.acting, partition, &with.id, &[Permission::Wrap])?;
-    }
+    let (object, with) = to_wrap(&context.acting, partition, &request)?;
     context.uses(object.info.key_type(), request.mechanism())?;
-    may_wrap(&with, &object)?;
-    restrictions::allow(&with.info, Use::Other(request.mechanism()))?;
-    restrictions::fits(&with.info, Kind::Wrap, &object.info)?;
     // What is wrong with the parameters is said before keys are opened.
     wrapping(request.mechanism(), request.oaep.as_ref(), request.aes_bits)?;
-    let place = Arc::clone(partition);
-    let (key, by) = (Arc::clone(&object), Arc::clone(&with));
+    let (place, asker) = (Arc::clone(partition), context.asker());
     let work = move || {
+        // By now another client may have been told that the key stays.
+        let acting = asker.still_may(&place, &place.contents().users)?;
+        let (key, by) = to_wrap(&acting, &place, &request)?;
         let way = wrapping(request.mechanism(), request.oaep.as_ref(), request.aes_bits)?;
         let wrapping_key = match by.info.class() {
             ObjectClass::SecretKey => WrappingKey::Secret(place.secret_key(&by)?),
@@ -124,6 +121,23 @@ pub(super) async fn wrap(
     let (object, with) = (object.title(), with.title());
     tracing::info!(uid, by, partition = partition.label(), object, with, "key taken out, wrapped");
     Ok(response::Result::WrappedKey(WrappedKey { wrapped }))
+}
+
+/// The key that is to be wrapped, and the one that is to wrap it, if that may be.
+fn to_wrap(
+    acting: &Acting,
+    partition: &Partition,
+    request: &WrapKey,
+) -> Result<(Arc<Object>, Arc<Object>), Failure> {
+    let object = objects::usable(acting, partition, &request.key, &[Permission::Wrap])?;
+    let with = objects::visible(acting, partition, &request.wrapping_key)?;
+    if object::holds_key(with.info.class()) {
+        objects::usable(acting, partition, &with.id, &[Permission::Wrap])?;
+    }
+    may_wrap(&with, &object)?;
+    restrictions::allow(&with.info, Use::Other(request.mechanism()))?;
+    restrictions::fits(&with.info, Kind::Wrap, &object.info)?;
+    Ok((object, with))
 }
 
 /// Whether one key may be wrapped with the other.
@@ -184,7 +198,8 @@ pub(super) async fn unwrap(
     // The size of the AES key is the sender's choice.
     wrapping(request.mechanism(), request.oaep.as_ref(), 256)?;
     let class = request.class();
-    let origin = Origin::Unwrapped { by: with.id, was_trusted: policy(&with).trusted };
+    let was_binding = binds(&partition.contents(), &with.info);
+    let origin = Origin::Unwrapped { by: with.id, was_binding };
     let template = request.key.clone().unwrap_or_default();
     let public = (!request.private_only).then(|| request.public_key.clone().unwrap_or_default());
     for template in std::iter::once(&template).chain(&public) {
@@ -221,6 +236,15 @@ pub(super) async fn unwrap(
         "key unwrapped"
     );
     Ok(reply)
+}
+
+/// Whether what a key unwraps leaves under trusted keys only: the key was trusted, or what it is a copy of. Of a copy of what is
+/// not there any more nobody knows.
+pub(super) fn binds(contents: &Contents, unwrapping_key: &ObjectInfo) -> bool {
+    let of = unwrapping_key.copy_of.as_slice();
+    let origin = (!of.is_empty()).then(|| contents.objects.get(of).or_else(|| contents.deleted.get(of)));
+    unwrapping_key.policy.is_some_and(|policy| policy.once_trusted)
+        || origin.is_some_and(|origin| origin.is_none_or(|origin| policy(origin).once_trusted))
 }
 
 /// A key that came out of its wrapping, and is sound.
@@ -286,11 +310,17 @@ pub(super) async fn trust(
             asker.still_may(&partition, &change.before().users)?;
             let halves = to_trust(change.before(), &request)?;
             let mut changed = Vec::new();
-            for half in halves {
-                let policy = KeyPolicy { trusted: !request.distrust, ..policy(&half) };
-                let mut info = half.info.clone();
-                info.policy = Some(policy);
-                changed.push(change.replace_object(&half, info)?);
+            for half in &halves {
+                let was = policy(half);
+                let once_trusted = was.once_trusted || !request.distrust;
+                let policy = KeyPolicy { trusted: !request.distrust, once_trusted, ..was };
+                let info = ObjectInfo { policy: Some(policy), ..half.info.clone() };
+                changed.push(change.replace_object(half, info)?);
+            }
+            // Who has another copy opens with it what this one wraps.
+            for origin in origins(change.before(), &halves)? {
+                let policy = KeyPolicy { once_trusted: true, ..policy(&origin) };
+                change.replace_object(&origin, ObjectInfo { policy: Some(policy), ..origin.info.clone() })?;
             }
             Ok(changed)
         })?;
@@ -301,6 +331,29 @@ pub(super) async fn trust(
         Ok(objects::listed(&changed))
     })
     .await
+}
+
+/// What keys that are to be trusted are copies of, but for themselves.
+///
+/// # Errors
+///
+/// KEY_MAY_NOT if one of them is not stored: nobody could tell its other copies by it.
+fn origins(contents: &Contents, halves: &[Arc<Object>]) -> Result<Vec<Arc<Object>>, Failure> {
+    let mut origins: Vec<Arc<Object>> = Vec::new();
+    for half in halves.iter().filter(|half| !half.info.copy_of.is_empty()) {
+        let Some(origin) = contents.objects.get(half.info.copy_of.as_slice()) else {
+            return refuse!(
+                KeyMayNot,
+                "{} is a copy of a key that was a session object or was deleted, and there may be more copies: trust a key that \
+                 was made in the partition's store",
+                half.title()
+            );
+        };
+        if halves.iter().chain(&origins).all(|other| other.id != origin.id) {
+            origins.push(Arc::clone(origin));
+        }
+    }
+    Ok(origins)
 }
 
 fn are_versions(key: &Object, others: &[&Arc<Object>]) -> bool {

@@ -102,6 +102,7 @@ impl<V: Default> Circle<V> {
     pub fn leave(&mut self) {
         if let Some(place) = self.order.pop_front() {
             self.vacate(place);
+            self.shrink();
         }
     }
 
@@ -114,6 +115,9 @@ impl<V: Default> Circle<V> {
             }
         }
         self.free.push(place);
+    }
+
+    fn shrink(&mut self) {
         if self.order.is_empty() && self.places.len() > SPARE {
             // A crowd has gone: so does what it took.
             self.places.truncate(SPARE);
@@ -137,6 +141,7 @@ impl<V: Default> Circle<V> {
         for place in left {
             self.vacate(place);
         }
+        self.shrink();
     }
 
     /// What is everybody's.
@@ -183,6 +188,22 @@ mod tests {
             assert!(circle.is_empty() && circle.index.is_empty() && circle.places.len() <= SPARE.max(FEW));
             *circle.of(3).unwrap() += 1;
             assert_eq!(turns(&mut circle), [(3, 1)]);
+        }
+    }
+
+    #[test]
+    fn a_crowd_that_leaves_at_once_leaves_nothing_behind() {
+        let mut circle = Circle::default();
+        for _ in 0..3 {
+            for of in 0..70 {
+                *circle.of(of).unwrap() = 1;
+            }
+            circle.retain(|_, value| std::mem::take(value) == 0);
+            assert!(circle.is_empty());
+            for of in 0..68 {
+                *circle.of(of).unwrap() += of;
+            }
+            assert_eq!(turns(&mut circle), (0..68).map(|of| (of, of)).collect::<Vec<_>>());
         }
     }
 }
