@@ -49,6 +49,14 @@ pub fn save(digest: &Digest) -> Zeroizing<Vec<u8>> {
     }
 }
 
+/// Whether a digest has taken no data yet.
+pub fn is_new(digest: &Digest) -> bool {
+    let mut new = digest.clone();
+    // What follows begins anew.
+    new.finalize();
+    save(&new) == save(digest)
+}
+
 /// The digest of a state.
 ///
 /// # Errors
@@ -96,10 +104,12 @@ mod tests {
         for number in 1..=9 {
             let hash = Hash::try_from(number).unwrap();
             let mut whole = hash::start(hash).unwrap();
+            assert!(is_new(&whole));
             // In the middle of a block, and at its end.
             for part in [&[1; 77][..], &[2; 59], &[3; 200]] {
                 whole.update(part);
                 let saved = save(&whole);
+                assert!(!is_new(&whole));
                 let mut again = restore(&saved).unwrap();
                 again.update(b"the rest");
                 let mut expected = whole.clone();

@@ -9,6 +9,7 @@ use cryptoki_sys::*;
 use strongroom_protocol::v1::{Logout, Role, request::Op};
 
 use crate::api::cipher;
+use crate::api::digest;
 use crate::api::find::Find;
 use crate::api::message::Messages;
 use crate::api::message_signature::SignedMessages;
@@ -16,7 +17,6 @@ use crate::api::recover::Recovery;
 use crate::api::signature::Operation;
 use crate::api::verify_signature::GivenSignature;
 use crate::error::{Outcome, lock};
-use crate::hash::Digest;
 use crate::line::Line;
 use crate::pool::{ANONYMOUS, Lease};
 use crate::session_keys::forget_on;
@@ -57,7 +57,7 @@ pub struct Active {
     /// `C_VerifyInit`.
     pub verify: Option<Operation>,
     /// `C_DigestInit`.
-    pub digest: Option<Digest>,
+    pub digest: Option<digest::Operation>,
     /// `C_MessageEncryptInit`.
     pub message_encrypt: Option<Messages>,
     /// `C_MessageDecryptInit`.

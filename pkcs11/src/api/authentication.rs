@@ -1,6 +1,8 @@
 //! `C_Login` with `CKU_CONTEXT_SPECIFIC`: the password for one use of a key with `CKA_ALWAYS_AUTHENTICATE`, after the operation was
 //! begun. The daemon checks it, gives a ticket for this use, and takes no use without.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{AuthenticateUse, request::Op, response};
 use zeroize::Zeroizing;
@@ -13,6 +15,9 @@ use crate::session::{Active, Session};
 use crate::state::Process;
 use crate::token::Token;
 
+/// How many operations of this process were begun with keys that ask.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
+
 /// What an operation needs to use a key that asks for the password each time.
 #[derive(Clone, Default)]
 pub struct Ticket {
@@ -20,12 +25,15 @@ pub struct Ticket {
     ticket: Zeroizing<Vec<u8>>,
     /// Who gave it, and knows it.
     node: usize,
+    /// The operation's number among those with keys that ask.
+    number: u64,
 }
 
 impl Ticket {
     /// Of a key that asks, or of one that does not.
     pub fn new(is_needed: bool) -> Self {
-        Ticket { is_needed, ..Ticket::default() }
+        let number = if is_needed { BEGUN.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        Ticket { is_needed, number, ..Ticket::default() }
     }
 
     /// Whether the key asks.
@@ -59,8 +67,8 @@ impl Ticket {
     }
 }
 
-/// The operation that waits for a password, and its key.
-fn waiting(active: &mut Active) -> Option<(ObjectId, &mut Ticket)> {
+/// The operations with keys that ask for the password.
+fn asking(active: &mut Active) -> impl Iterator<Item = (ObjectId, &mut Ticket)> {
     let Active { sign, sign_recover, message_sign, decrypt, .. } = active;
     let signatures = sign.iter_mut().chain(sign_recover);
     let messages = message_sign.iter_mut().map(|messages| messages.in_hand());
@@ -69,13 +77,19 @@ fn waiting(active: &mut Active) -> Option<(ObjectId, &mut Ticket)> {
         .chain(messages)
         .map(|operation| (operation.key, &mut operation.ticket))
         .chain(ciphers)
-        .find(|(_, ticket)| ticket.is_needed)
+        .filter(|(_, ticket)| ticket.is_needed)
+}
+
+/// The key, and the number, of the operation that a password is for: of those that have none the one that was begun last.
+fn waiting(active: &mut Active) -> Option<(ObjectId, u64)> {
+    let last = asking(active).max_by_key(|(_, ticket)| (ticket.ticket.is_empty(), ticket.number));
+    last.map(|(key, ticket)| (key, ticket.number))
 }
 
 /// Has the daemon check the password.
 pub(super) fn log_in_for_use(process: &'static Process, session: &Session, pin: Pin<'_>) -> Outcome {
     let token = &session.token;
-    let key = waiting(&mut lock(&session.active)).map(|(key, _)| key).ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
+    let (key, number) = waiting(&mut lock(&session.active)).ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
     // It is the password of who is logged in: that of a user id that somebody admits is that user's.
     let user = token.login.user();
     if pin.password.is_empty() || user.is_some_and(|user| !pin.user.is_empty() && pin.user != user) {
@@ -90,12 +104,10 @@ pub(super) fn log_in_for_use(process: &'static Process, session: &Session, pin: 
     let response::Result::UseTicket(reply) = reply else { return Err(CKR_DEVICE_ERROR) };
     let given = Zeroizing::new(reply.ticket);
     // Meanwhile another thread may have ended it, and begun another.
-    match waiting(&mut lock(&session.active)) {
-        Some((of, ticket)) if of == key => {
-            ticket.ticket = given;
-            ticket.node = node;
-            Ok(())
-        }
-        _ => Err(CKR_OPERATION_NOT_INITIALIZED),
-    }
+    let mut active = lock(&session.active);
+    let mut still = asking(&mut active).filter(|(_, ticket)| ticket.number == number);
+    let (_, ticket) = still.next().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
+    ticket.ticket = given;
+    ticket.node = node;
+    Ok(())
 }

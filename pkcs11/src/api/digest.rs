@@ -6,10 +6,34 @@ use strongroom_protocol::v1::ObjectClass;
 use super::signature::as_key;
 use super::{argument, has_room, input};
 use crate::error::{Outcome, lock};
-
+use crate::hash::Digest;
 use crate::session::take;
 use crate::state::Process;
-use crate::{hash, mechanism};
+use crate::{hash, mechanism, saved_digest};
+
+/// A digest that is being made.
+pub struct Operation {
+    digest: Digest,
+    /// Data were given in parts.
+    is_begun: bool,
+}
+
+impl Operation {
+    /// One that goes on from a saved state.
+    pub fn restored(digest: Digest) -> Self {
+        Operation { is_begun: !saved_digest::is_new(&digest), digest }
+    }
+
+    /// What it has of the data.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    fn take(&mut self, part: &[u8]) {
+        self.is_begun = true;
+        self.digest.update(part);
+    }
+}
 
 /// `C_DigestInit`.
 pub unsafe fn digest_init(
@@ -29,7 +53,7 @@ pub unsafe fn digest_init(
     if active.digest.is_some() {
         return Err(CKR_OPERATION_ACTIVE);
     }
-    active.digest = Some(digest);
+    active.digest = Some(Operation { digest, is_begun: false });
     Ok(())
 }
 
@@ -45,7 +69,7 @@ pub unsafe fn digest(
     // SAFETY: by the module's contract.
     let data = unsafe { input(data, length) };
     // SAFETY: by the module's contract.
-    unsafe { finish(process, session, data, digest, digest_length) }
+    unsafe { finish(process, session, data, false, (digest, digest_length)) }
 }
 
 /// `C_DigestUpdate`.
@@ -58,7 +82,7 @@ pub unsafe fn digest_update(
     let session = process.sessions.get(session)?;
     let mut digest = take(&session, |active| &mut active.digest)?;
     // SAFETY: by the module's contract. A failure ends the operation.
-    digest.update(unsafe { input(part, length) }?);
+    digest.take(unsafe { input(part, length) }?);
     lock(&session.active).digest = Some(digest);
     Ok(())
 }
@@ -79,7 +103,7 @@ pub unsafe fn digest_key(
                 CKR_KEY_UNEXTRACTABLE => CKR_KEY_INDIGESTIBLE,
                 code => as_key(code),
             })?;
-            digest.update(&value);
+            digest.take(&value);
         }
         ObjectClass::SecretKey | ObjectClass::PrivateKey | ObjectClass::PublicKey => {
             return Err(CKR_KEY_INDIGESTIBLE);
@@ -98,7 +122,7 @@ pub unsafe fn digest_final(
     digest_length: *mut CK_ULONG,
 ) -> Outcome {
     // SAFETY: by the module's contract.
-    unsafe { finish(process, session, Ok(&[]), digest, digest_length) }
+    unsafe { finish(process, session, Ok(&[]), true, (digest, digest_length)) }
 }
 
 /// Hashes the last of the data. Asking for the size, or a buffer that is too small, does not end the operation.
@@ -106,17 +130,21 @@ unsafe fn finish(
     process: &'static Process,
     session: CK_SESSION_HANDLE,
     data: Outcome<&[u8]>,
-    buffer: *mut CK_BYTE,
-    length: *mut CK_ULONG,
+    ends_parts: bool,
+    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    let mut digest = take(&session, |active| &mut active.digest)?;
-    let data = data?;
+    let mut operation = take(&session, |active| &mut active.digest)?;
+    if operation.is_begun && !ends_parts {
+        // The final function ends what was begun in parts. This one ends the operation, as any failure does.
+        return Err(CKR_OPERATION_NOT_INITIALIZED);
+    }
+    let (data, digest) = (data?, &mut operation.digest);
     // SAFETY: by the module's contract.
     match unsafe { has_room(digest.output_size(), buffer, length) } {
         Ok(true) => {}
         outcome @ (Ok(false) | Err(CKR_BUFFER_TOO_SMALL)) => {
-            lock(&session.active).digest = Some(digest);
+            lock(&session.active).digest = Some(operation);
             return outcome.map(|_| ());
         }
         Err(code) => return Err(code),

@@ -4,12 +4,12 @@
 //! failure ends both operations, as it ends one.
 
 use cryptoki_sys::*;
-use zeroize::Zeroizing;
+use strongroom_ffi::output::Length;
 
 use super::digest::digest_update;
 use super::sign::sign_update;
 use super::verify::verify_update;
-use super::{cipher, decrypt, encrypt, input, place};
+use super::{cipher, copied, decrypt, encrypt, input, place};
 use crate::error::{Outcome, lock};
 use crate::session::Active;
 use crate::state::Process;
@@ -123,11 +123,18 @@ unsafe fn and_encrypt(
 ) -> Outcome {
     check(process, session, is_active, cipher::Way::Encrypt)?;
     // SAFETY: by the module's contract.
-    let (given, room) = unsafe { (input(part, part_length)?, *place(length)?) };
+    let given = unsafe { input(part, part_length).and_then(|given| Ok((given, *place(length)?))) };
     // The ciphertext may go where the part is.
-    let copy = match cipher::overlaps(given, buffer, room as usize) {
-        true => Some(Zeroizing::new(given.to_vec())),
-        false => None,
+    let copy = given.and_then(|(given, room)| match cipher::overlaps(given, buffer, room.to_usize()) {
+        true => copied(given).map(Some),
+        false => Ok(None),
+    });
+    let copy = match copy {
+        Ok(copy) => copy,
+        Err(code) => {
+            let _ = settle(process, session, Err(code), |active| active.encrypt = None);
+            return settle(process, session, Err(code), end);
+        }
     };
     let from = (part, part_length);
     // SAFETY: by the module's contract.

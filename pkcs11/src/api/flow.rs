@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::cipher::{Operation, Request, Way, give_out, overlaps, put_back, refused};
 use super::stream::{Blocks, Buffer, Sink, Stream};
-use super::{has_room, place};
+use super::{copied, has_room, place, room};
 use crate::error::Outcome;
 use crate::session::Session;
 use crate::state::Process;
@@ -26,7 +26,7 @@ impl Blocks for Remote<'_> {
     }
 }
 
-/// Does something with an operation's stream. It is taken out of the operation meanwhile.
+/// Does something with a copy of an operation's stream, which takes the stream's place.
 fn with_stream<T>(
     request: Request,
     process: &'static Process,
@@ -52,7 +52,7 @@ pub(super) unsafe fn flow(
     let copy;
     let part = if overlaps(part, buffer, size) {
         // The application has both in the same place, as the standard allows.
-        copy = Zeroizing::new(part.to_vec());
+        copy = copied(part)?;
         &copy
     } else {
         part
@@ -98,7 +98,7 @@ pub(super) unsafe fn streamed(
         // How much it is turns out at its end; and if it is too much, the operation goes on from its beginning.
         let before = operation.stream().cloned().ok_or(CKR_FUNCTION_FAILED)?;
         let whole = with_stream(request, process, session, &mut operation, |stream, remote| {
-            let mut whole = Zeroizing::new(Vec::with_capacity(size));
+            let mut whole = room(size)?;
             stream.update(remote, data, &mut whole)?;
             whole.put(stream.finish(remote)?)?;
             Ok(whole)

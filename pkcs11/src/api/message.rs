@@ -235,7 +235,9 @@ unsafe fn carry_out(
         Way::Decrypt => {
             // SAFETY: by the module's contract.
             let tag = unsafe { parameters.tag() }?;
-            let mut whole = Zeroizing::new(Vec::with_capacity(data.len() + tag.len()));
+            let size = data.len().saturating_add(tag.len());
+            operation.size(way, size)?;
+            let mut whole = Zeroizing::new(Vec::with_capacity(size));
             whole.extend_from_slice(data);
             whole.extend_from_slice(tag);
             let made =

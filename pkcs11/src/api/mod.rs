@@ -49,6 +49,7 @@ pub mod wrap;
 use cryptoki_sys::*;
 use strongroom_ffi::output::{self, Length, Output};
 use strongroom_ffi::pointer;
+use zeroize::Zeroizing;
 
 use crate::error::Outcome;
 
@@ -68,6 +69,24 @@ unsafe fn place<'a, T>(pointer: *mut T) -> Outcome<&'a mut T> {
 unsafe fn argument<'a, T>(pointer: *const T) -> Outcome<&'a T> {
     // SAFETY: by the module's contract.
     unsafe { pointer::reference(pointer) }.ok_or(CKR_ARGUMENTS_BAD)
+}
+
+/// Room for bytes that are wiped, as many as the application says.
+///
+/// # Errors
+///
+/// `CKR_HOST_MEMORY` if there is not so much memory.
+fn room(size: usize) -> Outcome<Zeroizing<Vec<u8>>> {
+    let mut room = Zeroizing::new(Vec::new());
+    room.try_reserve_exact(size).map_err(|_| CKR_HOST_MEMORY)?;
+    Ok(room)
+}
+
+/// A copy of the application's bytes, which is wiped; its errors are those of [`room`].
+fn copied(bytes: &[u8]) -> Outcome<Zeroizing<Vec<u8>>> {
+    let mut copy = room(bytes.len())?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
 }
 
 /// Writes bytes to the application's buffer. True if they are there, false if only the size was asked for.

@@ -37,12 +37,20 @@ pub struct Parameters {
     tag_length: usize,
 }
 
-/// What has been counted for the messages of an operation.
+/// What has been counted for the messages of an operation. Each message says how its IV is made, so each way has a count of its own.
 #[derive(Debug, Default)]
 pub struct Counter {
-    /// The first message's.
+    /// Of `CKG_GENERATE_COUNTER`; `None` until its beginning was drawn.
+    drawn: Option<Count>,
+    /// Of `CKG_GENERATE_COUNTER_XOR`.
+    added: Count,
+    /// What that is added to: the IV of the first message of that kind.
     base: Option<Vec<u8>>,
-    /// What the count began with.
+}
+
+/// Numbers, none of which comes twice.
+#[derive(Debug, Default)]
+struct Count {
     start: u64,
     made: u64,
 }
@@ -149,17 +157,20 @@ impl Parameters {
                 mixed(&given, &drawn, free)
             }
             CKG_GENERATE_COUNTER => {
-                if counter.made == 0 {
-                    let mut start = [0; 8];
-                    random::fill(process, session, &mut start)?;
-                    counter.start = u64::from_ne_bytes(start);
-                }
-                let count = counter.next(MOST_COUNTED)?;
+                let count = match &mut counter.drawn {
+                    Some(count) => count,
+                    None => {
+                        let mut start = [0; 8];
+                        random::fill(process, session, &mut start)?;
+                        counter.drawn.insert(Count { start: u64::from_ne_bytes(start), made: 0 })
+                    }
+                };
+                let count = count.next(MOST_COUNTED)?;
                 mixed(&given, &padded(count, self.length), MOST_COUNTED)
             }
             CKG_GENERATE_COUNTER_XOR => {
                 let counted = free.min(MOST_COUNTED);
-                let count = padded(counter.next(counted)?, self.length);
+                let count = padded(counter.added.next(counted)?, self.length);
                 let base = counter.base.get_or_insert(given);
                 if base.len() != self.length {
                     return Err(CKR_MECHANISM_PARAM_INVALID);
@@ -218,8 +229,8 @@ impl Parameters {
     }
 }
 
-impl Counter {
-    /// The next number of `bits` bits, none of which comes twice.
+impl Count {
+    /// The next number of `bits` bits.
     fn next(&mut self, bits: usize) -> Outcome<u64> {
         let mask = u64::MAX >> (64 - bits.clamp(1, 64));
         let made =
@@ -269,7 +280,7 @@ mod tests {
 
     #[test]
     fn counts_go_round_once_and_end() {
-        let mut counter = Counter { start: 250, ..Counter::default() };
+        let mut counter = Count { start: 250, made: 0 };
         let all: Vec<_> = (0..256).map(|_| counter.next(8).unwrap()).collect();
         assert_eq!(all[..8], [250, 251, 252, 253, 254, 255, 0, 1]);
         let mut sorted = all.clone();
@@ -279,7 +290,7 @@ mod tests {
         assert_eq!(counter.next(8), Err(CKR_TOKEN_RESOURCE_EXCEEDED));
         assert_eq!(padded(0x0102, 4), [0, 0, 1, 2]);
         assert_eq!(padded(0x0102, 1), [2]);
-        let mut last = Counter { made: u64::MAX, ..Counter::default() };
+        let mut last = Count { start: 0, made: u64::MAX };
         assert_eq!(last.next(64), Err(CKR_TOKEN_RESOURCE_EXCEEDED));
     }
 

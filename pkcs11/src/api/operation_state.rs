@@ -5,7 +5,7 @@
 
 use cryptoki_sys::*;
 
-use super::input;
+use super::{digest, input};
 use crate::error::{Outcome, lock};
 use crate::saved_digest;
 use crate::state::Process;
@@ -22,7 +22,7 @@ pub unsafe fn get_operation_state(
         let active = lock(&session.active);
         match &active.digest {
             _ if active.needs_key() => return Err(CKR_STATE_UNSAVEABLE),
-            Some(digest) => saved_digest::save(digest),
+            Some(operation) => saved_digest::save(operation.digest()),
             None => return Err(CKR_OPERATION_NOT_INITIALIZED),
         }
     };
@@ -50,6 +50,6 @@ pub unsafe fn set_operation_state(
     }
     let mut active = lock(&session.active);
     active.end_all();
-    active.digest = Some(digest);
+    active.digest = Some(digest::Operation::restored(digest));
     Ok(())
 }

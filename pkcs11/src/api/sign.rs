@@ -54,7 +54,7 @@ pub unsafe fn sign(
     // SAFETY: by the module's contract.
     let data = unsafe { input(data, length) };
     // SAFETY: by the module's contract.
-    unsafe { finish(process, session, data, signature, signature_length) }
+    unsafe { finish(process, session, data, false, (signature, signature_length)) }
 }
 
 /// `C_SignUpdate`.
@@ -80,7 +80,7 @@ pub unsafe fn sign_final(
     signature_length: *mut CK_ULONG,
 ) -> Outcome {
     // SAFETY: by the module's contract.
-    unsafe { finish(process, session, Ok(&[]), signature, signature_length) }
+    unsafe { finish(process, session, Ok(&[]), true, (signature, signature_length)) }
 }
 
 /// Signs. Asking for the size, or a buffer that is too small, does not end the operation and asks nobody.
@@ -88,11 +88,12 @@ unsafe fn finish(
     process: &'static Process,
     session: CK_SESSION_HANDLE,
     data: Outcome<&[u8]>,
-    buffer: *mut CK_BYTE,
-    length: *mut CK_ULONG,
+    ends_parts: bool,
+    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
 ) -> Outcome {
     let session = process.sessions.get(session)?;
     let operation = take(&session, |active| &mut active.sign)?;
+    operation.check_end(ends_parts)?;
     let data = data?;
     // SAFETY: by the module's contract.
     match unsafe { has_room(operation.size, buffer, length) } {

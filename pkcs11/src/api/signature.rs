@@ -50,6 +50,8 @@ pub struct Operation {
     pub has_channel: bool,
     /// Of a key that asks for the password each time.
     pub ticket: Ticket,
+    /// Data were given in parts.
+    pub is_begun: bool,
     hash: Hash,
     input: Input,
 }
@@ -158,7 +160,18 @@ impl Operation {
         };
         let (size, has_channel) = (facts.signature, facts.has_channel() && !key.is_restricted());
         let ticket = Ticket::new(key.always_authenticate && what != What::Verify);
-        Ok(Operation { key: key.id, handle, mechanism: wire, pss, size, has_channel, ticket, hash, input })
+        Ok(Operation {
+            key: key.id,
+            handle,
+            mechanism: wire,
+            pss,
+            size,
+            has_channel,
+            ticket,
+            is_begun: false,
+            hash,
+            input,
+        })
     }
 
     /// A code with a secret key.
@@ -191,9 +204,19 @@ impl Operation {
             size,
             has_channel: false,
             ticket: Ticket::default(),
+            is_begun: false,
             hash,
             input,
         })
+    }
+
+    /// Checks that the function for a whole message does not end one in parts (PKCS#11 3.0, 5.13.2 and 5.15.2), or this does.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_OPERATION_NOT_INITIALIZED`, as of `C_Encrypt`.
+    pub fn check_end(&self, ends_parts: bool) -> Outcome {
+        if self.is_begun && !ends_parts { Err(CKR_OPERATION_NOT_INITIALIZED) } else { Ok(()) }
     }
 
     /// The code, if it is one.
@@ -210,6 +233,7 @@ impl Operation {
     ///
     /// As for [`Operation::update`], and what the daemon says.
     pub fn take(&mut self, process: &'static Process, session: &Session, part: &[u8]) -> Outcome {
+        self.is_begun = true;
         match &mut self.input {
             Input::Code(code) => code.update(process, session, part).map_err(as_key),
             _ => self.update(part),

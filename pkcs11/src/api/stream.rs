@@ -1,5 +1,6 @@
 //! Encryption that gives out as it takes in: block ciphers in modes without integrity. Of a message of any length a bounded part
-//! is in memory here, and at the daemon.
+//! is in memory here, and at the daemon. (Not so what is encrypted in its own place, and what is unpadded as a whole: see
+//! [`super::flow`].)
 //!
 //! The daemon takes whole blocks and knows nothing of what was before. What follows from the blocks before (the chained
 //! block, the counter) is known here, as the ciphertext is; so is the padding, of which only the plaintext's end tells.
@@ -17,6 +18,9 @@ use crate::mechanism::Counter;
 const PIECE: usize = 256 * 1024;
 
 const CTR_BLOCK: usize = 16;
+
+/// The longest block, in bytes.
+const LONGEST_BLOCK: usize = 16;
 
 /// Has the daemon encrypt or decrypt whole blocks with an IV.
 pub trait Blocks {
@@ -83,15 +87,24 @@ impl Sink for Buffer {
 }
 
 /// A message on its way.
-#[derive(Clone)]
 pub struct Stream {
     way: Way,
     mode: Mode,
-    /// Less than a block; where the padding is to be taken away, up to one.
+    /// Less than a block; where the padding is to be taken away, up to one. It has room for one from the start: nothing stays behind
+    /// where it was.
     pending: Zeroizing<Vec<u8>>,
-    /// The plaintext's end, when it is known: it is told apart from asking for its size.
+    /// What comes out if nothing more goes in, for who asked for its size only.
     end: Option<Zeroizing<Vec<u8>>>,
     begun: bool,
+}
+
+impl Clone for Stream {
+    fn clone(&self) -> Self {
+        let mut copy =
+            Stream { end: self.end.clone(), begun: self.begun, ..Self::new(self.way, self.mode.clone()) };
+        copy.pending.extend_from_slice(&self.pending);
+        copy
+    }
 }
 
 #[derive(Clone)]
@@ -116,7 +129,13 @@ impl Stream {
     }
 
     fn new(way: Way, mode: Mode) -> Self {
-        Stream { way, mode, pending: Zeroizing::new(Vec::with_capacity(16)), end: None, begun: false }
+        Stream {
+            way,
+            mode,
+            pending: Zeroizing::new(Vec::with_capacity(LONGEST_BLOCK)),
+            end: None,
+            begun: false,
+        }
     }
 
     /// Whether parts were given.
@@ -158,6 +177,8 @@ impl Stream {
     /// `CKR_DATA_LEN_RANGE` if a counter has no more blocks, and what the daemon says. The message has ended then.
     pub fn update(&mut self, blocks: &impl Blocks, part: &[u8], sink: &mut impl Sink) -> Outcome {
         self.begun = true;
+        // Who has asked for the end's size has not ended the message.
+        self.end = None;
         if matches!(self.mode, Mode::Counter { .. }) {
             return part.chunks(PIECE).try_for_each(|piece| self.count(blocks, piece, sink));
         }
@@ -186,16 +207,20 @@ impl Stream {
 
     /// Whole blocks, chained to those before.
     fn chain(&mut self, blocks: &impl Blocks, data: &[u8]) -> Outcome<Zeroizing<Vec<u8>>> {
+        let made = self.run(blocks, data)?;
         let Mode::Blocks { iv, .. } = &mut self.mode else { return Err(CKR_FUNCTION_FAILED) };
-        let made = blocks.run(iv, data)?;
-        if made.len() != data.len() {
-            return Err(CKR_DEVICE_ERROR);
-        }
         let ciphertext = if self.way == Way::Encrypt { &made } else { data };
         if let Some(from) = ciphertext.len().checked_sub(iv.len()) {
             iv.copy_from_slice(ciphertext.get(from..).unwrap_or_default());
         }
         Ok(made)
+    }
+
+    /// Whole blocks, that follow those before.
+    fn run(&self, blocks: &impl Blocks, data: &[u8]) -> Outcome<Zeroizing<Vec<u8>>> {
+        let Mode::Blocks { iv, .. } = &self.mode else { return Err(CKR_FUNCTION_FAILED) };
+        let made = blocks.run(iv, data)?;
+        if made.len() == data.len() { Ok(made) } else { Err(CKR_DEVICE_ERROR) }
     }
 
     /// Bytes of a key stream, from the middle of a block on.
@@ -220,7 +245,7 @@ impl Stream {
         Ok(())
     }
 
-    /// What comes out at the end: the padded block, or the last one without its padding.
+    /// What comes out at the end: the padded block, or the last one without its padding. Another part may still follow.
     ///
     /// # Errors
     ///
@@ -234,29 +259,29 @@ impl Stream {
         Ok(self.end.as_ref().map_or(&[], |end| end.as_slice()))
     }
 
-    fn last(&mut self, blocks: &impl Blocks) -> Outcome<Zeroizing<Vec<u8>>> {
+    fn last(&self, blocks: &impl Blocks) -> Outcome<Zeroizing<Vec<u8>>> {
         let (block, pads) = match &self.mode {
             Mode::Counter { .. } => return Ok(Zeroizing::default()),
             Mode::Blocks { block, pads, .. } => (*block, *pads),
         };
-        let mut pending = std::mem::take(&mut self.pending);
+        let pending = &self.pending;
         match (self.way, pads) {
-            (_, false) if pending.is_empty() => Ok(pending),
+            (_, false) if pending.is_empty() => Ok(Zeroizing::default()),
             (Way::Encrypt, false) => Err(CKR_DATA_LEN_RANGE),
             (Way::Decrypt, false) => Err(CKR_ENCRYPTED_DATA_LEN_RANGE),
             (Way::Encrypt, true) => {
                 let padding = block - pending.len();
                 // At most 16; PKCS #7 (RFC 5652, 6.3).
                 let mut data = Zeroizing::new(vec![padding as u8; block]);
-                data.get_mut(..pending.len()).ok_or(CKR_FUNCTION_FAILED)?.copy_from_slice(&pending);
-                self.chain(blocks, &data)
+                data.get_mut(..pending.len()).ok_or(CKR_FUNCTION_FAILED)?.copy_from_slice(pending);
+                self.run(blocks, &data)
             }
             (Way::Decrypt, true) if pending.len() != block => Err(CKR_ENCRYPTED_DATA_LEN_RANGE),
             (Way::Decrypt, true) => {
-                pending = self.chain(blocks, &pending)?;
-                let length = unpadded(&pending).ok_or(CKR_ENCRYPTED_DATA_INVALID)?;
-                pending.truncate(length);
-                Ok(pending)
+                let mut last = self.run(blocks, pending)?;
+                let length = unpadded(&last).ok_or(CKR_ENCRYPTED_DATA_INVALID)?;
+                last.truncate(length);
+                Ok(last)
             }
         }
     }
@@ -340,6 +365,19 @@ mod tests {
         let short = |way, wire| all(Stream::blocks(way, wire, Vec::new()), &[0; 17], 4);
         assert_eq!(short(Way::Encrypt, Mechanism::AesEcb), Err(CKR_DATA_LEN_RANGE));
         assert_eq!(short(Way::Decrypt, Mechanism::Des3Ecb), Err(CKR_ENCRYPTED_DATA_LEN_RANGE));
+    }
+
+    #[test]
+    fn a_copy_has_room_for_a_block() {
+        for wire in [Mechanism::AesCbcPad, Mechanism::Des3Cbc] {
+            let (blocks, mut out) = (Adding::default(), Zeroizing::new(Vec::new()));
+            let mut stream = Stream::blocks(Way::Decrypt, wire, vec![0; 8]);
+            stream.update(&blocks, &[1; 3], &mut out).unwrap();
+            let mut copy = stream.clone();
+            let place = copy.pending.as_ptr();
+            copy.update(&blocks, &[1; 4], &mut out).unwrap();
+            assert_eq!((copy.pending.as_ptr(), copy.pending.as_slice()), (place, &[1; 7][..]));
+        }
     }
 
     #[test]

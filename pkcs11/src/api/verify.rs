@@ -41,7 +41,7 @@ pub unsafe fn verify(
 ) -> Outcome {
     // SAFETY: by the module's contract.
     let (data, signature) = unsafe { (input(data, length), input(signature, signature_length)) };
-    finish(process, session, data, signature)
+    finish(process, session, data, signature, false)
 }
 
 /// `C_VerifyUpdate`.
@@ -68,7 +68,7 @@ pub unsafe fn verify_final(
 ) -> Outcome {
     // SAFETY: by the module's contract.
     let signature = unsafe { input(signature, signature_length) };
-    finish(process, session, Ok(&[]), signature)
+    finish(process, session, Ok(&[]), signature, true)
 }
 
 fn finish(
@@ -76,9 +76,11 @@ fn finish(
     session: CK_SESSION_HANDLE,
     data: Outcome<&[u8]>,
     signature: Outcome<&[u8]>,
+    ends_parts: bool,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
     let operation = take(&session, |active| &mut active.verify)?;
+    operation.check_end(ends_parts)?;
     complete(process, &session, operation, data?, signature?)
 }
 

@@ -12,8 +12,6 @@ use crate::state::Process;
 pub struct GivenSignature {
     operation: Operation,
     signature: Vec<u8>,
-    /// Data were given in parts.
-    is_begun: bool,
 }
 
 /// `C_VerifySignatureInit`. A null mechanism ends an operation.
@@ -41,7 +39,7 @@ pub unsafe fn verify_signature_init(
     if signature.len() != operation.size {
         return Err(CKR_SIGNATURE_LEN_RANGE);
     }
-    let given = GivenSignature { operation, signature: signature.to_vec(), is_begun: false };
+    let given = GivenSignature { operation, signature: signature.to_vec() };
     lock(&session.active).verify_signature = Some(given);
     Ok(())
 }
@@ -69,7 +67,6 @@ pub unsafe fn verify_signature_update(
     let mut given = take(&session, |active| &mut active.verify_signature)?;
     // SAFETY: by the module's contract. A failure ends the operation.
     given.operation.take(process, &session, unsafe { input(part, length) }?)?;
-    given.is_begun = true;
     lock(&session.active).verify_signature = Some(given);
     Ok(())
 }
@@ -87,8 +84,6 @@ fn finish(
 ) -> Outcome {
     let session = process.sessions.get(session)?;
     let given = take(&session, |active| &mut active.verify_signature)?;
-    if given.is_begun && !ends_parts {
-        return Err(CKR_OPERATION_NOT_INITIALIZED);
-    }
+    given.operation.check_end(ends_parts)?;
     verify::complete(process, &session, given.operation, data?, &given.signature)
 }

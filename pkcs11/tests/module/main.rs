@@ -8,6 +8,7 @@
 mod support;
 
 mod arguments;
+mod authentication;
 mod bad_input;
 mod bad_templates;
 mod basics;
@@ -20,6 +21,7 @@ mod ends;
 mod events;
 mod fork;
 mod hostile;
+mod in_parts;
 mod messages;
 mod ml_dsa;
 mod ml_kem;
@@ -65,6 +67,8 @@ fn scenario() {
         "session objects of a sealed node" => session_ends::sealed(&daemon),
         "session objects of a deleted user" => session_ends::of_a_deleted_user(&daemon),
         "unapproved session objects" => session_ends::unapproved(&daemon),
+        "in parts" => in_parts::in_parts(&daemon),
+        "several operations" => authentication::several_operations(&daemon),
         "streams" => streams::streams(&daemon),
         "copies" => session_objects::copies(&daemon),
         "readable keys" => session_objects::readable(&daemon),
@@ -149,6 +153,8 @@ scenarios! {
     nist_vectors_come_out: "vectors";
     messages_are_encrypted_and_decrypted: "encryption";
     two_operations_take_the_same_part: "dual";
+    who_asks_for_a_size_goes_on_and_a_message_has_one_end: "in parts";
+    a_password_is_for_the_operation_that_waits_for_it: "several operations";
     a_digest_is_saved_and_goes_on_elsewhere: "saved digests";
     keys_are_digested_if_they_can_be_read: "digested keys";
     a_signature_may_be_known_before_the_data: "known signatures";

@@ -187,6 +187,20 @@ fn ivs(token: &Token) {
         gcm.iv
     };
     assert_ne!(first(CKG_GENERATE_COUNTER), first(CKG_GENERATE_COUNTER));
+    // Whatever the messages before: what is counted by exclusive or is another count.
+    let second = || {
+        token.init(CKM_AES_GCM);
+        let mut xor = Gcm::new(CKG_GENERATE_COUNTER_XOR, 32);
+        token.encrypt(&mut xor, b"data").unwrap();
+        let mut gcm = Gcm::new(CKG_GENERATE_COUNTER, 32);
+        token.encrypt(&mut gcm, b"data").unwrap();
+        xor = Gcm::new(CKG_GENERATE_COUNTER_XOR, 32);
+        token.encrypt(&mut xor, b"data").unwrap();
+        assert_eq!(xor.iv[11], b'b' ^ 1);
+        token.end();
+        gcm.iv
+    };
+    assert_ne!(second(), second());
 }
 
 fn refusals(token: &Token) {
@@ -226,6 +240,23 @@ fn refusals(token: &Token) {
     // A failure ends one message: the next is decrypted.
     gcm.tag[3] ^= 1;
     assert_eq!(token.decrypt(&mut gcm, &sealed).unwrap(), b"data");
+    // A message that no memory holds.
+    let (mut parameters, mut length) = (gcm.parameters(), 1 << 62);
+    let (huge, mut out) = (length, [0; 16]);
+    let code = call!(
+        application,
+        C_DecryptMessage,
+        *session,
+        pointer(&mut parameters),
+        SIZE,
+        null_mut(),
+        0,
+        start,
+        huge,
+        out.as_mut_ptr(),
+        &mut length
+    );
+    assert_eq!(code, CKR_ENCRYPTED_DATA_LEN_RANGE);
     let flags = CKF_MESSAGE_ENCRYPT | CKF_MESSAGE_DECRYPT;
     assert_eq!(call!(application, C_SessionCancel, *session, flags), CKR_OK);
     assert_eq!(token.decrypt(&mut gcm, &sealed), Err(CKR_OPERATION_NOT_INITIALIZED));
