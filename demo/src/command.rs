@@ -22,6 +22,14 @@ pub fn new(program: impl AsRef<Path>) -> Command {
     command
 }
 
+/// The same in another network namespace, whose file is given; in this one if none is.
+pub fn new_on(network: Option<&Path>, program: impl AsRef<Path>) -> Command {
+    let Some(network) = network else { return new(program) };
+    let mut command = new("nsenter");
+    command.arg(format!("--net={}", network.display())).arg("--").arg(program.as_ref());
+    command
+}
+
 /// What a command left when it had ended.
 #[derive(Debug)]
 pub struct Finished {

@@ -25,6 +25,8 @@ pub struct Daemon {
     programs: Programs,
     folder: PathBuf,
     more: Environment,
+    /// The network namespace that it runs in, if it is another one than this program's.
+    network: Option<PathBuf>,
     process: Option<Process>,
 }
 
@@ -44,10 +46,34 @@ impl Daemon {
     ///
     /// As [`Daemon::start`].
     pub fn start_with(programs: &Programs, folder: &Path, more: &Environment) -> Result<Self> {
-        let mut daemon =
-            Daemon { programs: programs.clone(), folder: folder.into(), more: more.clone(), process: None };
+        Self::start_on(None, programs, folder, more)
+    }
+
+    /// The same in another network namespace, whose file is given.
+    ///
+    /// # Errors
+    ///
+    /// As [`Daemon::start`].
+    pub fn start_on(
+        network: Option<&Path>,
+        programs: &Programs,
+        folder: &Path,
+        more: &Environment,
+    ) -> Result<Self> {
+        let mut daemon = Daemon {
+            programs: programs.clone(),
+            folder: folder.into(),
+            more: more.clone(),
+            network: network.map(PathBuf::from),
+            process: None,
+        };
         daemon.start_again()?;
         Ok(daemon)
+    }
+
+    /// Changes what is in the daemon's environment, from its next start on.
+    pub fn set_environment(&mut self, more: &Environment) {
+        self.more = more.clone();
     }
 
     /// Starts the daemon on the same store once more, after [`Daemon::stop`] or [`Daemon::kill`].
@@ -57,7 +83,7 @@ impl Daemon {
     /// As [`Daemon::start`].
     pub fn start_again(&mut self) -> Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
-        let mut command = command::new(self.programs.strongroomd());
+        let mut command = command::new_on(self.network.as_deref(), self.programs.strongroomd());
         self.environment_of_daemon().apply(&mut command);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut process = Process::spawn("strongroomd", command)?;
@@ -97,6 +123,11 @@ impl Daemon {
     /// The daemon's process id; none while it is stopped.
     pub fn id(&self) -> Option<u32> {
         self.process.as_ref().map(Process::id)
+    }
+
+    /// Whether its process is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::is_running)
     }
 
     /// The socket on which it listens.
