@@ -44,6 +44,7 @@ fn every_command_has_a_manual_page() {
         ("strongroom-key-generate.1", "rsa\\-4096"),
         ("strongroom-cert-put.1", "fullchain.pem"),
         ("strongroom-user-admit.1", "kernel"),
+        ("strongroom-cluster-init.1", "no way back"),
     ] {
         let text = fs::read_to_string(pages.join(page)).unwrap();
         assert!(text.contains(".TH") && text.contains(sign), "{sign} in {page}: {text}");

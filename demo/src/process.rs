@@ -119,9 +119,16 @@ fn end_group(group: Pid) {
 }
 
 /// Reaps what has ended of the group and tells whether any of it is still there. What has ended and waits
-/// for another parent to reap it is not.
+/// for another parent to reap it is not. A child of ours is there until it can be reaped: a thread of it that waits for the
+/// disk keeps its files open, locks among them, although the kernel calls the process ended.
 fn group_lives(group: Pid) -> bool {
-    while let Ok(Some(_)) = waitpgid(group, WaitOptions::NOHANG) {}
+    loop {
+        match waitpgid(group, WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_) => break,
+        }
+    }
     let group_id = group.as_raw_nonzero().get();
     test_kill_process_group(group).is_ok()
         && stat::all().is_ok_and(|all| all.values().any(|stat| stat.group == group_id && !stat.ended))

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
@@ -178,6 +178,11 @@ impl Daemon {
             network: Vec::new(),
             _lock: lock,
         })
+    }
+
+    /// The partitions, for who looks at their state.
+    pub fn vault(&self) -> Weak<Vault> {
+        Arc::downgrade(&self.service.vault)
     }
 
     /// Has metrics and the page answered here, too.

@@ -6,10 +6,12 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Weak};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use strongroom_hsm::vault::Vault;
 use strongroom_hsm::web::{Address, Door};
 use strongroom_hsm::{Config, Daemon};
 use tokio::signal::unix::{SignalKind, signal};
@@ -140,11 +142,18 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     strongroom_hsm::daemon::make_directories(&config)?;
     strongroom_hsm::confinement::confine(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting")?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-        let daemon = Daemon::start(config, inherited.socket)?.with_doors(doors).with_network(network);
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        // On a thread of its own: etcd may keep it waiting, and a signal has to end it meanwhile.
+        let mut starting = tokio::task::spawn_blocking(|| Daemon::start(config, inherited.socket));
+        let started = tokio::select! {
+            started = &mut starting => started.context("starting")?,
+            _ = terminate.recv() => return stopped_early(),
+            _ = interrupt.recv() => return stopped_early(),
+        };
+        let daemon = started?.with_doors(doors).with_network(network);
+        tokio::spawn(say_when_ready(daemon.vault()));
         daemon
             .serve(async {
                 tokio::select! {
@@ -155,7 +164,37 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             })
             .await;
         Ok(())
-    })
+    });
+    // A start that was ended is not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+fn stopped_early() -> anyhow::Result<()> {
+    tracing::info!("strongroomd was stopped before it had started");
+    Ok(())
+}
+
+/// How often is looked whether the node has its partitions.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// For so long systemd waits on, each time that it is told to.
+const LONGER: Duration = Duration::from_secs(60);
+
+/// Tells systemd that the daemon is ready: when it has its partitions, or does not have them for a reason that its owner has to end.
+async fn say_when_ready(vault: Weak<Vault>) {
+    let mut said = None;
+    while vault.upgrade().is_some_and(|vault| vault.is_waiting()) {
+        if said.is_none_or(|said: Instant| said.elapsed() > LONGER / 4) {
+            said = Some(Instant::now());
+            let _ = sd_notify::notify(&[
+                sd_notify::NotifyState::Status("waits for a majority of etcd's members"),
+                sd_notify::NotifyState::ExtendTimeoutUsec(LONGER.as_micros() as u32),
+            ]);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("")]);
 }
 
 /// The listening sockets that systemd hands over (socket activation).

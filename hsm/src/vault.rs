@@ -10,6 +10,7 @@ mod join;
 mod load;
 mod standing;
 mod state;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -109,6 +110,8 @@ enum Source {
 enum State {
     /// In use.
     Open(Arc<Opened>),
+    /// What the node keeps for itself is open; its partitions are the cluster's, and etcd does not answer.
+    Waiting(Arc<waiting::Waiting>),
     /// The keys are not in memory.
     Sealed,
     /// The store is not what it was, and the keys are not in memory.
@@ -190,7 +193,7 @@ impl Vault {
             }
         };
         let store = Arc::new(RedbStore::open(&files.store())?);
-        vault.enter(vault.load_all(key, store, &Decision::default())?);
+        vault.take_into_use(vault.load_all(key, store, &Decision::default())?);
         Ok(vault)
     }
 
@@ -332,6 +335,11 @@ impl Vault {
                 opened.ledger.location()
             ),
             State::Open(opened) => Ok(Arc::clone(opened)),
+            State::Waiting(waiting) => refuse!(
+                NoQuorum,
+                "the node has no keys yet: {}. It goes on by itself when a majority of etcd's members answers",
+                waiting.why
+            ),
             State::Sealed => {
                 refuse!(Sealed, "the node is sealed: unseal it with 'strongroom unseal'")
             }

@@ -52,7 +52,9 @@ fn systemd_understands_the_units() {
     }
     let drop_ins = folder.path().join("strongroomd.service.d");
     std::fs::create_dir(&drop_ins).unwrap();
-    std::fs::copy(unit("audit-syslog.conf"), drop_ins.join("audit-syslog.conf")).unwrap();
+    for name in ["audit-syslog.conf", "cluster.conf"] {
+        std::fs::copy(unit(name), drop_ins.join(name)).unwrap();
+    }
     let (_, said) = run(&mut command);
     // What it says of other units on the machine is not about ours.
     let ours: Vec<&str> = said.lines().filter(|line| line.contains("strongroomd")).collect();

@@ -1,18 +1,29 @@
 //! Three nodes that are one partition, made and kept by the commands: three strongroomd, three members of etcd, mutual TLS.
 // A panic is a test's report.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing
+)]
 
+use std::collections::hash_map::RandomState;
 use std::fs;
-use std::path::Path;
-use std::time::Duration;
+use std::hash::{BuildHasher, Hasher};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use strongroom_demo::command::{self, Finished};
-use strongroom_demo::daemon::Daemon;
+use strongroom_demo::daemon::{Daemon, tail};
 use strongroom_demo::environment::{Environment, openssl_configuration};
 use strongroom_demo::pki::{run_openssl, text};
-use strongroom_demo::process::wait_for;
+use strongroom_demo::process::{Process, wait_for};
 use strongroom_demo::programs::{Programs, system};
 use strongroom_demo::run_folder::RunFolder;
 use strongroom_tests::etcd::Etcd;
@@ -34,8 +45,10 @@ impl Machines {
     fn new(count: usize) -> Result<Self> {
         let programs = Programs::find()?;
         let run = RunFolder::new()?;
-        let id = std::process::id();
-        let network = format!("127.{}.{}", 192 + id / 256 % 32, id % 256);
+        // Of this process and this test.
+        static TESTS: AtomicU32 = AtomicU32::new(0);
+        let (id, test) = (std::process::id(), TESTS.fetch_add(1, Ordering::Relaxed));
+        let network = format!("127.{}.{}", 192 + test % 4 * 16 + id / 256 % 16, id % 256);
         let etcd = Etcd::start(&run.folder("etcd")?, &network)?;
         let file = |name: &str| text(&run.path().join(name));
         let plain = Environment::plain();
@@ -61,6 +74,7 @@ impl Machines {
             let address = format!("{network}.{}:9820", 11 + number);
             let environment = machines.etcd.for_nodes();
             let environment = environment
+                .with("NOTIFY_SOCKET", run_notify(&machines.run, number))
                 .with("STRONGROOM_TLS", &address)
                 .with("STRONGROOM_TLS_CLIENT_CA", machines.file("PO.crt"));
             let folder = machines.run.folder(&format!("node{number}"))?;
@@ -138,11 +152,20 @@ impl Machines {
     /// openssl signs by the nodes with these numbers, over TLS, and checks the signature.
     fn signs(&self, nodes: &[usize], key: &str) -> Result<()> {
         let list: Vec<_> = nodes.iter().map(|node| format!("tls://{}", self.addresses[*node])).collect();
-        let client = self.client.clone().with("STRONGROOM_NODES", list.join(","));
+        self.signs_as(&self.client.clone().with("STRONGROOM_NODES", list.join(",")), key)
+    }
+
+    /// The same over the first node's socket.
+    fn signs_at_home(&self, key: &str) -> Result<()> {
+        let openssl = self.client.value("OPENSSL_CONF").context("no configuration")?.clone();
+        self.signs_as(&self.nodes[0].client_environment().with("OPENSSL_CONF", openssl), key)
+    }
+
+    fn signs_as(&self, client: &Environment, key: &str) -> Result<()> {
         let [message, signature] = ["message", "signature"].map(|name| self.file(name));
-        fs::write(&message, format!("{nodes:?} {key}"))?;
+        fs::write(&message, key)?;
         let uri = format!("pkcs11:token=tls;object={key};type=private");
-        run_openssl(&client, "dgst -sha256 -sign {} -out {} {}", &[&uri, &signature, &message])?;
+        run_openssl(client, "dgst -sha256 -sign {} -out {} {}", &[&uri, &signature, &message])?;
         let public = self.file(&format!("{key}.pub"));
         let check = "dgst -sha256 -verify {} -signature {} {}";
         run_openssl(&Environment::plain(), check, &[&public, &signature, &message]).map(drop)
@@ -154,6 +177,11 @@ impl Machines {
             wait_for("a signature", SOON, || self.signs(&[node], key)).unwrap();
         }
     }
+}
+
+/// Where a node tells systemd how it is.
+fn run_notify(run: &RunFolder, node: usize) -> PathBuf {
+    run.path().join(format!("notify{node}"))
 }
 
 /// How a command fails: the error's name, and the exit code.
@@ -200,6 +228,7 @@ fn three_nodes_are_one_partition() {
         assert!(members.len() == 3 && own.len() == 1 && own[0]["name"] == status["node"], "{status}");
         assert!(status["majority"] == true && status["lease_left_seconds"] == 900, "{status}");
     }
+    let own = (statuses[2].0["cluster"].clone(), statuses[2].0["node"].clone());
     // Each daemon is confined as always.
     for node in &machines.nodes {
         let process = format!("/proc/{}/status", node.id().unwrap());
@@ -246,6 +275,24 @@ fn three_nodes_are_one_partition() {
     let generate = ["--json", "key", "generate", "none", "--type", "p256"];
     assert_eq!(refusal(&machines.fails(0, &generate)), named("no_quorum", 3));
     machines.signs(&[0, 1, 2], "fourth").unwrap();
+    // A node that is started now has no keys yet, says why, and can be stopped; the others sign.
+    machines.nodes[2].stop();
+    let systemd = UnixDatagram::bind(run_notify(&machines.run, 2)).unwrap();
+    systemd.set_nonblocking(true).unwrap();
+    for _ in 0..2 {
+        machines.nodes[2].start_again().unwrap();
+        let status: Value =
+            serde_json::from_str(&machines.nodes[2].manage(&["status", "--json"]).unwrap()).unwrap();
+        assert_eq!(status["state"], "waiting");
+        let (shown, exit) = machines.status(2).unwrap();
+        assert_eq!((&shown["cluster"], &shown["node"], exit), (&own.0, &own.1, Some(3)));
+        assert_eq!(refusal(&machines.fails(2, &["--json", "key", "list"])), named("no_quorum", 3));
+        machines.signs(&[2, 1, 0], "fourth").unwrap();
+        machines.nodes[2].stop();
+        let told = told(&systemd);
+        assert!(told.contains("STATUS=waits") && !told.contains("READY=1"), "{told}");
+    }
+    machines.nodes[2].start_again().unwrap();
     machines.etcd.start_member(0).unwrap();
     machines.etcd.start_member(1).unwrap();
     for node in 0..3 {
@@ -259,4 +306,97 @@ fn three_nodes_are_one_partition() {
     // (Which member is asked, and who leads, settles within moments.)
     wait_for("a change", SOON, || machines.make_key(2, "fifth")).unwrap();
     machines.each_signs("fifth");
+    wait_for("READY", SOON, || {
+        let told = told(&systemd);
+        ensure!(told.contains("READY=1"), "{told}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// What a node has told systemd since the last look.
+fn told(systemd: &UnixDatagram) -> String {
+    let (mut all, mut message) = (String::new(), [0; 4096]);
+    while let Ok(length) = systemd.recv(&mut message) {
+        all.push_str(&String::from_utf8_lossy(&message[..length]));
+        all.push('\n');
+    }
+    all
+}
+
+/// Keys that are moved.
+const KEYS: usize = 24;
+
+/// A number below `end`, another one each time.
+fn random(end: u64) -> u64 {
+    RandomState::new().build_hasher().finish() % end.max(1)
+}
+
+/// kill -9 of the node while its partitions move to etcd, `times` times: then it is single, or of the cluster, with all keys.
+fn killed_while_they_move(times: usize) {
+    let mut machines = Machines::new(1).unwrap();
+    let own = rustix::process::getuid().as_raw().to_string();
+    let folder = text(machines.run.path());
+    machines.nodes[0].manage(&["init", "tls", "--admit", &own, "--generate-passwords", &folder]).unwrap();
+    for number in 0..KEYS {
+        machines.nodes[0].manage(&["key", "generate", &format!("key{number}"), "--type", "p256"]).unwrap();
+    }
+    let list = |machines: &Machines| -> Result<Value> {
+        let keys = machines.nodes[0].manage(&["key", "list", "--json"])?;
+        Ok(serde_json::from_str(&keys)?)
+    };
+    let keys = list(&machines).unwrap();
+    machines.nodes[0].stop();
+    let (state, before) = (machines.run.path().join("node0/state"), machines.run.path().join("before"));
+    fs::rename(&state, &before).unwrap();
+    let mut took = Duration::ZERO;
+    let mut clusters = 0;
+    for number in 0..=times {
+        let _ = fs::remove_dir_all(&state);
+        let copied = std::process::Command::new("cp").arg("-a").args([&before, &state]).status().unwrap();
+        assert!(copied.success());
+        machines.nodes[0].start_again().unwrap();
+        let mut init = machines.nodes[0].strongroom(["cluster", "init", "--yes"]);
+        init.stdout(Stdio::null()).stderr(Stdio::null());
+        let begun = Instant::now();
+        let mut init = Process::spawn("strongroom", init).unwrap();
+        if number == 0 {
+            // To know how long it takes.
+            assert!(init.wait(SOON).unwrap().success());
+            took = begun.elapsed();
+        } else {
+            let moment = random(took.as_micros() as u64 * 5 / 4);
+            std::thread::sleep(Duration::from_micros(moment));
+            machines.nodes[0].kill();
+            init.wait(SOON).unwrap();
+            machines.nodes[0].start_again().unwrap();
+        }
+        let log = machines.nodes[0].log();
+        let after = wait_for("the keys", SOON, || list(&machines));
+        let after = after.unwrap_or_else(|error| panic!("{error:#}\n{}", tail(&log)));
+        assert_eq!(after, keys, "killed for the time {number}");
+        let (status, _) = machines.status(0).unwrap();
+        if status["cluster"].is_null() {
+            machines.nodes[0].manage(&["cluster", "init", "--yes"]).unwrap();
+            assert_eq!(list(&machines).unwrap(), keys);
+        } else {
+            clusters += 1;
+        }
+        fs::write(machines.file("key0.pub"), machines.nodes[0].manage(&["key", "public", "key0"]).unwrap())
+            .unwrap();
+        machines.signs_at_home("key0").unwrap();
+        machines.nodes[0].stop();
+    }
+    println!("killed {times} times within {took:?}: {} of {times} were of the cluster", clusters - 1);
+}
+
+#[test]
+fn a_node_that_is_killed_while_it_founds_a_cluster_keeps_all_keys() {
+    killed_while_they_move(3);
+}
+
+#[test]
+#[ignore = "20 times at random moments: two minutes"]
+fn a_node_that_is_killed_20_times_while_it_founds_a_cluster_keeps_all_keys() {
+    killed_while_they_move(20);
 }

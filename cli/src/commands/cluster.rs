@@ -114,8 +114,9 @@ pub struct Join {
     owner: Vec<PathBuf>,
 }
 
+/// The cluster as a node sees it.
 #[derive(Debug, Serialize)]
-struct Shown {
+pub struct Shown {
     /// What has happened; nothing if it is only looked at.
     #[serde(skip)]
     sentence: &'static str,
@@ -144,7 +145,26 @@ struct Member {
     this: bool,
 }
 
+impl From<ClusterInfo> for Shown {
+    fn from(info: ClusterInfo) -> Self {
+        Shown::of("", info)
+    }
+}
+
 impl Shown {
+    /// For `strongroom status`: one line.
+    pub fn line(&self, page: &mut Page) {
+        let lag = match self.lag {
+            0 => String::new(),
+            lag => format!(", {lag} changes not here yet"),
+        };
+        page.line(format!(
+            "cluster      {} nodes{lag}; majority of etcd: {}; see 'strongroom cluster status'",
+            self.members.len(),
+            self.majority().text()
+        ));
+    }
+
     fn of(sentence: &'static str, info: ClusterInfo) -> Self {
         let named = |text: String| Some(text).filter(|text| !text.is_empty());
         let members = info.members.into_iter().map(|member| Member {

@@ -118,6 +118,7 @@ pub struct Zeroize {
 pub fn state_name(state: NodeState) -> &'static str {
     match state {
         NodeState::Open | NodeState::Unspecified => "open",
+        NodeState::Waiting => "waiting",
         NodeState::Sealed => "sealed",
         NodeState::Tampered => "tampered",
         NodeState::Zeroized => "zeroized",

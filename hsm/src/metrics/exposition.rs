@@ -1,6 +1,7 @@
 //! The metrics as text.
 
 mod audit;
+mod cluster;
 mod sheet;
 
 use std::fmt;
@@ -46,6 +47,7 @@ impl Collector for Node {
         node(&mut sheet, &self.0, &slots)?;
         engine(&mut sheet, &self.0)?;
         store(&mut sheet, &self.0)?;
+        cluster::cluster(&mut sheet, &self.0.vault)?;
         audit::audit(&mut sheet, &self.0.audit)?;
         partitions(&mut sheet, &slots)
     }
@@ -170,6 +172,11 @@ fn store(sheet: &mut Sheet<'_>, service: &Service) -> fmt::Result {
     let state = service.vault.node_state();
     for (is, name, help) in [
         (NodeState::Sealed, "strongroom_node_sealed", "1 if the node is sealed: no key is in memory."),
+        (
+            NodeState::Waiting,
+            "strongroom_node_waiting",
+            "1 if the node has no keys because no majority of etcd's members has answered since its start.",
+        ),
         (
             NodeState::Tampered,
             "strongroom_node_tampered",

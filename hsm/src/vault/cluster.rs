@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::backup::domain_name;
 use super::load::{Decision, Opened, owner_of};
+use super::waiting::{Loaded, Waiting};
 use super::{Slot, Source, State, Vault, VaultError, join, seal_root};
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
@@ -82,6 +83,11 @@ impl Membership {
 }
 
 impl Opened {
+    /// The cluster that the node's own store names, if nothing is on its way there.
+    pub(super) fn of_cluster(&self) -> Option<Arc<Membership>> {
+        self.membership().filter(|known| !known.is_moving)
+    }
+
     /// What the node keeps for itself: of a node of a cluster, in another store than the partitions.
     pub(super) fn own(&self) -> &Opened {
         self.own.as_deref().unwrap_or(self)
@@ -95,8 +101,7 @@ impl Vault {
     ///
     /// Those of [`Vault::ready`].
     pub fn cluster(&self) -> Result<Option<String>, Failure> {
-        let membership = self.opened()?.own().membership();
-        Ok(membership.filter(|known| !known.is_moving).map(|known| known.name()))
+        Ok(self.opened()?.own().of_cluster().map(|known| known.name()))
     }
 
     /// Loads what the node's own store leads to: its partitions, or the cluster's.
@@ -105,20 +110,30 @@ impl Vault {
         node_key: SealingKey,
         store: Arc<dyn Store>,
         decision: &Decision,
-    ) -> Result<Opened, VaultError> {
+    ) -> Result<Loaded, VaultError> {
         let own = Opened::load(node_key, self.metered(store), decision, None)?;
-        let Some(membership) = own.membership().filter(|known| !known.is_moving) else {
-            return Ok(own);
-        };
-        if !own.findings.is_empty() {
-            return Ok(own);
+        if own.of_cluster().is_none() || !own.findings.is_empty() {
+            return Ok(Loaded::Whole(own));
         }
+        let own = Arc::new(own);
+        match self.load_shared(&own, decision) {
+            Ok(opened) => Ok(Loaded::Whole(opened)),
+            Err(VaultError::Store(error @ StoreError::NoMajority { .. })) => {
+                Ok(Loaded::Waits(Waiting { own, why: error.to_string() }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads the cluster's partitions, for a node that has opened its own store.
+    pub(super) fn load_shared(&self, own: &Arc<Opened>, decision: &Decision) -> Result<Opened, VaultError> {
+        let membership = own.membership().ok_or(SealError::Library)?;
         let Some(cluster) = &self.joins else { return Err(VaultError::NoEtcd(membership.name())) };
         let store = Arc::new(membership.store(cluster)?);
         let shared = self.metered(Arc::clone(&store) as Arc<dyn Store>);
         let key = membership.key.copy().ok_or(SealError::Library)?;
         let mut opened = Opened::load(key, shared, decision, self.mark_file().as_deref())?;
-        opened.own = Some(Arc::new(own));
+        opened.own = Some(Arc::clone(own));
         opened.etcd = Some(store);
         Ok(opened)
     }
@@ -146,6 +161,7 @@ impl Vault {
     pub(super) fn follow_etcd(&self) -> Result<(), VaultError> {
         let store = match &*self.state() {
             State::Open(opened) => opened.etcd.clone(),
+            State::Waiting(waiting) => return self.wait_for_etcd(waiting),
             _ => None,
         };
         match (store, self.me.get().and_then(std::sync::Weak::upgrade), &self.joins) {
@@ -238,7 +254,7 @@ impl Vault {
         drop(opened);
         self.set(State::Sealed);
         let own = Arc::new(RedbStore::open(&files.store())?);
-        self.enter(self.load_all(node_key, own, &Decision::default())?);
+        self.take_into_use(self.load_all(node_key, own, &Decision::default())?);
         self.follow_etcd()?;
         self.ready()
     }

@@ -16,6 +16,7 @@ impl Vault {
     pub fn standing(&self) -> Result<ClusterInfo, Failure> {
         let opened = match &*self.state() {
             State::Open(opened) => Arc::clone(opened),
+            State::Waiting(waiting) => Arc::clone(&waiting.own),
             _ => {
                 self.ready()?;
                 return Ok(ClusterInfo::default());
@@ -32,13 +33,13 @@ impl Vault {
             etcd: self.joins.iter().flat_map(|cluster| cluster.etcd.endpoints.clone()).collect(),
             ..ClusterInfo::default()
         };
-        let (Some(store), Some(membership), Some(cluster)) =
-            (&opened.etcd, opened.own().membership(), &self.joins)
-        else {
+        let Some((membership, cluster)) = opened.own().of_cluster().zip(self.joins.as_ref()) else {
             return info;
         };
-        let members = opened.members().into_iter();
         info.cluster = membership.name();
+        // One that waits for etcd has nothing of the cluster but its name.
+        let Some(store) = &opened.etcd else { return info };
+        let members = opened.members().into_iter();
         info.members =
             members.map(|member| ClusterMember { name: member.name, since: member.since }).collect();
         let (alone, lease) = (store.alone_for(), cluster.lease);

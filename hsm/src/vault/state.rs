@@ -6,6 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use strongroom_protocol::v1::{Finding, NodeState, Quorum};
 
 use super::load::{Decision, Opened};
+use super::waiting::Loaded;
 use super::{Slot, Source, State, Tampered, Vault, VaultError};
 use crate::changes;
 use crate::failure::{Failure, refuse};
@@ -36,6 +37,7 @@ impl Vault {
     pub fn node_state(&self) -> NodeState {
         match &*self.state() {
             State::Open(_) => NodeState::Open,
+            State::Waiting(_) => NodeState::Waiting,
             State::Sealed => NodeState::Sealed,
             State::Tampered(_) => NodeState::Tampered,
             State::Zeroized => NodeState::Zeroized,
@@ -78,11 +80,16 @@ impl Vault {
     /// Leaves the state, with all keys, for another one.
     pub(super) fn set(&self, next: State) {
         // A node of a cluster that has read everything anew was open all the time.
-        let is_wiped = !matches!(next, State::Open(_));
+        let is_wiped = !matches!(next, State::Open(_) | State::Waiting(_));
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let last = std::mem::replace(&mut *state, next);
         drop(state);
         changes::announce();
+        if let State::Waiting(waiting) = &last
+            && is_wiped
+        {
+            waiting.own.close();
+        }
         if let State::Open(opened) = last {
             opened.close();
             if is_wiped {
@@ -151,7 +158,9 @@ impl Vault {
     /// If the node is not open.
     pub fn seal(&self) -> Result<(), Failure> {
         let mut turn = self.turn();
-        self.ready()?;
+        if self.node_state() != NodeState::Waiting {
+            self.ready()?;
+        }
         turn.clear();
         self.set(State::Sealed);
         tracing::warn!(target: "audit", event = "sealed", "the node was sealed");
@@ -234,10 +243,17 @@ impl Vault {
         self.look_for_means();
         let loaded = match &self.source {
             Source::Files(_) => self.load_all(key, store, decision),
-            Source::Given(..) => Opened::load(key, self.metered(store), decision, self.mark.as_deref()),
+            Source::Given(..) => {
+                Opened::load(key, self.metered(store), decision, self.mark.as_deref()).map(Loaded::Whole)
+            }
         };
         match loaded {
-            Ok(opened) => self.enter(opened),
+            // What the owner has decided counts for this attempt.
+            Ok(Loaded::Waits(waiting)) if decision.clear => {
+                waiting.own.close();
+                return refuse!(NoQuorum, "{}: nothing was decided, try again", waiting.why);
+            }
+            Ok(loaded) => self.take_into_use(loaded),
             Err(error) => return Err(self.unusable(error)),
         }
         self.follow_etcd()?;
@@ -246,7 +262,7 @@ impl Vault {
     }
 
     /// A store that was damaged as a whole leaves the node tampered with.
-    fn unusable(&self, error: VaultError) -> Failure {
+    pub(super) fn unusable(&self, error: VaultError) -> Failure {
         match error {
             error @ (VaultError::Damaged { .. } | VaultError::Store(StoreError::Damaged { .. })) => {
                 let finding = Finding { what: error.to_string(), ..Finding::default() };
@@ -379,7 +395,12 @@ fn unlock_by(
 
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
-        tracing::error!("{error}");
-        Failure::new(strongroom_protocol::v1::ErrorCode::Store, error.to_string())
+        match error {
+            VaultError::Store(error) => error.into(),
+            error => {
+                tracing::error!("{error}");
+                Failure::new(strongroom_protocol::v1::ErrorCode::Store, error.to_string())
+            }
+        }
     }
 }

@@ -106,7 +106,8 @@ fn with_type(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> 
 /// Whether there are keys to sign with. What is wrong otherwise is said, and has metrics.
 fn ready(service: &Service) -> Answer {
     let state = service.vault.node_state();
-    if state != NodeState::Open {
+    // One that waits for etcd says why below.
+    if !matches!(state, NodeState::Open | NodeState::Waiting) {
         let said = format!("the node is {}\n", state_name(state));
         return text(StatusCode::SERVICE_UNAVAILABLE, &said);
     }
@@ -121,6 +122,15 @@ fn ready(service: &Service) -> Answer {
     }
     if service.vault.commits().is_failing() {
         lines.push_str("the store cannot be written: changes are refused, signatures are made\n");
+    }
+    if let Ok(standing) = service.vault.standing()
+        && !standing.cluster.is_empty()
+        && !standing.majority
+    {
+        let left = standing.lease_left_millis / 1000;
+        lines.push_str(&format!(
+            "no majority of etcd's members answers: changes are refused, keys are used for {left} s more\n"
+        ));
     }
     match damaged > 0 && damaged == slots.len() {
         true => text(StatusCode::SERVICE_UNAVAILABLE, &lines),

@@ -18,7 +18,7 @@ use crate::records::hex;
 use crate::request::may_see;
 use crate::service::Service;
 use crate::session::Session;
-use crate::vault::Slot;
+use crate::vault::{Slot, Vault};
 
 /// Keys that are shown of a partition. The command lists all.
 const MOST_KEYS: usize = 200;
@@ -32,7 +32,7 @@ pub(super) struct State {
     version: &'static str,
     /// What computes.
     crypto_module: String,
-    /// "open", or why no key is served: "sealed", "tampered", "zeroized".
+    /// "open", or why no key is served: "waiting" (for etcd), "sealed", "tampered", "zeroized".
     node: String,
     uptime_seconds: f64,
     memory: &'static str,
@@ -49,8 +49,39 @@ pub(super) struct State {
     audit_failing: bool,
     /// The last audit entries, the newest first; `null` if the pass shows none.
     audit: Option<Vec<AuditEntry>>,
+    /// `null` if the node is of none.
+    cluster: Option<Cluster>,
     /// Whether the request came with a pass that is good.
     has_pass: bool,
+}
+
+/// As the node sees it.
+#[derive(Serialize)]
+struct Cluster {
+    name: String,
+    /// This one.
+    node: String,
+    members: Vec<String>,
+    /// etcd's, of the last change that the node has.
+    revision: u64,
+    lag: u64,
+    majority: bool,
+    lease_left_seconds: u64,
+}
+
+impl Cluster {
+    fn of(vault: &Vault) -> Option<Self> {
+        let standing = vault.standing().ok().filter(|standing| !standing.cluster.is_empty())?;
+        Some(Cluster {
+            name: standing.cluster,
+            node: standing.node,
+            members: standing.members.into_iter().map(|member| member.name).collect(),
+            revision: standing.revision,
+            lag: standing.lag,
+            majority: standing.majority,
+            lease_left_seconds: standing.lease_left_millis / 1000,
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -140,6 +171,7 @@ impl State {
             partitions: service.vault.slots().iter().map(|slot| partition(slot, holder)).collect(),
             audit_failing: !service.audit.is_healthy(),
             audit: holder.and_then(|holder| audit(service, holder)),
+            cluster: Cluster::of(&service.vault),
             has_pass: holder.is_some(),
         }
     }

@@ -14,6 +14,7 @@ use strongroom_protocol::v1::{NodeState, Status, StatusReply, request::Op};
 use rates::Rates;
 
 use crate::args::Global;
+use crate::commands::cluster;
 use crate::commands::partition::PartitionView;
 use crate::commands::seal::{left_behind, state_name};
 use crate::failure::Failure;
@@ -70,7 +71,10 @@ struct View {
     fips_module: bool,
     /// What was done with keys since the start, in the partitions that concern the caller.
     done: Rates,
-    /// "open", "sealed", "tampered" or "zeroized".
+    /// Of a node of a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<cluster::Shown>,
+    /// "open", "waiting" (for etcd), "sealed", "tampered" or "zeroized".
     state: &'static str,
     /// What unseals the node.
     sealed_with: String,
@@ -107,8 +111,11 @@ fn once(global: &Global, output: Output) -> Result<(), Failure> {
     let status = ask(&mut connection)?;
     // A node that is not open does not say what is in it.
     let partitions = if is_open(&status) { session::partitions(&mut connection)? } else { Vec::new() };
+    // A daemon of an earlier release does not know the question, one that is sealed not the answer.
+    let cluster = cluster::standing(&mut connection).ok().filter(|standing| !standing.cluster.is_empty());
     output.print(&View {
         running: true,
+        cluster: cluster.map(cluster::Shown::from),
         done: Rates::since_the_start(&status),
         state: state_name(status.state()),
         sealed_with: status.sealed_with.clone(),
@@ -162,6 +169,9 @@ impl View {
     fn remedy(&self) -> String {
         match (self.state, &self.tampering) {
             ("tampered", Some(what)) => format!("{what}\nSee 'strongroom tamper show'."),
+            ("waiting", _) => "No key is in memory yet: no majority of etcd's members has answered since strongroomd was started or \
+                               unsealed. It goes on by itself; see 'strongroom cluster status'."
+                .to_owned(),
             ("sealed", _) => "No key is in memory: unseal the node with 'strongroom unseal'.".to_owned(),
             _ => "Everything in it was destroyed. A restart of strongroomd begins anew.".to_owned(),
         }
@@ -189,6 +199,9 @@ impl Report for View {
             page.line(format!(
                 "keys         {keys}, {each} bytes of memory for each with what belongs to it"
             ));
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.line(page);
         }
         for engine in &self.engines {
             page.line(format!("engine       {engine}"));

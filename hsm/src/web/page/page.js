@@ -165,12 +165,20 @@ function drawCharts() {
   chart("latency-chart", latencies, time, 1e-4, `Latency, median now ${latest ? time(latest.median) : "unknown"}`);
 }
 
+function cluster(of) {
+  const others = of.members.filter((member) => member !== of.node);
+  const etcd = of.majority ? "a majority of etcd answers" : `no majority of etcd answers: nothing can be changed, keys are used for ${duration(of.lease_left_seconds)} more`;
+  const behind = of.lag ? `, ${number(of.lag)} changes not here yet` : "";
+  return `cluster ${of.name.slice(0, 8)}: this node ${of.node}, others ${others.join(", ") || "none"}; revision ${of.revision}${behind}; ${etcd}`;
+}
+
 function show(state) {
   const damaged = state.partitions.filter((partition) => partition.state !== "sound");
-  const wrong = state.node !== "open" ? state.node : damaged.length ? `${damaged.length} of ${state.partitions.length} partitions not in use` : state.store_failing ? "the store cannot be written" : state.audit_failing ? "the audit log cannot be written" : "";
+  const wrong = state.node !== "open" ? state.node : damaged.length ? `${damaged.length} of ${state.partitions.length} partitions not in use` : state.store_failing ? "the store cannot be written" : state.audit_failing ? "the audit log cannot be written" : state.cluster && !state.cluster.majority ? "no majority of etcd answers" : "";
   say("health", wrong || "running");
   byId("health").className = `badge ${wrong ? "bad" : "good"}`;
   say("node", `strongroomd ${state.version} (${state.crypto_module}), up ${duration(Math.floor(state.uptime_seconds))}; keys in ${state.memory}, ${number(state.memory_bytes / 1048576)} MiB`);
+  say("cluster", state.cluster ? cluster(state.cluster) : "");
   const latest = history_[history_.length - 1];
   if (latest) {
     say("rate", number(latest.rate));
