@@ -113,11 +113,11 @@ impl Vault {
     ) -> Result<Loaded, VaultError> {
         let own = Opened::load(node_key, self.metered(store), decision, None)?;
         if own.of_cluster().is_none() || !own.findings.is_empty() {
-            return Ok(Loaded::Whole(own));
+            return Ok(Loaded::Whole(Box::new(own)));
         }
         let own = Arc::new(own);
         match self.load_shared(&own, decision) {
-            Ok(opened) => Ok(Loaded::Whole(opened)),
+            Ok(opened) => Ok(Loaded::Whole(Box::new(opened))),
             Err(VaultError::Store(error @ StoreError::NoMajority { .. })) => {
                 Ok(Loaded::Waits(Waiting { own, why: error.to_string() }))
             }

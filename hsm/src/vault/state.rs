@@ -243,9 +243,8 @@ impl Vault {
         self.look_for_means();
         let loaded = match &self.source {
             Source::Files(_) => self.load_all(key, store, decision),
-            Source::Given(..) => {
-                Opened::load(key, self.metered(store), decision, self.mark.as_deref()).map(Loaded::Whole)
-            }
+            Source::Given(..) => Opened::load(key, self.metered(store), decision, self.mark.as_deref())
+                .map(|opened| Loaded::Whole(Box::new(opened))),
         };
         match loaded {
             // What the owner has decided counts for this attempt.

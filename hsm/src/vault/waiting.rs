@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What was found in the node's own store and behind it.
 pub(super) enum Loaded {
     /// All partitions.
-    Whole(Opened),
+    Whole(Box<Opened>),
     /// The node is of a cluster, whose store does not answer.
     Waits(Waiting),
 }
@@ -30,7 +30,7 @@ impl Vault {
     /// Goes on with what was loaded, or waits for it, see [`Vault::follow_etcd`].
     pub(super) fn take_into_use(&self, loaded: Loaded) {
         match loaded {
-            Loaded::Whole(opened) => self.enter(opened),
+            Loaded::Whole(opened) => self.enter(*opened),
             Loaded::Waits(waiting) => {
                 tracing::error!("the node waits for its partitions: {}", waiting.why);
                 self.set(State::Waiting(Arc::new(waiting)));
