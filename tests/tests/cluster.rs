@@ -220,7 +220,16 @@ fn three_nodes_are_one_partition() {
     machines.join(1).unwrap();
     machines.admit(2).unwrap();
     machines.join(2).unwrap();
-    let statuses: Vec<_> = (0..3).map(|node| machines.status(node).unwrap()).collect();
+    // Those that were there before hear of the last one.
+    let whole = |node| {
+        wait_for("three members", SOON, || {
+            let (status, exit) = machines.status(node)?;
+            let members = status["members"].as_array().context("no members")?.len();
+            ensure!(members == 3 && status["majority"] == true, "{status}");
+            Ok((status, exit))
+        })
+    };
+    let statuses: Vec<_> = (0..3).map(|node| whole(node).unwrap()).collect();
     for (status, exit) in &statuses {
         assert_eq!((status["cluster"].as_str(), *exit), (statuses[0].0["cluster"].as_str(), Some(0)));
         let members = status["members"].as_array().unwrap();
