@@ -262,7 +262,7 @@ impl Process {
                     if access.epoch() == ANONYMOUS {
                         drop(token.door.close());
                         // What the daemon has of them is for who is logged in.
-                        self.session_objects.end_partition(token.partition, true);
+                        self.session_objects.end_log_in(token.partition);
                         self.handles.forget_private(token.partition);
                     }
                     return Err(failure);

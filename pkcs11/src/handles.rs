@@ -56,7 +56,7 @@ fn place(handle: CK_OBJECT_HANDLE) -> usize {
 struct Known {
     partition: u32,
     id: ObjectId,
-    /// Not to be known of after log-out.
+    /// Its handle ends with the log-in.
     private: bool,
     object: Option<Arc<Object>>,
 }
@@ -115,24 +115,27 @@ impl Handles {
     pub fn forget(&self, handle: CK_OBJECT_HANDLE) {
         let mut table = write(&self.table);
         if let Some(known) = table.by_handle.remove(&handle) {
-            table.by_identity.remove(&(known.partition, known.id));
-            self.briefs.forget(place(handle));
-            table.free.push(place(handle));
-            table.kept -= usize::from(known.object.is_some());
+            self.gone(&mut table, handle, &known);
         }
     }
 
-    /// Drops what is kept of a partition's private objects: at log-out.
+    /// Makes the handles of a partition's private objects invalid, for good, at log-out: "even if a user logs into the token at a later
+    /// point, those handles remain invalid" (PKCS#11 3.0, 5.6.10).
     pub fn forget_private(&self, partition: u32) {
         let mut table = write(&self.table);
-        let mut dropped = 0;
-        for (handle, known) in &mut table.by_handle {
-            if known.partition == partition && known.private {
-                self.briefs.forget(place(*handle));
-                dropped += usize::from(known.object.take().is_some());
-            }
+        let is_private = |known: &Known| known.partition == partition && known.private;
+        let over: Vec<_> = table.by_handle.extract_if(|_, known| is_private(known)).collect();
+        for (handle, known) in &over {
+            self.gone(&mut table, *handle, known);
         }
-        table.kept -= dropped;
+    }
+
+    /// After it was taken out.
+    fn gone(&self, table: &mut Table, handle: CK_OBJECT_HANDLE, known: &Known) {
+        table.by_identity.remove(&(known.partition, known.id));
+        self.briefs.forget(place(handle));
+        table.free.push(place(handle));
+        table.kept -= usize::from(known.object.is_some());
     }
 
     /// Makes all handles invalid.
@@ -173,15 +176,23 @@ impl Process {
         if let Some(object) = kept {
             return Ok(object);
         }
+        let object = self.ask_for(token, &id)?;
+        self.handles.remember(token.partition, Arc::clone(&object))?;
+        Ok(object)
+    }
+
+    /// The object of the token with this identity, of which the daemon is asked.
+    ///
+    /// # Errors
+    ///
+    /// `CKR_OBJECT_HANDLE_INVALID` if there is none, or none that can be seen without logging in.
+    pub fn ask_for(&'static self, token: &Token, id: &ObjectId) -> Outcome<Arc<Object>> {
         let find = || Op::FindObjects(FindObjects { object: id.to_vec(), ..FindObjects::default() });
         let response::Result::Objects(list) = self.call(Access::of(token), Repeat::Safe, find)? else {
             return Err(CKR_DEVICE_ERROR);
         };
         let info = list.objects.into_iter().next().ok_or(CKR_OBJECT_HANDLE_INVALID)?;
-        let object = Object::new(info).filter(|object| object.id == id).ok_or(CKR_DEVICE_ERROR)?;
-        let object = Arc::new(object);
-        self.handles.remember(token.partition, Arc::clone(&object))?;
-        Ok(object)
+        Object::new(info).filter(|object| object.id == *id).map(Arc::new).ok_or(CKR_DEVICE_ERROR)
     }
 }
 
@@ -226,13 +237,17 @@ mod tests {
     }
 
     #[test]
-    fn log_out_drops_what_is_kept_of_private_objects() {
+    fn handles_of_private_objects_end_at_log_out() {
         let handles = Handles::after(None);
         let private = handles.remember(1, object(1, "key", true)).unwrap();
         let public = handles.remember(1, object(2, "certificate", false)).unwrap();
         handles.forget_private(1);
-        assert!(handles.known(1, private).unwrap().1.is_none());
+        assert!(
+            handles.known(1, private).is_none() && handles.briefs.get(1, private, place(private)).is_none()
+        );
         assert!(handles.known(1, public).unwrap().1.is_some());
         assert_eq!(read(&handles.table).kept, 1);
+        let again = handles.remember(1, object(1, "key", true)).unwrap();
+        assert!(again != private && handles.known(1, private).is_none(), "not in the next log-in either");
     }
 }

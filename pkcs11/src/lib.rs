@@ -5,7 +5,7 @@
 //! strongroomd. Everything that lives between two calls is in [`state`].
 //!
 //! The module runs inside other people's processes. It starts no thread, installs no handler, prints
-//! nothing, and keys what it keeps by process id: after a fork the child calls `C_Initialize` and starts
+//! nothing, and keeps what it keeps for one process (`strongroom_ffi::process` tells a child): after a fork the child calls `C_Initialize` and starts
 //! anew, without touching the parent's locks or connections.
 
 pub mod api;

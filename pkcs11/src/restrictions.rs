@@ -7,6 +7,7 @@ use strongroom_protocol::v1::{Attribute, KeyTemplates, ObjectClass};
 use crate::api::signature::as_key;
 use crate::brief::Key;
 use crate::error::Outcome;
+use crate::object::Object;
 use crate::state::Process;
 use crate::template::Template;
 use crate::token::Token;
@@ -62,6 +63,11 @@ pub fn template_of(templates: Option<&KeyTemplates>, attribute: CK_ATTRIBUTE_TYP
         _ => return None,
     };
     Some(template.as_slice()).filter(|template| !template.is_empty())
+}
+
+/// What a key says of those that are made of it: before what the application says.
+pub fn derived(key: &Object) -> &[Attribute] {
+    template_of(key.info.templates.as_ref(), CKA_DERIVE_TEMPLATE).unwrap_or_default()
 }
 
 /// Checks that a key may be used with a mechanism.

@@ -16,6 +16,7 @@ use crate::api::message_signature::SignedMessages;
 use crate::api::recover::Recovery;
 use crate::api::signature::Operation;
 use crate::api::verify_signature::GivenSignature;
+use crate::api::wrap::Wrapped;
 use crate::error::{Outcome, lock};
 use crate::line::Line;
 use crate::pool::{ANONYMOUS, Lease};
@@ -72,6 +73,8 @@ pub struct Active {
     pub verify_recover: Option<Recovery>,
     /// `C_VerifySignatureInit`.
     pub verify_signature: Option<GivenSignature>,
+    /// What `C_WrapKey` has made for who asked for its size.
+    pub wrapped: Option<Wrapped>,
     /// Room for the parts of a signature's data, from the signature before.
     pub spare: Vec<u8>,
 }
@@ -291,7 +294,7 @@ impl Process {
     pub fn log_out(&'static self, token: &Token) {
         let epoch = token.login.end(ANONYMOUS);
         self.sessions.forget_plaintexts(token);
-        let over = self.session_objects.end_partition(token.partition, true);
+        let over = self.session_objects.end_log_in(token.partition);
         if epoch == ANONYMOUS {
             // Who is admitted by the user id has them too.
             if !over.is_empty()

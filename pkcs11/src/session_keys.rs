@@ -151,18 +151,13 @@ impl Process {
         }
     }
 
-    /// Has the daemon wipe session objects that are over. One that is away has done so.
+    /// Has the daemon wipe session objects that are over, if a connection is at hand to say it on. One that is away has done so, and nobody
+    /// waits long for one that hangs.
     pub fn forget_session_objects(&'static self, token: &Token, identities: &[ObjectId]) {
         if identities.is_empty() {
             return;
         }
         // Best effort: nobody can bring them back, and they do not stay for ever.
-        if !self.nodes.are_several() {
-            for some in identities.chunks(AT_ONCE) {
-                let _ = self.call(Access::of(token), Repeat::Safe, || forget(some));
-            }
-            return;
-        }
         let epoch = token.login.epoch();
         for mut lease in self.nodes.members().iter().filter_map(|member| member.pool.lease_idle(epoch)) {
             let is_told = lease.pooled().is_some_and(|pooled| {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use cryptoki_sys::*;
-use strongroom_protocol::v1::ObjectInfo;
+use strongroom_protocol::v1::{ObjectClass, ObjectInfo};
 
 use crate::brief::{Briefs, Key};
 use crate::error::{Outcome, read, write};
@@ -52,6 +52,8 @@ struct Kept {
     object: Arc<Object>,
     /// What the daemon takes it back for; nothing of those that it does not know.
     sealed: Vec<u8>,
+    /// Of a public key that was given to the daemon: as it was before. It outlives the log-in under which it was given.
+    own: Option<Arc<Object>>,
 }
 
 /// Whether a handle is a session object's.
@@ -90,8 +92,10 @@ impl SessionObjects {
             Some(handle) => handle,
             None => self.handle(&mut table)?,
         };
-        let session = table.kept.get(&handle).map_or(session, |kept| kept.session);
-        self.put(&mut table, handle, Kept { session, partition, object: object.into(), sealed });
+        let before = table.kept.get(&handle);
+        let own = before.and_then(|kept| kept.own.clone());
+        let session = before.map_or(session, |kept| kept.session);
+        self.put(&mut table, handle, Kept { session, partition, object: object.into(), sealed, own });
         Ok(handle)
     }
 
@@ -112,7 +116,8 @@ impl SessionObjects {
         // Unlike any other's of this process; the daemon never hears of it.
         info.object = u128::from(handle).to_be_bytes().to_vec();
         let object = Object::local(info).ok_or(CKR_FUNCTION_FAILED)?;
-        self.put(&mut table, handle, Kept { session, partition, object: object.into(), sealed: Vec::new() });
+        let (object, sealed) = (object.into(), Vec::new());
+        self.put(&mut table, handle, Kept { session, partition, object, sealed, own: None });
         Ok(handle)
     }
 
@@ -149,9 +154,11 @@ impl SessionObjects {
     fn replace(&self, handle: CK_OBJECT_HANDLE, object: Option<Object>, sealed: Vec<u8>) -> bool {
         let mut table = write(&self.table);
         let before = table.kept.get(&handle).filter(|kept| kept.object.is_local());
-        let place = before.map(|kept| (kept.session, kept.partition));
-        let (Some((session, partition)), Some(object)) = (place, object) else { return false };
-        self.put(&mut table, handle, Kept { session, partition, object: object.into(), sealed });
+        let place = before.map(|kept| (kept.session, kept.partition, Arc::clone(&kept.object)));
+        let (Some((session, partition, before)), Some(object)) = (place, object) else { return false };
+        let outlives = !object.is_local() && !before.info.private;
+        let own = (outlives && before.info.class() == ObjectClass::PublicKey).then_some(before);
+        self.put(&mut table, handle, Kept { session, partition, object: object.into(), sealed, own });
         true
     }
 
@@ -207,10 +214,37 @@ impl SessionObjects {
         self.end(|kept| kept.session == session)
     }
 
-    /// Destroys those of a partition: all sessions with it were closed, or (`private`) its log-in has ended. The identities of those
-    /// that the daemon knows.
-    pub fn end_partition(&self, partition: u32, private: bool) -> Vec<ObjectId> {
-        self.end(|kept| kept.partition == partition && (!private || kept.object.info.private))
+    /// Destroys those of a partition when all sessions with it were closed. The identities of those that the daemon knows.
+    pub fn end_partition(&self, partition: u32) -> Vec<ObjectId> {
+        self.end(|kept| kept.partition == partition)
+    }
+
+    /// Destroys the private ones of a partition when its log-in has ended; public keys that were given to the daemon are this process's
+    /// alone again, for whoever logs in next. The identities of those that the daemon knows.
+    pub fn end_log_in(&self, partition: u32) -> Vec<ObjectId> {
+        let mut over = self.end(|kept| kept.partition == partition && kept.object.info.private);
+        if read(&self.table).kept.is_empty() {
+            return over;
+        }
+        let mut table = write(&self.table);
+        let of_partition = table.kept.iter_mut().filter(|(_, kept)| kept.partition == partition);
+        let given = of_partition.filter_map(|(handle, kept)| {
+            let mut info = kept.own.take()?.info.clone();
+            // These may have been changed since.
+            let now = &kept.object.info;
+            (info.label, info.id, info.attributes) =
+                (now.label.clone(), now.id.clone(), now.attributes.clone());
+            let own = Object::local(info)?;
+            kept.sealed.clear();
+            Some((*handle, std::mem::replace(&mut kept.object, own.into()).id))
+        });
+        let given: Vec<_> = given.collect();
+        for (handle, id) in given {
+            self.briefs.forget(place(handle));
+            table.by_identity.remove(&(partition, id));
+            over.push(id);
+        }
+        over
     }
 
     /// Destroys all.
@@ -241,7 +275,7 @@ impl SessionObjects {
 
 #[cfg(test)]
 mod tests {
-    use strongroom_protocol::v1::{KeyPolicy, KeyType, ObjectClass};
+    use strongroom_protocol::v1::{KeyPolicy, KeyType};
 
     use super::*;
     use crate::object::Value;
@@ -273,7 +307,7 @@ mod tests {
         let [a, b, c] = [keep(1, 1, true), keep(2, 1, false), keep(3, 2, true)];
         let is_there = |partition, handle| objects.get(partition, handle).is_ok();
         assert!(is_one(a) && is_there(1, a) && !is_there(2, a));
-        objects.end_partition(1, true);
+        objects.end_log_in(1);
         assert!(!is_there(1, a) && is_there(1, b) && is_there(2, c));
         objects.end_session(2);
         assert!(!is_there(1, b) && is_there(2, c));
@@ -311,6 +345,30 @@ mod tests {
         assert_eq!(objects.end_session(2), [[8; 16]]);
         assert_eq!(objects.end_session(1), [[7; 16]], "it stays with the session that made it");
         assert!(objects.brief(1, handle).is_none() && sealed(1, &[7; 16]).is_empty());
+    }
+
+    #[test]
+    fn a_public_key_outlives_the_log_in_under_which_it_was_given() {
+        let objects = SessionObjects::after(None);
+        let info =
+            ObjectInfo { class: ObjectClass::PublicKey.into(), label: "a".into(), ..ObjectInfo::default() };
+        let handle = objects.keep_local(1, 1, info).unwrap();
+        let given = |id: u8, label: &str| {
+            let (object, label, class) = (vec![id; 16], label.to_owned(), ObjectClass::PublicKey.into());
+            Object::new(ObjectInfo { object, label, class, session: true, ..ObjectInfo::default() }).unwrap()
+        };
+        for id in [7, 8] {
+            assert!(objects.is_known(handle, given(id, "a"), vec![1]));
+            // Renamed at the daemon.
+            assert_eq!(objects.keep(1, 1, given(id, "b"), vec![2]).unwrap(), handle);
+            assert!(objects.end_log_in(2).is_empty());
+            assert_eq!(objects.end_log_in(1), [[id; 16]]);
+            let own = objects.get(1, handle).unwrap();
+            assert!(own.is_local() && own.info.label == "b" && objects.brief(1, handle).is_none());
+            assert!(!objects.has(1, &[id; 16]));
+        }
+        assert!(objects.end_log_in(1).is_empty() && objects.end_partition(1).is_empty());
+        assert!(objects.get(1, handle).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a process keeps between two calls of the application.
 //!
-//! A process is found by its id. After a fork the child finds its parent's state, sees that it is another's,
+//! A process is known by its generation, which counts forks: an id may come twice. After a fork the child finds its parent's state, sees that it is another's,
 //! and is not initialised; its `C_Initialize` starts a new state and abandons the old one: none of its locks
 //! is taken (a thread of the parent may have held one at the fork), nothing of it is dropped, only the
 //! child's copies of its sockets are closed.

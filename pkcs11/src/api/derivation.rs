@@ -1,20 +1,24 @@
 //! Keys made of secret keys (HKDF, SP 800-108: `C_DeriveKey`) and of passwords (PBKDF2: `C_GenerateKey`), in the partition.
 
+use std::sync::Arc;
+
 use cryptoki_sys::*;
+use strongroom_ffi::pointer;
 use strongroom_protocol::v1::{
-    DeriveKey, Hash, HkdfParameters, KeyPolicy, KeyTemplate, Mechanism, ObjectClass, ObjectInfo,
+    Attribute, DeriveKey, Hash, HkdfParameters, KeyPolicy, KeyTemplate, Mechanism, ObjectClass, ObjectInfo,
     Sp800108Parameters, request::Op,
 };
 use zeroize::Zeroize;
 
-use super::object::{create, destroy_object, first_handle, public_object};
+use super::object::{create, destroy, first_handle, public_object};
 use super::signature::as_key;
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::hash;
 use crate::key::{self, Family};
 use crate::mechanism;
-use crate::object;
+use crate::object::{self, Object};
+use crate::restrictions;
 use crate::session::Session;
 use crate::session_keys::template_of;
 use crate::state::Process;
@@ -83,8 +87,13 @@ fn make(process: &'static Process, session: &Session, request: &DeriveKey) -> Ou
     first_handle(process, session, reply)
 }
 
-/// The identity of a secret key that may derive.
-fn base(process: &'static Process, session: &Session, handle: CK_OBJECT_HANDLE) -> Outcome<[u8; 16]> {
+/// A secret key that may derive with this mechanism.
+fn base(
+    process: &'static Process,
+    session: &Session,
+    mechanism: CK_MECHANISM_TYPE,
+    handle: CK_OBJECT_HANDLE,
+) -> Outcome<Arc<Object>> {
     let key = process.key(&session.token, handle).map_err(as_key)?;
     match key.class {
         ObjectClass::SecretKey => {}
@@ -94,7 +103,8 @@ fn base(process: &'static Process, session: &Session, handle: CK_OBJECT_HANDLE) 
     if !key.may_derive {
         return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
     }
-    Ok(key.id)
+    restrictions::check(process, &session.token, &key, handle, mechanism)?;
+    process.object(&session.token, handle).map_err(as_key)
 }
 
 /// `C_DeriveKey` of a secret key.
@@ -108,29 +118,34 @@ pub(super) unsafe fn derive(
     wire: Mechanism,
     mechanism: &CK_MECHANISM,
     key: CK_OBJECT_HANDLE,
-    template: &Template<'_>,
+    template: Template<'_>,
 ) -> Outcome<CK_OBJECT_HANDLE> {
-    let key = base(process, session, key)?;
+    let of = base(process, session, mechanism.mechanism, key)?;
+    let (key, own) = (of.id, restrictions::derived(&of));
     if wire != Mechanism::Hkdf {
         // SAFETY: by the contract.
-        return unsafe { sp800_108(process, session, wire, mechanism, &key, template) };
+        return unsafe { sp800_108(process, session, (wire, mechanism), &key, own, template) };
     }
     // SAFETY: by the contract.
     let (parameters, salt) = unsafe { mechanism::hkdf_parameters(mechanism) }?;
-    let salt_key = match salt {
-        Some(handle) => base(process, session, handle)?.to_vec(),
-        None => Vec::new(),
+    let salt = match salt {
+        Some(handle) => Some(base(process, session, mechanism.mechanism, handle)?),
+        None => None,
     };
+    let salt_key = salt.as_ref().map_or_else(Vec::new, |salt| salt.id.to_vec());
     // What is extracted has one size.
     let usual = (!parameters.expand).then(|| hash::size(parameters.hash()));
     let hkdf = Some(HkdfParameters { salt_key, ..parameters });
     if mechanism.mechanism == CKM_HKDF_DATA {
-        let (length, described) = data_object(template, usual)?;
+        let (length, described) = data_object(&template, usual)?;
         session.may_make(described.session)?;
         let request = DeriveKey { hkdf, ..Wanted::readable(length)?.request(&key, wire) };
         return as_data(process, session, &request, described);
     }
-    let wanted = Wanted::read(template, usual)?;
+    let mut template = template;
+    template.complete(own)?;
+    template.complete(salt.as_deref().map(restrictions::derived).unwrap_or_default())?;
+    let wanted = Wanted::read(&template, usual)?;
     session.may_make(wanted.info.session)?;
     let request = DeriveKey { hkdf, ..wanted.request(&key, wire) };
     make(process, session, &request)
@@ -175,13 +190,13 @@ fn as_data(
 /// # Safety
 ///
 /// As [`fn@derive`].
-unsafe fn sp800_108(
+unsafe fn sp800_108<'a>(
     process: &'static Process,
     session: &Session,
-    wire: Mechanism,
-    mechanism: &CK_MECHANISM,
+    (wire, mechanism): (Mechanism, &CK_MECHANISM),
     key: &[u8; 16],
-    template: &Template<'_>,
+    own: &'a [Attribute],
+    mut template: Template<'a>,
 ) -> Outcome<CK_OBJECT_HANDLE> {
     // SAFETY: by the contract.
     let (parameters, others) = unsafe { mechanism::sp800_108_parameters(mechanism, wire) }?;
@@ -190,17 +205,24 @@ unsafe fn sp800_108(
         Hash::Unspecified => 16,
         hash => hash::size(hash),
     };
-    let mut wanted = vec![Wanted::read(template, Some(block))?];
+    template.complete(own)?;
+    let mut wanted = vec![Wanted::read(&template, Some(block))?];
     for other in others {
         // SAFETY: by the contract.
-        let template = unsafe { Template::read(other.pTemplate, other.ulAttributeCount) }?;
+        let mut template = unsafe { Template::read(other.pTemplate, other.ulAttributeCount) }?;
+        template.complete(own)?;
         wanted.push(Wanted::read(&template, Some(block))?);
-        if other.phKey.is_null() {
+        // SAFETY: by the contract.
+        if unsafe { pointer::reference_mut(other.phKey) }.is_none() {
             return Err(CKR_MECHANISM_PARAM_INVALID);
         }
     }
-    for wanted in &wanted {
-        session.may_make(wanted.info.session)?;
+    for Wanted { info, .. } in &wanted {
+        session.may_make(info.session)?;
+        // If another of them cannot be made, this one could not be taken back.
+        if wanted.len() > 1 && info.not_destroyable && !info.session {
+            return Err(CKR_TEMPLATE_INCONSISTENT);
+        }
     }
     let total: usize = wanted.iter().map(|wanted| wanted.length).sum();
     let total = u32::try_from(total).map_err(|_| CKR_KEY_SIZE_RANGE)?;
@@ -214,8 +236,8 @@ unsafe fn sp800_108(
             Err(code) => {
                 // All or none.
                 for handle in made {
-                    // SAFETY: no pointer is passed.
-                    let _ = unsafe { destroy_object(process, session.handle(), handle) };
+                    let object = process.object(&session.token, handle);
+                    let _ = object.and_then(|object| destroy(process, session, handle, &object));
                 }
                 return Err(code);
             }
@@ -225,8 +247,8 @@ unsafe fn sp800_108(
     }
     let (first, rest) = made.split_first().ok_or(CKR_FUNCTION_FAILED)?;
     for (other, handle) in others.iter().zip(rest) {
-        // SAFETY: by the contract; checked above not to be null.
-        if let Some(place) = unsafe { strongroom_ffi::pointer::reference_mut(other.phKey) } {
+        // SAFETY: by the contract; checked above.
+        if let Some(place) = unsafe { pointer::reference_mut(other.phKey) } {
             *place = *handle;
         }
     }

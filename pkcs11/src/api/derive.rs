@@ -9,7 +9,7 @@ use strongroom_protocol::v1::{
 use zeroize::Zeroizing;
 
 use super::object::first_handle;
-use super::signature::as_key;
+use super::signature::{as_key, refused};
 use super::{argument, derivation, place};
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
@@ -17,6 +17,7 @@ use crate::hash;
 use crate::key::{self, KeyFacts};
 use crate::mechanism::{self, Purpose};
 use crate::object;
+use crate::restrictions;
 use crate::session::Session;
 use crate::session_keys::template_of;
 use crate::state::Process;
@@ -39,14 +40,14 @@ pub unsafe fn derive_key(
     derived: *mut CK_OBJECT_HANDLE,
 ) -> Outcome {
     // SAFETY: by the module's contract.
-    let (mechanism, template, derived) =
+    let (mechanism, mut template, derived) =
         unsafe { (argument(mechanism)?, Template::read(template, count)?, place(derived)?) };
     let session = process.sessions.get(handle)?;
     match mechanism::find(mechanism.mechanism)?.purpose {
         Purpose::Derive => {}
         Purpose::DeriveKey(wire) => {
             // SAFETY: by the module's contract.
-            *derived = unsafe { derivation::derive(process, &session, wire, mechanism, base, &template) }?;
+            *derived = unsafe { derivation::derive(process, &session, wire, mechanism, base, template) }?;
             return Ok(());
         }
         _ => return Err(CKR_MECHANISM_INVALID),
@@ -62,6 +63,9 @@ pub unsafe fn derive_key(
     if !key.may_derive {
         return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
     }
+    restrictions::check(process, &session.token, &key, base, mechanism.mechanism)?;
+    let object = process.object(&session.token, base).map_err(as_key)?;
+    template.complete(restrictions::derived(&object))?;
     // SAFETY: by the module's contract.
     let parameters = unsafe { Parameters::read(mechanism, facts) }?;
     let info = template::derived(&template)?;
@@ -78,12 +82,8 @@ pub unsafe fn derive_key(
             public_key: parameters.public.to_vec(),
         })
     };
-    let reply = process.call(Access::of(&session.token), Repeat::Safe, derive).map_err(|code| {
-        if code == CKR_OBJECT_HANDLE_INVALID {
-            process.handles.forget(base);
-        }
-        as_key(code)
-    })?;
+    let reply = process.call(Access::of(&session.token), Repeat::Safe, derive);
+    let reply = reply.map_err(|code| refused(process, base, code))?;
     let response::Result::SharedSecret(reply) = reply else { return Err(CKR_DEVICE_ERROR) };
     let secret = Zeroizing::new(reply.secret);
     if secret.len() != facts.scalar() {

@@ -8,13 +8,14 @@ use strongroom_protocol::v1::{
 use zeroize::Zeroizing;
 
 use super::derive::Derivation;
-use super::signature::as_key;
+use super::signature::{as_key, refused};
 use super::{argument, has_room, input, place, write};
 use crate::brief::Key;
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::key::KeyFacts;
 use crate::mechanism::{self, Purpose};
+use crate::restrictions;
 use crate::session::Session;
 use crate::state::Process;
 use crate::template::{self, Template};
@@ -61,7 +62,7 @@ pub unsafe fn encapsulate_key(
     let encapsulate =
         || Op::Encapsulate(Encapsulate { key: key.id.to_vec(), mechanism: Mechanism::MlKem.into() });
     let reply = process.call(Access::of(&session.token), Repeat::Safe, encapsulate);
-    let response::Result::Encapsulated(reply) = reply.map_err(|code| gone(process, public, code))? else {
+    let response::Result::Encapsulated(reply) = reply.map_err(|code| refused(process, public, code))? else {
         return Err(CKR_DEVICE_ERROR);
     };
     let Encapsulated { ciphertext: made, secret: value } = reply;
@@ -114,7 +115,7 @@ pub unsafe fn decapsulate_key(
         })
     };
     let reply = process.call(Access::of(&session.token), Repeat::Safe, decapsulate);
-    let response::Result::SharedSecret(reply) = reply.map_err(|code| gone(process, private, code))? else {
+    let response::Result::SharedSecret(reply) = reply.map_err(|code| refused(process, private, code))? else {
         return Err(CKR_DEVICE_ERROR);
     };
     let value = Zeroizing::new(reply.secret);
@@ -145,18 +146,15 @@ fn key(
         return Err(CKR_KEY_TYPE_INCONSISTENT);
     }
     let may = if class == ObjectClass::PublicKey { key.may_encapsulate } else { key.may_decapsulate };
-    if may { Ok((key, facts)) } else { Err(CKR_KEY_FUNCTION_NOT_PERMITTED) }
+    if !may {
+        return Err(CKR_KEY_FUNCTION_NOT_PERMITTED);
+    }
+    restrictions::check(process, &session.token, &key, handle, mechanism.mechanism)?;
+    Ok((key, facts))
 }
 
 /// What is said of the secret: it has one length.
 fn secret_of(template: &Template<'_>) -> Outcome<ObjectInfo> {
     template.only(CKA_VALUE_LEN, &(SECRET as CK_ULONG).to_ne_bytes())?;
     template::derived(template)
-}
-
-fn gone(process: &Process, handle: CK_OBJECT_HANDLE, code: CK_RV) -> CK_RV {
-    if code == CKR_OBJECT_HANDLE_INVALID {
-        process.handles.forget(handle);
-    }
-    as_key(code)
 }

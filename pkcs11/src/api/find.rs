@@ -18,7 +18,7 @@ use crate::state::Process;
 use crate::template::Template;
 use crate::token::Token;
 
-/// The most answers, of up to 1 MiB each, that a search takes.
+/// The most answers that a search takes. The daemon's have up to about 64 KiB each.
 const MAX_PAGES: usize = 1 << 14;
 
 /// How long a search may take in all.

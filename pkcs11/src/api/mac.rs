@@ -7,6 +7,7 @@ use strongroom_protocol::frame::MAX_CIPHER;
 use strongroom_protocol::v1::{Hash, Mac, MacReply, Mechanism, request::Op, response};
 use zeroize::Zeroizing;
 
+use super::cipher::gather;
 use crate::call::{Access, Repeat};
 use crate::error::Outcome;
 use crate::mechanism::MacParameters;
@@ -70,24 +71,13 @@ impl Code {
                 return Err(CKR_DATA_LEN_RANGE);
             }
             let (now, later) = rest.split_at_checked(most - self.given.len()).unwrap_or_default();
-            self.gather(now);
+            gather(&mut self.given, now);
             self.state = self.request(process, session, true, &[])?.state;
             self.given.clear();
             rest = later;
         }
-        self.gather(rest);
+        gather(&mut self.given, rest);
         Ok(())
-    }
-
-    /// Nothing stays behind where the data were when they need more room.
-    fn gather(&mut self, part: &[u8]) {
-        let whole = self.given.len() + part.len();
-        if whole > self.given.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(whole.max(2 * self.given.capacity())));
-            larger.extend_from_slice(&self.given);
-            self.given = larger;
-        }
-        self.given.extend_from_slice(part);
     }
 
     /// The code of the message that ends with `last`.

@@ -212,6 +212,16 @@ pub unsafe fn destroy_object(
     if object.info.not_destroyable {
         return Err(CKR_ACTION_PROHIBITED);
     }
+    destroy(process, &session, handle, &object)
+}
+
+/// Destroys an object, of a session also one with `CKA_DESTROYABLE` false: for who has just made it.
+pub(super) fn destroy(
+    process: &'static Process,
+    session: &Session,
+    handle: CK_OBJECT_HANDLE,
+    object: &Object,
+) -> Outcome {
     if object.info.session {
         let known = process.session_objects.destroy(handle);
         process.forget_session_objects(&session.token, known.as_slice());

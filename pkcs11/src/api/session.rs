@@ -54,7 +54,7 @@ pub unsafe fn close_session(process: &'static Process, session: CK_SESSION_HANDL
 pub unsafe fn close_all_sessions(process: &'static Process, slot: CK_SLOT_ID) -> Outcome {
     let token = process.token(slot).map_err(as_slot)?;
     process.sessions.close_all(Some(&token));
-    let over = process.session_objects.end_partition(token.partition, false);
+    let over = process.session_objects.end_partition(token.partition);
     process.forget_session_objects(&token, &over);
     process.log_out(&token);
     Ok(())

@@ -65,8 +65,12 @@ pub unsafe fn get_token_info(
     // SAFETY: by the module's contract.
     let place = unsafe { place(info) }?;
     // Asked anew: whether a log-in is required may have changed.
-    process.list_tokens().map_err(as_slot)?;
+    let listed = process.list_tokens().map_err(as_slot)?;
     let token = process.token(slot).map_err(as_slot)?;
+    if !listed.iter().any(|listed| listed.partition == token.partition) {
+        // It was deleted, and is remembered for the sessions that are open.
+        return Err(CKR_TOKEN_NOT_PRESENT);
+    }
     let info = token.info();
     // What can be saved of operations is digests, which need no key.
     let mut flags = CKF_RNG | CKF_TOKEN_INITIALIZED | CKF_DUAL_CRYPTO_OPERATIONS | CKF_RESTORE_KEY_NOT_NEEDED;

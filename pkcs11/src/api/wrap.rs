@@ -6,9 +6,10 @@ use strongroom_protocol::v1::{
     response,
 };
 
+use super::signature::{as_key, refused};
 use super::{argument, input, object, place, write};
 use crate::call::{Access, Repeat};
-use crate::error::Outcome;
+use crate::error::{Outcome, lock};
 use crate::key::{self, Family, KEYS};
 use crate::mechanism::{self, Purpose, Wrapping};
 use crate::object::class_from;
@@ -30,6 +31,14 @@ fn way(mechanism: CK_MECHANISM_TYPE) -> Outcome<(Family, Mechanism)> {
     }
 }
 
+/// A key that was wrapped for who asked for its size: it leaves once, and so does the audit log have it.
+pub struct Wrapped {
+    request: WrapKey,
+    /// Of the log-in for which it was made.
+    epoch: u64,
+    made: Vec<u8>,
+}
+
 /// `C_WrapKey`. Whether the key may leave, and under this one, the partition decides.
 pub unsafe fn wrap_key(
     process: &'static Process,
@@ -48,33 +57,68 @@ pub unsafe fn wrap_key(
     let Wrapping { oaep, aes_bits } = unsafe { mechanism::wrapping_parameters(mechanism, wire) }?;
     let class = if family == Family::Aes { ObjectClass::SecretKey } else { ObjectClass::PublicKey };
     let with = wrapping(process, &session, wrapping_key, family, class, mechanism.mechanism, &WRAPPING)?;
-    let key = process.key(&session.token, key).map_err(super::signature::as_key)?;
+    let handle = key;
+    let key = process.key(&session.token, handle).map_err(as_key)?;
     if !matches!(key.class, ObjectClass::PrivateKey | ObjectClass::SecretKey) {
         return Err(CKR_KEY_NOT_WRAPPABLE);
     }
-    let wrap = || {
-        Op::WrapKey(WrapKey {
-            wrapping_key: with.to_vec(),
-            key: key.id.to_vec(),
-            mechanism: wire.into(),
-            oaep: oaep.clone(),
-            aes_bits,
-        })
+    let request =
+        WrapKey { wrapping_key: with.to_vec(), key: key.id.to_vec(), mechanism: wire.into(), oaep, aes_bits };
+    let epoch = session.token.login.epoch();
+    let kept = lock(&session.active).wrapped.take();
+    let wrapped_key = match kept.filter(|kept| kept.request == request && kept.epoch == epoch) {
+        Some(kept) => kept,
+        None => {
+            let made = wrap(process, &session, &request, (wrapping_key, handle))?;
+            Wrapped { request, epoch, made }
+        }
     };
+    // SAFETY: by the module's contract.
+    let written = unsafe { write(&wrapped_key.made, wrapped, length) };
+    if matches!(written, Ok(false) | Err(CKR_BUFFER_TOO_SMALL)) {
+        lock(&session.active).wrapped = Some(wrapped_key);
+    }
+    written.map(|_| ())
+}
+
+/// Has the daemon wrap a key; the handles are those of the wrapping key and of the other.
+fn wrap(
+    process: &'static Process,
+    session: &Session,
+    request: &WrapKey,
+    (wrapping_key, key): (CK_OBJECT_HANDLE, CK_OBJECT_HANDLE),
+) -> Outcome<Vec<u8>> {
+    let wrap = || Op::WrapKey(request.clone());
     let reply = process.call(Access::of(&session.token), Repeat::Safe, wrap).map_err(|code| match code {
-        CKR_OBJECT_HANDLE_INVALID => CKR_KEY_HANDLE_INVALID,
+        // One of the two is gone.
+        CKR_OBJECT_HANDLE_INVALID if is_gone(process, session, wrapping_key) => {
+            process.handles.forget(wrapping_key);
+            CKR_WRAPPING_KEY_HANDLE_INVALID
+        }
+        CKR_OBJECT_HANDLE_INVALID => refused(process, key, code),
         // The key is too long, or not of a length that this way takes.
         CKR_DATA_LEN_RANGE => CKR_KEY_SIZE_RANGE,
         // "CKR_KEY_HANDLE_INVALID is returned if any attribute mismatches" CKA_WRAP_TEMPLATE.
         CKR_TEMPLATE_INCONSISTENT => CKR_KEY_HANDLE_INVALID,
         code => code,
     })?;
-    let response::Result::WrappedKey(reply) = reply else { return Err(CKR_DEVICE_ERROR) };
-    // SAFETY: by the module's contract.
-    unsafe { write(&reply.wrapped, wrapped, length) }.map(|_| ())
+    match reply {
+        response::Result::WrappedKey(reply) => Ok(reply.wrapped),
+        _ => Err(CKR_DEVICE_ERROR),
+    }
 }
 
-/// `C_UnwrapKey`: a private or a secret key in the token.
+/// Whether the daemon has the object behind a handle no more.
+fn is_gone(process: &'static Process, session: &Session, handle: CK_OBJECT_HANDLE) -> bool {
+    let known = process.object(&session.token, handle);
+    let asked = known.and_then(|object| match object.info.session {
+        true => Ok(object),
+        false => process.ask_for(&session.token, &object.id),
+    });
+    asked.err() == Some(CKR_OBJECT_HANDLE_INVALID)
+}
+
+/// `C_UnwrapKey`: a private or a secret key, in the token or of the session.
 #[allow(clippy::too_many_arguments, reason = "the C function's")]
 pub unsafe fn unwrap_key(
     process: &'static Process,
@@ -97,7 +141,8 @@ pub unsafe fn unwrap_key(
     let Wrapping { oaep, .. } = unsafe { mechanism::wrapping_parameters(mechanism, wire) }?;
     let class = if family == Family::Aes { ObjectClass::SecretKey } else { ObjectClass::PrivateKey };
     let with = wrapping(process, &session, unwrapping_key, family, class, mechanism.mechanism, &UNWRAPPING)?;
-    let unwrapping = process.object(&session.token, unwrapping_key)?;
+    let unwrapping =
+        process.object(&session.token, unwrapping_key).map_err(|code| UNWRAPPING.of_handle(code))?;
     let own = restrictions::template_of(unwrapping.info.templates.as_ref(), CKA_UNWRAP_TEMPLATE);
     template.complete(own.unwrap_or_default())?;
     if wrapped.is_empty() || wrapped.len() > MAX_WRAPPED {
@@ -108,7 +153,10 @@ pub unsafe fn unwrap_key(
     let unwrap = || request(&with, wire, oaep.as_ref(), wrapped, class, &key_types, &key);
     let reply =
         process.call(Access::of(&session.token), Repeat::Never, unwrap).map_err(|code| match code {
-            CKR_OBJECT_HANDLE_INVALID => CKR_UNWRAPPING_KEY_HANDLE_INVALID,
+            CKR_OBJECT_HANDLE_INVALID => {
+                process.handles.forget(unwrapping_key);
+                CKR_UNWRAPPING_KEY_HANDLE_INVALID
+            }
             // What came out is no key, or not of the type that was asked for.
             CKR_ATTRIBUTE_VALUE_INVALID => CKR_WRAPPED_KEY_INVALID,
             code => code,
@@ -145,6 +193,13 @@ struct Codes {
     kind: CK_RV,
 }
 
+impl Codes {
+    /// What a code about a handle is called, of this key.
+    fn of_handle(&self, code: CK_RV) -> CK_RV {
+        if matches!(code, CKR_OBJECT_HANDLE_INVALID | CKR_KEY_HANDLE_INVALID) { self.handle } else { code }
+    }
+}
+
 const WRAPPING: Codes =
     Codes { handle: CKR_WRAPPING_KEY_HANDLE_INVALID, kind: CKR_WRAPPING_KEY_TYPE_INCONSISTENT };
 const UNWRAPPING: Codes =
@@ -160,15 +215,13 @@ fn wrapping(
     mechanism: CK_MECHANISM_TYPE,
     codes: &Codes,
 ) -> Outcome<[u8; 16]> {
-    let key = process.key(&session.token, handle).map_err(|code| match code {
-        CKR_OBJECT_HANDLE_INVALID => codes.handle,
-        code => code,
-    })?;
+    let key = process.key(&session.token, handle).map_err(|code| codes.of_handle(code))?;
     let facts = key.facts.ok_or(codes.handle)?;
     if facts.family != family || key.class != class {
         return Err(codes.kind);
     }
-    restrictions::check(process, &session.token, &key, handle, mechanism)?;
+    let allowed = restrictions::check(process, &session.token, &key, handle, mechanism);
+    allowed.map_err(|code| codes.of_handle(code))?;
     Ok(key.id)
 }
 

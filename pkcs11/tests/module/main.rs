@@ -15,6 +15,7 @@ mod basics;
 mod built_in;
 mod cost;
 mod crowd;
+mod derived;
 mod dual;
 mod encryption;
 mod ends;
@@ -69,6 +70,8 @@ fn scenario() {
         "unapproved session objects" => session_ends::unapproved(&daemon),
         "in parts" => in_parts::in_parts(&daemon),
         "several operations" => authentication::several_operations(&daemon),
+        "derived" => derived::derived(&daemon),
+        "deleted partition" => sessions::deleted_partition(&daemon),
         "streams" => streams::streams(&daemon),
         "copies" => session_objects::copies(&daemon),
         "readable keys" => session_objects::readable(&daemon),
@@ -153,6 +156,8 @@ scenarios! {
     nist_vectors_come_out: "vectors";
     messages_are_encrypted_and_decrypted: "encryption";
     two_operations_take_the_same_part: "dual";
+    keys_say_what_is_derived_of_them: "derived";
+    a_deleted_partition_is_not_present: "deleted partition";
     who_asks_for_a_size_goes_on_and_a_message_has_one_end: "in parts";
     a_password_is_for_the_operation_that_waits_for_it: "several operations";
     a_digest_is_saved_and_goes_on_elsewhere: "saved digests";

@@ -231,6 +231,12 @@ pub fn always_authenticate(daemon: &Daemon) {
     assert_eq!(call!(application, C_Logout, session), CKR_OK);
     assert_eq!(application.login(session, CKU_USER, USER.1), CKR_OK);
     assert_eq!(open(6), CKR_USER_NOT_LOGGED_IN);
+    // Nor is the handle.
+    let code = call!(application, C_MessageSignInit, session, &mut plain(CKM_SHA256_RSA_PKCS), key);
+    assert_eq!(code, CKR_KEY_HANDLE_INVALID);
+    let mut asking =
+        [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY)), attribute(CKA_ALWAYS_AUTHENTICATE, TRUE)];
+    let key = application.find(session, &mut asking)[0];
     let code = call!(application, C_MessageSignInit, session, &mut plain(CKM_SHA256_RSA_PKCS), key);
     assert_eq!(code, CKR_OK);
     for expected in [CKR_OK, CKR_USER_NOT_LOGGED_IN, CKR_OK] {

@@ -219,6 +219,14 @@ pub fn life(daemon: &Daemon) {
     assert_eq!(application.login(handle, CKU_USER, USER.1), CKR_OK);
     assert_eq!(application.verify(handle, imported, b"data", &signature), CKR_OK);
     assert_eq!(application.verify(handle, imported, b"else", &signature), CKR_SIGNATURE_INVALID);
+    // So it is for whoever logs in later: what the daemon has of it is another user's.
+    assert_eq!(call!(application, C_Logout, handle), CKR_OK);
+    daemon.create_user(slot, ("other", "others-secret"));
+    assert_eq!(application.login(handle, CKU_USER, "other:others-secret"), CKR_OK);
+    assert_eq!(application.verify(handle, imported, b"data", &signature), CKR_OK);
+    assert_eq!(call!(application, C_Logout, handle), CKR_OK);
+    assert_eq!(application.login(handle, CKU_USER, &format!("{}:{}", USER.0, USER.1)), CKR_OK);
+    assert_eq!(application.verify(handle, imported, b"data", &signature), CKR_OK);
     // The last session takes all with it.
     assert_eq!(call!(application, C_CloseAllSessions, slot.into()), CKR_OK);
     let again = Session { application, handle: application.open_writable(slot) };

@@ -5,8 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use cryptoki_sys::*;
+use strongroom_protocol::v1::{DeletePartition, request::Op};
 
 use crate::call;
+use crate::logged_in;
 use crate::support::application::{Application, attribute, number};
 use crate::support::{Daemon, OFFICER, USER, open_sockets};
 
@@ -56,7 +58,7 @@ pub fn sessions(daemon: &Daemon) {
     assert_eq!(application.login(writer, CKU_USER, USER.1), CKR_USER_ALREADY_LOGGED_IN);
     assert_eq!(application.login(writer, CKU_SO, OFFICER.1), CKR_USER_ANOTHER_ALREADY_LOGGED_IN);
     assert_eq!(application.generate(reader, "web"), Err(CKR_SESSION_READ_ONLY));
-    let (key, _) = application.generate(writer, "web").unwrap();
+    let (key, public) = application.generate(writer, "web").unwrap();
     assert!(application.sign(reader, key, b"data").is_ok());
 
     // After log-out the key is there for nobody.
@@ -64,6 +66,14 @@ pub fn sessions(daemon: &Daemon) {
     assert_eq!(application.state(writer), CKS_RW_PUBLIC_SESSION);
     assert_eq!(application.sign(reader, key, b"data"), Err(CKR_KEY_HANDLE_INVALID));
     assert_eq!(application.find(reader, &mut [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY))]), []);
+    // "Even if a user logs into the token at a later point, those handles remain invalid."
+    assert_eq!(application.login(writer, CKU_USER, USER.1), CKR_OK);
+    assert_eq!(application.sign(reader, key, b"data"), Err(CKR_KEY_HANDLE_INVALID));
+    assert_eq!(application.get(reader, key, CKA_LABEL), Err(CKR_OBJECT_HANDLE_INVALID));
+    let again = application.find(reader, &mut [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY))])[0];
+    assert!(again != key && application.sign(reader, again, b"data").is_ok());
+    assert!(application.get(reader, public, CKA_LABEL).is_ok(), "a public object's goes on");
+    assert_eq!(call!(application, C_Logout, writer), CKR_OK);
 
     // The log-in ends with the last session.
     assert_eq!(application.login(writer, CKU_USER, USER.1), CKR_OK);
@@ -85,6 +95,19 @@ pub fn sessions(daemon: &Daemon) {
     application.initialize();
     let mut info = CK_SESSION_INFO { slotID: 0, state: 0, flags: 0, ulDeviceError: 0 };
     assert_eq!(call!(application, C_GetSessionInfo, writer, &mut info), CKR_SESSION_HANDLE_INVALID);
+}
+
+/// A partition that is deleted while a session with it is open.
+pub fn deleted_partition(daemon: &Daemon) {
+    let (application, slot, session) = logged_in(daemon);
+    // SAFETY: a structure of numbers and bytes.
+    let mut info: CK_TOKEN_INFO = unsafe { std::mem::zeroed() };
+    assert_eq!(call!(application, C_GetTokenInfo, slot.into(), &mut info), CKR_OK);
+    daemon.as_officer(slot, Op::DeletePartition(DeletePartition { label: "tls".into() }));
+    assert_eq!(call!(application, C_GetTokenInfo, slot.into(), &mut info), CKR_TOKEN_NOT_PRESENT);
+    assert_eq!(call!(application, C_CloseSession, session), CKR_OK);
+    assert_eq!(call!(application, C_GetTokenInfo, slot.into(), &mut info), CKR_SLOT_ID_INVALID);
+    application.finalize();
 }
 
 pub fn closed_while_logging_in(daemon: &Daemon) {

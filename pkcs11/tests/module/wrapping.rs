@@ -3,6 +3,7 @@
 use std::ptr::{from_mut, null_mut};
 
 use cryptoki_sys::*;
+use strongroom_protocol::v1::{DestroyObject, request::Op};
 
 use crate::call;
 use crate::support::application::{Application, FALSE, P256, TRUE, attribute, number, plain};
@@ -255,7 +256,35 @@ pub fn wrapping(daemon: &Daemon) {
     let refused = reading.unwrap(&mut kwp(), kek, &wrapped, CKO_PRIVATE_KEY, CKK_EC, &[]);
     assert_eq!(refused, Err(CKR_SESSION_READ_ONLY));
 
+    once(&token, daemon, slot);
     trust(&token, slot, rsa_public);
+}
+
+/// Who asks for the size has the key taken out once; and which of the two is gone is told.
+fn once(token: &Token, daemon: &Daemon, slot: u32) {
+    let kek = token.secret(None, &[attribute(CKA_WRAP, TRUE)]);
+    let key = token.secret(None, &[attribute(CKA_EXTRACTABLE, TRUE)]);
+    let mut kwp = plain(CKM_AES_KEY_WRAP_KWP);
+    let before = daemon.requests();
+    let first = token.wrap(&mut kwp, kek, key).unwrap();
+    assert_eq!(daemon.requests() - before, 1 + Daemon::OWN_REQUESTS);
+    // What was asked for another key, or in another way, is not this.
+    let other = token.secret(None, &[attribute(CKA_EXTRACTABLE, TRUE)]);
+    let (application, session, mut length) = (&token.application, token.session, 0);
+    assert_eq!(call!(application, C_WrapKey, session, &mut kwp, kek, other, null_mut(), &mut length), CKR_OK);
+    assert_eq!(token.wrap(&mut kwp, kek, key), Ok(first.clone()));
+    assert_ne!(token.wrap(&mut kwp, kek, other), Ok(first));
+    let destroy = |handle| {
+        let text = String::from_utf8(application.get(session, handle, CKA_UNIQUE_ID).unwrap()).unwrap();
+        let hex = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        let object = (0..text.len()).step_by(2).map(hex).collect();
+        daemon.as_user(slot, Op::DestroyObject(DestroyObject { object })).unwrap();
+    };
+    destroy(other);
+    assert_eq!(token.wrap(&mut kwp, kek, other), Err(CKR_KEY_HANDLE_INVALID));
+    destroy(kek);
+    assert_eq!(token.wrap(&mut kwp, kek, key), Err(CKR_WRAPPING_KEY_HANDLE_INVALID));
+    assert_eq!(token.wrap(&mut kwp, kek, key), Err(CKR_WRAPPING_KEY_HANDLE_INVALID));
 }
 
 /// Under a trusted key only, and only the officer trusts one.
