@@ -22,11 +22,12 @@ const OUT: Duration = Duration::from_millis(500);
 /// … up to this.
 const OUT_AT_MOST: Duration = Duration::from_secs(16);
 
-/// How long a call waits for a reply before it is sent to another node, if there is one; longer where replies take long.
+/// How long a call waits for a reply before it is sent to another node, if there is one: at least and at most. Between them it is
+/// [`TIMES`] what a reply takes.
 const PATIENCE: [Duration; 2] = [Duration::from_millis(400), Duration::from_secs(2)];
 
-/// A node whose replies take longer than this gets the longer patience.
-const SLOW: Duration = Duration::from_millis(40);
+/// A node whose reply takes so many times as long as usual is taken for silent.
+const TIMES: u64 = 10;
 
 /// How long a call waits for a connection before it tries another node: on this machine, and over the network (a
 /// handshake takes three times the way there and back).
@@ -288,9 +289,9 @@ impl Member {
 
     /// How long a call waits for its reply before it goes to another node.
     pub fn patience(&self) -> Duration {
-        let [usual, long] = PATIENCE;
-        let is_slow = self.health.latency.load(Ordering::Relaxed) > SLOW.as_micros() as u64;
-        if is_slow { long } else { usual }
+        let [least, most] = PATIENCE;
+        let usual = self.health.latency.load(Ordering::Relaxed);
+        Duration::from_micros(usual.saturating_mul(TIMES)).clamp(least, most)
     }
 }
 
@@ -384,6 +385,20 @@ mod tests {
         assert_ne!(nodes.choose(Tried::default(), "test").unwrap().number, 1);
         drop(busy);
         assert_eq!(chosen(nodes), 1);
+    }
+
+    #[test]
+    fn who_usually_answers_late_is_waited_for_longer() {
+        let nodes = nodes(&["tls://a", "tls://b"]);
+        let member = &nodes.members()[0];
+        let patience = |usual: u64| {
+            member.health.latency.store(usual, Ordering::Relaxed);
+            member.patience().as_millis()
+        };
+        assert_eq!(
+            [0, 1_000, 40_000, 60_000, 199_000, 5_000_000].map(patience),
+            [400, 400, 400, 600, 1990, 2000]
+        );
     }
 
     #[test]

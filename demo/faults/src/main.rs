@@ -96,9 +96,9 @@ fn befall(options: &Options, folder: &Path, out: &Path) -> Result<Vec<String>> {
 /// After each fault: what was found so far is not lost if the next one goes wrong.
 fn write(results: &Results, out: &Path) -> Result<()> {
     let json = serde_json::to_string(results)? + "\n";
-    fs::write(out.join("results.json"), json)?;
-    fs::write(out.join("results.md"), markdown::document(results))?;
-    picture::save(&Timeline(results), &out.join("timeline.svg")).context("the timeline")
+    fs::write(out.join("faults.json"), json)?;
+    fs::write(out.join("faults.md"), markdown::document(results))?;
+    picture::save(&Timeline(results), &out.join("faults.svg")).context("the timeline")
 }
 
 /// What the programs said, out of the folder that ends with this process.

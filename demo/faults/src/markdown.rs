@@ -38,7 +38,7 @@ fn write(text: &mut String, results: &Results) -> std::fmt::Result {
          the other: *refused* are those whose making was refused or whose outcome the client was not told, *longest* is how \
          long one took.\n\n",
     );
-    writeln!(text, "![{}](timeline.svg)\n", crate::picture::spoken(results))?;
+    writeln!(text, "![{}](faults.svg)\n", crate::picture::spoken(results))?;
     let broken = results.broken();
     if broken.is_empty() {
         writeln!(text, "No handshake failed, no acknowledged key is missing, none is there twice.")?;

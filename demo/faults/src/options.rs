@@ -17,7 +17,7 @@ Examples:
 
 What it makes: hosts in network namespaces of its own, three with strongroomd and a member of etcd each, one with nginx and
 the provider, one for the visitors and for a client that makes keys. Nothing of it is left when it ends, and nothing outside
-is touched. It writes results.json, results.md, timeline.svg and, in logs/, what the programs said.
+is touched. It writes faults.json, faults.md, faults.svg and, in logs/, what the programs said.
 
 It needs root, /dev/net/tun, and the packages of 'demo/install tests'.
 

@@ -1,4 +1,4 @@
-//! What came of the faults, as it is written to results.json.
+//! What came of the faults, as it is written to faults.json.
 
 use std::collections::BTreeMap;
 

@@ -31,8 +31,8 @@ fn run(arguments: &[&str], limit: Duration) -> Results {
     let printed = String::from_utf8_lossy(&finished.stdout);
     assert!(finished.status.success(), "{}\n{printed}", finished.stderr);
     println!("{printed}");
-    assert!(fs::read_to_string(folder.path().join("timeline.svg")).unwrap().contains("</svg>"));
-    serde_json::from_slice(&fs::read(folder.path().join("results.json")).unwrap()).unwrap()
+    assert!(fs::read_to_string(folder.path().join("faults.svg")).unwrap().contains("</svg>"));
+    serde_json::from_slice(&fs::read(folder.path().join("faults.json")).unwrap()).unwrap()
 }
 
 #[test]
