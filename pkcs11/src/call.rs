@@ -127,6 +127,8 @@ impl Process {
         let mut logged_in_again = false;
         // Until when to wait for another call's connection, because no further one can be opened.
         let mut scarce = None;
+        // A connection is not kept if somebody logged out meanwhile.
+        let is_current = |epoch| access.token.is_none() || epoch == access.epoch();
         loop {
             let epoch = access.epoch();
             let turn = match access.node {
@@ -168,8 +170,7 @@ impl Process {
             let error = match action(pooled) {
                 Ok(value) => {
                     turn.succeed();
-                    // Not if somebody logged out meanwhile.
-                    lease.keep(|epoch| access.token.is_none() || epoch == access.epoch());
+                    lease.keep(is_current);
                     return Ok(value);
                 }
                 Err(error) => error,
@@ -194,14 +195,16 @@ impl Process {
                     }
                     tried.clear();
                 }
+                // It serves the other partitions.
+                Some(ErrorCode::NoSuchPartition) if has_other(&turn, &mut tried) => drop(lease),
                 Some(code) if is_of_the_node(code) && has_next(&turn, &mut tried) => drop(lease),
                 Some(code) => {
                     turn.succeed();
-                    lease.keep(|_| true);
+                    lease.keep(is_current);
                     return Err(error::of_code(code));
                 }
                 None if !error.is_broken() => {
-                    lease.keep(|_| true);
+                    lease.keep(is_current);
                     return Err(error::of_client(&error));
                 }
                 None => {
@@ -264,6 +267,7 @@ impl Process {
                         // What the daemon has of them is for who is logged in.
                         self.session_objects.end_log_in(token.partition);
                         self.handles.forget_private(token.partition);
+                        self.sessions.forget_plaintexts(token);
                     }
                     return Err(failure);
                 }
@@ -292,18 +296,25 @@ fn is_there(pooled: &mut Pooled, turn: &Turn) -> bool {
 
 /// After a failure: takes the node out if there is another one that the call has not tried, which is next.
 fn has_next(turn: &Turn, tried: &mut Tried) -> bool {
-    if !turn.has_others {
+    if !has_other(turn, tried) {
         return false;
     }
     turn.fail();
-    tried.add(turn);
     true
+}
+
+/// Whether there is a node that the call has not tried, which is next.
+fn has_other(turn: &Turn, tried: &mut Tried) -> bool {
+    if turn.has_others {
+        tried.add(turn);
+    }
+    turn.has_others
 }
 
 /// Whether a refusal says something of the node and not of the request, so that another node may do it.
 pub fn is_of_the_node(code: ErrorCode) -> bool {
-    use ErrorCode::{NoQuorum, NoSuchPartition, Sealed, Tampered, Zeroized};
-    matches!(code, Sealed | Tampered | Zeroized | NoSuchPartition | NoQuorum)
+    use ErrorCode::{NoQuorum, Sealed, Tampered, Zeroized};
+    matches!(code, Sealed | Tampered | Zeroized | NoQuorum)
 }
 
 /// How often one call was sent to each of several nodes. They may all have much to do: each round waits twice as long as the

@@ -255,6 +255,10 @@ impl Process {
                         drop(line.close());
                         Ok(None)
                     }
+                    ErrorCode::NoSuchPartition if has_others => {
+                        drop(line.close());
+                        Ok(None)
+                    }
                     code if has_others && call::is_of_the_node(code) => {
                         drop(line.close());
                         self.nodes.take_out(line.member);

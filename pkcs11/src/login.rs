@@ -53,7 +53,7 @@ struct Renewal {
 }
 
 /// The right to send the password again. Its end is the end of the renewal.
-struct Turn<'a> {
+pub struct Turn<'a> {
     login: &'a Login,
     outcome: Option<Outcome>,
 }
@@ -188,6 +188,20 @@ impl Login {
         self.role.store(NOBODY, Ordering::Release);
         self.epoch.store(ANONYMOUS, Ordering::Release);
         current
+    }
+
+    /// Keeps others from sending the password meanwhile: it is going to be another one.
+    ///
+    /// # Errors
+    ///
+    /// How the renewal failed that was under way; `CKR_DEVICE_ERROR` if it takes too long.
+    pub fn hold(&self) -> Outcome<Turn<'_>> {
+        let until = Instant::now() + WAIT;
+        loop {
+            if let Some(turn) = self.take_turn(until)? {
+                return Ok(turn);
+            }
+        }
     }
 
     /// Takes note of a new password of the user who is logged in.

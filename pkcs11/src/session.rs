@@ -259,7 +259,7 @@ impl Sessions {
     }
 
     /// Wipes what operations with a token's keys have kept of what came out of them.
-    fn forget_plaintexts(&self, token: &Token) {
+    pub fn forget_plaintexts(&self, token: &Token) {
         let of_token = |session: &&Arc<Session>| std::ptr::eq(token, &raw const *session.token);
         let sessions: Vec<_> = lock(&self.book).open.values().filter(of_token).cloned().collect();
         for session in sessions {
@@ -290,7 +290,7 @@ impl Sessions {
 
 impl Process {
     /// Ends the log-in to a token: here, and at the daemon if a connection is at hand to say it on (if none is,
-    /// the daemon forgets the ticket when it stops). Does nothing if nobody is logged in.
+    /// the ticket is good for the rest of its hour, and nobody has it). Does nothing if nobody is logged in.
     pub fn log_out(&'static self, token: &Token) {
         let epoch = token.login.end(ANONYMOUS);
         self.sessions.forget_plaintexts(token);

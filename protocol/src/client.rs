@@ -247,7 +247,7 @@ impl Connection {
         &self.socket
     }
 
-    /// What identifies this start of the daemon: log-in tickets end with it.
+    /// What identifies this start of the daemon: session objects end with it.
     pub fn instance(&self) -> &[u8] {
         &self.instance
     }

@@ -45,7 +45,7 @@ redacted_debug! {
     RenewSecurityDomain { holders, needed }
 }
 
-/// Wipes the secrets of a request: passwords, tickets, keys, plaintexts. Call it when the request is done.
+/// Wipes the secrets of a request: passwords, tickets, keys, plaintexts, what a data object holds. Call it when the request is done.
 pub fn wipe(op: &mut request::Op) {
     match op {
         request::Op::Login(m) => {
@@ -63,6 +63,9 @@ pub fn wipe(op: &mut request::Op) {
         }
         request::Op::ImportKeyPair(m) => m.pkcs8.zeroize(),
         request::Op::ImportKey(m) => m.value.zeroize(),
+        request::Op::CreateObject(m) => m.object.iter_mut().for_each(|object| object.value.zeroize()),
+        request::Op::Sign(m) => m.ticket.zeroize(),
+        request::Op::Decrypt(m) => m.ticket.zeroize(),
         request::Op::Encrypt(m) => m.data.zeroize(),
         request::Op::DeriveKey(m) => wipe_derivation(m),
         request::Op::Mac(m) => {
@@ -114,6 +117,7 @@ pub fn is_secret(op: &request::Op) -> bool {
             | Op::ChangePassword(_)
             | Op::ImportKeyPair(_)
             | Op::ImportKey(_)
+            | Op::CreateObject(_)
             | Op::DeriveKey(_)
             | Op::Encrypt(_)
             | Op::Mac(_)
@@ -126,14 +130,15 @@ pub fn is_secret(op: &request::Op) -> bool {
     )
 }
 
-/// Whether the reply to a request carries a secret: a ticket, a plaintext, a shared secret, or random bytes that may
-/// become one.
+/// Whether the reply to a request carries a secret: a ticket, a plaintext, a shared secret, random bytes that may
+/// become one, or what a private data object holds.
 pub fn has_secret_reply(op: &request::Op) -> bool {
     use request::Op;
     matches!(
         op,
         Op::Login(_)
             | Op::GenerateRandom(_)
+            | Op::FindObjects(_)
             | Op::Decrypt(_)
             | Op::Derive(_)
             | Op::Encapsulate(_)

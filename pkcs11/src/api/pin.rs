@@ -125,6 +125,7 @@ pub unsafe fn set_pin(
         return Err(CKR_PIN_INCORRECT);
     }
     check_length(token, new)?;
+    let _turn = logged_in.is_some().then(|| token.login.hold()).transpose()?;
     let user = change(process, token, role, named, old.password, new)?;
     if logged_in.is_some_and(|name| name == user) {
         token.login.change_password(new.password)?;
