@@ -293,7 +293,7 @@ impl Session {
             let ids: Vec<_> = keys.iter().map(how_to_name).collect();
             let message =
                 format!("{} keys are named {selector}; name one by {}", ids.len(), ids.join(" or "));
-            return Err(Failure::new(Exit::Failed, "ambiguous", message));
+            return Err(Failure::new(Exit::Usage, "ambiguous", message));
         }
         match keys.pop() {
             Some(key) => Ok(key),

@@ -54,26 +54,34 @@ fn every_type_is_generated() {
     assert_eq!(
         fields(&json["keys"][0]),
         [
+            "always_authenticate",
             "always_sensitive",
             "certificates",
+            "copyable",
             "created",
+            "derive_template",
             "extractable",
             "fingerprint",
             "has_private_key",
             "id",
+            "mechanisms",
+            "modifiable",
             "name",
             "never_extractable",
             "objects",
             "origin",
             "owner",
             "public_key",
+            "readable",
             "rotate_every",
             "state",
             "trusted",
             "type",
+            "unwrap_template",
             "uri",
             "uses",
             "version",
+            "wrap_template",
             "wrap_with_trusted"
         ]
     );
@@ -373,7 +381,7 @@ fn unknown_and_ambiguous_keys() {
     assert_eq!(daemon.run(&["key", "uri", "wbe", "--json"]).json_error()["code"], "no_such_object");
     // Two keys of one id: names and identities still tell them apart.
     daemon.run(&["key", "generate", "twin", "--type", "p384", "--id", "02"]).succeeds();
-    let error = daemon.run(&["key", "show", "id:02"]).fails(1);
+    let error = daemon.run(&["key", "show", "id:02"]).fails(2);
     assert!(error.contains("2 keys") && error.contains("id:02"), "{error}");
     let json = daemon.run(&["key", "show", "twin", "--json"]).json();
     assert_eq!(json["type"], "p384");
@@ -399,7 +407,7 @@ fn keys_that_other_programs_made() {
             other => panic!("{other:?}"),
         }
     }
-    let error = daemon.run(&["key", "uri", "web"]).fails(1);
+    let error = daemon.run(&["key", "uri", "web"]).fails(2);
     assert!(error.contains("2 keys") && error.contains("id:01 or id:02"), "{error}");
     assert_eq!(daemon.run(&["key", "delete", "web", "--yes", "--json"]).json_error()["code"], "ambiguous");
 

@@ -272,6 +272,16 @@ mod tests {
         allow(&info, what).is_ok()
     }
 
+    /// What people call the attributes of templates, and what is known of them here.
+    #[test]
+    fn attributes_that_have_names_are_known() {
+        let none = ObjectInfo::default();
+        let known: Vec<_> = (0..0x1000).filter(|number| value(&none, *number).is_some()).collect();
+        let mut named: Vec<_> = strongroom_protocol::template_names::numbers().collect();
+        named.sort_unstable();
+        assert_eq!(named, known);
+    }
+
     #[test]
     fn a_request_is_what_a_mechanism_sends() {
         let sha256 = [pkcs11::digest_info(Hash::Sha256), &[7; 32]].concat();

@@ -14,6 +14,7 @@ pub mod node;
 pub mod pkcs11;
 pub mod secret;
 pub mod settings;
+pub mod template_names;
 pub mod tls;
 
 /// The messages of protocol version 1, generated from `strongroom.proto`.

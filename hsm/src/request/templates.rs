@@ -188,6 +188,8 @@ fn handled(template: &KeyTemplate, asked: KeyPolicy) -> KeyPolicy {
     KeyPolicy {
         extractable: asked.extractable || template.extractable,
         wrap_with_trusted: asked.wrap_with_trusted || template.wrap_with_trusted,
+        always_authenticate: asked.always_authenticate || template.always_authenticate,
+        not_sensitive: asked.not_sensitive || template.not_sensitive,
         ..asked
     }
 }

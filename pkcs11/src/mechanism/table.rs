@@ -277,6 +277,7 @@ mod tests {
             let row =
                 strongroom_protocol::pkcs11::MECHANISMS.iter().find(|row| row.number == entry.mechanism);
             let found = row.map(|row| (row.mechanism, row.hash, row.is_general));
+            assert!(row.is_none_or(|row| row.name == entry.name), "{} has another name there", entry.name);
             let expected = match entry.purpose {
                 Generate(_) | Digest(_) | Password => None,
                 DeriveKey(wire) => Some((wire, Unspecified, false)),

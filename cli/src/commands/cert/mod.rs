@@ -128,7 +128,7 @@ impl Session {
                 found.len(),
                 names.join(" or ")
             );
-            return Err(Failure::new(Exit::Failed, "ambiguous", message));
+            return Err(Failure::new(Exit::Usage, "ambiguous", message));
         }
         match found.pop() {
             Some(object) => Ok(Stored::from(object)),

@@ -149,7 +149,7 @@ impl Put {
             Some(_) => {
                 let message =
                     format!("{} holds several certificates for key {}", self.file.display(), self.key);
-                Err(Failure::new(Exit::Failed, "ambiguous", message))
+                Err(Failure::new(Exit::Usage, "ambiguous", message))
             }
             None => {
                 let (title, theirs) = first;

@@ -168,7 +168,7 @@ fn named(session: &mut Session, name: &Selector, all_versions: bool) -> Result<V
         let versions = if is_one_key { ", or all versions with --all-versions" } else { "" };
         let (count, ids) = (found.len(), ids.join(" or "));
         let message = format!("{count} deleted keys are named {name}; name one by {ids}{versions}");
-        return Err(Failure::new(Exit::Failed, "ambiguous", message));
+        return Err(Failure::new(Exit::Usage, "ambiguous", message));
     }
     if found.is_empty() {
         let message =

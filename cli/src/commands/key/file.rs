@@ -117,7 +117,7 @@ fn from_archive(
                 names.len(),
                 names.join(", ")
             );
-            return Err(Failure::new(Exit::Failed, "ambiguous", message));
+            return Err(Failure::new(Exit::Usage, "ambiguous", message));
         }
     };
     let malformed = |e| {

@@ -20,6 +20,7 @@ Make a key in the partition. It signs, or encrypts, there and can never be read 
   strongroom key generate tags --type generic-secret --size 64   for HMAC
   strongroom key generate mail --type rsa-3072 --usage sign,decrypt
   strongroom key generate kek --type aes-256 --usage wrap,unwrap
+  strongroom key generate code --type p256 --mechanisms ecdsa-sha256 --always-authenticate
 
 Then get a certificate for a key that signs. A request is made with the provider, by the key's URI:
 

@@ -9,6 +9,7 @@ mod import;
 mod list;
 mod publish;
 mod request;
+mod restrictions;
 mod rotate;
 mod trust;
 mod view;
@@ -23,6 +24,8 @@ use crate::failure::{Exit, Failure};
 use crate::objects::{Key as Pair, Selector, unhex};
 use crate::output::Output;
 use crate::session::Session;
+
+use restrictions::Restrictions;
 
 pub use publish::To;
 pub use view::KeyView;
@@ -110,6 +113,11 @@ pub struct NewName {
     /// It leaves under a wrapping key only that a crypto officer trusts
     #[arg(long, requires = "extractable")]
     wrap_with_trusted: bool,
+    /// Crypto users read its value, through PKCS#11 (CKA_SENSITIVE false); of a secret key
+    #[arg(long, requires = "extractable", conflicts_with = "wrap_with_trusted")]
+    readable: bool,
+    #[command(flatten)]
+    restrictions: Restrictions,
 }
 
 /// What a key may be used for.
@@ -160,15 +168,22 @@ impl NewName {
 
     /// What the daemon is told of a secret key.
     fn secret(&self) -> KeyTemplate {
-        let template = self.private();
         let (wrap, verify) = (self.has(Usage::Wrap), self.has(Usage::Sign));
-        let policy = template.policy.map(|policy| KeyPolicy { wrap, verify, ..policy });
-        KeyTemplate { policy, ..template }
+        let policy = self.holds().map(|policy| KeyPolicy { wrap, verify, ..policy });
+        let template = KeyTemplate { policy, not_sensitive: self.readable, ..self.template() };
+        self.restrictions.secret(template)
     }
 
     /// What the daemon is told of a private key.
     fn private(&self) -> KeyTemplate {
-        let policy = self.may(|may| KeyPolicy {
+        // That it can be read the daemon refuses.
+        let template = KeyTemplate { policy: self.holds(), not_sensitive: self.readable, ..self.template() };
+        self.restrictions.private(template)
+    }
+
+    /// What a private or a secret key may.
+    fn holds(&self) -> Option<KeyPolicy> {
+        self.may(|may| KeyPolicy {
             sign: may(Usage::Sign),
             decrypt: may(Usage::Decrypt),
             derive: may(Usage::Derive),
@@ -176,8 +191,7 @@ impl NewName {
             encrypt: may(Usage::Encrypt),
             unwrap: may(Usage::Unwrap),
             ..KeyPolicy::default()
-        });
-        KeyTemplate { policy, ..self.template() }
+        })
     }
 
     /// What the daemon is told of a public key: the other side of what the private one may.
@@ -189,7 +203,7 @@ impl NewName {
             wrap: may(Usage::Wrap) || may(Usage::Unwrap),
             ..KeyPolicy::default()
         });
-        KeyTemplate { policy, ..self.template() }
+        self.restrictions.public(KeyTemplate { policy, ..self.template() })
     }
 
     fn may(&self, policy: impl FnOnce(&dyn Fn(Usage) -> bool) -> KeyPolicy) -> Option<KeyPolicy> {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use strongroom_protocol::names;
 use strongroom_protocol::v1::{KeyPolicy, ObjectInfo, VersionState};
 
+use super::restrictions;
 use crate::commands::moment;
 use crate::key_type;
 use crate::objects::{Key, hex};
@@ -38,6 +39,18 @@ pub struct KeyView {
     never_extractable: Option<bool>,
     /// It leaves the partition under trusted keys only.
     wrap_with_trusted: Option<bool>,
+    /// A secret key's value is read by crypto users.
+    readable: Option<bool>,
+    /// Each use takes the password.
+    always_authenticate: Option<bool>,
+    /// The mechanisms with which it is used, and no others; `null`: it is not restricted.
+    mechanisms: Option<Vec<String>>,
+    /// What other keys have to be, if it is to wrap, unwrap or derive them; `null`: anything.
+    wrap_template: Option<Vec<String>>,
+    unwrap_template: Option<Vec<String>>,
+    derive_template: Option<Vec<String>>,
+    copyable: Option<bool>,
+    modifiable: Option<bool>,
     /// A wrapping key that a crypto officer trusts.
     pub trusted: bool,
     /// Which version it is, of a key that was rotated.
@@ -60,6 +73,11 @@ pub struct KeyView {
 pub fn public_pem(public_key: &[u8]) -> String {
     // Fails only for lengths beyond the address space.
     pem_rfc7468::encode_string("PUBLIC KEY", LineEnding::LF, public_key).unwrap_or_default()
+}
+
+/// `None` for an empty list.
+fn some(list: Vec<String>) -> Option<Vec<String>> {
+    (!list.is_empty()).then_some(list)
 }
 
 /// A time for people: whole days mostly.
@@ -110,6 +128,14 @@ impl KeyView {
             always_sensitive: of_private(|p| p.always_sensitive),
             never_extractable: of_private(|p| p.never_extractable),
             wrap_with_trusted: of_private(|p| p.wrap_with_trusted),
+            readable: of_private(|p| p.not_sensitive && p.extractable && !p.wrap_with_trusted),
+            always_authenticate: of_private(|p| p.always_authenticate),
+            mechanisms: some(restrictions::mechanisms(key.halves())),
+            wrap_template: some(restrictions::template(key.halves(), |all| &all.wrap)),
+            unwrap_template: some(restrictions::template(key.halves(), |all| &all.unwrap)),
+            derive_template: some(restrictions::template(key.halves(), |all| &all.derive)),
+            copyable: key.private.as_ref().map(|object| !object.not_copyable),
+            modifiable: key.private.as_ref().map(|object| !object.not_modifiable),
             trusted: key.halves().any(|half| half.policy.is_some_and(|policy| policy.trusted)),
             version: first.map(|o| o.version).filter(|version| *version > 0),
             state: match key.state() {
@@ -174,6 +200,30 @@ impl KeyView {
         ]
     }
 
+    /// What its maker has ruled out.
+    fn restricted(&self) -> Vec<(&'static str, Cell)> {
+        let lists = [
+            ("mechanisms", &self.mechanisms),
+            ("wraps keys with", &self.wrap_template),
+            ("unwraps keys to", &self.unwrap_template),
+            ("derives keys to", &self.derive_template),
+        ];
+        let mut fields: Vec<_> = lists
+            .into_iter()
+            .filter_map(|(name, list)| list.as_ref().map(|list| (name, list.join(", ").into())))
+            .collect();
+        if self.always_authenticate == Some(true) {
+            fields.push(("each use", "takes the password".into()));
+        }
+        let never = [(self.copyable, "copied"), (self.modifiable, "renamed")];
+        let never: Vec<_> =
+            never.iter().filter(|(may, _)| *may == Some(false)).map(|(_, what)| *what).collect();
+        if !never.is_empty() {
+            fields.push(("never", never.join(", ").into()));
+        }
+        fields
+    }
+
     fn protection(&self) -> Cell {
         match (self.has_private_key, self.extractable, self.never_extractable) {
             (Some(false), ..) => Cell::toned("the private key is not in this partition", Tone::Doubtful),
@@ -181,6 +231,7 @@ impl KeyView {
             (_, Some(true), _) if self.wrap_with_trusted == Some(true) => {
                 Cell::toned("extractable, wrapped with a trusted key", Tone::Doubtful)
             }
+            _ if self.readable == Some(true) => Cell::toned("read by crypto users", Tone::Doubtful),
             (_, Some(true), _) => Cell::toned("extractable, wrapped", Tone::Doubtful),
             (_, Some(false), Some(true)) => Cell::toned("not extractable, and never was", Tone::Good),
             (_, Some(false), _) => Cell::toned("not extractable", Tone::Good),
@@ -213,6 +264,7 @@ impl Report for KeyView {
             ("may", may.into()),
             ("made by", format!("{}, {}", self.owner, self.created).into()),
         ]);
+        fields.extend(self.restricted());
         if let Some(version) = self.version {
             fields.push(("version", format!("{version}, {}", self.state).into()));
         }
