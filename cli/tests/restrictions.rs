@@ -1,5 +1,6 @@
 //! What `strongroom key generate` and `key import` rule out for good, and how it is shown. That it holds, the tests of the daemon and of the
 //! PKCS#11 module show; here that it arrives.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's panic is its report")]
 
 mod harness;
 
