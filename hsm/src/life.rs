@@ -120,9 +120,19 @@ pub async fn keep(service: Arc<Service>, every: Duration) {
     }
 }
 
-/// One look at a partition.
+/// One look at a partition. What fails holds up nothing else.
 fn look_after(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
     partition.expire_session_objects();
+    let (purged, mended) = (purge_due(partition, audit), mend(partition));
+    purged.and(mended).and(super::request::rotate::rotate_due(partition, audit))
+}
+
+/// Destroys the deleted keys whose time has come. Blocks.
+///
+/// # Errors
+///
+/// STORE; those that are gone by then stay gone.
+pub fn purge_due(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
     // What is destroyed is gone for good: a clock that is wrong must not have it destroyed.
     let now = partition.age().certain();
     let (due, waits) = {
@@ -130,7 +140,11 @@ fn look_after(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
         let due: Vec<_> = contents.deleted.due(now).map(Arc::clone).collect();
         (due, !contents.deleted.is_empty())
     };
-    if !due.is_empty() {
+    if due.is_empty() && waits && partition.age().wants_storing() {
+        // So that a system clock that is put back while the daemon is stopped takes an hour at most.
+        partition.change(|_| Ok(()))?;
+    }
+    for due in due.chunks(AT_ONCE) {
         let infos: Vec<_> = due.iter().map(|object| &object.info).collect();
         let purge = || {
             partition.change(|change| {
@@ -162,16 +176,14 @@ fn look_after(partition: &Partition, audit: &Audit) -> Result<(), Failure> {
                 "retention over, key purged"
             );
         }
-    } else if waits && partition.age().wants_storing() {
-        // So that a system clock that is put back while the daemon is stopped takes an hour at most.
-        partition.change(|_| Ok(()))?;
     }
-    mend(partition)?;
-    super::request::rotate::rotate_due(partition, audit)
+    Ok(())
 }
 
-/// Objects whose records are written anew at one look.
-const MENDED_AT_ONCE: usize = 256;
+/// Objects that one change destroys or writes anew, and the bytes of their records: etcd takes no more at once than 128 operations
+/// and 1.5 MiB, and some of it is for the partition's header and the ledger.
+const AT_ONCE: usize = 100;
+const BYTES_AT_ONCE: usize = 1 << 20;
 
 /// Writes records anew that say what is no longer so: a time that was counted by a clock which was ahead, and somebody in a role that
 /// is gone, who must not be named again by another role of that name. Blocks.
@@ -197,9 +209,15 @@ pub fn mend(partition: &Partition) -> Result<(), Failure> {
         let timed = contents.objects.due(u64::MAX).chain(contents.deleted.due(u64::MAX));
         let ahead = timed.filter(is_wrong).map(|object| object.id);
         let stale = contents.stale.iter().copied().filter(|id| contents.known(id).is_some());
-        let mut wrong: BTreeSet<ObjectId> = stale.take(MENDED_AT_ONCE).collect();
-        wrong.extend(ahead.take(MENDED_AT_ONCE - wrong.len()));
-        wrong.into_iter().collect()
+        let mut wrong: BTreeSet<ObjectId> = stale.take(AT_ONCE).collect();
+        wrong.extend(ahead.take(AT_ONCE - wrong.len()));
+        let mut bytes = 0;
+        let size = |id: &ObjectId| contents.known(id).map_or(0, |object| object.size());
+        let has_place = |id: &ObjectId| {
+            bytes += size(id);
+            bytes == size(id) || bytes <= BYTES_AT_ONCE
+        };
+        wrong.into_iter().take_while(has_place).collect()
     };
     if wrong.is_empty() {
         return Ok(());

@@ -187,6 +187,12 @@ pub fn answered_when_closed(op: &Op) -> bool {
     )
 }
 
+/// What a node of a cluster also does when no majority of etcd's members has answered for longer than its lease: it needs neither keys
+/// of partitions nor etcd.
+pub fn answered_when_cut_off(op: &Op) -> bool {
+    matches!(op, Op::Seal(_) | Op::SealWith(_))
+}
+
 /// Checks the table for one request.
 ///
 /// # Errors

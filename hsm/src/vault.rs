@@ -74,6 +74,12 @@ pub enum VaultError {
         "this node is of the cluster {0}, whose partitions are in etcd, and strongroomd was not told where that is: start it with --etcd"
     )]
     NoEtcd(String),
+    /// Where the node notes what it has seen of its cluster.
+    #[error(
+        "the file in which this node notes what it has seen of its cluster cannot be read or written: {0}; free space on its disk, or \
+         repair it"
+    )]
+    Mark(std::io::Error),
     /// There is no thread.
     #[error("no thread for {what}: {source}")]
     Thread {
@@ -327,13 +333,25 @@ impl Vault {
     ///
     /// SEALED, TAMPERED and ZEROIZED, with what to do.
     fn opened(&self) -> Result<Arc<Opened>, Failure> {
-        match &*self.state() {
-            State::Open(opened) if self.is_cut_off.load(Ordering::Acquire) => refuse!(
+        let opened = self.unsealed()?;
+        match self.is_cut_off.load(Ordering::Acquire) {
+            true => refuse!(
                 NoQuorum,
                 "the node uses no keys: {} has not answered for longer than the cluster's lease; see that a majority of etcd's \
                  members runs and can be reached",
                 opened.ledger.location()
             ),
+            false => Ok(opened),
+        }
+    }
+
+    /// As [`Vault::opened`], also when no majority of etcd's members answers: for what the node does for itself.
+    ///
+    /// # Errors
+    ///
+    /// SEALED, TAMPERED and ZEROIZED, with what to do.
+    pub(crate) fn unsealed(&self) -> Result<Arc<Opened>, Failure> {
+        match &*self.state() {
             State::Open(opened) => Ok(Arc::clone(opened)),
             State::Waiting(waiting) => refuse!(
                 NoQuorum,

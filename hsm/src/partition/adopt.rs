@@ -72,7 +72,11 @@ impl Partition {
                     };
                     to.put(object);
                 }
-                Edit::DeleteUser(name) => drop(contents.users.remove(&name)),
+                Edit::DeleteUser(name) => {
+                    if let Some(user) = contents.users.remove(&name) {
+                        contents.session.remove_owner(user.identity);
+                    }
+                }
                 Edit::DeleteObject(id) => {
                     drop(contents.objects.remove(&id));
                     drop(contents.deleted.remove(&id));

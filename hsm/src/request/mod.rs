@@ -184,7 +184,10 @@ async fn dispatch(
     mut op: Op,
 ) -> Result<response::Result, Failure> {
     if !policy::answered_when_closed(&op) {
-        let ready = service.vault.ready();
+        let ready = match policy::answered_when_cut_off(&op) {
+            true => service.vault.unsealed().map(drop),
+            false => service.vault.ready(),
+        };
         if let Err(failure) = ready {
             secret::wipe(&mut op);
             return Err(failure);

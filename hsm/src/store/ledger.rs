@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
 
+use super::mark::Prepared;
 use super::{Batch, Mark, Snapshot, Store, StoreError, Turn};
 use crate::memory::SecretBytes;
 use crate::records::{LEDGER, ROOT};
@@ -326,6 +327,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// Lets go of the store when `work` has read what is there: nothing is written meanwhile, or afterwards. `work` is told the
+    /// number of the last change.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`: then all is as it was.
+    pub fn give_way<T, E>(&self, work: impl FnOnce(u64) -> Result<T, E>) -> Result<T, E> {
+        let mut guard = self.lock();
+        let done = work(guard.as_ref().map_or(0, |books| books.written))?;
+        drop(guard.take());
+        Ok(done)
+    }
+
     /// Lets go of the store and of the node's key. Changes that come after are refused.
     pub fn close(&self) {
         drop(self.lock().take());
@@ -337,13 +351,19 @@ impl Ledger {
 }
 
 impl Books {
-    /// Notes what this node has seen, before anybody is told of it.
+    /// Notes what another node has changed, before anybody is told of it. Keys are used on if that fails; this node changes nothing
+    /// then.
     fn note(&self) {
-        if let Some(mark) = &self.mark
-            && let Err(error) = mark.write((self.written, self.last))
-        {
-            tracing::error!("what this node has seen of {} is not noted: {error}", self.store.location());
+        if let Some(Err(error)) = self.mark.as_ref().map(|mark| mark.write((self.written, self.last))) {
+            self.is_not_noted(&error);
         }
+    }
+
+    fn is_not_noted(&self, error: &std::io::Error) {
+        tracing::error!(
+            "what this node has seen of {} is not noted, and whether that is put back while it is away will not show: {error}",
+            self.store.location()
+        );
     }
 
     fn seal(&self, epoch: u64, entries: &BTreeMap<String, Element>) -> Result<Vec<u8>, SealError> {
@@ -387,9 +407,18 @@ impl Books {
                 batch.delete(link_name(old));
             }
         }
+        // Where this node cannot note what it has seen, it changes nothing.
+        let unwritable = |error: std::io::Error| StoreError::Failed {
+            location: "of what this node has seen last".to_owned(),
+            reason: error.to_string(),
+        };
+        let mark = self.mark.as_ref().map(|mark| mark.prepare((self.epoch, last)));
+        let mark = mark.transpose().map_err(unwritable)?;
         self.store.commit(&batch)?;
         (self.entries, self.written, self.last) = (entries, self.epoch, last);
-        self.note();
+        if let Some(Err(error)) = mark.map(Prepared::note) {
+            self.is_not_noted(&error);
+        }
         Ok(())
     }
 }
@@ -423,8 +452,10 @@ impl Store for Ledger {
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        match self.lock().as_ref() {
-            Some(books) => books.store.snapshot(),
+        // Nobody waits for etcd meanwhile.
+        let store = self.lock().as_ref().map(|books| Arc::clone(&books.store));
+        match store {
+            Some(store) => store.snapshot(),
             None => Err(StoreError::Closed { location: self.location.clone() }),
         }
     }

@@ -53,14 +53,41 @@ impl Mark {
     /// # Errors
     ///
     /// The system's.
-    pub fn write(&self, (epoch, element): Seen) -> io::Result<()> {
+    pub fn write(&self, seen: Seen) -> io::Result<()> {
+        self.prepare(seen)?.note()
+    }
+
+    /// Does all of it that needs room on the disk.
+    ///
+    /// # Errors
+    ///
+    /// The system's: the mark is as it was.
+    pub fn prepare(&self, (epoch, element): Seen) -> io::Result<Prepared> {
         let plain = SecretBytes::from(element.to_bytes().as_slice());
         let sealed = self.node_key.seal(NAME, epoch, plain).map_err(io::Error::other)?;
         let new = self.path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&sealed)?;
         file.sync_all()?;
-        fs::rename(&new, &self.path)?;
+        Ok(Prepared { new, path: self.path.clone() })
+    }
+}
+
+/// A change that is as good as noted.
+#[derive(Debug)]
+pub struct Prepared {
+    new: PathBuf,
+    path: PathBuf,
+}
+
+impl Prepared {
+    /// Puts it in the place of the change that was noted before.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn note(self) -> io::Result<()> {
+        fs::rename(&self.new, &self.path)?;
         match self.path.parent() {
             Some(folder) => File::open(folder)?.sync_all(),
             None => Ok(()),

@@ -15,10 +15,46 @@ use crate::changes;
 use crate::records::{LEDGER, Names, ROOT, RootRecord};
 use crate::seal::SealingKey;
 use crate::store::etcd::Happening;
-use crate::store::{EtcdStore, Store, is_listed};
+use crate::store::{EtcdStore, Store, StoreError, is_listed};
 
 /// Between two looks whether the lease is over.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Before what could not be read is read once more.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a change was not taken in.
+enum Untaken {
+    /// The records are not what nodes wrote.
+    Wrong(String),
+    /// They, or what this node has on its own disk, cannot be read or written now: that says nothing about them.
+    Unread(String),
+}
+
+impl From<String> for Untaken {
+    fn from(what: String) -> Self {
+        Untaken::Wrong(what)
+    }
+}
+
+impl From<StoreError> for Untaken {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged { .. } => Untaken::Wrong(error.to_string()),
+            error => Untaken::Unread(error.to_string()),
+        }
+    }
+}
+
+impl From<VaultError> for Untaken {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Damaged { .. } => Untaken::Wrong(error.to_string()),
+            VaultError::Store(error) => error.into(),
+            error => Untaken::Unread(error.to_string()),
+        }
+    }
+}
 
 /// Records of one change, by name; `None`: deleted.
 type Records = BTreeMap<String, Option<Vec<u8>>>;
@@ -53,8 +89,14 @@ impl Vault {
         let thread = |source| VaultError::Thread { what: "other nodes' changes", source };
         let (of, from) = (Arc::downgrade(vault), Arc::downgrade(store));
         let take_in = move |happening| {
-            if let (Some(vault), Some(store)) = (of.upgrade(), from.upgrade()) {
-                vault.take_in(&store, happening);
+            let mut next = Some(happening);
+            while let Some(happening) = next.take() {
+                let (Some(vault), Some(store)) = (of.upgrade(), from.upgrade()) else { return };
+                next = vault.take_in(&store, happening);
+                drop((vault, store));
+                if next.is_some() {
+                    thread::sleep(AGAIN);
+                }
             }
         };
         store.follow(take_in).map_err(thread)?;
@@ -64,24 +106,34 @@ impl Vault {
         Ok(())
     }
 
-    fn take_in(&self, store: &Arc<EtcdStore>, happening: Happening) {
+    /// Takes in what has happened. The answer is what is to be taken in then, if this could not be.
+    fn take_in(&self, store: &Arc<EtcdStore>, happening: Happening) -> Option<Happening> {
         let opened = match &*self.state() {
             State::Open(opened) => Arc::clone(opened),
-            _ => return,
+            _ => return None,
         };
         // The node was sealed and opened since: what it has was read from there later.
         if opened.etcd.as_ref().is_some_and(|current| !Arc::ptr_eq(current, store)) {
-            return;
+            return None;
         }
-        let what = match happening {
-            Happening::Changed { revision, records } => self.adopt(&opened, store, revision, records).err(),
-            Happening::Missed => self.read_anew(&opened).err(),
-            Happening::PutBack => Some("it was put back to an earlier time".to_owned()),
+        let taken = match happening {
+            Happening::Changed { revision, records } => self.adopt(&opened, store, revision, records),
+            Happening::Missed => self.read_anew(&opened),
+            Happening::PutBack => Err(Untaken::Wrong("it was put back to an earlier time".to_owned())),
         };
         // Who holds the contents for long would hold up the lease's end.
         drop(opened);
-        if let Some(what) = what {
-            self.tampered(&format!("{}: {what}", self.location()));
+        match taken {
+            Ok(()) => None,
+            Err(Untaken::Wrong(what)) => {
+                self.tampered(&format!("{}: {what}", self.location()));
+                None
+            }
+            Err(Untaken::Unread(why)) => {
+                tracing::error!("what other nodes have changed is not known here yet, and read again: {why}");
+                // Also of what was told: a part of it may have been taken in.
+                Some(Happening::Missed)
+            }
         }
     }
 
@@ -92,7 +144,7 @@ impl Vault {
         store: &EtcdStore,
         revision: i64,
         records: Records,
-    ) -> Result<(), String> {
+    ) -> Result<(), Untaken> {
         let mut root = opened.root();
         if !records.contains_key(LEDGER) {
             // Partitions that are being restored are not named yet.
@@ -101,14 +153,14 @@ impl Vault {
             let foreign =
                 |name: &&String| is_listed(name) || prefixes.iter().any(|prefix| name.starts_with(prefix));
             return match records.keys().find(foreign) {
-                Some(name) => Err(format!("the record {name} was changed, and not by a node")),
+                Some(name) => Err(format!("the record {name} was changed, and not by a node").into()),
                 None => Ok(()),
             };
         }
         opened.ledger.adopt(&records).map_err(|error| error.to_string())?;
         let before: Vec<u32> = root.partitions.iter().map(|p| p.number).collect();
         if let Some(change) = records.get(ROOT) {
-            let sealed = change.as_deref().ok_or("its root record was deleted")?;
+            let sealed = change.as_deref().ok_or_else(|| "its root record was deleted".to_owned())?;
             let (_, plain) =
                 opened.node_key.open(ROOT, sealed).map_err(|error| format!("its root record: {error}"))?;
             *root = RootRecord::decode(&*plain).map_err(|error| format!("its root record: {error}"))?;
@@ -128,11 +180,11 @@ impl Vault {
         for (number, record) in &now {
             let names = Names::of(*number);
             if !before.contains(number) {
-                let sealed = store.read_at(names.prefix(), revision).map_err(|error| error.to_string())?;
+                let sealed = store.read_at(names.prefix(), revision)?;
                 if let Some((name, _)) =
                     sealed.iter().find(|(n, r)| is_listed(n) && !opened.ledger.is_last(n, r))
                 {
-                    return Err(format!("the record {name} is from an earlier time"));
+                    return Err(format!("the record {name} is from an earlier time").into());
                 }
                 let (slot, _) = load_slot(&opened.node_key, record, sealed, None, &opened.store());
                 self.pass_clocks_on(std::slice::from_ref(&slot));
@@ -150,22 +202,24 @@ impl Vault {
 
     /// Loads everything again: too much was changed to be told. Connections are logged out; their tickets are good still, but for those of
     /// log-ins that had ended.
-    fn read_anew(&self, opened: &Arc<Opened>) -> Result<(), String> {
+    fn read_anew(&self, opened: &Arc<Opened>) -> Result<(), Untaken> {
         let store = match (&opened.etcd, &self.source) {
             (Some(store), _) => Arc::clone(store) as Arc<dyn Store>,
             (None, Source::Given(_, store)) => Arc::clone(store),
             (None, Source::Files(_)) => return Ok(()),
         };
-        let failed = |error: VaultError| error.to_string();
-        let key = super::state::copy(&opened.node_key).map_err(|failure| failure.to_string())?;
-        let known = opened.ledger.epoch();
+        let key =
+            super::state::copy(&opened.node_key).map_err(|failure| Untaken::Unread(failure.to_string()))?;
         let mark = self.mark_file();
-        let mut read =
-            Opened::load(key, self.metered(store), &Decision::default(), mark.as_deref()).map_err(failed)?;
+        // Nothing is changed meanwhile, nor afterwards, by who has planned it on what is in memory now.
+        let mut read = opened.ledger.give_way(|known| {
+            let read = Opened::load(key, self.metered(store), &Decision::default(), mark.as_deref())?;
+            match read.ledger.epoch() < known {
+                true => Err(Untaken::Wrong("it was put back to an earlier time".to_owned())),
+                false => Ok(read),
+            }
+        })?;
         (read.own, read.etcd) = (opened.own.clone(), opened.etcd.clone());
-        if read.ledger.epoch() < known {
-            return Err("it was put back to an earlier time".to_owned());
-        }
         // Who sealed the node meanwhile, or found it tampered with, has the last word.
         let _turn = self.turn();
         if !matches!(&*self.state(), State::Open(current) if Arc::ptr_eq(current, opened)) {

@@ -115,7 +115,6 @@ impl Vault {
             return refuse!(CertificateWrong, "no certificate of the new node was given");
         };
         let identity = opened.own().identity()?;
-        self.agreed(&opened, certificates, &public_key, &identity)?;
         let ephemeral = PrivateKey::generate(KeyKind::P256)?;
         let Some(point) = point(&public_key) else {
             return refuse!(
@@ -129,6 +128,8 @@ impl Vault {
         {
             let _turn = opened.store().turn()?;
             let mut root = opened.root();
+            // No partition comes meanwhile, on whichever node.
+            self.agreed(&opened, certificates, &public_key, &identity)?;
             let mut changed = root.clone();
             changed.members.retain(|member| member.name != name);
             changed.members.push(MemberRecord {
@@ -157,7 +158,7 @@ impl Vault {
         Ok(name)
     }
 
-    /// Whether the owners of all partitions agree, and can be told that this node is of theirs.
+    /// Whether the owners of all partitions agree, and can be told that this node is of theirs. The cluster's key opens all of them.
     fn agreed(
         &self,
         opened: &Opened,
@@ -167,8 +168,25 @@ impl Vault {
     ) -> Result<(), Failure> {
         let mut owners = 0;
         for slot in opened.slots().values() {
-            let Slot::Sound(partition) = slot else { continue };
-            let Some(owner) = partition.contents().settings.owner.clone() else { continue };
+            let partition = match slot {
+                Slot::Sound(partition) => partition,
+                Slot::Damaged { record, .. } => {
+                    return refuse!(
+                        CertificateWrong,
+                        "partition \"{}\" is damaged, and it cannot be seen whether its owner agrees: restore it from a backup, or \
+                         give it up, first",
+                        record.label
+                    );
+                }
+            };
+            let Some(owner) = partition.contents().settings.owner.clone() else {
+                return refuse!(
+                    CertificateWrong,
+                    "partition \"{}\" has no owner (it was made without --owner-certificate): nobody can say that the new node may \
+                     have its keys; back it up and delete it first",
+                    partition.label()
+                );
+            };
             owners += 1;
             let checked = certificates.iter().map(|certificate| {
                 if certificate.public_key != public_key {

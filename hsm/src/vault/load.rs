@@ -1,6 +1,7 @@
 //! Loading the store: every record is looked at before any is used, and what is wrong is found.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -16,7 +17,7 @@ use crate::identity::Identity;
 use crate::partition::Partition;
 use crate::records::{CLUSTER, LEDGER, MemberRecord, NODE, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::SealingKey;
-use crate::store::{Batch, CHAIN, EtcdStore, Ledger, Mark, Store, StoreError, is_listed};
+use crate::store::{AdoptError, Batch, CHAIN, EtcdStore, Ledger, Mark, Store, StoreError, is_listed};
 use crate::users::Users;
 
 /// What is loaded while the node is open.
@@ -112,7 +113,10 @@ impl Opened {
         };
         if let Some(path) = mark {
             let mark = Mark::new(path, Arc::clone(&node_key));
-            ledger.follow_on(mark, &links, decision.clear).map_err(|e| damaged(e.to_string()))?;
+            ledger.follow_on(mark, &links, decision.clear).map_err(|error| match error {
+                AdoptError::Mark(error) if error.kind() != ErrorKind::InvalidData => VaultError::Mark(error),
+                error => damaged(error.to_string()),
+            })?;
         }
         if let Some(name) = not_the_last.iter().find(|name| [ROOT, NODE, CLUSTER].contains(&name.as_str())) {
             return Err(damaged(format!("its {name} record is from an earlier time, or missing")));

@@ -137,16 +137,7 @@ impl Vault {
             State::Open(opened) => Arc::clone(opened),
             _ => return,
         };
-        // What one node finds in a store that is shared, the others find too, if it is so: it is not theirs to be told.
-        if !opened.store().is_shared() {
-            let mut root = opened.root();
-            let mut changed = root.clone();
-            changed.tampered = Some(TamperRecord { found: now(), what: what.to_owned() });
-            // So that a restart does not forget it. If the store does not take it, what is wrong with it will show.
-            if let Err(error) = opened.write_root(&mut root, changed, Batch::default()) {
-                tracing::error!("what was found is not in the store: {error}");
-            }
-        }
+        opened.own().note_tampering(what);
         drop(opened);
         self.set_tampered(vec![Finding { what: what.to_owned(), ..Finding::default() }], now());
     }
@@ -158,8 +149,9 @@ impl Vault {
     /// If the node is not open.
     pub fn seal(&self) -> Result<(), Failure> {
         let mut turn = self.turn();
+        // Also when it is cut off from etcd: then more than ever.
         if self.node_state() != NodeState::Waiting {
-            self.ready()?;
+            self.unsealed()?;
         }
         turn.clear();
         self.set(State::Sealed);
@@ -284,7 +276,7 @@ impl Vault {
         needed: u32,
     ) -> Result<Option<Quorum>, Failure> {
         let _turn = self.turn();
-        let opened = self.opened()?;
+        let opened = self.unsealed()?;
         let Source::Files(files) = &self.source else {
             return refuse!(Unsupported, "this node's key was given to it");
         };
@@ -349,6 +341,23 @@ impl Vault {
         self.set(State::Zeroized);
         tracing::warn!(target: "audit", event = "zeroized", "the node was zeroized");
         destroy(files)
+    }
+}
+
+impl Opened {
+    /// Keeps what was found, so that a restart does not forget it: in what the node has for itself. What lies in a store that is
+    /// shared the other nodes find too, if it is so: it is not theirs to be told.
+    fn note_tampering(&self, what: &str) {
+        if self.store().is_shared() {
+            return;
+        }
+        let mut root = self.root();
+        let mut changed = root.clone();
+        changed.tampered = Some(TamperRecord { found: now(), what: what.to_owned() });
+        // If the store does not take it, what is wrong with it will show.
+        if let Err(error) = self.write_root(&mut root, changed, Batch::default()) {
+            tracing::error!("what was found is not in the store: {error}");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod contents;
+mod way;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions, Txn, TxnOp};
 use rustix::process::{Pid, Signal, kill_process};
 use strongroom_hsm::store::EtcdStore;
 use strongroom_hsm::store::etcd::{Options, Tls};
 use strongroom_hsm::vault::Cluster;
 use tempfile::TempDir;
+
+pub use way::Way;
 
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -120,6 +123,19 @@ impl Members {
         EtcdStore::new(&self.options(Duration::from_secs(5))).unwrap()
     }
 
+    /// A way to the members that can be cut, and a store that is reached by it.
+    pub fn store_by_a_way(&self) -> (Way, EtcdStore) {
+        let way = Way::to(&format!("{}:2379", address(&self.network, 0)));
+        let options = Options { endpoints: vec![way.endpoint()], ..self.options(SOON) };
+        (way, EtcdStore::new(&options).unwrap())
+    }
+
+    /// Makes etcd forget what its keys were before.
+    pub fn compact(&self) {
+        let revision = self.administrator().revision().to_string();
+        self.etcdctl(&["compaction", &revision]).unwrap();
+    }
+
     /// Where a new node may note what it has seen.
     pub fn new_mark(&self) -> PathBuf {
         static NODES: AtomicU8 = AtomicU8::new(0);
@@ -198,6 +214,20 @@ impl Administrator {
         let options = etcd_client::GetOptions::new().with_all_keys();
         let mut answer = self.runtime.block_on(self.client.get("", Some(options))).unwrap();
         answer.take_kvs().into_iter().map(|found| found.into_key_value()).collect()
+    }
+
+    pub fn revision(&mut self) -> i64 {
+        self.runtime.block_on(self.client.get("any", None)).unwrap().header().unwrap().revision()
+    }
+
+    /// Makes everything what it was, in one transaction.
+    pub fn put_back(&mut self, earlier: &[(Vec<u8>, Vec<u8>)]) {
+        let was = |key: &[u8]| earlier.iter().any(|(found, _)| found == key);
+        let since = self.all().into_iter().map(|(key, _)| key).filter(|key| !was(key));
+        let mut all: Vec<_> = since.map(|key| TxnOp::delete(key, None)).collect();
+        all.extend(earlier.iter().map(|(key, value)| TxnOp::put(key.clone(), value.clone(), None)));
+        let answer = self.runtime.block_on(self.client.txn(Txn::new().and_then(all))).unwrap();
+        assert!(answer.succeeded());
     }
 
     pub fn put(&mut self, key: &[u8], value: &[u8]) {

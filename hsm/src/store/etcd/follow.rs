@@ -22,6 +22,9 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How long it may take to answer that.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
+/// A question of which this is the age was not answered: the one after it is, by then.
+const OVERDUE: Duration = Duration::from_secs(BEAT.as_secs() + 2 * ANSWERS_WITHIN.as_secs());
+
 /// Between two attempts to hear of changes.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,6 +82,18 @@ impl Agreement {
         self.at.store(asked, Ordering::Relaxed);
         self.is_lost.store(false, Ordering::Relaxed);
     }
+
+    /// For how long no majority has answered; `None` if the last question was answered, and no answer is overdue.
+    pub(super) fn alone_for(&self) -> Option<Duration> {
+        let since = Duration::from_millis(now().saturating_sub(self.at.load(Ordering::Relaxed)));
+        // A machine that slept has asked nobody meanwhile.
+        (self.is_lost.load(Ordering::Relaxed) || since > OVERDUE).then_some(since)
+    }
+
+    /// Whether no majority has answered for so long, so that nobody need wait for one.
+    pub(super) fn is_lost_for(&self, patience: Duration) -> bool {
+        self.is_lost.load(Ordering::Relaxed) && self.alone_for().is_some_and(|alone| alone >= patience)
+    }
 }
 
 fn now() -> u64 {
@@ -90,9 +105,7 @@ fn now() -> u64 {
 impl EtcdStore {
     /// For how long no majority has answered; `None` if one does.
     pub fn alone_for(&self) -> Option<Duration> {
-        let agreement = &self.0.agreement;
-        let is_lost = agreement.is_lost.load(Ordering::Relaxed);
-        is_lost.then(|| Duration::from_millis(now().saturating_sub(agreement.at.load(Ordering::Relaxed))))
+        self.0.agreement.alone_for()
     }
 
     /// etcd's revision of the last change that this node's memory has.
@@ -135,19 +148,27 @@ impl EtcdStore {
 fn deliver(shared: &Weak<Shared>, mut told: Receiver<Told>, mut take_in: impl FnMut(Happening)) {
     while let Some(Told { revision, count, happening, next }) = told.blocking_recv() {
         let Some(shared) = shared.upgrade() else { return };
+        let is_told = matches!(happening, Happening::Changed { .. });
         let is_change = matches!(&happening, Happening::Changed { records, .. } if matches!(records.get(LEDGER), Some(Some(_))));
-        // Not this node's own, which memory has.
-        if is_change && revision <= shared.seen().head {
-            continue;
-        }
-        if next.is_some() {
-            shared.seen().read = 0;
+        {
+            let mut seen = shared.seen();
+            // Not what memory has: this node's own changes, and what was read.
+            if is_told && revision <= seen.read || is_change && revision <= seen.head {
+                continue;
+            }
+            seen.follower = Some(thread::current().id());
         }
         take_in(happening);
-        if is_change {
+        {
             let mut seen = shared.seen();
-            let head = (seen.head, seen.count).max((revision, count));
-            shared.saw(&mut seen, head);
+            if let Some((read, head)) = seen.anew.take() {
+                // Only now is it in memory, and what was there before takes no changes any more: who waits for it may go on.
+                seen.read = read;
+                shared.saw(&mut seen, head);
+            } else if is_change {
+                let head = (seen.head, seen.count).max((revision, count));
+                shared.saw(&mut seen, head);
+            }
         }
         if let Some(next) = next {
             let _ = next.send(shared.seen().read + 1);
@@ -278,5 +299,26 @@ async fn beat(agreement: Arc<Agreement>, members: Arc<Members>, key: String, tol
             }
         }
         sleep(BEAT).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_slept_knows_that_nobody_has_answered_meanwhile() {
+        let agreement = Agreement::default();
+        agreement.agreed(now());
+        assert_eq!(agreement.alone_for(), None);
+        let hour = Duration::from_secs(3600);
+        // The last question was answered; then there was none.
+        agreement.agreed(now().saturating_sub(3_600_000));
+        assert!(now() < 3_600_000 || agreement.alone_for().is_some_and(|alone| alone >= hour));
+        assert!(!agreement.is_lost_for(Duration::ZERO), "the next question may be answered");
+        agreement.is_lost.store(true, Ordering::Relaxed);
+        assert!(agreement.is_lost_for(Duration::ZERO) && !agreement.is_lost_for(2 * hour));
+        agreement.agreed(now());
+        assert_eq!(agreement.alone_for(), None);
     }
 }

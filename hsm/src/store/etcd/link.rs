@@ -32,14 +32,16 @@ const UNAUTHENTICATED: i32 = 16;
 pub(super) enum Trouble {
     /// No member could: it is not known whether it was done.
     Silent(String),
-    /// It was refused.
+    /// It was refused: it was not done.
     Refused(String),
+    /// It was refused, after a member that was asked before has said nothing: it is not known whether it was done.
+    Unsure(String),
 }
 
 impl Trouble {
     pub(super) fn reason(self) -> String {
         match self {
-            Trouble::Silent(reason) | Trouble::Refused(reason) => reason,
+            Trouble::Silent(reason) | Trouble::Refused(reason) | Trouble::Unsure(reason) => reason,
         }
     }
 }
@@ -156,15 +158,20 @@ impl Members {
         A: Future<Output = Result<T, Error>>,
     {
         let until = Instant::now() + limit;
+        let mut was_silent = false;
         loop {
             let (number, member) = self.current();
             let each = EACH.min(until.saturating_duration_since(Instant::now()));
             let why = match timeout(each, ask(member.client.clone())).await {
                 Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if is_final(&error) && was_silent => {
+                    return Err(Trouble::Unsure(error.to_string()));
+                }
                 Ok(Err(error)) if is_final(&error) => return Err(Trouble::Refused(error.to_string())),
                 Ok(Err(error)) => format!("{}: {error}", member.endpoint),
                 Err(_) => format!("{} does not answer", member.endpoint),
             };
+            was_silent = true;
             self.leave(number);
             if Instant::now() + PAUSE >= until {
                 return Err(Trouble::Silent(why));
@@ -219,5 +226,39 @@ fn is_final(error: &Error) -> bool {
         ),
         Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::Utf8Error(_) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// What is said of something that is asked of two members, of whom the first says `first`, and the other one refuses.
+    fn refused_after(first: Option<&'static str>) -> Trouble {
+        let endpoints = ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(str::to_owned).to_vec();
+        let options =
+            Options { endpoints, cluster: String::new(), tls: None, patience: Duration::from_secs(60) };
+        let link = Link::open(&options).unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let ask = move |_: Client| {
+            let silent = first.filter(|_| asked.fetch_add(1, Ordering::Relaxed) == 0);
+            async move {
+                match silent {
+                    Some(reason) => Err(Error::WatchError(reason.to_owned())),
+                    None => Err::<(), _>(Error::InvalidArgs("no room".to_owned())),
+                }
+            }
+        };
+        link.ask(Duration::from_secs(60), ask).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_refused_after_silence_may_have_been_done() {
+        assert!(matches!(refused_after(None), Trouble::Refused(reason) if reason.contains("no room")));
+        assert!(
+            matches!(refused_after(Some("broken")), Trouble::Unsure(reason) if reason.contains("no room"))
+        );
     }
 }

@@ -17,6 +17,7 @@ pub use self::follow::Happening;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use etcd_client::{
@@ -26,7 +27,7 @@ use zeroize::Zeroizing;
 
 use self::link::{Link, Trouble};
 use self::turn::Turns;
-use super::{Batch, Snapshot, Store, StoreError, Turn};
+use super::{Batch, CHAIN, Snapshot, Store, StoreError, Turn};
 use crate::records::LEDGER;
 
 /// Under this lies what is in etcd, by cluster.
@@ -103,6 +104,10 @@ struct Seen {
     count: i64,
     /// The revision at which the records were read.
     read: i64,
+    /// The thread that takes in what others change. What it reads counts when memory has it.
+    follower: Option<ThreadId>,
+    /// What that thread has read anew: the moment, and the ledger's revision with how often it was written.
+    anew: Option<(i64, (i64, i64))>,
 }
 
 /// What was read.
@@ -202,7 +207,7 @@ impl Shared {
         let location = self.location.clone();
         match trouble {
             Trouble::Silent(reason) => StoreError::NoMajority { location, reason },
-            Trouble::Refused(reason) => StoreError::Failed { location, reason },
+            Trouble::Refused(reason) | Trouble::Unsure(reason) => StoreError::Failed { location, reason },
         }
     }
 
@@ -308,8 +313,14 @@ impl Shared {
         let mut conditions = vec![Compare::mod_revision(key.clone(), CompareOp::Equal, seen.head)];
         // The turn may have ended by itself, if this took too long.
         conditions.extend(self.turns.condition(&self.turn_key()));
-        let otherwise = TxnOp::get(key, None);
-        let txn = Txn::new().when(conditions).and_then(operations).or_else([otherwise]);
+        // What shows that it was made, if an earlier attempt made it and the answer was lost: its ledger, or, if another node has
+        // changed something since, its link of the chain.
+        let link = batch.changes.iter().find(|(name, record)| name.starts_with(CHAIN) && record.is_some());
+        let signs: Vec<_> = batch.changes.get_key_value(LEDGER).into_iter().chain(link).collect();
+        let signs: Vec<_> =
+            signs.into_iter().filter_map(|(name, record)| Some((self.key(name), record.clone()?))).collect();
+        let otherwise: Vec<_> = signs.iter().map(|(key, _)| TxnOp::get(key.clone(), None)).collect();
+        let txn = Txn::new().when(conditions).and_then(operations).or_else(otherwise);
         let ask = move |client: Client| {
             let txn = txn.clone();
             async move { kv(&client).txn(txn).await }
@@ -318,12 +329,14 @@ impl Shared {
         let answer = match self.link.ask(self.patience, ask) {
             Ok(answer) => answer,
             Err(Trouble::Refused(reason)) => return Err(StoreError::Failed { location: location(), reason }),
-            Err(Trouble::Silent(reason)) => return Err(StoreError::Unknown { location: location(), reason }),
+            Err(Trouble::Silent(reason) | Trouble::Unsure(reason)) => {
+                return Err(StoreError::Unknown { location: location(), reason });
+            }
         };
         let revision = match answer.succeeded() {
             true => answer.header().map(etcd_client::ResponseHeader::revision),
-            // An earlier attempt was carried out, and its answer was lost. No two ledgers are the same.
-            false => ledger.and_then(|ledger| revision_of(&answer, ledger)),
+            // No two ledgers are the same.
+            false => signs.iter().find_map(|sign| revision_of(&answer, sign)),
         };
         match revision {
             None => Err(StoreError::Conflict { location: location() }),
@@ -338,12 +351,12 @@ impl Shared {
     }
 }
 
-/// The revision of the ledger in an answer, if it is this one.
-fn revision_of(answer: &TxnResponse, ledger: &[u8]) -> Option<i64> {
+/// The revision of a record in an answer, if it is there and is this one.
+fn revision_of(answer: &TxnResponse, (key, record): &(String, Vec<u8>)) -> Option<i64> {
     answer.op_responses().into_iter().find_map(|answer| match answer {
         TxnOpResponse::Get(found) => {
             let found = found.kvs().first()?;
-            (found.value() == ledger).then(|| found.mod_revision())
+            (found.key() == key.as_bytes() && found.value() == record).then(|| found.mod_revision())
         }
         _ => None,
     })
@@ -355,7 +368,9 @@ impl Store for EtcdStore {
         {
             let mut seen = self.0.seen();
             // Of a look at a store that is in use memory has all already: a turn is held meanwhile.
-            if seen.read == 0 {
+            if seen.follower == Some(thread::current().id()) {
+                seen.anew = Some((revision, head));
+            } else if seen.read == 0 {
                 seen.read = revision;
                 self.0.saw(&mut seen, head);
             }

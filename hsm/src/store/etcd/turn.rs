@@ -26,6 +26,9 @@ const FRESH: Duration = Duration::from_secs(4);
 /// How long a change waits for others of this node, and of the other nodes.
 const WAIT: Duration = Duration::from_secs(20);
 
+/// Between two looks whether a majority of etcd's members is there at all.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Between two looks at whose turn it is.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -92,8 +95,12 @@ pub(super) fn take(shared: &Arc<Shared>) -> Result<Turn, StoreError> {
             *depth += 1;
             return Ok(Turn::of(Held(Arc::clone(shared))));
         }
-        let waited = shared.turns.is_free.wait_timeout_while(state, WAIT, |state| state.holder.is_some());
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + WAIT;
+        while state.holder.is_some() && Instant::now() < until && !shared.is_alone() {
+            let waited = shared.turns.is_free.wait_timeout_while(state, LOOK, |state| state.holder.is_some());
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        shared.answers()?;
         if state.holder.is_some() {
             return Err(busy("another change of this node takes long"));
         }
@@ -110,20 +117,37 @@ pub(super) fn take(shared: &Arc<Shared>) -> Result<Turn, StoreError> {
         let mut state = shared.turns.state();
         (state.since, state.lease) = (Some(since), Some((id, granted)));
     }
+    // etcd is asked after it is known what memory has: what comes in meanwhile is no sign that it was put back.
+    let known = shared.seen().head;
     let head = shared.head()?.map_or(0, |(revision, _)| revision);
-    let waited = shared.has_seen.wait_timeout_while(shared.seen(), shared.patience, |seen| seen.head < head);
-    let (seen, _) = waited.unwrap_or_else(PoisonError::into_inner);
-    if seen.head < head {
-        return Err(busy("what another node has changed has not arrived here yet"));
-    }
-    if seen.head > head {
+    if head < known {
         return Err(StoreError::Damaged {
             location: shared.location.clone(),
             reason: "it was put back to an earlier time".to_owned(),
         });
     }
+    let waited = shared.has_seen.wait_timeout_while(shared.seen(), shared.patience, |seen| seen.head < head);
+    let (seen, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    if seen.head < head {
+        return Err(busy("what another node has changed has not arrived here yet"));
+    }
     drop(seen);
     Ok(Turn::of(held))
+}
+
+impl Shared {
+    /// Whether no majority has answered for as long as anybody waits for one.
+    fn is_alone(&self) -> bool {
+        self.agreement.is_lost_for(self.patience)
+    }
+
+    /// Refuses what would wait for a majority when there is none.
+    fn answers(&self) -> Result<(), StoreError> {
+        match self.is_alone() {
+            true => Err(self.unchanged(Trouble::Silent("it is known to be so for a while".to_owned()))),
+            false => Ok(()),
+        }
+    }
 }
 
 fn grant(shared: &Shared) -> Result<i64, StoreError> {
@@ -171,7 +195,7 @@ fn enter(shared: &Shared, lease: i64) -> Result<Option<i64>, StoreError> {
             Ok(None) if Instant::now() < until => {}
             Ok(None) => return Ok(None),
             // The lease has ended.
-            Err(Trouble::Refused(_)) => return Ok(None),
+            Err(Trouble::Refused(_) | Trouble::Unsure(_)) => return Ok(None),
             Err(trouble) => return Err(shared.unchanged(trouble)),
         }
     }
