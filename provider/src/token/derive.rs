@@ -38,17 +38,59 @@ impl Tokens {
         let template = readable(agreement.size);
         self.with_key(context, key, |using| {
             let (module, session) = (using.module, using.session);
-            let mut parameter = CK_ECDH1_DERIVE_PARAMS {
-                kdf: CKD_NULL,
-                ulSharedDataLen: 0,
-                pSharedData: std::ptr::null_mut(),
-                ulPublicDataLen: peer.len() as CK_ULONG,
-                pPublicData: peer.as_ptr().cast_mut(),
+            let derive = |point: &[u8]| {
+                let mut parameter = CK_ECDH1_DERIVE_PARAMS {
+                    kdf: CKD_NULL,
+                    ulSharedDataLen: 0,
+                    pSharedData: std::ptr::null_mut(),
+                    ulPublicDataLen: point.len() as CK_ULONG,
+                    pPublicData: point.as_ptr().cast_mut(),
+                };
+                module.derive_key(session, mechanism, &mut parameter, using.handle, &template)
             };
-            let object = module
-                .derive_key(session, mechanism, &mut parameter, using.handle, &template)
-                .map_err(|rv| using.failed("C_DeriveKey", rv))?;
+            // Bare, as every token takes it. One that takes DER too may take a point for DER; then it gets it as that.
+            let object = derive(peer).or_else(|rv| match seems_der(peer) {
+                true => derive(&octet_string(peer)),
+                false => Err(rv),
+            });
+            let object = object.map_err(|rv| using.failed("C_DeriveKey", rv))?;
             using.read_secret(key, object, secret)
         })
+    }
+}
+
+/// Whether a point reads as a DER OCTET STRING, whose first byte is an uncompressed point's: if its second is by chance what a length would
+/// be there. With some curves that is one point in 170; SoftHSM2 2.6 refuses those.
+fn seems_der(point: &[u8]) -> bool {
+    match point {
+        [4, length @ 0..=0x7f, rest @ ..] | [4, 0x81, length, rest @ ..] => {
+            usize::from(*length) == rest.len()
+        }
+        _ => false,
+    }
+}
+
+/// A point of at most 255 bytes in a DER OCTET STRING.
+fn octet_string(point: &[u8]) -> Vec<u8> {
+    // The largest curve's has 133.
+    let length = point.len() as u8;
+    let header: &[u8] = if length < 0x80 { &[4, length] } else { &[4, 0x81, length] };
+    [header, point].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_that_seem_der() {
+        let point = |size: usize, second: u8| [&[4, second][..], &vec![9; size - 2]].concat();
+        assert!(seems_der(&point(129, 127)) && seems_der(&point(65, 63)));
+        assert!(!seems_der(&point(129, 126)) && !seems_der(&point(133, 1)) && !seems_der(&point(32, 2)));
+        assert!(!seems_der(&[4]) && !seems_der(&[]));
+        for size in [65, 129, 133] {
+            let wrapped = octet_string(&point(size, 1));
+            assert!(seems_der(&wrapped) && wrapped.ends_with(&point(size, 1)));
+        }
     }
 }

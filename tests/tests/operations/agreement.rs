@@ -95,3 +95,32 @@ fn pkeyutl_derives_what_the_peer_derives() {
         assert!(!derived.status.success(), "{place:?}");
     }
 }
+
+/// A key on brainpoolP512r1 (no secret) whose point begins with 04 7f, as an OCTET STRING of its length would.
+const SEEMS_DER: &str = "-----BEGIN EC PRIVATE KEY-----
+MIHaAgEBBECGnyezIYfXRUezFoiAC7owdtU3LiCcfrkvLPJFlPJJ+KFsj+a95c8d
+Cf5S+/ZEj0l2ozSUSQerWgVNFrVdp1ycoAsGCSskAwMCCAEBDaGBhQOBggAEf3j2
+G5Vzia1v6yAfKUGHbx2JoA2rIn+Umr97ptwatMQsGCsXUWzCfsxKFaNTjuoRsiYO
+Y4NIxo656ReN4IThxixl9Ek7zJMkak+aGyhbkspQUVCAuFOFfmlFYKeWnI1GXyhE
+Pt8z7irEfTg8NrWLenh2nIJPoFqTr8otpsVZyf4=
+-----END EC PRIVATE KEY-----
+";
+
+/// SoftHSM2 takes such a point for DER, and refuses it: the provider then gives it the DER.
+#[test]
+fn a_peers_point_may_look_like_der() {
+    for place in BOTH {
+        let bench = Bench::new().unwrap();
+        let environment = bench.environment(place).unwrap();
+        let [peer, public, ours, theirs] =
+            ["peer.key", "peer.pub", "ours", "theirs"].map(|name| bench.file(name));
+        fs::write(&peer, SEEMS_DER).unwrap();
+        plain("pkey -in {} -pubout -out {}", &[&peer, &public]);
+        let kind = "-algorithm EC -pkeyopt ec_paramgen_curve:brainpoolP512r1";
+        let [key, own] = agreeing_key(&bench, place, &environment, kind, "key");
+        let derive = "pkeyutl -derive -inkey {} -peerkey {} -out {}";
+        run_openssl(&environment, derive, &[&key, &public, &ours]).unwrap();
+        plain(derive, &[&peer, &own, &theirs]);
+        assert_eq!(fs::read(&ours).unwrap(), fs::read(&theirs).unwrap(), "{place:?}");
+    }
+}
