@@ -1,6 +1,6 @@
 //! From C's pointers to references and slices.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_ulong};
 use std::slice;
 
 /// Borrows `length` items at `pointer`. Null is an empty slice if `length` is 0 and `None` otherwise; so is a
@@ -61,6 +61,22 @@ pub unsafe fn reference_mut<'a, T>(pointer: *mut T) -> Option<&'a mut T> {
     }
     // SAFETY: aligned; null becomes None; valid and exclusive by the contract.
     unsafe { pointer.as_mut() }
+}
+
+/// Copies the number at an address that a caller may have given for something else. The kernel reads it and says whether there is memory,
+/// so any address may be asked for; `None` if there is none, or if it is not aligned.
+pub fn number_at(address: usize) -> Option<c_ulong> {
+    let from = std::ptr::without_provenance_mut::<c_ulong>(address);
+    if !from.is_aligned() {
+        return None;
+    }
+    let mut number: c_ulong = 0;
+    let size = size_of_val(&number);
+    let to = libc::iovec { iov_base: std::ptr::from_mut(&mut number).cast(), iov_len: size };
+    let from = libc::iovec { iov_base: from.cast(), iov_len: size };
+    // SAFETY: the kernel writes to a local number of this size, and reads of this very process what is mapped, or answers with EFAULT.
+    let read = unsafe { libc::process_vm_readv(libc::getpid(), &to, 1, &from, 1, 0) };
+    (usize::try_from(read) == Ok(size)).then_some(number)
 }
 
 /// Borrows a C string as UTF-8; `None` for null or for other bytes.

@@ -119,6 +119,16 @@ fn judge_encryption(mechanism: Mechanism) -> Judgement {
     }
 }
 
+/// A mechanism that unwraps a key.
+fn judge_unwrapping(mechanism: Mechanism) -> Judgement {
+    match mechanism {
+        Mechanism::AesCbcPad => {
+            Err("AES-CBC does not tell whether a wrapped key was changed (SP 800-38F, 3.1)")
+        }
+        other => judge_encryption(other),
+    }
+}
+
 /// What stands before a digest in a DigestInfo (RFC 8017, 9.2, note 1): the hash, its prefix and the digest's length.
 const DIGEST_INFOS: [(&str, &[u8], usize, Judgement); 9] = [
     ("SHA-1", b"\x30\x21\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00\x04\x14", 20, Err(SHA1)),
@@ -239,7 +249,7 @@ pub fn request(op: &Op) -> Result<(), Failure> {
         Op::Encrypt(m) => encryption("the encryption", m.mechanism()),
         Op::Decrypt(m) => encryption("the decryption", m.mechanism()),
         Op::WrapKey(m) => encryption("the wrapping", m.mechanism()),
-        Op::UnwrapKey(m) => encryption("the unwrapping", m.mechanism()),
+        Op::UnwrapKey(m) => refused("the unwrapping", judge_unwrapping(m.mechanism())),
         Op::Mac(m) => refused("the authentication code", judge_mechanism(m.mechanism())),
         Op::Derive(m) => refused("the derivation", judge_mechanism(m.mechanism())),
         Op::DeriveKey(m) => {

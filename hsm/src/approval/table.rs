@@ -36,6 +36,10 @@ mod tests {
                     row(format!("mechanism {name}, to encrypt, decrypt, wrap and unwrap"), encrypts);
                 }
             }
+            let unwraps = judge_unwrapping(mechanism);
+            if unwraps != encrypts {
+                row(format!("mechanism {name}, to unwrap"), unwraps);
+            }
         }
         row("PBKDF2 with a salt of less than 16 bytes".to_owned(), judge_pbkdf2(15, 1_000));
         row("PBKDF2 with less than 1,000 iterations".to_owned(), judge_pbkdf2(16, 999));

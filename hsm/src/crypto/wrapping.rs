@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::CryptoError;
-use super::aws_lc::{self, Padding, PrivateKey, PublicKey};
-use super::symmetric::SecretKey;
+use super::aws_lc::{self, Direction, Padding, PrivateKey, PublicKey};
+use super::symmetric::{BlockMode, SecretKey};
 use crate::memory::SecretBytes;
 
 /// A way to wrap a key.
@@ -21,6 +21,9 @@ pub enum Wrapping<'a> {
     /// RSA-OAEP of an AES key of so many bytes (16, 24 or 32) that is made for the purpose, followed by KWP with that
     /// (PKCS#11 3.0, 6.1.20). Unwrapping takes any of the three sizes.
     RsaAes(Padding<'a>, usize),
+    /// AES-CBC with PKCS#7's padding, and its IV, as PKCS#12 files have it. Keys come in this way and do not go out: nothing in it tells
+    /// whether it was changed.
+    CbcPadded(&'a [u8]),
 }
 
 impl Wrapping<'_> {
@@ -31,6 +34,7 @@ impl Wrapping<'_> {
             Wrapping::Rsa(Padding::Oaep { .. }) => "RSA-OAEP",
             Wrapping::Rsa(_) => "RSA",
             Wrapping::RsaAes(..) => "RSA-OAEP with AES key wrap",
+            Wrapping::CbcPadded(_) => "AES-CBC with padding",
         }
     }
 }
@@ -47,7 +51,7 @@ pub enum WrappingKey {
 /// A key that unwraps.
 #[derive(Debug)]
 pub enum UnwrappingKey {
-    /// For AES key wrap.
+    /// For what AES alone unwraps.
     Secret(Arc<SecretKey>),
     /// For what begins with RSA.
     Private(Arc<PrivateKey>),
@@ -101,6 +105,7 @@ impl UnwrappingKey {
             (Wrapping::KeyWrapPadded, Self::Secret(with)) => {
                 aws_lc::unwrap_with_aes(with.aes(wrapping.name())?, true, wrapped)
             }
+            (Wrapping::CbcPadded(iv), Self::Secret(with)) => without_padding(with, iv, wrapped),
             (Wrapping::Rsa(padding), Self::Private(with)) => decrypted(with, padding, wrapped),
             (Wrapping::RsaAes(padding, _), Self::Private(with)) => {
                 let size = with.kind().rsa_bits().map_or(0, |bits| bits as usize / 8);
@@ -114,6 +119,25 @@ impl UnwrappingKey {
             (_, Self::Secret(_)) => does_not_fit(wrapping, "an AES key"),
             (_, Self::Private(_)) => does_not_fit(wrapping, "a private key"),
         }
+    }
+}
+
+/// RFC 5652, 6.3.
+fn without_padding(key: &SecretKey, iv: &[u8], ciphertext: &[u8]) -> Result<SecretBytes, CryptoError> {
+    let mut plain = SecretBytes::zeroed(ciphertext.len());
+    BlockMode::AesCbc.run(key, Direction::Decrypt, iv, ciphertext, &mut plain).map_err(
+        |error| match error {
+            CryptoError::DataLength { .. } => CryptoError::CiphertextWrong,
+            other => other,
+        },
+    )?;
+    let padding = plain.last().copied().filter(|padding| (1..=16).contains(padding));
+    let padding = padding.ok_or(CryptoError::CiphertextWrong)?;
+    // Whole blocks, of which there is one.
+    let (key, rest) = plain.split_at(plain.len() - usize::from(padding));
+    match rest.iter().all(|byte| *byte == padding) {
+        true => Ok(SecretBytes::from(key)),
+        false => Err(CryptoError::CiphertextWrong),
     }
 }
 
@@ -166,6 +190,24 @@ mod tests {
         let long = vec![1; 1000];
         assert!(matches!(oaep_only.1.wrap(oaep_only.0, &long), Err(CryptoError::DataLength { .. })));
         assert_eq!(with_aes.1.wrap(with_aes.0, &long).unwrap().len(), 256 + 1008);
+        // In, and not out.
+        let iv = [7; 16];
+        let mut padded = [16; 48];
+        padded[..32].fill(0x99);
+        let mut wrapped = [0; 48];
+        BlockMode::AesCbc.run(&aes, Direction::Encrypt, &iv, &padded, &mut wrapped).unwrap();
+        let opener = UnwrappingKey::Secret(Arc::clone(&aes));
+        assert_eq!(&*opener.unwrap(Wrapping::CbcPadded(&iv), &wrapped).unwrap(), &[0x99; 32]);
+        for wrong in [&wrapped[..0], &wrapped[..47], &wrapped[..32]] {
+            let outcome = opener.unwrap(Wrapping::CbcPadded(&iv), wrong);
+            assert_eq!(outcome.err(), Some(CryptoError::CiphertextWrong));
+        }
+        for wrong in [&iv[..15], &[]] {
+            let outcome = opener.unwrap(Wrapping::CbcPadded(wrong), &wrapped);
+            assert!(matches!(outcome, Err(CryptoError::ParameterWrong(_))));
+        }
+        let out = ways[0].1.wrap(Wrapping::CbcPadded(&iv), &[9; 32]);
+        assert!(matches!(out, Err(CryptoError::ParameterWrong(_))));
         // Keys of the other kind.
         for (way, key) in [(Wrapping::KeyWrap, &with_aes.1), (with_aes.0, &ways[0].1)] {
             assert!(matches!(key.wrap(way, &[9; 32]), Err(CryptoError::ParameterWrong(_))));

@@ -52,8 +52,45 @@ fn wrapping(
         (Mechanism::Unspecified, _) => {
             return refuse!(Unsupported, "this strongroomd does not know the mechanism");
         }
+        (Mechanism::AesCbcPad, _) => {
+            return refuse!(
+                MechanismDoesNotFit,
+                "CKM_AES_CBC_PAD brings keys in (as PKCS#12 files have them) and takes none out, since nothing in it tells whether a key \
+                 was changed: wrap with CKM_AES_KEY_WRAP_KWP"
+            );
+        }
         _ => return refuse!(MechanismDoesNotFit, "the mechanism does not wrap keys"),
     })
+}
+
+/// The way in which a request unwraps, its parameters checked. The size of an AES key between is the sender's choice.
+fn unwrapping(request: &UnwrapKey) -> Result<Wrapping<'_>, Failure> {
+    match (request.mechanism(), request.iv.len()) {
+        (Mechanism::AesCbcPad, 16) => Ok(Wrapping::CbcPadded(&request.iv)),
+        (Mechanism::AesCbcPad, other) => {
+            refuse!(MechanismParameterWrong, "an IV of AES-CBC has 16 bytes, not {other}")
+        }
+        (mechanism, _) => wrapping(mechanism, request.oaep.as_ref(), 256),
+    }
+}
+
+/// Refuses a key whose policy allows less than the mechanism gives away: what answers whether a padding was right can be asked until
+/// it has decrypted anything (Bleichenbacher, 1998, for RSA; Vaudenay, 2002, for CBC).
+fn decrypts_anyway(with: &Object, mechanism: Mechanism) -> Result<(), Failure> {
+    let (padding, name, better) = match mechanism {
+        Mechanism::RsaPkcs => ("PKCS#1's", "CKM_RSA_PKCS", "CKM_RSA_PKCS_OAEP"),
+        Mechanism::AesCbcPad => ("CBC's", "CKM_AES_CBC_PAD", "CKM_AES_KEY_WRAP_KWP"),
+        _ => return Ok(()),
+    };
+    if policy(with).decrypt {
+        return Ok(());
+    }
+    refuse!(
+        KeyMayNot,
+        "{} may not decrypt, and whoever learns whether {padding} padding was right can do that too: {name} unwraps with a key \
+         that may do both ('strongroom key generate --usage decrypt,unwrap'); wrap with {better}",
+        with.title()
+    )
 }
 
 fn policy(object: &Object) -> KeyPolicy {
@@ -178,15 +215,7 @@ pub(super) async fn unwrap(
         return refuse!(KeyMayNot, "{} does not unwrap: secret and private keys do", with.title());
     }
     require(&with, policy(&with).unwrap, "unwrap")?;
-    if request.mechanism() == Mechanism::RsaPkcs && !policy(&with).decrypt {
-        return refuse!(
-            KeyMayNot,
-            "{} may not decrypt, and whoever learns whether PKCS#1's padding was right can do that too (Bleichenbacher, 1998): \
-             CKM_RSA_PKCS unwraps with a key that may do both ('strongroom key generate --usage decrypt,unwrap'); wrap with \
-             CKM_RSA_PKCS_OAEP",
-            with.title()
-        );
-    }
+    decrypts_anyway(&with, request.mechanism())?;
     restrictions::allow(&with.info, Use::Other(request.mechanism()))?;
     if request.wrapped.len() > MAX_WRAPPED {
         return refuse!(
@@ -195,8 +224,7 @@ pub(super) async fn unwrap(
             request.wrapped.len()
         );
     }
-    // The size of the AES key is the sender's choice.
-    wrapping(request.mechanism(), request.oaep.as_ref(), 256)?;
+    unwrapping(&request)?;
     let class = request.class();
     let was_binding = binds(&partition.contents(), &with.info);
     let origin = Origin::Unwrapped { by: with.id, was_binding };
@@ -254,7 +282,7 @@ enum Unwrapped {
 }
 
 fn unwrapped(partition: &Partition, with: &Object, request: &UnwrapKey) -> Result<Unwrapped, Failure> {
-    let way = wrapping(request.mechanism(), request.oaep.as_ref(), 256)?;
+    let way = unwrapping(request)?;
     let unwrapping_key = match with.info.class() {
         ObjectClass::SecretKey => UnwrappingKey::Secret(partition.secret_key(with)?),
         _ => UnwrappingKey::Private(partition.private_key(with)?),

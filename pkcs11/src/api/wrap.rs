@@ -2,8 +2,7 @@
 
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{
-    Hash, KeyTemplate, KeyType, Mechanism, OaepParameters, ObjectClass, UnwrapKey, WrapKey, request::Op,
-    response,
+    Hash, KeyTemplate, KeyType, Mechanism, ObjectClass, UnwrapKey, WrapKey, request::Op, response,
 };
 
 use super::signature::{as_key, refused};
@@ -39,6 +38,15 @@ pub struct Wrapped {
     made: Vec<u8>,
 }
 
+/// What a mechanism unwraps with, and how.
+fn way_back(mechanism: CK_MECHANISM_TYPE) -> Outcome<(Family, Mechanism)> {
+    match mechanism::find(mechanism)?.purpose {
+        // Keys come in as others' files have them, and leave only in ways that say whether they were changed.
+        Purpose::Cipher(family, wire @ Mechanism::AesCbcPad) => Ok((family, wire)),
+        _ => way(mechanism),
+    }
+}
+
 /// `C_WrapKey`. Whether the key may leave, and under this one, the partition decides.
 pub unsafe fn wrap_key(
     process: &'static Process,
@@ -54,7 +62,7 @@ pub unsafe fn wrap_key(
     let session = process.sessions.get(session)?;
     let (family, wire) = way(mechanism.mechanism)?;
     // SAFETY: by the module's contract.
-    let Wrapping { oaep, aes_bits } = unsafe { mechanism::wrapping_parameters(mechanism, wire) }?;
+    let Wrapping { oaep, aes_bits, .. } = unsafe { mechanism::wrapping_parameters(mechanism, wire) }?;
     let class = if family == Family::Aes { ObjectClass::SecretKey } else { ObjectClass::PublicKey };
     let with = wrapping(process, &session, wrapping_key, family, class, mechanism.mechanism, &WRAPPING)?;
     let handle = key;
@@ -136,9 +144,9 @@ pub unsafe fn unwrap_key(
         (argument(mechanism)?, input(wrapped, length)?, Template::read(template, count)?, place(handle)?)
     };
     let session = process.sessions.get(session)?;
-    let (family, wire) = way(mechanism.mechanism)?;
+    let (family, wire) = way_back(mechanism.mechanism)?;
     // SAFETY: by the module's contract.
-    let Wrapping { oaep, .. } = unsafe { mechanism::wrapping_parameters(mechanism, wire) }?;
+    let parameters = unsafe { mechanism::wrapping_parameters(mechanism, wire) }?;
     let class = if family == Family::Aes { ObjectClass::SecretKey } else { ObjectClass::PrivateKey };
     let with = wrapping(process, &session, unwrapping_key, family, class, mechanism.mechanism, &UNWRAPPING)?;
     let unwrapping =
@@ -150,7 +158,7 @@ pub unsafe fn unwrap_key(
     }
     let Wanted { class, key_types, key } = wanted(&template)?;
     session.may_make(key.session)?;
-    let unwrap = || request(&with, wire, oaep.as_ref(), wrapped, class, &key_types, &key);
+    let unwrap = || request(&with, wire, &parameters, wrapped, class, &key_types, &key);
     let reply =
         process.call(Access::of(&session.token), Repeat::Never, unwrap).map_err(|code| match code {
             CKR_OBJECT_HANDLE_INVALID => {
@@ -168,7 +176,7 @@ pub unsafe fn unwrap_key(
 fn request(
     with: &[u8; 16],
     wire: Mechanism,
-    oaep: Option<&OaepParameters>,
+    parameters: &Wrapping,
     wrapped: &[u8],
     class: ObjectClass,
     key_types: &[KeyType],
@@ -177,13 +185,14 @@ fn request(
     Op::UnwrapKey(UnwrapKey {
         unwrapping_key: with.to_vec(),
         mechanism: wire.into(),
-        oaep: oaep.cloned(),
+        oaep: parameters.oaep.clone(),
         wrapped: wrapped.to_vec(),
         class: class.into(),
         key_types: key_types.iter().map(|key_type| (*key_type).into()).collect(),
         key: Some(key.clone()),
         public_key: None,
         private_only: true,
+        iv: parameters.iv.clone(),
     })
 }
 

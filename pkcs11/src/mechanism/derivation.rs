@@ -1,17 +1,15 @@
-//! Parameters of mechanisms that make keys of secret keys and of passwords.
+//! Parameters of mechanisms that make keys of secret keys.
 
 use cryptoki_sys::*;
 use strongroom_ffi::pointer;
 use strongroom_protocol::v1::Mechanism;
-use strongroom_protocol::v1::{
-    Hash, HkdfParameters, Pbkdf2Parameters, Sp800108Kind, Sp800108Parameters, Sp800108Part,
-};
+use strongroom_protocol::v1::{Hash, HkdfParameters, Sp800108Kind, Sp800108Parameters, Sp800108Part};
 
 use super::{Purpose, Size, find, hash_of};
 use crate::error::Outcome;
 
 /// The longest salt, password or text that the partition takes, in bytes.
-const MAX_INPUT: usize = 16 * 1024;
+pub(super) const MAX_INPUT: usize = 16 * 1024;
 
 /// The most parts of SP 800-108's input that the partition takes.
 const MAX_PARTS: usize = 64;
@@ -24,7 +22,7 @@ const MAX_KEYS: usize = 64;
 /// # Safety
 ///
 /// `mechanism`'s parameter, if not null, has the length that stands beside it.
-unsafe fn parameter<T>(mechanism: &CK_MECHANISM) -> Outcome<&T> {
+pub(super) unsafe fn parameter<T>(mechanism: &CK_MECHANISM) -> Outcome<&T> {
     let invalid = CKR_MECHANISM_PARAM_INVALID;
     if usize::try_from(mechanism.ulParameterLen) != Ok(size_of::<T>()) {
         return Err(invalid);
@@ -38,7 +36,7 @@ unsafe fn parameter<T>(mechanism: &CK_MECHANISM) -> Outcome<&T> {
 /// # Safety
 ///
 /// `bytes`, if not null, has this length.
-unsafe fn copied(bytes: *const CK_BYTE, length: CK_ULONG) -> Outcome<Vec<u8>> {
+pub(super) unsafe fn copied(bytes: *const CK_BYTE, length: CK_ULONG) -> Outcome<Vec<u8>> {
     let invalid = CKR_MECHANISM_PARAM_INVALID;
     let length = usize::try_from(length).ok().filter(|length| *length <= MAX_INPUT).ok_or(invalid)?;
     // SAFETY: by the contract.
@@ -209,42 +207,6 @@ fn field(little_endian: CK_BBOOL, bits: CK_ULONG) -> Outcome<(bool, u32)> {
     }
 }
 
-/// Reads and copies the parameter of `CKM_PKCS5_PBKD2`: `CK_PKCS5_PBKD2_PARAMS2`. PKCS#11 2.40's first text had a pointer where the
-/// password's length is; that is not told apart from a length, so a large one is refused.
-///
-/// # Errors
-///
-/// `CKR_MECHANISM_PARAM_INVALID` if it is missing, or has what the partition cannot do.
-///
-/// # Safety
-///
-/// `mechanism`'s parameter, if not null, has the length that stands beside it; so have salt and password.
-pub unsafe fn pbkdf2_parameters(mechanism: &CK_MECHANISM) -> Outcome<Pbkdf2Parameters> {
-    let invalid = CKR_MECHANISM_PARAM_INVALID;
-    // SAFETY: by the contract.
-    let given = unsafe { parameter::<CK_PKCS5_PBKD2_PARAMS2>(mechanism) }?;
-    let hash = match given.prf {
-        CKP_PKCS5_PBKD2_HMAC_SHA1 => Hash::Sha1,
-        CKP_PKCS5_PBKD2_HMAC_SHA224 => Hash::Sha224,
-        CKP_PKCS5_PBKD2_HMAC_SHA256 => Hash::Sha256,
-        CKP_PKCS5_PBKD2_HMAC_SHA384 => Hash::Sha384,
-        CKP_PKCS5_PBKD2_HMAC_SHA512 => Hash::Sha512,
-        _ => return Err(invalid),
-    };
-    let iterations = u32::try_from(given.iterations).map_err(|_| invalid)?;
-    if given.saltSource != CKZ_SALT_SPECIFIED || given.ulPrfDataLen != 0 || iterations == 0 {
-        return Err(invalid);
-    }
-    // SAFETY: by the contract.
-    let (salt, password) = unsafe {
-        (
-            copied(given.pSaltSourceData.cast_const().cast(), given.ulSaltSourceDataLen)?,
-            copied(given.pPassword.cast_const(), given.ulPasswordLen)?,
-        )
-    };
-    Ok(Pbkdf2Parameters { hash: hash.into(), password, salt, iterations })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::with;
@@ -353,42 +315,5 @@ mod tests {
         }
         assert_eq!(field(CK_FALSE, 12), Err(INVALID));
         assert_eq!(field(2, 8), Err(INVALID));
-    }
-
-    #[test]
-    fn passwords_and_salts_are_bounded() {
-        let (mut salt, mut password) = ([1u8; 8], *b"password");
-        let given = CK_PKCS5_PBKD2_PARAMS2 {
-            saltSource: CKZ_SALT_SPECIFIED,
-            pSaltSourceData: salt.as_mut_ptr().cast(),
-            ulSaltSourceDataLen: 8,
-            iterations: 1000,
-            prf: CKP_PKCS5_PBKD2_HMAC_SHA256,
-            pPrfData: std::ptr::null_mut(),
-            ulPrfDataLen: 0,
-            pPassword: password.as_mut_ptr(),
-            ulPasswordLen: 8,
-        };
-        let read = |mut given: CK_PKCS5_PBKD2_PARAMS2| {
-            let size = size_of_val(&given);
-            // SAFETY: the tests' parameters are locals of the length they say.
-            unsafe { pbkdf2_parameters(&with(CKM_PKCS5_PBKD2, &mut given, size)) }
-        };
-        let parsed = read(given).unwrap();
-        assert_eq!((parsed.hash(), parsed.iterations, parsed.salt), (Hash::Sha256, 1000, vec![1; 8]));
-        assert_eq!(parsed.password, b"password");
-        for wrong in [
-            CK_PKCS5_PBKD2_PARAMS2 { saltSource: 0, ..given },
-            CK_PKCS5_PBKD2_PARAMS2 { iterations: 0, ..given },
-            CK_PKCS5_PBKD2_PARAMS2 { iterations: CK_ULONG::MAX, ..given },
-            CK_PKCS5_PBKD2_PARAMS2 { prf: CKP_PKCS5_PBKD2_HMAC_GOSTR3411, ..given },
-            CK_PKCS5_PBKD2_PARAMS2 { ulPrfDataLen: 1, ..given },
-            // As a pointer to the length would look.
-            CK_PKCS5_PBKD2_PARAMS2 { ulPasswordLen: 0x7fff_0000_0000, ..given },
-            CK_PKCS5_PBKD2_PARAMS2 { pPassword: std::ptr::null_mut(), ..given },
-            CK_PKCS5_PBKD2_PARAMS2 { ulSaltSourceDataLen: CK_ULONG::MAX, ..given },
-        ] {
-            assert_eq!(read(wrong).unwrap_err(), INVALID, "{wrong:?}");
-        }
     }
 }

@@ -8,14 +8,16 @@ mod cipher;
 mod derivation;
 mod mac;
 mod oaep;
+mod password;
 mod signature;
 mod table;
 mod wrapping;
 
 pub use cipher::{Counter, ccm_parameters, counter, gcm_parameters, initial_vector};
-pub use derivation::{hkdf_parameters, pbkdf2_parameters, sp800_108_parameters};
+pub use derivation::{hkdf_parameters, sp800_108_parameters};
 pub use mac::{MacParameters, mac_parameters};
 pub use oaep::{largest_plaintext, oaep_parameters};
+pub use password::pbkdf2_parameters;
 pub use signature::{raw_input, signature_parameters};
 pub use table::{Entry, MECHANISMS, Purpose, Size, decryption, find, hash_of, recovers};
 pub use wrapping::{Wrapping, wrapping_parameters};

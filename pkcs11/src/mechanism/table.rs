@@ -221,6 +221,7 @@ impl Entry {
                 sizes(family),
                 CKF_HW | CKF_ENCRYPT | CKF_DECRYPT | CKF_MESSAGE_ENCRYPT | CKF_MESSAGE_DECRYPT,
             ),
+            Cipher(family, AesCbcPad) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT | CKF_UNWRAP),
             Cipher(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
             Mac(family, ..) => (sizes(family), CKF_HW | SIGNS),
             Decrypt(family, _) => (sizes(family), CKF_HW | CKF_ENCRYPT | CKF_DECRYPT | CKF_WRAP | CKF_UNWRAP),

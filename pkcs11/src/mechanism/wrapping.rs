@@ -2,19 +2,22 @@
 
 use cryptoki_sys::*;
 use strongroom_ffi::pointer;
-use strongroom_protocol::v1::Mechanism::{self, AesKeyWrap, AesKeyWrapKwp, RsaAesKeyWrap};
+use strongroom_protocol::v1::Mechanism::{self, AesCbcPad, AesKeyWrap, AesKeyWrapKwp, RsaAesKeyWrap};
 use strongroom_protocol::v1::OaepParameters;
 
+use super::cipher::initial_vector;
 use super::oaep::{oaep, oaep_parameters};
 use crate::error::Outcome;
 
 /// What a request to wrap or unwrap says of its mechanism.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Wrapping {
     /// Of the mechanisms of RSA.
     pub oaep: Option<OaepParameters>,
     /// The size of the AES key between, of `CKM_RSA_AES_KEY_WRAP`.
     pub aes_bits: u32,
+    /// The block before the first, of `CKM_AES_CBC_PAD`.
+    pub iv: Vec<u8>,
 }
 
 /// Reads and copies the parameter of a mechanism that wraps keys. AES key wrap has an initial value as its parameter, for
@@ -36,10 +39,15 @@ pub unsafe fn wrapping_parameters(mechanism: &CK_MECHANISM, wire: Mechanism) -> 
         AesKeyWrapKwp => &[0xa6, 0x59, 0x59, 0xa6],
         // SAFETY: by the contract.
         RsaAesKeyWrap => return unsafe { rsa_aes_parameters(mechanism, length) },
+        AesCbcPad => {
+            // SAFETY: by the contract.
+            let iv = unsafe { initial_vector(mechanism, wire) }?;
+            return Ok(Wrapping { iv, ..Wrapping::default() });
+        }
         _ => {
             // SAFETY: by the contract.
             let oaep = unsafe { oaep_parameters(mechanism, wire) }?;
-            return Ok(Wrapping { oaep, aes_bits: 0 });
+            return Ok(Wrapping { oaep, ..Wrapping::default() });
         }
     };
     if length > initial.len() {
@@ -48,7 +56,7 @@ pub unsafe fn wrapping_parameters(mechanism: &CK_MECHANISM, wire: Mechanism) -> 
     // SAFETY: by the contract.
     let given = unsafe { pointer::slice(mechanism.pParameter.cast_const().cast::<u8>(), length) };
     match given {
-        Some(given) if given.is_empty() || given == initial => Ok(Wrapping { oaep: None, aes_bits: 0 }),
+        Some(given) if given.is_empty() || given == initial => Ok(Wrapping::default()),
         _ => Err(invalid),
     }
 }
@@ -74,5 +82,5 @@ unsafe fn rsa_aes_parameters(mechanism: &CK_MECHANISM, length: usize) -> Outcome
     // SAFETY: by the contract.
     let oaep = unsafe { oaep(parameters) }?;
     // Checked above: at most 256.
-    Ok(Wrapping { oaep: Some(oaep), aes_bits: given.ulAESKeyBits as u32 })
+    Ok(Wrapping { oaep: Some(oaep), aes_bits: given.ulAESKeyBits as u32, iv: Vec::new() })
 }

@@ -1,12 +1,12 @@
 //! Keys that leave and enter wrapped: codes, sizes and policies. pkcs11_tool.rs has others' programs do it.
 
-use std::ptr::{from_mut, null_mut};
+use std::ptr::null_mut;
 
 use cryptoki_sys::*;
 use strongroom_protocol::v1::{DestroyObject, request::Op};
 
 use crate::call;
-use crate::support::application::{Application, FALSE, P256, TRUE, attribute, number, plain};
+use crate::support::application::{Application, FALSE, P256, TRUE, attribute, number, plain, with};
 use crate::support::{Daemon, OFFICER};
 use crate::{logged_in, support};
 
@@ -122,14 +122,6 @@ impl Token {
             CKR_OK => Ok(made),
             code => Err(code),
         }
-    }
-}
-
-fn with<T>(mechanism: CK_MECHANISM_TYPE, parameter: &mut T) -> CK_MECHANISM {
-    CK_MECHANISM {
-        mechanism,
-        pParameter: from_mut(parameter).cast(),
-        ulParameterLen: size_of::<T>() as CK_ULONG,
     }
 }
 
@@ -256,6 +248,7 @@ pub fn wrapping(daemon: &Daemon) {
     let refused = reading.unwrap(&mut kwp(), kek, &wrapped, CKO_PRIVATE_KEY, CKK_EC, &[]);
     assert_eq!(refused, Err(CKR_SESSION_READ_ONLY));
 
+    in_as_pkcs12_files_have_them(&token, (kek, secret), &wrapped_secret);
     once(&token, daemon, slot);
     trust(&token, slot, rsa_public);
 }
@@ -285,6 +278,37 @@ fn once(token: &Token, daemon: &Daemon, slot: u32) {
     destroy(kek);
     assert_eq!(token.wrap(&mut kwp, kek, key), Err(CKR_WRAPPING_KEY_HANDLE_INVALID));
     assert_eq!(token.wrap(&mut kwp, kek, key), Err(CKR_WRAPPING_KEY_HANDLE_INVALID));
+}
+
+/// AES-CBC with padding: in, with a key that may decrypt anyway, and not out.
+fn in_as_pkcs12_files_have_them(token: &Token, (kek, secret): (u64, u64), wrapped_secret: &[u8]) {
+    let (application, session) = (&token.application, token.session);
+    let unwraps = [attribute(CKA_UNWRAP, TRUE), attribute(CKA_WRAP, TRUE), attribute(CKA_ENCRYPT, TRUE)];
+    let careful = [&unwraps[..], &[attribute(CKA_DECRYPT, FALSE)]].concat();
+    let opens = [&unwraps[..], &[attribute(CKA_DECRYPT, TRUE)]].concat();
+    let [careful, opener] = [&careful, &opens].map(|usage| token.secret(Some(&[5; 32]), usage));
+    let mut iv = [7u8; 16];
+    let mut mechanism = with(CKM_AES_CBC_PAD, &mut iv);
+    let (mut data, mut sealed, mut length) = ([9; 16], vec![0; 32], 32);
+    assert_eq!(call!(application, C_EncryptInit, session, &mut mechanism, opener), CKR_OK);
+    let (from, to) = (data.as_mut_ptr(), sealed.as_mut_ptr());
+    assert_eq!(call!(application, C_Encrypt, session, from, 16, to, &mut length), CKR_OK);
+    let leaves = [attribute(CKA_EXTRACTABLE, TRUE)];
+    let unwrap = |mechanism: &mut CK_MECHANISM, with, wrapped: &[u8]| {
+        token.unwrap(mechanism, with, wrapped, CKO_SECRET_KEY, CKK_AES, &leaves)
+    };
+    let again = unwrap(&mut mechanism, opener, &sealed).unwrap();
+    let again = token.wrap(&mut plain(CKM_AES_KEY_WRAP), kek, again).unwrap();
+    assert_eq!(again, wrapped_secret, "the same key");
+    assert_eq!(unwrap(&mut mechanism, careful, &sealed), Err(CKR_KEY_FUNCTION_NOT_PERMITTED));
+    for wrong in [&sealed[..16], &sealed[..31]] {
+        assert_eq!(unwrap(&mut mechanism, opener, wrong), Err(CKR_WRAPPED_KEY_INVALID));
+    }
+    let mut short = [7u8; 12];
+    let mut short = with(CKM_AES_CBC_PAD, &mut short);
+    assert_eq!(unwrap(&mut short, opener, &sealed), Err(CKR_MECHANISM_PARAM_INVALID));
+    assert_eq!(unwrap(&mut plain(CKM_AES_CBC), opener, &sealed), Err(CKR_MECHANISM_INVALID));
+    assert_eq!(token.wrap(&mut mechanism, opener, secret), Err(CKR_MECHANISM_INVALID));
 }
 
 /// Under a trusted key only, and only the officer trusts one.

@@ -36,6 +36,26 @@ pub const P256: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
 /// The identifier of secp256k1.
 pub const SECP256K1: &[u8] = &[6, 5, 0x2b, 0x81, 4, 0, 0x0a];
 
+/// The parameter of ECDH with the owner of a point, without a derivation function.
+pub fn ecdh_with(point: &[u8]) -> CK_ECDH1_DERIVE_PARAMS {
+    CK_ECDH1_DERIVE_PARAMS {
+        kdf: CKD_NULL,
+        ulSharedDataLen: 0,
+        pSharedData: null_mut(),
+        ulPublicDataLen: point.len() as CK_ULONG,
+        pPublicData: point.as_ptr().cast_mut(),
+    }
+}
+
+/// A mechanism with its parameter.
+pub fn with<P>(mechanism: CK_MECHANISM_TYPE, parameter: &mut P) -> CK_MECHANISM {
+    CK_MECHANISM {
+        mechanism,
+        ulParameterLen: size_of_val(parameter) as CK_ULONG,
+        pParameter: from_mut(parameter).cast(),
+    }
+}
+
 /// Calls a function of the list; its `CKR_` code.
 #[macro_export]
 macro_rules! call {

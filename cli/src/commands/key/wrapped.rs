@@ -69,6 +69,7 @@ impl Wrapped {
                 key: Some(key.clone()),
                 public_key: Some(public_key.clone()),
                 private_only: self.secret,
+                iv: Vec::new(),
             })
         };
         let key = made(answer!(session.call(Role::CryptoUser, op), Objects)?)?;
