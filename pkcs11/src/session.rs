@@ -60,13 +60,13 @@ pub struct Active {
     /// `C_DigestInit`.
     pub digest: Option<digest::Operation>,
     /// `C_MessageEncryptInit`.
-    pub message_encrypt: Option<Messages>,
+    pub message_encrypt: Option<Held<Messages>>,
     /// `C_MessageDecryptInit`.
-    pub message_decrypt: Option<Messages>,
+    pub message_decrypt: Option<Held<Messages>>,
     /// `C_MessageSignInit`.
-    pub message_sign: Option<SignedMessages>,
+    pub message_sign: Option<Held<SignedMessages>>,
     /// `C_MessageVerifyInit`.
-    pub message_verify: Option<SignedMessages>,
+    pub message_verify: Option<Held<SignedMessages>>,
     /// `C_SignRecoverInit`.
     pub sign_recover: Option<Operation>,
     /// `C_VerifyRecoverInit`.
@@ -77,6 +77,25 @@ pub struct Active {
     pub wrapped: Option<Wrapped>,
     /// Room for the parts of a signature's data, from the signature before.
     pub spare: Vec<u8>,
+}
+
+/// Messages of a session, or that a call has them in hand for as long as it takes.
+#[derive(Debug)]
+pub enum Held<T> {
+    /// For the next call.
+    Here(T),
+    /// A call puts them back, if they have not been ended meanwhile.
+    InHand,
+}
+
+impl<T> Held<T> {
+    /// The messages, while no call has them.
+    pub fn here(&mut self) -> Option<&mut T> {
+        match self {
+            Held::Here(messages) => Some(messages),
+            Held::InHand => None,
+        }
+    }
 }
 
 impl Active {
@@ -160,6 +179,8 @@ pub struct Sessions {
 #[derive(Debug, Default)]
 struct Book {
     open: HashMap<CK_SESSION_HANDLE, Arc<Session>>,
+    /// How many of each token's, by its address while it has any, and how many of those can write.
+    of_token: HashMap<usize, (CK_ULONG, CK_ULONG)>,
     /// Places whose session was closed.
     free: Vec<usize>,
     /// Places that were ever used.
@@ -213,6 +234,8 @@ impl Sessions {
         let session =
             Arc::new(Session { handle, token, read_write, active: Mutex::default(), line: Mutex::default() });
         *lock(&place.0) = Some(Arc::clone(&session));
+        let count = book.of_token.entry(address(&session.token)).or_default();
+        *count = (count.0 + 1, count.1 + CK_ULONG::from(read_write));
         book.open.insert(handle, session);
         Ok(handle)
     }
@@ -241,10 +264,9 @@ impl Sessions {
     pub fn close(&self, handle: CK_SESSION_HANDLE) -> Outcome<Option<Arc<Token>>> {
         let mut book = lock(&self.book);
         let session = book.open.remove(&handle).ok_or(CKR_SESSION_HANDLE_INVALID)?;
-        self.vacate(&mut book, handle);
-        let token = &session.token;
-        let is_last = !book.open.values().any(|other| Arc::ptr_eq(&other.token, token));
-        Ok(is_last.then(|| Arc::clone(token)))
+        self.vacate(&mut book, &session);
+        let is_last = !book.of_token.contains_key(&address(&session.token));
+        Ok(is_last.then(|| Arc::clone(&session.token)))
     }
 
     /// Closes all sessions, or all of one token.
@@ -253,8 +275,8 @@ impl Sessions {
         let closes =
             |session: &Session| token.is_none_or(|token| std::ptr::eq(token, &raw const *session.token));
         let closed: Vec<_> = book.open.extract_if(|_, session| closes(session)).collect();
-        for (handle, _) in &closed {
-            self.vacate(&mut book, *handle);
+        for (_, session) in &closed {
+            self.vacate(&mut book, session);
         }
     }
 
@@ -269,23 +291,29 @@ impl Sessions {
         }
     }
 
-    fn vacate(&self, book: &mut Book, handle: CK_SESSION_HANDLE) {
-        if let Some(place) = self.place(handle) {
+    /// After it was taken out of the open ones.
+    fn vacate(&self, book: &mut Book, session: &Session) {
+        if let Some(place) = self.place(session.handle) {
             *lock(&place.0) = None;
-            book.free.push((handle % MAX_SESSIONS as CK_SESSION_HANDLE) as usize);
+            book.free.push((session.handle % MAX_SESSIONS as CK_SESSION_HANDLE) as usize);
+        }
+        let token = address(&session.token);
+        let count = book.of_token.get(&token).copied().unwrap_or_default();
+        match (count.0.saturating_sub(1), count.1.saturating_sub(session.read_write.into())) {
+            (0, _) => drop(book.of_token.remove(&token)),
+            left => drop(book.of_token.insert(token, left)),
         }
     }
 
     /// How many sessions a token has, and how many of them can write.
     pub fn count(&self, token: &Token) -> (CK_ULONG, CK_ULONG) {
-        let book = lock(&self.book);
-        let mut count = (0, 0);
-        for session in book.open.values().filter(|session| std::ptr::eq(token, &raw const *session.token)) {
-            count.0 += 1;
-            count.1 += CK_ULONG::from(session.read_write);
-        }
-        count
+        lock(&self.book).of_token.get(&address(token)).copied().unwrap_or_default()
     }
+}
+
+/// What tells tokens apart.
+fn address(token: &Token) -> usize {
+    std::ptr::from_ref(token).addr()
 }
 
 impl Process {
@@ -323,6 +351,44 @@ impl Process {
         self.nodes.close_idle(|idle| idle == epoch);
         self.handles.forget_private(token.partition);
     }
+}
+
+/// What an init function does first: nothing of its kind may be under way. False if there is no mechanism, which ends what is
+/// (PKCS#11 3.0), and then there is no more to do.
+///
+/// # Errors
+///
+/// `CKR_OPERATION_ACTIVE`, or `CKR_ARGUMENTS_BAD` if there is neither a mechanism nor something to end.
+pub fn begins<T>(
+    session: &Session,
+    mechanism: *const CK_MECHANISM,
+    which: impl FnOnce(&mut Active) -> &mut Option<T>,
+) -> Outcome<bool> {
+    match which(&mut lock(&session.active)) {
+        place if mechanism.is_null() => place.take().map(|_| false).ok_or(CKR_ARGUMENTS_BAD),
+        Some(_) => Err(CKR_OPERATION_ACTIVE),
+        None => Ok(true),
+    }
+}
+
+/// Does something with a session's messages, without holding the session's lock. They go on whatever comes of it (a failure ends one
+/// message), unless somebody ends them meanwhile.
+///
+/// # Errors
+///
+/// `CKR_OPERATION_NOT_INITIALIZED` if there are none, or another thread has them in hand; else what `action` says.
+pub fn with_messages<M, T>(
+    session: &Session,
+    which: impl Fn(&mut Active) -> &mut Option<Held<M>>,
+    action: impl FnOnce(&mut M) -> Outcome<T>,
+) -> Outcome<T> {
+    let held = which(&mut lock(&session.active)).as_mut().map(|held| std::mem::replace(held, Held::InHand));
+    let Some(Held::Here(mut messages)) = held else { return Err(CKR_OPERATION_NOT_INITIALIZED) };
+    let outcome = action(&mut messages);
+    if let Some(held @ Held::InHand) = which(&mut lock(&session.active)) {
+        *held = Held::Here(messages);
+    }
+    outcome
 }
 
 /// Takes an operation out of a session, to be carried out without holding the session's lock.

@@ -11,7 +11,7 @@ use super::pin::Pin;
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
 use crate::object::ObjectId;
-use crate::session::{Active, Session};
+use crate::session::{Active, Held, Session};
 use crate::state::Process;
 use crate::token::Token;
 
@@ -71,7 +71,7 @@ impl Ticket {
 fn asking(active: &mut Active) -> impl Iterator<Item = (ObjectId, &mut Ticket)> {
     let Active { sign, sign_recover, message_sign, decrypt, .. } = active;
     let signatures = sign.iter_mut().chain(sign_recover);
-    let messages = message_sign.iter_mut().map(|messages| messages.in_hand());
+    let messages = message_sign.iter_mut().filter_map(Held::here).map(|messages| messages.in_hand());
     let ciphers = decrypt.iter_mut().map(|operation| (operation.key, &mut operation.ticket));
     signatures
         .chain(messages)

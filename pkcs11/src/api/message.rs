@@ -20,7 +20,7 @@ use crate::error::{Outcome, lock};
 use crate::key::Family;
 use crate::mechanism::{self, Purpose};
 use crate::restrictions;
-use crate::session::{Active, Session};
+use crate::session::{Active, Held, Session, begins, take, with_messages};
 use crate::state::Process;
 
 /// Messages that are being encrypted, or decrypted, with a key.
@@ -39,7 +39,7 @@ struct Message {
     parts: Zeroizing<Vec<u8>>,
 }
 
-fn slot(way: Way, active: &mut Active) -> &mut Option<Messages> {
+fn slot(way: Way, active: &mut Active) -> &mut Option<Held<Messages>> {
     match way {
         Way::Encrypt => &mut active.message_encrypt,
         Way::Decrypt => &mut active.message_decrypt,
@@ -83,11 +83,8 @@ unsafe fn init(
     handle: CK_OBJECT_HANDLE,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    if mechanism.is_null() {
-        return lock_slot(way, &session, |messages| messages.take().map(|_| ())).ok_or(CKR_ARGUMENTS_BAD);
-    }
-    if lock_slot(way, &session, |messages| messages.is_some()) {
-        return Err(CKR_OPERATION_ACTIVE);
+    if !begins(&session, mechanism, |active| slot(way, active))? {
+        return Ok(());
     }
     // SAFETY: by the module's contract.
     let mechanism = unsafe { super::argument(mechanism) }?;
@@ -103,25 +100,8 @@ unsafe fn init(
     }
     restrictions::check(process, &session.token, &key, handle, mechanism.mechanism)?;
     let messages = Messages { key, handle, mechanism: wire, counter: Counter::default(), current: None };
-    lock_slot(way, &session, |place| *place = Some(messages));
+    *slot(way, &mut lock(&session.active)) = Some(Held::Here(messages));
     Ok(())
-}
-
-fn lock_slot<T>(way: Way, session: &Session, action: impl FnOnce(&mut Option<Messages>) -> T) -> T {
-    action(slot(way, &mut lock(&session.active)))
-}
-
-/// Does something with a session's messages, without holding the session's lock. They go on whatever comes of it: a failure
-/// ends one message.
-fn with_messages<T>(
-    way: Way,
-    session: &Session,
-    action: impl FnOnce(&mut Messages) -> Outcome<T>,
-) -> Outcome<T> {
-    let mut messages = lock_slot(way, session, Option::take).ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
-    let outcome = action(&mut messages);
-    lock_slot(way, session, |place| *place = Some(messages));
-    outcome
 }
 
 impl Messages {
@@ -192,23 +172,27 @@ unsafe fn whole(
     (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(way, &session, |messages| {
-        if messages.current.is_some() {
-            return Err(CKR_OPERATION_ACTIVE);
-        }
-        // SAFETY: by the module's contract.
-        let parameters = unsafe { Parameters::read(messages.mechanism, parameter, parameter_length) }?;
-        // SAFETY: by the module's contract.
-        let (aad, data) = unsafe { (input(aad, aad_length)?, input(data, data_length)?) };
-        // Ciphertext and plaintext are of one length; the tag stands in the parameter. No IV is made before there is room.
-        // SAFETY: by the module's contract.
-        if !unsafe { has_room(data.len(), buffer, length) }? {
-            return Ok(());
-        }
-        let operation = messages.operation((way, process, &session), &parameters, aad)?;
-        // SAFETY: by the module's contract; there is room.
-        unsafe { carry_out(way, process, &session, &operation, &parameters, data, (buffer, length)) }
-    })
+    with_messages(
+        &session,
+        |active| slot(way, active),
+        |messages| {
+            if messages.current.is_some() {
+                return Err(CKR_OPERATION_ACTIVE);
+            }
+            // SAFETY: by the module's contract.
+            let parameters = unsafe { Parameters::read(messages.mechanism, parameter, parameter_length) }?;
+            // SAFETY: by the module's contract.
+            let (aad, data) = unsafe { (input(aad, aad_length)?, input(data, data_length)?) };
+            // Ciphertext and plaintext are of one length; the tag stands in the parameter. No IV is made before there is room.
+            // SAFETY: by the module's contract.
+            if !unsafe { has_room(data.len(), buffer, length) }? {
+                return Ok(());
+            }
+            let operation = messages.operation((way, process, &session), &parameters, aad)?;
+            // SAFETY: by the module's contract; there is room.
+            unsafe { carry_out(way, process, &session, &operation, &parameters, data, (buffer, length)) }
+        },
+    )
 }
 
 /// Has a whole message carried out, and puts what comes out into the application's buffer and the parameter's place for the
@@ -284,18 +268,22 @@ unsafe fn begin(
     (parameter, parameter_length, aad, aad_length): Given,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(way, &session, |messages| {
-        if messages.current.is_some() {
-            return Err(CKR_OPERATION_ACTIVE);
-        }
-        // SAFETY: by the module's contract.
-        let parameters = unsafe { Parameters::read(messages.mechanism, parameter, parameter_length) }?;
-        // SAFETY: by the module's contract.
-        let aad = unsafe { input(aad, aad_length) }?;
-        let operation = messages.operation((way, process, &session), &parameters, aad)?;
-        messages.current = Some(Message { operation, parts: Zeroizing::default() });
-        Ok(())
-    })
+    with_messages(
+        &session,
+        |active| slot(way, active),
+        |messages| {
+            if messages.current.is_some() {
+                return Err(CKR_OPERATION_ACTIVE);
+            }
+            // SAFETY: by the module's contract.
+            let parameters = unsafe { Parameters::read(messages.mechanism, parameter, parameter_length) }?;
+            // SAFETY: by the module's contract.
+            let aad = unsafe { input(aad, aad_length) }?;
+            let operation = messages.operation((way, process, &session), &parameters, aad)?;
+            messages.current = Some(Message { operation, parts: Zeroizing::default() });
+            Ok(())
+        },
+    )
 }
 
 /// `C_EncryptMessageNext`: the parts are gathered, and all of the message comes out with the last.
@@ -342,40 +330,44 @@ unsafe fn next(
     flags: CK_FLAGS,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(way, &session, |messages| {
-        let mut message = messages.current.take().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
-        // SAFETY: by the module's contract.
-        let (part, length) = unsafe { (input(part, part_length)?, place(length)?) };
-        let size = message.parts.len().saturating_add(part.len());
-        message.operation.size(Way::Encrypt, size)?;
-        let is_last = flags & CKF_END_OF_MESSAGE != 0;
-        let room = if is_last || buffer.is_null() {
+    with_messages(
+        &session,
+        |active| slot(way, active),
+        |messages| {
+            let mut message = messages.current.take().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
             // SAFETY: by the module's contract.
-            unsafe { has_room(if is_last { size } else { part.len() }, buffer, length) }
-        } else {
-            *length = 0;
-            Ok(true)
-        };
-        match room {
-            Ok(true) => {}
-            // The message goes on, with the same part again.
-            other @ (Ok(false) | Err(CKR_BUFFER_TOO_SMALL)) => {
-                messages.current = Some(message);
-                return other.map(|_| ());
+            let (part, length) = unsafe { (input(part, part_length)?, place(length)?) };
+            let size = message.parts.len().saturating_add(part.len());
+            message.operation.size(Way::Encrypt, size)?;
+            let is_last = flags & CKF_END_OF_MESSAGE != 0;
+            let room = if is_last || buffer.is_null() {
+                // SAFETY: by the module's contract.
+                unsafe { has_room(if is_last { size } else { part.len() }, buffer, length) }
+            } else {
+                *length = 0;
+                Ok(true)
+            };
+            match room {
+                Ok(true) => {}
+                // The message goes on, with the same part again.
+                other @ (Ok(false) | Err(CKR_BUFFER_TOO_SMALL)) => {
+                    messages.current = Some(message);
+                    return other.map(|_| ());
+                }
+                Err(code) => return Err(code),
             }
-            Err(code) => return Err(code),
-        }
-        cipher::gather(&mut message.parts, part);
-        if !is_last {
-            messages.current = Some(message);
-            return Ok(());
-        }
-        // SAFETY: by the module's contract.
-        let parameters = unsafe { Parameters::read(messages.mechanism, parameter, parameter_length) }?;
-        let Message { operation, parts } = &message;
-        // SAFETY: by the module's contract; there is room.
-        unsafe { carry_out(way, process, &session, operation, &parameters, parts, (buffer, length)) }
-    })
+            cipher::gather(&mut message.parts, part);
+            if !is_last {
+                messages.current = Some(message);
+                return Ok(());
+            }
+            // SAFETY: by the module's contract.
+            let parameters = unsafe { Parameters::read(messages.mechanism, parameter, parameter_length) }?;
+            let Message { operation, parts } = &message;
+            // SAFETY: by the module's contract; there is room.
+            unsafe { carry_out(way, process, &session, operation, &parameters, parts, (buffer, length)) }
+        },
+    )
 }
 
 /// `C_MessageEncryptFinal`.
@@ -390,5 +382,5 @@ pub unsafe fn message_decrypt_final(process: &'static Process, session: CK_SESSI
 
 fn end(way: Way, process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
     let session = process.sessions.get(session)?;
-    lock_slot(way, &session, Option::take).map(|_| ()).ok_or(CKR_OPERATION_NOT_INITIALIZED)
+    take(&session, |active| slot(way, active)).map(|_| ())
 }

@@ -11,7 +11,7 @@ use strongroom_ffi::output::Length;
 use super::signature::{Operation, What};
 use super::{has_room, input, sign, verify};
 use crate::error::{Outcome, lock};
-use crate::session::{Active, Session};
+use crate::session::{Active, Held, begins, take, with_messages};
 use crate::state::Process;
 
 /// Messages that are being signed or verified.
@@ -37,23 +37,11 @@ impl SignedMessages {
     }
 }
 
-fn slot(what: What, active: &mut Active) -> &mut Option<SignedMessages> {
+fn slot(what: What, active: &mut Active) -> &mut Option<Held<SignedMessages>> {
     match what {
         What::Sign => &mut active.message_sign,
         _ => &mut active.message_verify,
     }
-}
-
-fn with_messages<T>(
-    what: What,
-    session: &Session,
-    action: impl FnOnce(&mut SignedMessages) -> Outcome<T>,
-) -> Outcome<T> {
-    let messages = slot(what, &mut lock(&session.active)).take();
-    let mut messages = messages.ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
-    let outcome = action(&mut messages);
-    *slot(what, &mut lock(&session.active)) = Some(messages);
-    outcome
 }
 
 unsafe fn init(
@@ -64,16 +52,12 @@ unsafe fn init(
     key: CK_OBJECT_HANDLE,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    if mechanism.is_null() {
-        let ended = slot(what, &mut lock(&session.active)).take();
-        return ended.map(|_| ()).ok_or(CKR_ARGUMENTS_BAD);
-    }
-    if slot(what, &mut lock(&session.active)).is_some() {
-        return Err(CKR_OPERATION_ACTIVE);
+    if !begins(&session, mechanism, |active| slot(what, active))? {
+        return Ok(());
     }
     // SAFETY: by the module's contract.
     let fresh = unsafe { Operation::start(process, &session, mechanism, key, what, Vec::new()) }?;
-    *slot(what, &mut lock(&session.active)) = Some(SignedMessages { fresh, current: None });
+    *slot(what, &mut lock(&session.active)) = Some(Held::Here(SignedMessages { fresh, current: None }));
     Ok(())
 }
 
@@ -84,8 +68,7 @@ fn check(parameter: *const c_void, length: CK_ULONG) -> Outcome {
 
 fn end(what: What, process: &'static Process, session: CK_SESSION_HANDLE) -> Outcome {
     let session = process.sessions.get(session)?;
-    let ended = slot(what, &mut lock(&session.active)).take();
-    ended.map(|_| ()).ok_or(CKR_OPERATION_NOT_INITIALIZED)
+    take(&session, |active| slot(what, active)).map(|_| ())
 }
 
 /// Begins a message in parts.
@@ -96,14 +79,18 @@ fn begin(
     (parameter, length): (*const c_void, CK_ULONG),
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(what, &session, |messages| {
-        check(parameter, length)?;
-        if messages.current.is_some() {
-            return Err(CKR_OPERATION_ACTIVE);
-        }
-        messages.current = Some(messages.begin());
-        Ok(())
-    })
+    with_messages(
+        &session,
+        |active| slot(what, active),
+        |messages| {
+            check(parameter, length)?;
+            if messages.current.is_some() {
+                return Err(CKR_OPERATION_ACTIVE);
+            }
+            messages.current = Some(messages.begin());
+            Ok(())
+        },
+    )
 }
 
 /// `C_MessageSignInit`. A null mechanism ends what is under way.
@@ -129,21 +116,25 @@ pub unsafe fn sign_message(
     signature_length: *mut CK_ULONG,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(What::Sign, &session, |messages| {
-        check(parameter, parameter_length)?;
-        if messages.current.is_some() {
-            return Err(CKR_OPERATION_ACTIVE);
-        }
-        // SAFETY: by the module's contract.
-        let data = unsafe { input(data, length) }?;
-        // SAFETY: by the module's contract.
-        if !unsafe { has_room(messages.fresh.size, signature, signature_length) }? {
-            return Ok(());
-        }
-        let operation = messages.begin();
-        // SAFETY: by the module's contract; there is room.
-        unsafe { sign::complete(process, &session, operation, data, (signature, signature_length)) }
-    })
+    with_messages(
+        &session,
+        |active| slot(What::Sign, active),
+        |messages| {
+            check(parameter, parameter_length)?;
+            if messages.current.is_some() {
+                return Err(CKR_OPERATION_ACTIVE);
+            }
+            // SAFETY: by the module's contract.
+            let data = unsafe { input(data, length) }?;
+            // SAFETY: by the module's contract.
+            if !unsafe { has_room(messages.fresh.size, signature, signature_length) }? {
+                return Ok(());
+            }
+            let operation = messages.begin();
+            // SAFETY: by the module's contract; there is room.
+            unsafe { sign::complete(process, &session, operation, data, (signature, signature_length)) }
+        },
+    )
 }
 
 /// `C_SignMessageBegin`.
@@ -168,28 +159,32 @@ pub unsafe fn sign_message_next(
     signature_length: *mut CK_ULONG,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(What::Sign, &session, |messages| {
-        let mut operation = messages.current.take().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
-        check(parameter, parameter_length)?;
-        // SAFETY: by the module's contract.
-        let part = unsafe { input(part, length) }?;
-        if signature_length.is_null() {
-            operation.take(process, &session, part)?;
-            messages.current = Some(operation);
-            return Ok(());
-        }
-        // SAFETY: by the module's contract.
-        match unsafe { has_room(operation.size, signature, signature_length) } {
-            Ok(true) => {}
-            // The message goes on, with the same part again.
-            other => {
+    with_messages(
+        &session,
+        |active| slot(What::Sign, active),
+        |messages| {
+            let mut operation = messages.current.take().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
+            check(parameter, parameter_length)?;
+            // SAFETY: by the module's contract.
+            let part = unsafe { input(part, length) }?;
+            if signature_length.is_null() {
+                operation.take(process, &session, part)?;
                 messages.current = Some(operation);
-                return other.map(|_| ());
+                return Ok(());
             }
-        }
-        // SAFETY: by the module's contract; there is room.
-        unsafe { sign::complete(process, &session, operation, part, (signature, signature_length)) }
-    })
+            // SAFETY: by the module's contract.
+            match unsafe { has_room(operation.size, signature, signature_length) } {
+                Ok(true) => {}
+                // The message goes on, with the same part again.
+                other => {
+                    messages.current = Some(operation);
+                    return other.map(|_| ());
+                }
+            }
+            // SAFETY: by the module's contract; there is room.
+            unsafe { sign::complete(process, &session, operation, part, (signature, signature_length)) }
+        },
+    )
 }
 
 /// `C_MessageSignFinal`.
@@ -220,15 +215,19 @@ pub unsafe fn verify_message(
     signature_length: CK_ULONG,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(What::Verify, &session, |messages| {
-        check(parameter, parameter_length)?;
-        if messages.current.is_some() {
-            return Err(CKR_OPERATION_ACTIVE);
-        }
-        // SAFETY: by the module's contract.
-        let (data, signature) = unsafe { (input(data, length)?, input(signature, signature_length)?) };
-        verify::complete(process, &session, messages.begin(), data, signature)
-    })
+    with_messages(
+        &session,
+        |active| slot(What::Verify, active),
+        |messages| {
+            check(parameter, parameter_length)?;
+            if messages.current.is_some() {
+                return Err(CKR_OPERATION_ACTIVE);
+            }
+            // SAFETY: by the module's contract.
+            let (data, signature) = unsafe { (input(data, length)?, input(signature, signature_length)?) };
+            verify::complete(process, &session, messages.begin(), data, signature)
+        },
+    )
 }
 
 /// `C_VerifyMessageBegin`.
@@ -253,23 +252,27 @@ pub unsafe fn verify_message_next(
     signature_length: CK_ULONG,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    with_messages(What::Verify, &session, |messages| {
-        let mut operation = messages.current.take().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
-        check(parameter, parameter_length)?;
-        // SAFETY: by the module's contract.
-        let part = unsafe { input(part, length) }?;
-        if signature.is_null() {
-            if signature_length.to_usize() != 0 {
-                return Err(CKR_ARGUMENTS_BAD);
+    with_messages(
+        &session,
+        |active| slot(What::Verify, active),
+        |messages| {
+            let mut operation = messages.current.take().ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
+            check(parameter, parameter_length)?;
+            // SAFETY: by the module's contract.
+            let part = unsafe { input(part, length) }?;
+            if signature.is_null() {
+                if signature_length.to_usize() != 0 {
+                    return Err(CKR_ARGUMENTS_BAD);
+                }
+                operation.take(process, &session, part)?;
+                messages.current = Some(operation);
+                return Ok(());
             }
-            operation.take(process, &session, part)?;
-            messages.current = Some(operation);
-            return Ok(());
-        }
-        // SAFETY: by the module's contract.
-        let signature = unsafe { input(signature, signature_length) }?;
-        verify::complete(process, &session, operation, part, signature)
-    })
+            // SAFETY: by the module's contract.
+            let signature = unsafe { input(signature, signature_length) }?;
+            verify::complete(process, &session, operation, part, signature)
+        },
+    )
 }
 
 /// `C_MessageVerifyFinal`.

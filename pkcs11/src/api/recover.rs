@@ -11,7 +11,7 @@ use crate::key::Family;
 use crate::mechanism::{self, Purpose};
 use crate::object::ObjectId;
 use crate::restrictions;
-use crate::session::take;
+use crate::session::{begins, take};
 use crate::state::Process;
 
 /// A signature that is being opened.
@@ -31,11 +31,8 @@ pub unsafe fn sign_recover_init(
     key: CK_OBJECT_HANDLE,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    if mechanism.is_null() {
-        return take(&session, |active| &mut active.sign_recover).map(|_| ()).map_err(|_| CKR_ARGUMENTS_BAD);
-    }
-    if lock(&session.active).sign_recover.is_some() {
-        return Err(CKR_OPERATION_ACTIVE);
+    if !begins(&session, mechanism, |active| &mut active.sign_recover)? {
+        return Ok(());
     }
     let what = What::SignRecover;
     // SAFETY: by the module's contract.
@@ -78,13 +75,8 @@ pub unsafe fn verify_recover_init(
     handle: CK_OBJECT_HANDLE,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    if mechanism.is_null() {
-        return take(&session, |active| &mut active.verify_recover)
-            .map(|_| ())
-            .map_err(|_| CKR_ARGUMENTS_BAD);
-    }
-    if lock(&session.active).verify_recover.is_some() {
-        return Err(CKR_OPERATION_ACTIVE);
+    if !begins(&session, mechanism, |active| &mut active.verify_recover)? {
+        return Ok(());
     }
     // SAFETY: by the module's contract.
     let mechanism = unsafe { argument(mechanism) }?;

@@ -11,7 +11,7 @@ use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
 use crate::line::Task;
 use crate::object::ObjectId;
-use crate::session::{Session, take};
+use crate::session::{Session, begins, take};
 use crate::session_keys::ask;
 use crate::state::Process;
 
@@ -26,16 +26,10 @@ pub unsafe fn sign_init(
     key: CK_OBJECT_HANDLE,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    if mechanism.is_null() {
-        return take(&session, |active| &mut active.sign).map(|_| ()).map_err(|_| CKR_ARGUMENTS_BAD);
+    if !begins(&session, mechanism, |active| &mut active.sign)? {
+        return Ok(());
     }
-    let room = {
-        let mut active = lock(&session.active);
-        if active.sign.is_some() {
-            return Err(CKR_OPERATION_ACTIVE);
-        }
-        std::mem::take(&mut active.spare)
-    };
+    let room = std::mem::take(&mut lock(&session.active).spare);
     // SAFETY: by the module's contract.
     let operation = unsafe { Operation::start(process, &session, mechanism, key, What::Sign, room) }?;
     lock(&session.active).sign = Some(operation);

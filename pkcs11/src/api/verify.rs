@@ -7,7 +7,7 @@ use super::input;
 use super::signature::{Operation, What, as_key};
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, lock};
-use crate::session::{Session, take};
+use crate::session::{Session, begins, take};
 use crate::state::Process;
 
 /// `C_VerifyInit`. A null mechanism ends an operation (PKCS#11 3.0).
@@ -18,11 +18,8 @@ pub unsafe fn verify_init(
     key: CK_OBJECT_HANDLE,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    if mechanism.is_null() {
-        return take(&session, |active| &mut active.verify).map(|_| ()).map_err(|_| CKR_ARGUMENTS_BAD);
-    }
-    if lock(&session.active).verify.is_some() {
-        return Err(CKR_OPERATION_ACTIVE);
+    if !begins(&session, mechanism, |active| &mut active.verify)? {
+        return Ok(());
     }
     // SAFETY: by the module's contract.
     let operation = unsafe { Operation::start(process, &session, mechanism, key, What::Verify, Vec::new()) }?;

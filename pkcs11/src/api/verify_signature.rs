@@ -5,7 +5,7 @@ use cryptoki_sys::*;
 use super::signature::{Operation, What};
 use super::{input, verify};
 use crate::error::{Outcome, lock};
-use crate::session::take;
+use crate::session::{begins, take};
 use crate::state::Process;
 
 /// A verification, and the signature.
@@ -24,13 +24,8 @@ pub unsafe fn verify_signature_init(
     signature_length: CK_ULONG,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    if mechanism.is_null() {
-        return take(&session, |active| &mut active.verify_signature)
-            .map(|_| ())
-            .map_err(|_| CKR_ARGUMENTS_BAD);
-    }
-    if lock(&session.active).verify_signature.is_some() {
-        return Err(CKR_OPERATION_ACTIVE);
+    if !begins(&session, mechanism, |active| &mut active.verify_signature)? {
+        return Ok(());
     }
     // SAFETY: by the module's contract.
     let signature = unsafe { input(signature, signature_length) }?;

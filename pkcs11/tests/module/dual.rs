@@ -9,7 +9,7 @@ use cryptoki_sys::*;
 use crate::call;
 use crate::logged_in;
 use crate::support::Daemon;
-use crate::support::application::{Application, FALSE, TRUE, attribute, number, plain};
+use crate::support::application::{Application, FALSE, TRUE, attribute, ecdh_with, number, plain, with};
 
 /// What a function with an output gives, in a buffer of `room` bytes.
 macro_rules! out {
@@ -186,18 +186,8 @@ pub fn digested_keys(daemon: &Daemon) {
     let (private, public) = application.generate(session, "web").unwrap();
     // A secret that the application can read.
     let point = application.get(session, public, CKA_EC_POINT).unwrap();
-    let mut parameters = CK_ECDH1_DERIVE_PARAMS {
-        kdf: CKD_NULL,
-        ulSharedDataLen: 0,
-        pSharedData: null_mut(),
-        ulPublicDataLen: point.len() as CK_ULONG,
-        pPublicData: point.as_ptr().cast_mut(),
-    };
-    let mut ecdh = CK_MECHANISM {
-        mechanism: CKM_ECDH1_DERIVE,
-        pParameter: (&raw mut parameters).cast(),
-        ulParameterLen: size_of_val(&parameters) as CK_ULONG,
-    };
+    let mut parameters = ecdh_with(&point);
+    let mut ecdh = with(CKM_ECDH1_DERIVE, &mut parameters);
     let common = vec![attribute(CKA_TOKEN, TRUE), attribute(CKA_DERIVE, TRUE)];
     let pair = [&common[..1], &[attribute(CKA_EC_PARAMS, crate::support::application::P256)]].concat();
     let (agreeing, _) = application.generate_from(session, CKM_EC_KEY_PAIR_GEN, pair, common).unwrap();

@@ -90,6 +90,8 @@ pub fn fork_while_busy(daemon: &Daemon) {
         }
         for _ in 0..40 {
             in_child(|| {
+                // It ends nothing of the parent's, whatever its threads were doing.
+                assert_eq!(call!(application, C_Finalize, null_mut()), CKR_CRYPTOKI_NOT_INITIALIZED);
                 application.initialize();
                 let session = application.open(slot, 0).unwrap();
                 let key = application.find(session, &mut [attribute(CKA_CLASS, number(CKO_PRIVATE_KEY))])[0];

@@ -23,6 +23,7 @@ mod events;
 mod fork;
 mod hostile;
 mod in_parts;
+mod in_the_middle;
 mod messages;
 mod ml_dsa;
 mod ml_kem;
@@ -85,6 +86,7 @@ fn scenario() {
         "digested keys" => dual::digested_keys(&daemon),
         "known signatures" => dual::known_signatures(&daemon),
         "messages" => messages::messages(&daemon),
+        "canceled in hand" => messages::canceled_in_hand(&daemon),
         "events" => events::events(daemon),
         "allowed mechanisms" => restrictions::allowed_mechanisms(&daemon),
         "always authenticate" => restrictions::always_authenticate(&daemon),
@@ -114,6 +116,7 @@ fn scenario() {
         "fork while busy" => fork::fork_while_busy(&daemon),
         "two nodes" => nodes::two_nodes(daemon),
         "restart" => outage::restart(daemon),
+        "restart in the middle" => in_the_middle::restart(daemon),
         "password changed" => outage::password_changed(daemon),
         "away" => outage::away(daemon),
         other => panic!("no scenario {other}"),
@@ -164,6 +167,7 @@ scenarios! {
     keys_are_digested_if_they_can_be_read: "digested keys";
     a_signature_may_be_known_before_the_data: "known signatures";
     messages_have_ivs_and_tags_beside_them: "messages";
+    messages_end_while_a_call_has_them: "canceled in hand";
     who_waits_for_slots_is_told_of_partitions: "events";
     a_key_is_used_with_the_mechanisms_that_it_allows: "allowed mechanisms";
     a_key_asks_for_the_password_each_time: "always authenticate";
@@ -190,6 +194,7 @@ scenarios! {
     a_hung_log_in_holds_up_all_threads_once: "hung log-in";
     a_fork_while_other_threads_sign_blocks_nobody: "fork while busy";
     a_restart_of_the_daemon_is_not_noticed: "restart";
+    a_restart_in_the_middle_of_operations_is_not_noticed: "restart in the middle";
     a_password_that_no_longer_fits_is_tried_once: "password changed";
     a_daemon_that_is_away_is_an_error_until_it_is_back: "away";
 }

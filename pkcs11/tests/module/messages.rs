@@ -444,3 +444,57 @@ fn signatures(token: &Token) {
     let code = call!(application, C_SignMessageBegin, *session, none, 0);
     assert_eq!(code, CKR_OPERATION_NOT_INITIALIZED);
 }
+
+/// C_SessionCancel while another thread's call waits for the daemon: the messages end, and do not come back with the call.
+pub fn canceled_in_hand(daemon: &Daemon) {
+    let (application, _, session) = logged_in(daemon);
+    let mut template = [attribute(CKA_VALUE_LEN, number(32))];
+    let (mut key, mut generator) = (0, plain(CKM_AES_KEY_GEN));
+    let code = call!(application, C_GenerateKey, session, &mut generator, template.as_mut_ptr(), 1, &mut key);
+    assert_eq!(code, CKR_OK);
+    let token = Token { application, session, key };
+    let none = Err(CKR_OPERATION_NOT_INITIALIZED);
+    let encrypt = || token.encrypt(&mut Gcm::new(CKG_NO_GENERATE, 0), b"message");
+    token.init(CKM_AES_GCM);
+    assert!(encrypt().is_ok());
+    daemon.pause();
+    std::thread::scope(|scope| {
+        // The other thread may have them in hand for an instant, to refuse what it is asked.
+        let waiting = scope.spawn(|| {
+            loop {
+                match encrypt() {
+                    Err(CKR_OPERATION_NOT_INITIALIZED) => {}
+                    done => return done,
+                }
+            }
+        });
+        let in_hand = || {
+            let application = &token.application;
+            let (none, mut length) = (null_mut(), 0);
+            let code = call!(
+                application,
+                C_EncryptMessage,
+                session,
+                none,
+                0,
+                null_mut(),
+                0,
+                null_mut(),
+                0,
+                null_mut(),
+                &mut length
+            );
+            code == CKR_OPERATION_NOT_INITIALIZED
+        };
+        while !in_hand() {
+            std::thread::yield_now();
+        }
+        assert_eq!(call!(token.application, C_SessionCancel, session, CKF_MESSAGE_ENCRYPT), CKR_OK);
+        daemon.resume();
+        assert!(waiting.join().unwrap().is_ok());
+    });
+    assert_eq!(encrypt(), none);
+    // Those of the other kind go on.
+    assert_eq!(call!(token.application, C_MessageDecryptFinal, session), CKR_OK);
+    token.application.finalize();
+}

@@ -8,7 +8,9 @@ use strongroom_protocol::v1::{self, ErrorCode, Login, Role, request::Op};
 
 use crate::call;
 use crate::logged_in;
-use crate::support::application::{Application, FALSE, P256, TRUE, attribute, number, plain};
+use crate::support::application::{
+    Application, FALSE, P256, TRUE, attribute, ecdh_with, number, plain, with,
+};
 use crate::support::{Daemon, USER};
 
 fn bytes(data: &[u8]) -> (*mut CK_BYTE, CK_ULONG) {
@@ -426,18 +428,8 @@ pub fn templates(daemon: &Daemon) {
     ];
     let (base, peer) = application.generate_from(session, CKM_EC_KEY_PAIR_GEN, public, private).unwrap();
     let point = application.get(session, peer, CKA_EC_POINT).unwrap();
-    let mut parameters = CK_ECDH1_DERIVE_PARAMS {
-        kdf: CKD_NULL,
-        ulSharedDataLen: 0,
-        pSharedData: null_mut(),
-        ulPublicDataLen: point.len() as CK_ULONG,
-        pPublicData: point.as_ptr().cast_mut(),
-    };
-    let mut ecdh = CK_MECHANISM {
-        mechanism: CKM_ECDH1_DERIVE,
-        pParameter: from_mut(&mut parameters).cast(),
-        ulParameterLen: size_of::<CK_ECDH1_DERIVE_PARAMS>() as CK_ULONG,
-    };
+    let mut parameters = ecdh_with(&point);
+    let mut ecdh = with(CKM_ECDH1_DERIVE, &mut parameters);
     let mut template = [attribute(CKA_EXTRACTABLE, TRUE), attribute(CKA_SENSITIVE, FALSE)];
     let mut derived = 0;
     let code =

@@ -7,7 +7,9 @@ use strongroom_protocol::v1::{ErrorCode, Mechanism, Sign, request::Op};
 
 use crate::call;
 use crate::logged_in;
-use crate::support::application::{Application, FALSE, P256, TRUE, attribute, number, plain};
+use crate::support::application::{
+    Application, FALSE, P256, TRUE, attribute, ecdh_with, number, plain, with,
+};
 use crate::support::{Daemon, USER};
 
 /// An application's calls in one of its sessions; the code is the error.
@@ -93,18 +95,8 @@ impl Session<'_> {
         more: &[CK_ATTRIBUTE],
     ) -> Made {
         let point = self.get(public, CKA_EC_POINT)?;
-        let mut parameters = CK_ECDH1_DERIVE_PARAMS {
-            kdf: CKD_NULL,
-            ulSharedDataLen: 0,
-            pSharedData: null_mut(),
-            ulPublicDataLen: point.len() as CK_ULONG,
-            pPublicData: point.as_ptr().cast_mut(),
-        };
-        let mut mechanism = CK_MECHANISM {
-            mechanism: CKM_ECDH1_DERIVE,
-            pParameter: (&raw mut parameters).cast(),
-            ulParameterLen: size_of_val(&parameters) as CK_ULONG,
-        };
+        let mut parameters = ecdh_with(&point);
+        let mut mechanism = with(CKM_ECDH1_DERIVE, &mut parameters);
         let (mut template, mut made) = (more.to_vec(), 0);
         let (pointer, count) = (template.as_mut_ptr(), template.len() as CK_ULONG);
         let code = call!(

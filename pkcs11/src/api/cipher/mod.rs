@@ -4,29 +4,35 @@
 //! of a message are gathered here, `C_EncryptUpdate` and `C_DecryptUpdate` give nothing out, and the final function
 //! gives all of it. So it is for AES-CCM. Of RSA keys a message is one block, whose plaintext's length is known when it is
 //! decrypted. What gives out as it takes in is in [`super::stream`].
+//!
+//! Here is how an operation begins and what it knows. [`whole`] and [`parts`] have the data come in at once or bit by bit; [`outcome`]
+//! asks the daemon, and gives the application what comes of it.
+
+mod outcome;
+mod parts;
+mod whole;
 
 use cryptoki_sys::*;
-use strongroom_channel as channel;
-use strongroom_ffi::output::Length;
-use strongroom_ffi::pointer;
 use strongroom_protocol::frame::MAX_CIPHER;
 use strongroom_protocol::v1::{CcmParameters, GcmParameters, Mechanism, OaepParameters, ObjectClass};
 use zeroize::Zeroizing;
 
+use super::argument;
 use super::authentication::Ticket;
-use super::flow::{flow, flow_end, streamed};
 use super::signature::as_key;
 use super::stream::Stream;
-use super::{argument, has_room, input, place};
 use crate::brief::Key;
 use crate::error::{Outcome, lock};
 use crate::key::{Family, KeyFacts};
-use crate::line::Task;
 use crate::mechanism::{self, Purpose};
 use crate::object::ObjectId;
 use crate::restrictions;
-use crate::session::{Active, Session, take};
+use crate::session::{Active, Session, begins};
 use crate::state::Process;
+
+pub(super) use outcome::{Request, give_out, message, overlaps, put_back, refused};
+pub(super) use parts::{finish, gather, update};
+pub(super) use whole::whole;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +90,7 @@ pub enum Method {
 
 impl Operation {
     /// One message among those of [`super::message`].
-    pub(super) fn of_message(
+    pub(in crate::api) fn of_message(
         key: &Key,
         handle: CK_OBJECT_HANDLE,
         mechanism: Mechanism,
@@ -144,7 +150,7 @@ impl Operation {
     }
 
     /// What gives out as it takes in.
-    pub(super) fn stream(&mut self) -> Option<&mut Stream> {
+    pub(in crate::api) fn stream(&mut self) -> Option<&mut Stream> {
         match &mut self.method {
             Method::Stream(stream) => Some(stream),
             _ => None,
@@ -152,7 +158,7 @@ impl Operation {
     }
 
     /// Puts a stream back that was taken out of the operation.
-    pub(super) fn set_stream(&mut self, stream: Stream) {
+    pub(in crate::api) fn set_stream(&mut self, stream: Stream) {
         self.method = Method::Stream(stream);
     }
 
@@ -196,6 +202,11 @@ impl Operation {
         }
     }
 
+    /// Whether [`size`](Self::size) says the largest that may come out, and how much it is shows when it is there.
+    fn is_bound(&self, way: Way) -> bool {
+        matches!(self.method, Method::Rsa { .. }) && way == Way::Decrypt
+    }
+
     /// How many bytes were given in parts.
     fn given(&self) -> usize {
         self.parts.as_ref().map_or(0, |parts| parts.len())
@@ -214,17 +225,6 @@ impl Operation {
     }
 }
 
-/// Takes a part of a message. Nothing stays behind where the parts were when they need more room.
-pub(super) fn gather(parts: &mut Zeroizing<Vec<u8>>, part: &[u8]) {
-    let whole = parts.len() + part.len();
-    if whole > parts.capacity() {
-        let mut larger = Zeroizing::new(Vec::with_capacity(whole.max(2 * parts.capacity())));
-        larger.extend_from_slice(parts);
-        *parts = larger;
-    }
-    parts.extend_from_slice(part);
-}
-
 /// Where a session has the operation.
 fn slot(way: Way, active: &mut Active) -> &mut Option<Operation> {
     match way {
@@ -234,7 +234,7 @@ fn slot(way: Way, active: &mut Active) -> &mut Option<Operation> {
 }
 
 /// `C_EncryptInit` and `C_DecryptInit`. A null mechanism ends an operation (PKCS#11 3.0).
-pub(super) unsafe fn init(
+pub(in crate::api) unsafe fn init(
     way: Way,
     process: &'static Process,
     session: CK_SESSION_HANDLE,
@@ -242,11 +242,8 @@ pub(super) unsafe fn init(
     handle: CK_OBJECT_HANDLE,
 ) -> Outcome {
     let session = process.sessions.get(session)?;
-    if mechanism.is_null() {
-        return take(&session, |active| slot(way, active)).map(|_| ()).map_err(|_| CKR_ARGUMENTS_BAD);
-    }
-    if slot(way, &mut lock(&session.active)).is_some() {
-        return Err(CKR_OPERATION_ACTIVE);
+    if !begins(&session, mechanism, |active| slot(way, active))? {
+        return Ok(());
     }
     // SAFETY: by the module's contract.
     let mechanism = unsafe { argument(mechanism) }?;
@@ -313,7 +310,7 @@ unsafe fn method(mechanism: &CK_MECHANISM, wire: Mechanism, way: Way) -> Outcome
 }
 
 /// Whether a key may do it.
-pub(super) fn check(key: &Key, class: ObjectClass, way: Way) -> Outcome {
+pub(in crate::api) fn check(key: &Key, class: ObjectClass, way: Way) -> Outcome {
     match key.class {
         own if own == class => {}
         ObjectClass::SecretKey => return Err(CKR_KEY_TYPE_INCONSISTENT),
@@ -325,231 +322,6 @@ pub(super) fn check(key: &Key, class: ObjectClass, way: Way) -> Outcome {
         Way::Decrypt => key.may_decrypt,
     };
     if permitted { Ok(()) } else { Err(CKR_KEY_FUNCTION_NOT_PERMITTED) }
-}
-
-/// Has the daemon carry out a whole message over a socket, or, with an IV, some blocks of one.
-pub(super) type Request =
-    fn(&'static Process, &Session, &Operation, &[u8], &[u8]) -> Outcome<Zeroizing<Vec<u8>>>;
-
-/// `C_Encrypt` and `C_Decrypt`: a message in one part. It may lie where the outcome goes.
-pub(super) unsafe fn whole(
-    (way, request): (Way, Request),
-    process: &'static Process,
-    session: CK_SESSION_HANDLE,
-    (data, data_length): (*mut CK_BYTE, CK_ULONG),
-    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
-) -> Outcome {
-    let session = process.sessions.get(session)?;
-    let mut operation = take(&session, |active| slot(way, active))?;
-    if operation.parts.is_some() || operation.stream().is_some_and(|stream| stream.is_begun()) {
-        // The final function ends what was begun in parts. This one ends the operation, as any failure does.
-        return Err(CKR_OPERATION_NOT_INITIALIZED);
-    }
-    // SAFETY: by the module's contract.
-    let data = unsafe { input(data, data_length) }?;
-    if operation.stream().is_some() {
-        // SAFETY: by the module's contract.
-        return unsafe { streamed((way, request), process, &session, operation, data, (buffer, length)) };
-    }
-    let size = operation.size(way, data.len())?;
-    if operation.gcm().is_none() && !buffer.is_null() {
-        let outcome = operation.outcome(request, process, &session, data);
-        // SAFETY: by the module's contract.
-        return unsafe { give_out(way, process, &session, operation, outcome, (buffer, length)) };
-    }
-    // SAFETY: by the module's contract.
-    match unsafe { has_room(size, buffer, length) } {
-        Ok(true) => {}
-        other => return put_back(way, &session, operation, other),
-    }
-    // SAFETY: by the module's contract; there is room.
-    unsafe { carry_out((way, request), process, &session, &operation, data, (buffer, length)) }
-}
-
-/// `C_EncryptUpdate` and `C_DecryptUpdate`. Of what is gathered nothing comes out yet. Asked for the size, they say one that
-/// suffices and take nothing.
-pub(super) unsafe fn update(
-    (way, request): (Way, Request),
-    process: &'static Process,
-    session: CK_SESSION_HANDLE,
-    (part, part_length): (*mut CK_BYTE, CK_ULONG),
-    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
-) -> Outcome {
-    let session = process.sessions.get(session)?;
-    let mut operation = take(&session, |active| slot(way, active))?;
-    // SAFETY: by the module's contract.
-    let (part, length) = unsafe { (input(part, part_length)?, place(length)?) };
-    if let Some(size) = operation.stream().map(|stream| stream.size(part.len())) {
-        // SAFETY: by the module's contract.
-        match unsafe { has_room(size, buffer, length) } {
-            Ok(true) => {}
-            other => return put_back(way, &session, operation, other),
-        }
-        // SAFETY: by the module's contract.
-        *length = unsafe { flow((way, request), process, &session, &mut operation, part, (buffer, size)) }?;
-        *slot(way, &mut lock(&session.active)) = Some(operation);
-        return Ok(());
-    }
-    if buffer.is_null() {
-        // Not 0: who is told so may have no buffer for the next call either, which then asks for the size again.
-        *length = CK_ULONG::from_usize(part.len());
-    } else {
-        operation.update(way, part)?;
-        *length = 0;
-    }
-    *slot(way, &mut lock(&session.active)) = Some(operation);
-    Ok(())
-}
-
-/// `C_EncryptFinal` and `C_DecryptFinal`: all of the message comes out.
-pub(super) unsafe fn finish(
-    (way, request): (Way, Request),
-    process: &'static Process,
-    session: CK_SESSION_HANDLE,
-    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
-) -> Outcome {
-    let session = process.sessions.get(session)?;
-    let mut operation = take(&session, |active| slot(way, active))?;
-    if operation.stream().is_some() {
-        // SAFETY: by the module's contract.
-        return unsafe { flow_end((way, request), process, &session, operation, (buffer, length)) };
-    }
-    let size = operation.size(way, operation.given())?;
-    if operation.gcm().is_none() && !buffer.is_null() {
-        let parts = operation.parts.take();
-        let data = parts.as_ref().map_or(&[][..], |parts| parts.as_slice());
-        let outcome = operation.outcome(request, process, &session, data);
-        operation.parts = parts;
-        // SAFETY: by the module's contract.
-        return unsafe { give_out(way, process, &session, operation, outcome, (buffer, length)) };
-    }
-    let data = operation.parts.as_ref().map_or(&[][..], |parts| parts.as_slice());
-    // SAFETY: by the module's contract.
-    match unsafe { has_room(size, buffer, length) } {
-        Ok(true) => {}
-        other => return put_back(way, &session, operation, other),
-    }
-    // SAFETY: by the module's contract; there is room.
-    unsafe { carry_out((way, request), process, &session, &operation, data, (buffer, length)) }
-}
-
-/// Whether data lie where the outcome goes.
-pub(super) fn overlaps(data: &[u8], buffer: *mut CK_BYTE, size: usize) -> bool {
-    let (start, to) = (data.as_ptr().addr(), buffer.addr());
-    // A size that no memory has is said of a buffer that ends where memory does.
-    start < to.saturating_add(size) && to < start.saturating_add(data.len())
-}
-
-/// Puts an outcome of which only a bound was known into the application's buffer. If that is too small the operation
-/// goes on, and the application knows the size now.
-pub(super) unsafe fn give_out(
-    way: Way,
-    process: &'static Process,
-    session: &Session,
-    operation: Operation,
-    outcome: Outcome<Zeroizing<Vec<u8>>>,
-    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
-) -> Outcome {
-    let outcome = outcome.map_err(|code| refused(process, &operation, code))?;
-    // SAFETY: by the module's contract.
-    match unsafe { super::write(&outcome, buffer, length) } {
-        Ok(_) => Ok(()),
-        Err(code) => put_back(way, session, operation, Err(code)),
-    }
-}
-
-/// What the application is told of a refusal by the daemon.
-pub(super) fn refused(process: &'static Process, operation: &Operation, code: CK_RV) -> CK_RV {
-    if code == CKR_OBJECT_HANDLE_INVALID {
-        process.handles.forget(operation.handle);
-    }
-    as_key(code)
-}
-
-/// Has the daemon carry out a message, and puts the outcome into the application's buffer, which has room for it.
-unsafe fn carry_out(
-    (way, request): (Way, Request),
-    process: &'static Process,
-    session: &Session,
-    operation: &Operation,
-    data: &[u8],
-    (buffer, length): (*mut CK_BYTE, *mut CK_ULONG),
-) -> Outcome {
-    let size = operation.size(way, data.len())?;
-    if overlaps(data, buffer, size) {
-        // The application has both in the same place, as the standard allows.
-        let outcome = message((way, request), process, session, operation, data)?;
-        // SAFETY: by the module's contract. `data` is not used any more.
-        return unsafe { super::write(&outcome, buffer, length) }.map(|_| ());
-    }
-    // SAFETY: by the module's contract, for at least `size` bytes; `data` lies elsewhere.
-    let place = unsafe { pointer::slice_mut(buffer, size) }.ok_or(CKR_ARGUMENTS_BAD)?;
-    run((way, request), process, session, operation, data, place)?;
-    // SAFETY: by the module's contract.
-    *unsafe { super::place(length) }? = CK_ULONG::from_usize(size);
-    Ok(())
-}
-
-/// What comes out of a whole message: of AES-GCM or AES-CCM.
-pub(super) fn message(
-    (way, request): (Way, Request),
-    process: &'static Process,
-    session: &Session,
-    operation: &Operation,
-    data: &[u8],
-) -> Outcome<Zeroizing<Vec<u8>>> {
-    let mut outcome = Zeroizing::new(vec![0; operation.size(way, data.len())?]);
-    if operation.gcm().is_some() {
-        run((way, request), process, session, operation, data, &mut outcome)?;
-        return Ok(outcome);
-    }
-    let made = request(process, session, operation, &[], data);
-    let made = made.map_err(|code| refused(process, operation, code))?;
-    if made.len() == outcome.len() { Ok(made) } else { Err(CKR_DEVICE_ERROR) }
-}
-
-/// Has the daemon carry out a message with AES-GCM, over the channel if there is one. `place` is as long as the outcome.
-fn run(
-    (way, request): (Way, Request),
-    process: &'static Process,
-    session: &Session,
-    operation: &Operation,
-    data: &[u8],
-    place: &mut [u8],
-) -> Outcome {
-    let size = place.len();
-    let GcmParameters { iv, aad, tag_bits } = operation.gcm().ok_or(CKR_FUNCTION_FAILED)?;
-    let tag_bits = *tag_bits;
-    let task = Task {
-        key: operation.key,
-        operation: match way {
-            Way::Encrypt => channel::Operation::Encrypt { iv, aad, tag_bits },
-            Way::Decrypt => channel::Operation::Decrypt { iv, aad, tag_bits },
-        },
-        data,
-    };
-    let over_socket = |place: &mut [u8]| {
-        let outcome = request(process, session, operation, &[], data)?;
-        place.get_mut(..outcome.len()).ok_or(CKR_DEVICE_ERROR)?.copy_from_slice(&outcome);
-        Ok(outcome.len())
-    };
-    let made = match operation.has_channel {
-        true => process.operate(session, &task, place, over_socket),
-        false => over_socket(place),
-    };
-    match made {
-        Ok(made) if made == size => Ok(()),
-        Ok(_) => Err(CKR_DEVICE_ERROR),
-        Err(code) => Err(refused(process, operation, code)),
-    }
-}
-
-/// Asking for the size, or a buffer that is too small, does not end the operation.
-pub(super) fn put_back(way: Way, session: &Session, operation: Operation, room: Outcome<bool>) -> Outcome {
-    if matches!(room, Ok(_) | Err(CKR_BUFFER_TOO_SMALL)) {
-        *slot(way, &mut lock(&session.active)) = Some(operation);
-    }
-    room.map(|_| ())
 }
 
 #[cfg(test)]
