@@ -3,7 +3,7 @@
 
 use cryptoki_sys::*;
 use strongroom_protocol::v1::Hash;
-use strongroom_protocol::v1::Mechanism::{RsaPkcs, RsaX509};
+use strongroom_protocol::v1::Mechanism::{AesCbcPad, RsaPkcs, RsaX509};
 
 use super::table::{Entry, Purpose};
 use crate::key::Family;
@@ -46,6 +46,7 @@ impl Entry {
     fn refused(&self) -> CK_FLAGS {
         match self.purpose {
             Purpose::Generate(Family::Des3 | Family::Montgomery) | Purpose::Cipher(Family::Des3, _) => USES,
+            Purpose::Cipher(_, AesCbcPad) => CKF_UNWRAP,
             Purpose::Sign(_, RsaX509, _) => TRANSPORT | SIGNING,
             Purpose::Sign(_, RsaPkcs, Hash::Unspecified) => TRANSPORT,
             Purpose::Sign(_, _, Hash::Sha1) => SIGNING,
