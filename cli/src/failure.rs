@@ -150,6 +150,8 @@ fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::AttributeReadOnly
         | ErrorCode::AttributeWrong
         | ErrorCode::Store
+        | ErrorCode::NotAMember
+        | ErrorCode::LastMember
         | ErrorCode::Sealed
         | ErrorCode::Tampered
         | ErrorCode::Zeroized

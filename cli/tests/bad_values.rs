@@ -78,6 +78,7 @@ node certificate install cert.pem
 node verify --owner cert.pem
 cluster admit cert.pem
 cluster join --owner cert.pem
+cluster expel 0123456789abcdef --yes
 user create another --role cu --new-password-file secret AS-OFFICER
 user delete user --yes AS-OFFICER
 user password user --new-password-file secret AS-OFFICER

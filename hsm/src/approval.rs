@@ -300,6 +300,8 @@ pub fn request(op: &Op) -> Result<(), Failure> {
         | Op::InitCluster(_)
         | Op::AdmitNode(_)
         | Op::JoinCluster(_)
+        | Op::LeaveCluster(_)
+        | Op::ExpelNode(_)
         | Op::ShowCluster(_)
         | Op::GrantAccess(_)
         | Op::RevokeAccess(_)

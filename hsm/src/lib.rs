@@ -18,7 +18,7 @@ pub mod crypto;
 pub mod daemon;
 pub mod engine;
 pub mod failure;
-mod identity;
+pub mod identity;
 pub mod life;
 pub mod memory;
 pub mod metrics;

@@ -117,6 +117,8 @@ table! {
     InitCluster: Owner, "make a cluster of the node: its partitions move to etcd";
     AdmitNode: Owner, "let a new node into the cluster, with a certificate by each partition's owner";
     JoinCluster: Owner, "make the node one of the cluster to which it was admitted";
+    LeaveCluster: Owner, "take the node out of its cluster";
+    ExpelNode: Owner, "take another node out of the cluster";
     ShowCluster: Anyone, "see the cluster's nodes, and whether a majority of etcd answers";
     InstallNodeCertificate: OfficerOrOwner, "give the node its certificate";
     ProveNode: Anyone, "have the node prove that it is the owner's";

@@ -6,10 +6,12 @@
 //! audit/node/…                      sealed by the node key: see audit/key.rs
 //! node                              sealed by the node key: length of the NodeRecord ‖ NodeRecord ‖ PKCS#8 (if it was asked for)
 //! cluster                           sealed by the node key: length of the ClusterRecord ‖ ClusterRecord ‖ the cluster's key (of a node of one)
-//! partition/00000001/key            sealed by the node key: the partition's key, 32 bytes
+//! partition/00000001/key            sealed by the node key: the partition's key, 32 bytes, and those that it had before (see seal.rs)
 //! partition/00000001/header         sealed by the partition's key: HeaderRecord
 //! partition/00000001/user/alice     UserRecord
 //! partition/00000001/object/<hex>   length of the ObjectRecord (4, little-endian) ‖ ObjectRecord ‖ key
+//! log-out/00000001/<hex>            sealed by the partition's key: a log-in that has ended, see partition/log_outs.rs
+//! hand-over/<hex>                   in a cluster's store only: see vault/hand_over.rs
 //! ```
 //!
 //! The key is PKCS#8 of private keys, the value of secret keys, and nothing of other objects.
@@ -54,6 +56,32 @@ pub struct RootRecord {
     /// The nodes of a cluster.
     #[prost(message, repeated, tag = "100")]
     pub members: Vec<MemberRecord>,
+    /// Of a cluster: the keys that were replaced when nodes went, oldest first, sealed by the present one. Backups need them.
+    #[prost(bytes = "vec", repeated, tag = "105")]
+    pub retired_keys: Vec<Vec<u8>>,
+    /// The names of the records that hand the new keys over.
+    #[prost(string, repeated, tag = "106")]
+    pub hand_overs: Vec<String>,
+    /// Of a cluster: partitions that are to have another key, because a node has gone that knows the present one.
+    #[prost(uint32, repeated, tag = "108")]
+    pub to_renew: Vec<u32>,
+    /// Of a cluster: who is at which of [`RootRecord::restoring`].
+    #[prost(message, repeated, tag = "107")]
+    pub restorers: Vec<RestorerRecord>,
+}
+
+/// A node that is restoring a partition.
+#[derive(Clone, PartialEq, Message)]
+pub struct RestorerRecord {
+    /// The partition's number.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    /// The node's name.
+    #[prost(string, tag = "2")]
+    pub node: String,
+    /// Since when, seconds since 1970, UTC.
+    #[prost(uint64, tag = "3")]
+    pub since: u64,
 }
 
 /// A node of a cluster.
@@ -110,6 +138,12 @@ pub struct ClusterRecord {
     /// The partitions are being moved there. What a restart finds so was not finished, and counts for nothing.
     #[prost(bool, tag = "101")]
     pub moving: bool,
+    /// The node that has expelled this one: there is no key beside it then. Empty: it is of the cluster.
+    #[prost(string, tag = "105")]
+    pub expelled_by: String,
+    /// When this node found that out, seconds since 1970, UTC.
+    #[prost(uint64, tag = "106")]
+    pub found: u64,
 }
 
 /// What was found, and when.

@@ -46,7 +46,16 @@ pub enum SealError {
 }
 
 /// A key that seals records: a partition's, or the node's.
-pub struct SealingKey(SecretBytes);
+pub struct SealingKey {
+    now: SecretBytes,
+    /// The revision from which records are sealed by it.
+    since: u64,
+    /// Those that sealed what was written earlier, oldest first: each with the revision at which its time was over.
+    earlier: Vec<(u64, SecretBytes)>,
+}
+
+/// Keys that one may have had before, at most.
+const EARLIER: usize = 500;
 
 impl fmt::Debug for SealingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,23 +68,73 @@ impl SealingKey {
     pub fn generate() -> Self {
         let mut bytes = SecretBytes::zeroed(KEY_LENGTH);
         aws_lc::random(&mut bytes);
-        Self(bytes)
+        Self { now: bytes, since: 0, earlier: Vec::new() }
     }
 
     /// Takes key bytes; `None` unless there are [`KEY_LENGTH`].
     pub fn new(bytes: SecretBytes) -> Option<Self> {
         aws_lc::prepare();
-        (bytes.len() == KEY_LENGTH).then_some(Self(bytes))
+        (bytes.len() == KEY_LENGTH).then_some(Self { now: bytes, since: 0, earlier: Vec::new() })
     }
 
     /// The same key once more; `None` never comes of a key that is one.
     pub fn copy(&self) -> Option<Self> {
-        Self::new(SecretBytes::from(self.bytes()))
+        Self::with_earlier(&self.with_earlier_bytes())
     }
 
-    /// The key's bytes, to be sealed under another key.
+    /// The key's bytes, to be sealed under another key: of one that never took the place of another.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.now
+    }
+
+    /// Another key in the place of this one, for what is written from `revision` on. This one opens what was written before; those
+    /// that nothing is left of since revision `oldest` are dropped. `None` if there are too many.
+    pub fn renewed(&self, revision: u64, oldest: u64) -> Option<Self> {
+        let before = self.earlier.iter().map(|(until, key)| (*until, SecretBytes::from(&**key)));
+        let all = before.chain([(revision, SecretBytes::from(self.bytes()))]);
+        let earlier: Vec<_> = all.filter(|(until, _)| *until > oldest).collect();
+        let Self { now, .. } = Self::generate();
+        (earlier.len() <= EARLIER).then_some(Self { now, since: revision, earlier })
+    }
+
+    /// The revision from which records are sealed by it.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
+    /// The key and the earlier ones as bytes: the key (32), then for each earlier one, oldest first, the revision at which its time
+    /// was over (8, little-endian), and it (32).
+    pub fn with_earlier_bytes(&self) -> SecretBytes {
+        let mut bytes = SecretBytes::zeroed(KEY_LENGTH + self.earlier.len() * (8 + KEY_LENGTH));
+        let earlier = self
+            .earlier
+            .iter()
+            .flat_map(|(until, key)| until.to_le_bytes().into_iter().chain(key.iter().copied()));
+        bytes.iter_mut().zip(self.now.iter().copied().chain(earlier)).for_each(|(to, from)| *to = from);
+        bytes
+    }
+
+    /// What [`SealingKey::with_earlier_bytes`] made; `None` if it is not that.
+    pub fn with_earlier(bytes: &[u8]) -> Option<Self> {
+        let (now, rest) = bytes.split_at_checked(KEY_LENGTH)?;
+        let (entries, left) = rest.as_chunks::<{ 8 + KEY_LENGTH }>();
+        let mut key = Self::new(SecretBytes::from(now))?;
+        for entry in entries {
+            let (until, bytes) = entry.split_first_chunk::<8>()?;
+            let until = u64::from_le_bytes(*until);
+            if until <= key.since {
+                return None;
+            }
+            key.since = until;
+            key.earlier.push((until, SecretBytes::from(bytes)));
+        }
+        (left.is_empty() && key.earlier.len() <= EARLIER).then_some(key)
+    }
+
+    /// The one that sealed what this revision has written.
+    fn of(&self, revision: u64) -> &SecretBytes {
+        let earlier = self.earlier.iter().find(|(until, _)| revision < *until);
+        earlier.map_or(&self.now, |(_, key)| key)
     }
 
     /// Seals `plain` as the record `name` of `revision`. The plaintext is overwritten.
@@ -88,7 +147,7 @@ impl SealingKey {
         record.push(FORMAT);
         record.extend_from_slice(&revision.to_le_bytes());
         record.extend_from_slice(&aws_lc::random_array::<SALT>());
-        let key = self.record_key(record.get(9..HEAD).unwrap_or_default())?;
+        let key = record_key(&self.now, record.get(9..HEAD).unwrap_or_default())?;
         let tag = key
             .seal_in_place_separate_tag(only_nonce(), associated(name, &record), &mut plain)
             .map_err(|_| SealError::Library)?;
@@ -112,24 +171,13 @@ impl SealingKey {
         if format != FORMAT {
             return Err(SealError::Format);
         }
-        let key = self.record_key(head.get(9..).unwrap_or_default())?;
+        let key = record_key(self.of(revision), head.get(9..).unwrap_or_default())?;
         let mut buffer = SecretBytes::from(sealed);
         let length = key
             .open_in_place(only_nonce(), associated(name, head), &mut buffer)
             .map_err(|_| SealError::Forged)?
             .len();
         Ok((revision, SecretBytes::from(buffer.get(..length).unwrap_or_default())))
-    }
-
-    fn record_key(&self, salt: &[u8]) -> Result<LessSafeKey, SealError> {
-        let mut bytes = Zeroizing::new([0u8; KEY_LENGTH]);
-        Salt::new(HKDF_SHA256, salt)
-            .extract(&self.0)
-            .expand(&[b"strongroom record 1"], HKDF_SHA256)
-            .and_then(|okm| okm.fill(bytes.as_mut_slice()))
-            .and_then(|()| UnboundKey::new(&AES_256_GCM, bytes.as_slice()))
-            .map(LessSafeKey::new)
-            .map_err(|_| SealError::Library)
     }
 
     /// Derives the key of this partition's [`SetHash`].
@@ -154,7 +202,7 @@ impl SealingKey {
     fn derived(&self, label: &[u8]) -> Result<SecretBytes, SealError> {
         let mut bytes = SecretBytes::zeroed(KEY_LENGTH);
         Salt::new(HKDF_SHA256, b"")
-            .extract(&self.0)
+            .extract(&self.now)
             .expand(&[label], HKDF_SHA256)
             .and_then(|okm| okm.fill(&mut bytes))
             .map_err(|_| SealError::Library)?;
@@ -167,8 +215,25 @@ fn only_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
 }
 
+fn record_key(key: &[u8], salt: &[u8]) -> Result<LessSafeKey, SealError> {
+    let mut bytes = Zeroizing::new([0u8; KEY_LENGTH]);
+    Salt::new(HKDF_SHA256, salt)
+        .extract(key)
+        .expand(&[b"strongroom record 1"], HKDF_SHA256)
+        .and_then(|okm| okm.fill(bytes.as_mut_slice()))
+        .and_then(|()| UnboundKey::new(&AES_256_GCM, bytes.as_slice()))
+        .map(LessSafeKey::new)
+        .map_err(|_| SealError::Library)
+}
+
 fn associated(name: &str, head: &[u8]) -> Aad<Vec<u8>> {
     Aad::from([name.as_bytes(), b"\0", head].concat())
+}
+
+/// The revision that wrote a sealed record, as it says itself; `None` if it is none.
+pub fn revision_of(record: &[u8]) -> Option<u64> {
+    let (_, rest) = record.split_first()?;
+    rest.first_chunk().map(|revision| u64::from_le_bytes(*revision))
 }
 
 /// The key of a [`SetHash`].

@@ -22,7 +22,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use strongroom_protocol::v1::Role;
 
-use self::ended::Ended;
+use self::ended::{Ended, Taken};
+pub(crate) use self::ended::{KEPT, Notes};
 use crate::changes;
 use crate::crypto::aws_lc;
 use crate::memory::SecretBytes;
@@ -145,7 +146,15 @@ impl Tickets {
 
     /// Knows the log-ins that have ended from the same partition's contents before these.
     pub fn inherit(&mut self, last: &mut Tickets) {
-        self.ended = std::mem::take(&mut last.ended);
+        self.ended.merge(std::mem::take(&mut last.ended));
+    }
+
+    /// Makes tickets with another key from now on. Those from before are worth nothing; connections stay logged in.
+    pub fn use_key(&mut self, key: SecretBytes) {
+        // One that was wiped meanwhile stays so.
+        if self.key.is_some() {
+            self.key = Some(key);
+        }
     }
 
     /// Voids the tickets that were given before a time, in milliseconds since 1970: the node was sealed then.
@@ -195,13 +204,34 @@ impl Tickets {
         is_good.then(|| (self.session(given, user), user))
     }
 
-    /// Ends a log-in on every connection, and its ticket.
-    pub fn end(&mut self, login: &LoginSession) {
+    /// Ends a log-in on every connection of this node, whose tickets are worth nothing any more.
+    pub fn void(&mut self, login: &LoginSession) {
         login.ended.store(true, Ordering::Relaxed);
-        let Given { login: id, user, since, .. } = login.given;
-        self.used.remove(&id);
-        self.ended.add(id, user, since);
+        self.used.remove(&login.given.login);
         changes::announce();
+    }
+
+    /// Ends a log-in on every connection, and its ticket. The answer is what the store is to have of it, see
+    /// [`crate::partition::Partition::log_out`].
+    pub fn end(&mut self, login: &LoginSession) -> Notes {
+        let Given { login: id, user, since, .. } = login.given;
+        let notes = self.ended.add(id, user, since);
+        self.void(login);
+        notes
+    }
+
+    /// Takes in a log-in that has ended, as the store has it: on another node, or before this start. Whether it is of a form that this
+    /// release knows.
+    pub fn take_ended(&mut self, name: &str, content: &[u8]) -> bool {
+        let Some(taken) = self.ended.take(name, content) else { return false };
+        // Not those of all log-ins of a user: their connections stay.
+        if let Taken::One(login) = taken
+            && let Some(session) = self.used.remove(&login).as_ref().and_then(Weak::upgrade)
+        {
+            session.ended.store(true, Ordering::Relaxed);
+        }
+        changes::announce();
+        true
     }
 
     /// One for all connections with the same ticket.

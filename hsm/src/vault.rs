@@ -6,7 +6,9 @@ mod backup;
 mod check;
 mod cluster;
 mod follow;
+mod hand_over;
 mod join;
+mod leave;
 mod load;
 mod standing;
 mod state;
@@ -37,7 +39,9 @@ use crate::transfers::Transfers;
 use crate::users::{User, Users};
 pub use backup::{Restore, Restored};
 pub use check::watch;
-pub use cluster::{Cluster, USUAL_LEASE};
+pub use cluster::{Cluster, Expelled, USUAL_LEASE};
+pub use hand_over::{HandedOver, open as open_hand_over, read as read_hand_over};
+pub use join::invited_key;
 use load::Decision;
 pub use load::Opened;
 pub use state::Unlock;
@@ -284,7 +288,7 @@ impl Vault {
         let mut vault = Self::of(store.location(), Source::Given(copy, Arc::clone(&store)));
         vault.mark = mark;
         let decision = Decision::default();
-        vault.enter(Opened::load(node_key, vault.metered(store), &decision, vault.mark.as_deref())?);
+        vault.enter(Opened::load(node_key, vault.metered(store), &decision, vault.mark.as_deref(), &[])?);
         Ok(vault)
     }
 
@@ -402,6 +406,13 @@ impl Vault {
         match self.opened()?.slots().get(&number) {
             Some(Slot::Sound(partition)) => Ok(Arc::clone(partition)),
             Some(Slot::Damaged { why, .. }) => refuse!(Store, "{why}"),
+            None if self.expelled().is_some() => {
+                refuse!(
+                    NotAMember,
+                    "{}",
+                    self.expelled().map(|expelled| expelled.to_string()).unwrap_or_default()
+                )
+            }
             None => {
                 refuse!(NoSuchPartition, "there is no partition {number}; list them with 'strongroom status'")
             }
@@ -472,11 +483,11 @@ impl Vault {
         };
         let names = Names::of(record.number);
         let key = SealingKey::generate();
-        let sealed_key = opened.node_key.seal(&names.key(), 0, SecretBytes::from(key.bytes()))?;
+        let sealed_key = opened.node_key().seal(&names.key(), 0, SecretBytes::from(key.bytes()))?;
         let mut new_root = root.clone();
         new_root.next_number += 1;
         new_root.partitions.push(record.clone());
-        let sealed_root = seal_root(&opened.node_key, &new_root)?;
+        let sealed_root = seal_root(&opened.node_key(), &new_root)?;
         let partition = Arc::new(Partition::new(&record, key, opened.store())?);
         self.pass_clocks_on(&[Slot::Sound(Arc::clone(&partition))]);
         partition.change(|change| {
@@ -512,7 +523,7 @@ impl Vault {
         new_root.partitions.retain(|p| p.number != number);
         // Its records go when it is gone: piece by piece, so that they do not take memory all at once.
         new_root.restoring.push(number);
-        let sealed_root = seal_root(&opened.node_key, &new_root)?;
+        let sealed_root = seal_root(&opened.node_key(), &new_root)?;
         partition.give_up(permitted, |batch| batch.put(ROOT.to_owned(), sealed_root))?;
         opened.note(&new_root);
         *root = new_root;

@@ -5,14 +5,13 @@
 mod members;
 mod stores;
 
-use std::fs;
-use std::path::Path;
 use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use members::contents::{add, has, identity, info, make_key, signs};
-use members::{Members, SOON, openssl, until};
+use members::nodes::{self, owner, signed};
+use members::{Members, SOON, until};
 use rustix::process::Signal;
 use stores::everything;
 use strongroom_hsm::crypto::KeyKind;
@@ -20,7 +19,6 @@ use strongroom_hsm::crypto::aws_lc::PrivateKey;
 use strongroom_hsm::partition::Settings;
 use strongroom_hsm::users::User;
 use strongroom_hsm::vault::{Unlock, Vault};
-use strongroom_owner::{Certificate, OwnerCertificate};
 use strongroom_protocol::v1::*;
 
 #[test]
@@ -138,38 +136,13 @@ fn one_machines_partitions_move_to_a_cluster_and_no_key_is_lost() {
     until("tampering is seen", || vault.node_state() == NodeState::Tampered);
 }
 
-/// The certificate that an owner signs for a node.
-fn signed(folder: &Path, owner: &str, vault: &Vault) -> Certificate {
-    fs::write(folder.join("node.csr"), vault.identity().unwrap().request().unwrap()).unwrap();
-    let ca = format!("-CA {owner}.crt -CAkey {owner}.key -CAcreateserial");
-    openssl(folder, &format!("x509 -req -inform DER -in node.csr {ca} -days 2 -outform DER -out node.der"));
-    Certificate::parse(&fs::read(folder.join("node.der")).unwrap()).unwrap()
-}
-
 #[test]
 fn a_node_that_the_owner_agrees_to_joins_and_no_other() {
     let members = Members::start();
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let owner = |name: &str| {
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc";
-        openssl(
-            at,
-            &format!(
-                "req -x509 {key} -days 2 -keyout {name}.key -outform PEM -out {name}.crt -subj /CN={name}"
-            ),
-        );
-        openssl(at, &format!("x509 -in {name}.crt -outform DER -out {name}.der"));
-        OwnerCertificate::parse(&fs::read(at.join(format!("{name}.der"))).unwrap()).unwrap()
-    };
-    let (owner, stranger) = (owner("owner"), owner("stranger"));
-    let start = |name: &str| {
-        let directory = at.join(name);
-        fs::create_dir_all(&directory).unwrap();
-        let vault = Arc::new(Vault::start(&directory, None, Some(members.cluster(SOON))).unwrap());
-        vault.keep_up().unwrap();
-        vault
-    };
+    let (owner, stranger) = (owner(at, "owner"), owner(at, "stranger"));
+    let start = |name: &str| nodes::start(&at.join(name), &members);
     let (first, second, third) = (start("first"), start("second"), start("third"));
     let admin = User::new("admin", Role::CryptoOfficer, None, Vec::new(), 0);
     let settings = Settings { owner: Some(Arc::new(owner.clone())), ..Settings::default() };

@@ -305,3 +305,71 @@ fn a_log_in_on_one_node_is_one_on_every_node_until_the_password_changes() {
         until("the ticket is worth nothing", || !holds(node, &ticket));
     }
 }
+
+#[test]
+fn a_log_out_on_one_node_is_one_on_every_node_and_after_a_start() {
+    let members = Members::start();
+    let nodes = cluster(&members, 2);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let partition = |node: &Arc<Vault>| node.partition(1).unwrap();
+    let hash = PasswordHash::new("correct horse").unwrap();
+    let user = |epoch| User::new("web", Role::CryptoUser, Some(hash.clone()), Vec::new(), epoch);
+    let web = partition(&nodes[0]).change(|change| change.put_user(user(change.revision()))).unwrap();
+    until("the user is on every node", || partition(&nodes[1]).contents().users.get("web").is_some());
+    let redeem = |node: &Arc<Vault>, ticket: &[u8]| {
+        let partition = partition(node);
+        let contents = partition.contents();
+        partition.tickets().redeem(ticket, &contents.users).map(|(login, _)| login)
+    };
+    let logins: Vec<_> = (0..200).map(|_| partition(&nodes[0]).tickets().issue(&web)).collect();
+    let (stays, _) = partition(&nodes[0]).tickets().issue(&web);
+    // A connection of the other node.
+    let (ticket, _) = &logins[0];
+    let there = redeem(&nodes[1], ticket).unwrap();
+    assert!(there.is_valid_for(&web));
+    let epoch = members.administrator().all().len();
+    runtime.block_on(async {
+        let ends: Vec<_> = logins
+            .iter()
+            .map(|(_, login)| {
+                let (partition, login) = (partition(&nodes[0]), Arc::clone(login));
+                tokio::spawn(async move { partition.log_out(&login).await.unwrap() })
+            })
+            .collect();
+        for end in ends {
+            end.await.unwrap();
+        }
+    });
+    assert_eq!(members.administrator().all().len(), epoch + 200);
+    until("the other node has heard of it", || !there.is_valid_for(&web));
+    let late = node(&members);
+    for node in [&nodes[0], &nodes[1], &late] {
+        for (ticket, _) in &logins {
+            until("a ticket is worth nothing", || redeem(node, ticket).is_none());
+        }
+        assert!(redeem(node, &stays).is_some() && node.ready().is_ok());
+        node.check().unwrap();
+    }
+    // A change goes on beside them, and what etcd's administrator makes of them harms nobody.
+    add(&nodes[1], identity(1, 1)).unwrap();
+    let mut administrator = members.administrator();
+    let is_log_out = |key: &[u8]| String::from_utf8_lossy(key).contains("/log-out/");
+    let all: Vec<_> = administrator.all().into_iter().filter(|(key, _)| is_log_out(key)).collect();
+    administrator.put(&all[0].0, b"x");
+    administrator.put(&all[1].0, &all[2].1);
+    administrator.delete(&all[3].0);
+    add(&nodes[0], identity(1, 2)).unwrap();
+    until("a change", || has(&partition(&nodes[1]), &identity(1, 2)));
+    assert!(nodes.iter().all(|node| node.ready().is_ok()));
+    assert!(node(&members).ready().is_ok());
+    // Without a majority it is one here only, and says so.
+    let impatient = Vault::join(node_key(), members.impatient_store(), &members.new_mark(), LEASE).unwrap();
+    let (_, login) = partition(&impatient).tickets().issue(&web);
+    members.signal(0, Signal::STOP);
+    members.signal(1, Signal::STOP);
+    let refused = runtime.block_on(partition(&impatient).log_out(&login)).unwrap_err();
+    assert!(refused.message.contains("on this node"), "{refused}");
+    assert!(!login.is_valid_for(&web));
+    members.signal(0, Signal::CONT);
+    members.signal(1, Signal::CONT);
+}

@@ -115,6 +115,8 @@ fn a_password_that_somebody_else_set_is_good_for_its_change_only() {
                 | Op::InitCluster(_)
                 | Op::AdmitNode(_)
                 | Op::JoinCluster(_)
+                | Op::LeaveCluster(_)
+                | Op::ExpelNode(_)
                 | Op::ShowCluster(_)
                 | Op::BeginRestore(_)
                 | Op::RestoreChunk(_)
@@ -256,6 +258,45 @@ fn a_ticket_stands_for_the_password_until_it_changes_or_its_user_logs_out() {
     officer.create_user(USER, Role::CryptoUser, PASSWORD).unwrap();
     assert!(!may_sign(&mut third));
     assert_eq!(by_ticket(&mut running.client(), &ticket), Err(ErrorCode::TicketInvalid));
+}
+
+/// A log-out that was answered holds, whatever happens to the daemon; and what others have ended at the same time.
+#[test]
+fn a_log_out_holds_after_a_restart_of_the_daemon() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = Process::start(directory.path());
+    process.client().make_partition("tls");
+    let log_in = || {
+        let mut client = process.client();
+        let ticket = client.login(Role::CryptoUser, USER, PASSWORD).unwrap().ticket;
+        (client, ticket)
+    };
+    let mut all: Vec<_> = (0..6).map(|_| log_in()).collect();
+    let (_, stays) = all.pop().unwrap();
+    std::thread::scope(|scope| {
+        for (client, _) in &mut all {
+            scope.spawn(|| client.call(Op::Logout(Logout {})).unwrap());
+        }
+    });
+    // Once more ends nothing more.
+    all[0].0.call(Op::Logout(Logout {})).unwrap();
+    let tickets: Vec<_> = all.into_iter().map(|(_, ticket)| ticket).collect();
+    process.kill();
+    let mut process = Process::start(directory.path());
+    for _ in 0..2 {
+        for ticket in &tickets {
+            assert_eq!(by_ticket(&mut process.client(), ticket), Err(ErrorCode::TicketInvalid));
+        }
+        by_ticket(&mut process.client(), &stays).unwrap();
+        process.kill();
+        process = Process::start(directory.path());
+    }
+    // What is left of a partition that is gone goes, too.
+    let mut officer = process.client();
+    officer.login(Role::CryptoOfficer, OFFICER, PASSWORD).unwrap();
+    officer.call(Op::DeletePartition(DeletePartition { label: "tls".into() })).unwrap();
+    process.kill();
+    drop(Process::start(directory.path()).client());
 }
 
 /// The processes of a web server, which had logged in before a power cut, come back all at once, each with its ticket.

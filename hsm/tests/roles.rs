@@ -66,7 +66,11 @@ fn may(who: Who, op: &Op) -> bool {
         }
         Op::UnlockUser(_) | Op::InstallNodeCertificate(_) => matches!(who, Who::Root | Who::Officer),
         Op::ChallengeUser(_) | Op::RequestNodeCertificate(_) | Op::ProveNode(_) => true,
-        Op::InitCluster(_) | Op::AdmitNode(_) | Op::JoinCluster(_) => who == Who::Root,
+        Op::InitCluster(_)
+        | Op::AdmitNode(_)
+        | Op::JoinCluster(_)
+        | Op::LeaveCluster(_)
+        | Op::ExpelNode(_) => who == Who::Root,
         Op::ShowCluster(_) => true,
         Op::ListUsers(_) => matches!(who, Who::Officer | Who::Appliance),
         Op::CreateUser(_) | Op::DeleteUser(_) | Op::AdmitUid(_) => who == Who::Officer,

@@ -313,8 +313,8 @@ fn has_other(turn: &Turn, tried: &mut Tried) -> bool {
 
 /// Whether a refusal says something of the node and not of the request, so that another node may do it.
 pub fn is_of_the_node(code: ErrorCode) -> bool {
-    use ErrorCode::{NoQuorum, Sealed, Tampered, Zeroized};
-    matches!(code, Sealed | Tampered | Zeroized | NoQuorum)
+    use ErrorCode::{NoQuorum, NotAMember, Sealed, Tampered, Zeroized};
+    matches!(code, Sealed | Tampered | Zeroized | NoQuorum | NotAMember)
 }
 
 /// How often one call was sent to each of several nodes. They may all have much to do: each round waits twice as long as the

@@ -59,10 +59,14 @@ pub fn of_code(code: ErrorCode) -> CK_RV {
         ErrorCode::PurgeProtected => CKR_ACTION_PROHIBITED,
         ErrorCode::WrappedKeyWrong => CKR_WRAPPED_KEY_INVALID,
         // As if it did not run: it may be back at any time.
-        ErrorCode::Sealed | ErrorCode::Tampered | ErrorCode::Zeroized | ErrorCode::NoQuorum => AWAY,
+        ErrorCode::Sealed
+        | ErrorCode::Tampered
+        | ErrorCode::Zeroized
+        | ErrorCode::NoQuorum
+        | ErrorCode::NotAMember => AWAY,
         ErrorCode::UseNotAuthenticated => CKR_USER_NOT_LOGGED_IN,
         ErrorCode::TemplateDoesNotFit => CKR_TEMPLATE_INCONSISTENT,
-        ErrorCode::UnsealWrong | ErrorCode::BackupWrong => CKR_FUNCTION_FAILED,
+        ErrorCode::UnsealWrong | ErrorCode::BackupWrong | ErrorCode::LastMember => CKR_FUNCTION_FAILED,
     }
 }
 

@@ -409,3 +409,53 @@ fn a_node_that_is_killed_while_it_founds_a_cluster_keeps_all_keys() {
 fn a_node_that_is_killed_20_times_while_it_founds_a_cluster_keeps_all_keys() {
     killed_while_they_move(20);
 }
+
+#[test]
+fn nodes_leave_and_are_expelled() {
+    let mut machines = Machines::new(3).unwrap();
+    machines.begin().unwrap();
+    for node in [1, 2] {
+        machines.admit(node).unwrap();
+        machines.join(node).unwrap();
+    }
+    machines.each_signs("web");
+    let name_of = |machines: &Machines, node| {
+        let (status, _) = machines.status(node).unwrap();
+        status["node"].as_str().unwrap().to_owned()
+    };
+    let names: Vec<_> = (0..3).map(|node| name_of(&machines, node)).collect();
+    // One leaves, and is a node without partitions.
+    machines.nodes[2].manage(&["cluster", "leave", "--yes"]).unwrap();
+    let (status, exit) = machines.status(2).unwrap();
+    assert!(status["cluster"].is_null() && status["expelled"].is_null() && exit == Some(1), "{status}");
+    assert!(machines.signs(&[2], "web").is_err());
+    let leave = ["--json", "cluster", "leave", "--yes"];
+    assert_eq!(refusal(&machines.fails(2, &leave)), named("not_a_member", 1));
+    machines.make_key(1, "second").unwrap();
+    for node in [0, 1] {
+        wait_for("a signature", SOON, || machines.signs(&[node], "second")).unwrap();
+    }
+    // One is expelled while it is away, and finds out.
+    machines.nodes[1].kill();
+    let refused = |node: &str| refusal(&machines.fails(0, &["--json", "cluster", "expel", node, "--yes"]));
+    assert_eq!(refused(&names[2]), named("no_such_object", 5));
+    assert_eq!(refused(&names[0]), named("attribute_wrong", 1));
+    machines.nodes[0].manage(&["cluster", "expel", &names[1], "--yes"]).unwrap();
+    machines.make_key(0, "third").unwrap();
+    machines.nodes[1].start_again().unwrap();
+    let (status, exit) = machines.status(1).unwrap();
+    assert!(status["cluster"].is_null() && exit == Some(1), "{status}");
+    assert_eq!(status["expelled"]["by"].as_str(), Some(names[0].as_str()));
+    assert!(machines.signs(&[1], "web").is_err());
+    machines.signs(&[0, 1, 2], "third").unwrap();
+    machines.signs(&[1, 0, 2], "web").unwrap();
+    // The last cannot go; both others come back.
+    let refused = machines.fails(0, &leave);
+    assert_eq!(refusal(&refused), named("last_member", 1));
+    assert!(refused.stderr.contains("backup"), "{}", refused.stderr);
+    for node in [1, 2] {
+        machines.admit(node).unwrap();
+        machines.join(node).unwrap();
+    }
+    machines.each_signs("third");
+}

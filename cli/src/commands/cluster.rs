@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use strongroom_protocol::client::Connection;
 use strongroom_protocol::v1::{
-    AdmitNode, ClusterInfo, InitCluster, JoinCluster, ShowCluster, request::Op, response,
+    AdmitNode, ClusterInfo, ExpelNode, InitCluster, JoinCluster, LeaveCluster, ShowCluster, request::Op,
+    response,
 };
 
 use crate::args::Global;
@@ -29,7 +30,10 @@ strongroomd is started with --etcd, --etcd-ca, --etcd-cert and --etcd-key.
   strongroom cluster admit node2.crt                      on a node of the cluster
   strongroom cluster join --owner PO.crt                  on the new node, within an hour
 
-  strongroom cluster status                               on each";
+  strongroom cluster status                               on each
+
+  strongroom cluster leave                                on a node that goes
+  strongroom cluster expel NODE                           for one that is broken or stolen, on another one";
 
 const INIT: &str = "\
 Make a cluster of this node: its partitions, with all keys and users, move to etcd. The node's own key, its \
@@ -61,6 +65,32 @@ delete' for each, first.
 
   strongroom cluster join --owner PO.crt";
 
+const LEAVE: &str = "\
+Take this node out of its cluster: to replace the machine, or to use it for something else. Its partitions are gone from \
+it then, with all keys; the other nodes have them. The node keeps its own key and its audit log, and may join again, or \
+make partitions of its own.
+
+Those who stay get a new key of the cluster and of each partition, so that a copy of this node's disk opens nothing that \
+is written from now on. Log-ins on them go on; their tickets are worth nothing, so new connections give the password again.
+
+The last node cannot leave: with it the keys would be gone. To have them on one machine again, back the partitions up \
+and restore them there.
+
+  strongroom cluster leave
+  strongroom cluster leave --yes --json";
+
+const EXPEL: &str = "\
+Take another node out of the cluster, also one that does not run: its machine is broken, lost or stolen. 'strongroom \
+cluster status' lists the nodes. The node cannot change or read anything that is written from now on. When it comes \
+back, or if it runs, it finds out, forgets the cluster's keys, and says so to whoever asks.
+
+A node that reaches neither etcd nor this one goes on signing until its lease is over ('strongroom cluster status' says \
+how long that is). Whoever has its disk and its seal may have the private keys that it had: make new ones if you have to \
+think so ('strongroom key rotate'). Take its certificate for etcd away, too.
+
+  strongroom cluster expel 0f3a52c1d97be640
+  strongroom cluster expel 0f3a52c1d97be640 --yes --json";
+
 const STATUS: &str = "\
 Show the cluster as this node sees it: the nodes, the last change that it has, whether a majority of etcd's members \
 answers, and for how long keys can be used without.
@@ -85,6 +115,12 @@ pub enum Cluster {
     /// Make this node one of the cluster to which it was admitted (as root)
     #[command(long_about = JOIN)]
     Join(Join),
+    /// Take this node out of its cluster (as root)
+    #[command(long_about = LEAVE)]
+    Leave(Leave),
+    /// Take another node out of the cluster (as root)
+    #[command(long_about = EXPEL)]
+    Expel(Expel),
     /// Show the nodes, and whether a majority of etcd answers
     #[command(long_about = STATUS)]
     Status,
@@ -114,6 +150,35 @@ pub struct Join {
     owner: Vec<PathBuf>,
 }
 
+/// `strongroom cluster leave`.
+#[derive(Debug, Args)]
+pub struct Leave {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// `strongroom cluster expel`.
+#[derive(Debug, Args)]
+pub struct Expel {
+    /// The node's name: 16 hexadecimal digits
+    node: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Left {
+    left: bool,
+}
+
+impl Report for Left {
+    fn text(&self, page: &mut Page) {
+        page.line("This node is of no cluster any more, and has no partition.");
+    }
+}
+
 /// The cluster as a node sees it.
 #[derive(Debug, Serialize)]
 pub struct Shown {
@@ -135,6 +200,14 @@ pub struct Shown {
     lease_seconds: u64,
     lease_left_seconds: u64,
     etcd: Vec<String>,
+    /// The cluster that this node was expelled from, and by which node.
+    expelled: Option<Expelled>,
+}
+
+#[derive(Debug, Serialize)]
+struct Expelled {
+    cluster: String,
+    by: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -184,6 +257,7 @@ impl Shown {
             lease_seconds: info.lease_millis / 1000,
             lease_left_seconds: info.lease_left_millis / 1000,
             etcd: info.etcd,
+            expelled: named(info.expelled_from).map(|cluster| Expelled { cluster, by: info.expelled_by }),
         }
     }
 
@@ -209,6 +283,9 @@ impl Report for Shown {
     fn text(&self, page: &mut Page) {
         if !self.sentence.is_empty() {
             page.line(self.sentence);
+        }
+        if let Some(Expelled { cluster, by }) = &self.expelled {
+            page.line(format!("This node was expelled from the cluster {cluster} by its node {by}, and has none of its keys."));
         }
         let Some(cluster) = &self.cluster else {
             return page
@@ -262,6 +339,8 @@ impl Cluster {
             Cluster::Init(init) => init.run(global, output),
             Cluster::Admit(admit) => admit.run(global, output),
             Cluster::Join(join) => join.run(global, output),
+            Cluster::Leave(leave) => leave.run(global, output),
+            Cluster::Expel(expel) => expel.run(global, output),
             Cluster::Status => status(global, output),
         }
     }
@@ -331,5 +410,30 @@ impl Join {
         let mut connection = session::connect(global)?;
         let info = patiently(&mut connection, Op::JoinCluster(JoinCluster { owners }));
         output.print(&Shown::of("This node is of the cluster now.", answer!(info, Cluster)?))
+    }
+}
+
+impl Leave {
+    fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        confirm(
+            self.yes,
+            "Take this node out of its cluster? Its partitions and keys stay on the other nodes only",
+        )?;
+        let mut connection = session::connect(global)?;
+        let left = patiently(&mut connection, Op::LeaveCluster(LeaveCluster {}));
+        answer!(left, Done)?;
+        output.print(&Left { left: true })
+    }
+}
+
+impl Expel {
+    fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        confirm(
+            self.yes,
+            &format!("Take the node {} out of the cluster, with all that it knows?", self.node),
+        )?;
+        let mut connection = session::connect(global)?;
+        let expelled = patiently(&mut connection, Op::ExpelNode(ExpelNode { node: self.node }));
+        output.print(&Shown::of("The node is of the cluster no more.", answer!(expelled, Cluster)?))
     }
 }

@@ -47,6 +47,8 @@ pub(super) fn of(op: &Op) -> (&'static str, Kind<'_>) {
         Op::InitCluster(_) => ("init_cluster", Change),
         Op::AdmitNode(_) => ("admit_node", Change),
         Op::JoinCluster(_) => ("join_cluster", Change),
+        Op::LeaveCluster(_) => ("leave_cluster", Change),
+        Op::ExpelNode(_) => ("expel_node", Change),
         Op::ShowCluster(_) => ("show_cluster", Counted(&[])),
         Op::ProveNode(_) => ("prove_node", Counted(&[])),
         Op::FindObjects(_) => ("find_objects", Counted(&[])),

@@ -79,6 +79,15 @@ impl Records {
         Ok(records)
     }
 
+    /// Keeps what was written under a name since.
+    pub fn note(&mut self, name: &str, record: Vec<u8>) {
+        match name {
+            KEY => self.key = Some(record),
+            HEADS => self.heads = Some(record),
+            _ => {}
+        }
+    }
+
     /// The key, if there is one.
     ///
     /// # Errors

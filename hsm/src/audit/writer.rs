@@ -18,7 +18,7 @@ use super::files::{self, Ended, Log};
 use super::key::AuditKey;
 use super::options::Options;
 use super::{ALARM, BEGUN, Must, START, STOP, Shared};
-use crate::vault::Vault;
+use crate::vault::{Expelled, Vault};
 
 /// How often sums are collected.
 const TICK: Duration = Duration::from_secs(1);
@@ -68,6 +68,8 @@ pub(super) struct Writer {
     key: Option<AuditKey>,
     vault: Option<Arc<Vault>>,
     state: NodeState,
+    /// From which cluster the node was expelled, as far as that was said.
+    expelled: Option<Expelled>,
     waiting: Vec<Pending>,
     /// Entries that found no room among those that wait, by log.
     lost: BTreeMap<u32, u64>,
@@ -95,6 +97,7 @@ impl Writer {
             key: None,
             vault: None,
             state: NodeState::Unspecified,
+            expelled: None,
             waiting: Vec::new(),
             lost: BTreeMap::new(),
             noted: BTreeMap::new(),
@@ -277,6 +280,13 @@ impl Writer {
             }
             // With all other keys.
             self.key = None;
+        }
+        let expelled = vault.expelled();
+        if expelled != self.expelled {
+            if let Some(expelled) = &expelled {
+                self.push(0, Entry::new(ALARM, "node_expelled").with("why", expelled));
+            }
+            self.expelled = expelled;
         }
         if state == self.state {
             return;

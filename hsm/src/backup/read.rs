@@ -1,5 +1,7 @@
 //! Reading a backup: every byte is checked before what it says is used.
 
+use std::sync::Arc;
+
 use strongroom_protocol::v1::{BackupHead, Quorum};
 
 use super::{ChunkNames, MAX_CHUNK, MAX_RECORD, open_key, parse_head};
@@ -57,15 +59,19 @@ fn wrong<T>(what: &str) -> Result<T, Failure> {
 }
 
 impl Reader {
-    /// Begins with the file up to the end of its head: opened by the node's key, or by shares of its security domain.
+    /// Begins with the file up to the end of its head: opened by one of the node's keys, or by shares of its security domain.
     ///
     /// # Errors
     ///
     /// BACKUP_WRONG, UNSEAL_WRONG.
-    pub fn begin(bytes: &[u8], node_key: &SealingKey, shares: &[SecretBytes]) -> Result<Self, Failure> {
+    pub fn begin(
+        bytes: &[u8],
+        node_keys: &[Arc<SealingKey>],
+        shares: &[SecretBytes],
+    ) -> Result<Self, Failure> {
         let head = parse_head(bytes)?;
         let key = match (&head.domain, shares.is_empty()) {
-            (_, true) => open_key(&head, &head.for_node, node_key),
+            (_, true) => node_keys.iter().find_map(|key| open_key(&head, &head.for_node, key)),
             (Some(domain), false) => {
                 let domain_key = quorum::combine(domain, shares)?;
                 open_key(&head, &head.for_domain, &domain_key)
@@ -185,19 +191,21 @@ impl Reader {
 impl Source {
     fn of(head: &BackupHead, manifest: &SecretBytes) -> Result<Self, Failure> {
         let (number, keys) = match manifest.split_first_chunk::<4>() {
-            Some((number, keys)) if matches!(keys.len(), KEY_LENGTH | 64) => {
-                (u32::from_le_bytes(*number), keys)
-            }
+            Some((number, keys)) if keys.len() >= KEY_LENGTH => (u32::from_le_bytes(*number), keys),
             _ => return wrong("its manifest has another form"),
         };
-        let (key, domain_key) = keys.split_at(KEY_LENGTH);
+        // The partition's key, that of the security domain, and those that the partition had before.
+        let (key, rest) = keys.split_at(KEY_LENGTH);
+        let of_domain = if head.domain.is_some() { KEY_LENGTH } else { 0 };
+        let Some((domain_key, earlier)) = rest.split_at_checked(of_domain) else {
+            return wrong("its head names another security domain");
+        };
         let domain_key = SealingKey::new(SecretBytes::from(domain_key));
-        let Some(key) = SealingKey::new(SecretBytes::from(key)) else {
+        let mut keys = SecretBytes::zeroed(key.len() + earlier.len());
+        keys.iter_mut().zip(key.iter().chain(earlier)).for_each(|(to, from)| *to = *from);
+        let Some(key) = SealingKey::with_earlier(&keys) else {
             return wrong("its manifest has another form");
         };
-        if domain_key.is_some() != head.domain.is_some() {
-            return wrong("its head names another security domain");
-        }
         Ok(Self {
             names: Names::of(number),
             set_key: key.set_key()?,

@@ -13,7 +13,7 @@ use crate::object::ObjectId;
 use crate::partition::Partition;
 use crate::partition::restored::MOST_OF_A_KEY;
 use crate::records::{DomainRecord, Names};
-use crate::seal::SealingKey;
+use crate::seal::{KEY_LENGTH, SealingKey};
 use crate::service::now;
 use crate::store::Snapshot;
 
@@ -92,7 +92,7 @@ impl Writer {
             head.for_domain = domain_key.seal(&key_name(&head), 0, SecretBytes::from(key.bytes()))?;
         }
         let beginning = beginning(&head);
-        let manifest = manifest(partition.number(), partition.sealing_key(), domain_key.as_ref());
+        let manifest = manifest(partition.number(), &partition.keys().sealing, domain_key.as_ref());
         Ok(Self {
             is_whole: only.is_none(),
             only: only.map(|only| only.records(&names)),
@@ -193,9 +193,10 @@ impl Writer {
 
 fn manifest(number: u32, key: &SealingKey, domain_key: Option<&SealingKey>) -> SecretBytes {
     let domain_key = domain_key.map(SealingKey::bytes).unwrap_or_default();
-    let number = number.to_le_bytes();
-    let mut manifest = SecretBytes::zeroed(number.len() + key.bytes().len() + domain_key.len());
-    for (to, from) in manifest.iter_mut().zip(number.iter().chain(key.bytes()).chain(domain_key)) {
+    let (number, keys) = (number.to_le_bytes(), key.with_earlier_bytes());
+    let mut manifest = SecretBytes::zeroed(number.len() + keys.len() + domain_key.len());
+    let (key, earlier) = keys.split_at_checked(KEY_LENGTH).unwrap_or_default();
+    for (to, from) in manifest.iter_mut().zip(number.iter().chain(key).chain(domain_key).chain(earlier)) {
         *to = *from;
     }
     manifest

@@ -127,10 +127,29 @@ impl Age {
         Self { stored, saved: AtomicU64::new(stored.age), ..Self::default() }
     }
 
+    /// What was written down before this start.
+    pub fn written(&self) -> Written {
+        self.stored
+    }
+
     /// Chooses the clocks, before the age is asked for, and begins to count.
     pub fn use_clocks(&self, clocks: &Clocks) {
         let _ = self.clocks.set(clocks.clone());
         self.to_store();
+    }
+
+    /// Takes in what another node has just written down: of both, what is more certain.
+    pub fn adopt(&self, written: Written) {
+        let now = self.to_store();
+        let certain = |at: Written| at.age.saturating_sub(at.doubt);
+        if certain(written) > certain(now) {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(running) = &mut *running {
+                // The time of day is this machine's.
+                running.at = Written { wall: running.at.wall, ..written };
+            }
+        }
+        self.is_stored(written.age);
     }
 
     /// The machine's clocks.
@@ -241,6 +260,22 @@ mod tests {
         pass(&hands, DAY);
         let (age, _) = started(age.to_store(), 1_000_000 + DAY);
         assert_eq!((age.now(), age.certain()), (700 + DAY, 700 + DAY));
+    }
+
+    #[test]
+    fn what_another_node_knows_for_certain_is_certain() {
+        // Started after a while in which another node ran, which this one cannot know.
+        let (age, hands) = started(written(700, 1_000_000), 1_000_000 + 3 * DAY);
+        assert_eq!((age.now(), age.certain()), (700 + 3 * DAY, 700));
+        age.adopt(written(600 + 3 * DAY, 1_000_000 + 5 * DAY));
+        assert_eq!((age.now(), age.certain()), (600 + 3 * DAY, 600 + 3 * DAY));
+        pass(&hands, 10);
+        assert_eq!(age.to_store(), written(610 + 3 * DAY, 1_000_010 + 3 * DAY));
+        // What it doubts, or has less of, changes nothing.
+        age.adopt(Written { age: 900 * DAY, wall: 5, doubt: 899 * DAY, served: 1 });
+        age.adopt(written(5, 5));
+        assert_eq!(age.certain(), 610 + 3 * DAY);
+        assert!(age.wants_storing(), "what was written is less than what is known");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::operation::Outcome;
 use super::series::{Series, Totals};
@@ -39,6 +39,15 @@ impl Metered {
     pub fn new(store: Arc<dyn Store>, commits: Arc<Commits>) -> Self {
         Self { store, commits }
     }
+
+    fn counted(&self, write: impl FnOnce(&dyn Store) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let result = write(&*self.store);
+        let outcome = if result.is_ok() { Outcome::Success } else { Outcome::Failed };
+        self.commits.series.count(outcome, started.elapsed());
+        self.commits.failing.store(result.is_err(), Ordering::Relaxed);
+        result
+    }
 }
 
 impl Store for Metered {
@@ -47,12 +56,11 @@ impl Store for Metered {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let started = Instant::now();
-        let result = self.store.commit(batch);
-        let outcome = if result.is_ok() { Outcome::Success } else { Outcome::Failed };
-        self.commits.series.count(outcome, started.elapsed());
-        self.commits.failing.store(result.is_err(), Ordering::Relaxed);
-        result
+        self.counted(|store| store.commit(batch))
+    }
+
+    fn note(&self, batch: &Batch, life: Duration) -> Result<(), StoreError> {
+        self.counted(|store| store.note(batch, life))
     }
 
     fn turn(&self) -> Result<Turn, StoreError> {

@@ -25,8 +25,9 @@ impl Partition {
     /// Which record is wrong, and how. Nothing was taken in then.
     pub fn adopt(&self, records: BTreeMap<String, Option<Vec<u8>>>) -> Result<(), LoadError> {
         let mut header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = self.names.header();
-        let (after, _) = open_header(&self.names, &self.key, records.get(&name).and_then(Option::as_deref))?;
+        let (name, keys) = (self.names.header(), self.keys());
+        let (after, age) =
+            open_header(&self.names, &keys.sealing, records.get(&name).and_then(Option::as_deref))?;
         let mut roles = Roles::default();
         roles.set(&after.settings.roles);
         let mut set_hash = header.set_hash;
@@ -40,7 +41,7 @@ impl Partition {
                 }
             }
             if let Some(bytes) = record {
-                let record = open_record(&self.names, &self.key, &self.set_key, &roles, &name, bytes)?;
+                let record = open_record(&self.names, &keys, &roles, &name, bytes)?;
                 set_hash.toggle(record.element());
                 edits.push(Edit::Put(record));
             }
@@ -50,6 +51,7 @@ impl Partition {
         }
         let revision = header.revision.max(after.revision);
         *header = Header { revision, ..after };
+        self.age.adopt(age.written());
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         contents.roles = roles;
         contents.settings = Arc::clone(&header.settings);

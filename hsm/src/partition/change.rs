@@ -6,7 +6,7 @@ use prost::Message;
 use strongroom_protocol::v1::ObjectInfo;
 
 use super::room::Room;
-use super::{Contents, Header, MAX_USERS, Partition, Settings};
+use super::{Contents, Header, Keys, MAX_USERS, Partition, Settings};
 use crate::access::Access;
 use crate::approval;
 use crate::changes;
@@ -84,7 +84,7 @@ impl Partition {
         }
         drop(contents);
         let time = self.age.to_store();
-        batch.put(self.names.header(), self.seal_header(&after, time)?);
+        batch.put(self.names.header(), self.seal_header(&self.keys(), &after, time)?);
         self.store.commit(&batch)?;
         self.age.is_stored(time.age);
         let has_new_settings = !Arc::ptr_eq(&header.settings, &after.settings);
@@ -165,7 +165,7 @@ impl Partition {
         Ok(())
     }
 
-    fn lock_header(&self) -> Result<MutexGuard<'_, Header>, Failure> {
+    pub(super) fn lock_header(&self) -> Result<MutexGuard<'_, Header>, Failure> {
         let header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
         match header.deleted {
             true => refuse!(NoSuchPartition, "partition {} \"{}\" was deleted", self.number, self.label),
@@ -173,7 +173,12 @@ impl Partition {
         }
     }
 
-    fn seal_header(&self, header: &Header, time: Written) -> Result<Vec<u8>, Failure> {
+    pub(super) fn seal_header(
+        &self,
+        keys: &Keys,
+        header: &Header,
+        time: Written,
+    ) -> Result<Vec<u8>, Failure> {
         let record = HeaderRecord {
             revision: header.revision,
             set_hash: header.set_hash.to_bytes().to_vec(),
@@ -188,7 +193,7 @@ impl Partition {
             ..header.settings.to_record()
         };
         let plain = SecretBytes::from(record.encode_to_vec().as_slice());
-        Ok(self.key.seal(&self.names.header(), header.revision, plain)?)
+        Ok(keys.sealing.seal(&self.names.header(), header.revision, plain)?)
     }
 }
 
@@ -372,8 +377,8 @@ impl Change<'_> {
         let record = ObjectRecord { sequence, info: Some(info), access: access.to_records() };
         let bytes = key.map(Key::to_bytes).transpose()?;
         let plain = records::join_object(&record, bytes.as_deref().unwrap_or_default());
-        let sealed = self.partition.key.seal(&name, self.header.revision, plain)?;
-        let element = self.partition.set_key.element(&name, &sealed);
+        let sealed = self.partition.keys().sealing.seal(&name, self.header.revision, plain)?;
+        let element = self.partition.keys().set.element(&name, &sealed);
         self.header.set_hash.toggle(element);
         let object = Arc::new(Object {
             id,
@@ -434,8 +439,8 @@ impl Change<'_> {
         }
         let name = self.partition.names.user(&user.name);
         let plain = SecretBytes::from(user.to_record().encode_to_vec().as_slice());
-        let sealed = self.partition.key.seal(&name, self.header.revision, plain)?;
-        user.element = self.partition.set_key.element(&name, &sealed);
+        let sealed = self.partition.keys().sealing.seal(&name, self.header.revision, plain)?;
+        user.element = self.partition.keys().set.element(&name, &sealed);
         self.header.set_hash.toggle(user.element);
         self.put(name, sealed);
         let user = Arc::new(user);

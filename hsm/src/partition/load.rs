@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use prost::Message;
 
-use super::{Contents, Header, Partition, Settings};
+use super::{Contents, Header, Keys, Partition, Settings};
 use crate::access::{Access, Roles};
 use crate::crypto::KeyKind;
 use crate::life::age::{Age, Written};
@@ -13,7 +13,7 @@ use crate::life::{Policy, USUAL_RETENTION};
 use crate::metrics::Meter;
 use crate::object::{self, Object, ObjectId};
 use crate::records::{self, HeaderRecord, Names, PartitionRecord, UserRecord};
-use crate::seal::{Element, SealError, SealingKey, SetHash, SetKey};
+use crate::seal::{Element, SealError, SealingKey, SetHash};
 use crate::store::Store;
 use crate::tickets::Tickets;
 use crate::users::User;
@@ -51,7 +51,7 @@ impl Partition {
     pub fn new(record: &PartitionRecord, key: SealingKey, store: Arc<dyn Store>) -> Result<Self, SealError> {
         Self::with(
             record,
-            key,
+            Keys::of(key)?,
             store,
             Header { next_sequence: 1, ..Header::default() },
             Contents::default(),
@@ -61,7 +61,7 @@ impl Partition {
 
     fn with(
         record: &PartitionRecord,
-        key: SealingKey,
+        keys: Keys,
         store: Arc<dyn Store>,
         header: Header,
         contents: Contents,
@@ -76,12 +76,12 @@ impl Partition {
             serial: record.serial.clone(),
             names: Names::of(record.number),
             store,
-            set_key: key.set_key()?,
-            tickets: Mutex::new(Tickets::new(key.ticket_key()?)),
-            key,
+            tickets: Mutex::new(Tickets::new(keys.sealing.ticket_key()?)),
+            keys: RwLock::new(Arc::new(keys)),
             header: Mutex::new(header),
             contents: RwLock::new(contents),
             age,
+            log_outs: Default::default(),
             challenges: Mutex::default(),
             login_turns: Default::default(),
             meter,
@@ -112,12 +112,11 @@ impl Partition {
 /// A partition that is being loaded, record by record.
 pub struct Loading {
     names: Names,
-    key: SealingKey,
-    set_key: SetKey,
+    pub(super) keys: Keys,
     set_hash: SetHash,
-    header: Header,
+    pub(super) header: Header,
     age: Age,
-    contents: Contents,
+    pub(super) contents: Contents,
     count: usize,
 }
 
@@ -133,12 +132,12 @@ impl Loading {
         header: Option<&[u8]>,
     ) -> Result<Self, LoadError> {
         let names = Names::of(record.number);
-        let set_key = key.set_key().map_err(|source| LoadError::Sealed { name: names.key(), source })?;
-        let (header, age) = open_header(&names, &key, header)?;
+        let keys = Keys::of(key).map_err(|source| LoadError::Sealed { name: names.key(), source })?;
+        let (header, age) = open_header(&names, &keys.sealing, header)?;
         let mut contents =
             Contents { settings: Arc::clone(&header.settings), life: header.life, ..Contents::default() };
         contents.roles.set(&header.settings.roles);
-        Ok(Self { names, key, set_key, set_hash: SetHash::default(), header, age, contents, count: 1 })
+        Ok(Self { names, keys, set_hash: SetHash::default(), header, age, contents, count: 1 })
     }
 
     /// Takes in a user or an object: its record's name and bytes.
@@ -148,7 +147,7 @@ impl Loading {
     /// [`LoadError`].
     pub fn take(&mut self, name: String, bytes: Vec<u8>) -> Result<(), LoadError> {
         let contents = &mut self.contents;
-        let record = open_record(&self.names, &self.key, &self.set_key, &contents.roles, &name, bytes)?;
+        let record = open_record(&self.names, &self.keys, &contents.roles, &name, bytes)?;
         self.set_hash.toggle(record.element());
         self.count += 1;
         match record {
@@ -165,17 +164,23 @@ impl Loading {
         Ok(())
     }
 
+    /// Whether the records are the ones that the header asks for.
+    pub(super) fn check(&self) -> Result<(), LoadError> {
+        match self.header.set_hash == self.set_hash {
+            true => Ok(()),
+            false => Err(LoadError::Set(self.count)),
+        }
+    }
+
     /// The partition, if its records are the ones that the header asks for.
     ///
     /// # Errors
     ///
     /// [`LoadError`].
     pub fn finish(self, record: &PartitionRecord, store: Arc<dyn Store>) -> Result<Partition, LoadError> {
-        if self.header.set_hash != self.set_hash {
-            return Err(LoadError::Set(self.count));
-        }
+        self.check()?;
         let library = |source| LoadError::Sealed { name: self.names.key(), source };
-        Partition::with(record, self.key, store, self.header, self.contents, self.age).map_err(library)
+        Partition::with(record, self.keys, store, self.header, self.contents, self.age).map_err(library)
     }
 }
 
@@ -202,16 +207,17 @@ impl Record {
 /// Opens a user or an object: its record's name and bytes.
 pub(super) fn open_record(
     names: &Names,
-    key: &SealingKey,
-    set_key: &SetKey,
+    keys: &Keys,
     roles: &Roles,
     name: &str,
     bytes: Vec<u8>,
 ) -> Result<Record, LoadError> {
-    let (_, plain) =
-        key.open(name, &bytes).map_err(|source| LoadError::Sealed { name: name.to_owned(), source })?;
+    let (_, plain) = keys
+        .sealing
+        .open(name, &bytes)
+        .map_err(|source| LoadError::Sealed { name: name.to_owned(), source })?;
     let form = || LoadError::Form(name.to_owned());
-    let element = set_key.element(name, &bytes);
+    let element = keys.set.element(name, &bytes);
     if let Ok(user) = user_of(names, name, &plain, element) {
         return Ok(Record::User(Arc::new(user)));
     }

@@ -7,6 +7,8 @@ mod adopt;
 mod change;
 mod limits;
 mod load;
+pub(crate) mod log_outs;
+mod renewal;
 pub mod restored;
 mod room;
 mod session_objects;
@@ -37,7 +39,7 @@ use crate::memory::SecretBytes;
 use crate::metrics::Meter;
 use crate::object::{Key, Object, ObjectId, Objects};
 use crate::records::{self, HeaderRecord, Names};
-use crate::seal::{Element, SealingKey, SetHash, SetKey};
+use crate::seal::{Element, SealError, SealingKey, SetHash, SetKey};
 use crate::store::Store;
 use crate::tickets::Tickets;
 use crate::users::Users;
@@ -59,8 +61,7 @@ pub struct Partition {
     serial: String,
     names: Names,
     store: Arc<dyn Store>,
-    key: SealingKey,
-    set_key: SetKey,
+    keys: RwLock<Arc<Keys>>,
     /// Held through a change.
     header: Mutex<Header>,
     contents: RwLock<Contents>,
@@ -68,6 +69,7 @@ pub struct Partition {
     age: Age,
     /// Log-in tickets, see [`crate::tickets`].
     tickets: Mutex<Tickets>,
+    log_outs: log_outs::LogOuts,
     challenges: Mutex<Challenges>,
     login_turns: [tokio::sync::Mutex<()>; LOGIN_TURNS],
     meter: Arc<Meter>,
@@ -79,6 +81,21 @@ impl fmt::Debug for Partition {
             .field("number", &self.number)
             .field("label", &self.label)
             .finish_non_exhaustive()
+    }
+}
+
+/// What a partition's records are sealed with. Others take their place when a node of the cluster goes (renewal.rs).
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// Seals records.
+    pub(crate) sealing: SealingKey,
+    /// Hashes the set of them.
+    pub(crate) set: SetKey,
+}
+
+impl Keys {
+    fn of(sealing: SealingKey) -> Result<Self, SealError> {
+        Ok(Keys { set: sealing.set_key()?, sealing })
     }
 }
 
@@ -159,9 +176,9 @@ impl Partition {
         *self.tickets() = Tickets::default();
     }
 
-    /// The key under which its records are sealed.
-    pub(crate) fn sealing_key(&self) -> &SealingKey {
-        &self.key
+    /// What its records are sealed with.
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The name of the header's record.
@@ -171,12 +188,12 @@ impl Partition {
 
     /// A record's part of the partition's set hash.
     pub fn element(&self, name: &str, record: &[u8]) -> Element {
-        self.set_key.element(name, record)
+        self.keys().set.element(name, record)
     }
 
     /// The hash over all users and objects that a header's record asks for; `None` if it does not open.
     pub fn expected(&self, header: &[u8]) -> Option<SetHash> {
-        let (_, plain) = self.key.open(&self.names.header(), header).ok()?;
+        let (_, plain) = self.keys().sealing.open(&self.names.header(), header).ok()?;
         SetHash::from_bytes(&HeaderRecord::decode(&*plain).ok()?.set_hash)
     }
 
@@ -247,7 +264,7 @@ impl Partition {
             return Ok(Some(key.clone()));
         }
         let Some(sealed) = &object.sealed else { return Ok(None) };
-        let opened = self.key.open(&self.names.object(&object.id), sealed).ok();
+        let opened = self.keys().sealing.open(&self.names.object(&object.id), sealed).ok();
         let bytes = opened.as_ref().and_then(|(_, plain)| records::split_object(plain));
         match bytes.map(|(_, bytes)| parse(&object.info, bytes)) {
             Some(Ok(key)) => Ok(Some(object.key.get_or_init(|| key).clone())),
@@ -316,8 +333,9 @@ mod tests {
                 info: Some(info.clone()),
                 access: Access::default().to_records(),
             };
-            let sealed = partition.key.seal(&name, 1, records::join_object(&record, bytes)).unwrap();
-            let element = partition.set_key.element(&name, &sealed);
+            let sealed =
+                partition.keys().sealing.seal(&name, 1, records::join_object(&record, bytes)).unwrap();
+            let element = partition.keys().set.element(&name, &sealed);
             Object {
                 id,
                 sequence: 1,

@@ -181,7 +181,8 @@ impl Partition {
         let bytes = key.map(Key::to_bytes).transpose()?;
         let record = SessionRecord { info: Some(info.clone()), owner };
         let plain = records::join(&record, bytes.as_deref().unwrap_or_default());
-        let sealed = self.key.seal(&self.names.session_object(), 0, plain)?;
+        let keys = self.keys();
+        let sealed = keys.sealing.seal(&self.names.session_object(), keys.sealing.since(), plain)?;
         let object = session_object(id, info, kind, key.cloned());
         self.put_for_session(Arc::clone(&object), owner, still)?;
         Ok((object, sealed))
@@ -194,7 +195,7 @@ impl Partition {
     /// KEY_MALFORMED if it was not sealed by this partition, NOT_PERMITTED if it is another user's, NOT_APPROVED for a key that FIPS
     /// state 2 refuses.
     pub fn restore_for_session(&self, sealed: &[u8], owner: u64) -> Result<Arc<Object>, Failure> {
-        let opened = self.key.open(&self.names.session_object(), sealed).ok();
+        let opened = self.keys().sealing.open(&self.names.session_object(), sealed).ok();
         let parts = opened.as_ref().and_then(|(_, plain)| records::split::<SessionRecord>(plain));
         let Some((SessionRecord { info: Some(info), owner: its_owner }, bytes)) = parts else {
             return refuse!(KeyMalformed, "this is no session object of partition \"{}\"", self.label);

@@ -5,13 +5,21 @@ use std::sync::Arc;
 use strongroom_owner::{Certificate, CertificateError, OwnerCertificate};
 use strongroom_protocol::v1::{ErrorCode, NodeAdmitted, request::Op, response};
 
-use super::{Context, blocking};
+use super::{Context, blocking, done};
 use crate::failure::{Failure, refuse};
 use crate::policy;
 use crate::vault::MAX_PARTITIONS;
 
 pub(super) fn is_about_the_cluster(op: &Op) -> bool {
-    matches!(op, Op::InitCluster(_) | Op::AdmitNode(_) | Op::JoinCluster(_) | Op::ShowCluster(_))
+    matches!(
+        op,
+        Op::InitCluster(_)
+            | Op::AdmitNode(_)
+            | Op::JoinCluster(_)
+            | Op::LeaveCluster(_)
+            | Op::ExpelNode(_)
+            | Op::ShowCluster(_)
+    )
 }
 
 pub(super) async fn answer(context: &Context, op: &mut Op) -> Result<response::Result, Failure> {
@@ -40,6 +48,23 @@ pub(super) async fn answer(context: &Context, op: &mut Op) -> Result<response::R
             blocking(move || {
                 tracing::info!(uid, "the node joins a cluster");
                 vault.join_cluster(&owners)?;
+                Ok(response::Result::Cluster(vault.standing()?))
+            })
+            .await
+        }
+        Op::LeaveCluster(_) => {
+            blocking(move || {
+                tracing::info!(uid, "the node leaves its cluster");
+                vault.leave_cluster()?;
+                Ok(done())
+            })
+            .await
+        }
+        Op::ExpelNode(m) => {
+            let node = std::mem::take(&mut m.node);
+            blocking(move || {
+                tracing::info!(uid, node, "a node is expelled from the cluster");
+                vault.expel(&node)?;
                 Ok(response::Result::Cluster(vault.standing()?))
             })
             .await

@@ -295,7 +295,7 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         Op::ForgetSessionObjects(m) => Ok(session_objects::forget(context, p, m)),
         Op::DestroyObject(m) => objects::destroy(context, p, std::mem::take(m)).await,
         Op::Login(m) => users::login(context, p, m).await,
-        Op::Logout(_) => Ok(users::logout(context, p)),
+        Op::Logout(_) => users::logout(context, p).await,
         Op::ListUsers(_) => Ok(users::list(p)),
         Op::CreateUser(m) => users::create(context, p, std::mem::take(m)).await,
         Op::DeleteUser(m) => users::delete(context, p, std::mem::take(m)).await,
@@ -344,6 +344,8 @@ async fn carry_out(context: &Context, p: &Arc<Partition>, op: &mut Op) -> Result
         | Op::InitCluster(_)
         | Op::AdmitNode(_)
         | Op::JoinCluster(_)
+        | Op::LeaveCluster(_)
+        | Op::ExpelNode(_)
         | Op::ShowCluster(_)
         | Op::Zeroize(_) => {
             refuse!(Malformed, "a request about the whole daemon was sent to a partition")

@@ -221,11 +221,16 @@ pub(super) fn no_such_user<T>(name: &str) -> Result<T, Failure> {
     refuse!(NoSuchUser, "there is no user \"{name}\"; list them with 'strongroom user list'")
 }
 
-pub(super) fn logout(context: &Context, partition: &Partition) -> response::Result {
+pub(super) async fn logout(
+    context: &Context,
+    partition: &Arc<Partition>,
+) -> Result<response::Result, Failure> {
     if let Some(login) = context.session.log_out(partition.number()) {
-        partition.tickets().end(&login);
+        // Also if the client does not wait for it.
+        let partition = Arc::clone(partition);
+        detached(async move { partition.log_out(&login).await }).await?;
     }
-    done()
+    Ok(done())
 }
 
 pub(super) fn list(partition: &Partition) -> response::Result {

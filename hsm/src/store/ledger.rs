@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prost::Message;
 
@@ -66,6 +67,9 @@ pub enum AdoptError {
     /// It was written after another one.
     #[error("the ledger does not go on from the one that this node has seen last: there is another history")]
     Chain,
+    /// The crypto library.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// What this node has seen last.
     #[error("the mark of what this node has seen last: {0}")]
     Mark(#[from] std::io::Error),
@@ -120,11 +124,18 @@ struct Books {
 /// Whether the ledger has an entry for a record: the root, and what a partition has one of. What it has many
 /// of is in its header's hash.
 pub fn is_listed(name: &str) -> bool {
-    name != LEDGER && !name.starts_with(CHAIN) && name.split('/').count() <= 3
+    let is_beside = [CHAIN, HAND_OVER, LOG_OUTS].iter().any(|folder| name.starts_with(folder));
+    name != LEDGER && !is_beside && name.split('/').count() <= 3
 }
 
 /// Where a store that several nodes share has the hashes of earlier ledgers, by number.
 pub const CHAIN: &str = "chain/";
+
+/// Where a store that several nodes share has the keys that took the place of earlier ones.
+pub const HAND_OVER: &str = "hand-over/";
+
+/// Where log-ins are that have ended before their time, by partition. None of them is listed: each says something by itself.
+pub const LOG_OUTS: &str = "log-out/";
 
 /// So many are kept: who was away for longer cannot tell whether the store was put back meanwhile.
 const CHAIN_LENGTH: u64 = 10_000;
@@ -201,7 +212,7 @@ impl Ledger {
             let mut last = element;
             let after = link_name(seen);
             for (name, link) in links.range(after.clone()..).filter(|(name, _)| **name != after) {
-                let (_, plain) = books.node_key.open(name, link).map_err(LedgerError::from)?;
+                let (_, plain) = mark.open(name, link).map_err(LedgerError::from)?;
                 let (previous, this) = plain.split_at_checked(32).ok_or(AdoptError::Chain)?;
                 if previous != last.to_bytes() {
                     return Err(AdoptError::Chain);
@@ -224,30 +235,52 @@ impl Ledger {
     /// What is wrong with it: then the records are not what nodes wrote.
     pub fn adopt(&self, records: &BTreeMap<String, Option<Vec<u8>>>) -> Result<(), AdoptError> {
         let mut guard = self.lock();
+        guard.as_mut().map_or(Ok(()), |books| books.adopt(records))
+    }
+
+    /// As [`Ledger::adopt`], of a change by which another key takes the place of this one. `kept`: the listed records that it has
+    /// left as they were.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::adopt`]; the key is the one before then.
+    pub fn adopt_under(
+        &self,
+        key: Arc<SealingKey>,
+        kept: &BTreeMap<String, Vec<u8>>,
+        records: &BTreeMap<String, Option<Vec<u8>>>,
+    ) -> Result<(), AdoptError> {
+        let mut guard = self.lock();
         let Some(books) = guard.as_mut() else { return Ok(()) };
-        let record = records.get(LEDGER).and_then(Option::as_deref).ok_or(LedgerError::Missing)?;
-        let Page { epoch, entries, previous } = Page::open(&books.node_key, record)?;
-        if epoch <= books.written {
-            return Err(AdoptError::PutBack);
+        books.under(key, kept, |books| books.adopt(records))
+    }
+
+    /// Makes a change by which another key takes the place of this one. `kept`: the listed records that it leaves as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the key is the one before then.
+    pub fn renew(
+        &self,
+        key: Arc<SealingKey>,
+        kept: &BTreeMap<String, Vec<u8>>,
+        batch: &Batch,
+    ) -> Result<(), StoreError> {
+        let mut guard = self.lock();
+        let Some(books) = guard.as_mut() else {
+            return Err(StoreError::Closed { location: self.location.clone() });
+        };
+        let is_there = |name: &String| batch.changes.contains_key(name) || books.has(name, kept);
+        if let Some(name) = books.entries.keys().find(|name| !is_there(name)) {
+            let reason = format!("the record {name} is not the one that was written last");
+            return Err(StoreError::Damaged { location: self.location.clone(), reason });
         }
-        if previous != books.last.to_bytes() {
-            return Err(AdoptError::Chain);
-        }
-        let mut expected = books.entries.clone();
-        for (name, change) in records.iter().filter(|(name, _)| is_listed(name)) {
-            match change {
-                Some(record) => drop(expected.insert(name.clone(), books.set_key.element(name, record))),
-                None => drop(expected.remove(name)),
-            }
-        }
-        if expected != entries {
-            return Err(AdoptError::Entries);
-        }
-        (books.epoch, books.written) = (epoch.max(books.epoch), epoch);
-        books.last = books.set_key.element(LEDGER, record);
-        books.entries = entries;
-        books.note();
-        Ok(())
+        books.under(key, kept, |books| books.commit(batch))
+    }
+
+    /// The names of all records that are listed.
+    pub fn listed(&self) -> Vec<String> {
+        self.lock().as_ref().map_or_else(Vec::new, |books| books.entries.keys().cloned().collect())
     }
 
     /// Whether a record is the one that was written last under its name.
@@ -351,6 +384,61 @@ impl Ledger {
 }
 
 impl Books {
+    /// Whether these are the bytes that were written last under a name.
+    fn has(&self, name: &String, records: &BTreeMap<String, Vec<u8>>) -> bool {
+        let is_last = |record| self.entries.get(name) == Some(&self.set_key.element(name, record));
+        records.get(name).is_some_and(|record| is_last(record))
+    }
+
+    /// Does `work` under another key, with a list of what `kept` has of this one's, and goes on with it if that succeeds.
+    fn under<T, E: From<SealError>>(
+        &mut self,
+        key: Arc<SealingKey>,
+        kept: &BTreeMap<String, Vec<u8>>,
+        work: impl FnOnce(&mut Books) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let set_key = key.set_key()?;
+        let same = kept.iter().filter(|(name, _)| self.has(name, kept));
+        let entries = same.map(|(name, record)| (name.clone(), set_key.element(name, record))).collect();
+        let mark = self.mark.as_ref().map(|mark| mark.under(Arc::clone(&key)));
+        let before_mark = std::mem::replace(&mut self.mark, mark);
+        let before_key = std::mem::replace(&mut self.node_key, key);
+        let before_set_key = std::mem::replace(&mut self.set_key, set_key);
+        let before_entries = std::mem::replace(&mut self.entries, entries);
+        let done = work(self);
+        if done.is_err() {
+            (self.mark, self.node_key) = (before_mark, before_key);
+            (self.set_key, self.entries) = (before_set_key, before_entries);
+        }
+        done
+    }
+
+    fn adopt(&mut self, records: &BTreeMap<String, Option<Vec<u8>>>) -> Result<(), AdoptError> {
+        let record = records.get(LEDGER).and_then(Option::as_deref).ok_or(LedgerError::Missing)?;
+        let Page { epoch, entries, previous } = Page::open(&self.node_key, record)?;
+        if epoch <= self.written {
+            return Err(AdoptError::PutBack);
+        }
+        if previous != self.last.to_bytes() {
+            return Err(AdoptError::Chain);
+        }
+        let mut expected = self.entries.clone();
+        for (name, change) in records.iter().filter(|(name, _)| is_listed(name)) {
+            match change {
+                Some(record) => drop(expected.insert(name.clone(), self.set_key.element(name, record))),
+                None => drop(expected.remove(name)),
+            }
+        }
+        if expected != entries {
+            return Err(AdoptError::Entries);
+        }
+        (self.epoch, self.written) = (epoch.max(self.epoch), epoch);
+        self.last = self.set_key.element(LEDGER, record);
+        self.entries = entries;
+        self.note();
+        Ok(())
+    }
+
     /// Notes what another node has changed, before anybody is told of it. Keys are used on if that fails; this node changes nothing
     /// then.
     fn note(&self) {
@@ -443,6 +531,15 @@ impl Store for Ledger {
         let store = self.lock().as_ref().map(|books| Arc::clone(&books.store));
         match store {
             Some(store) => store.turn(),
+            None => Err(StoreError::Closed { location: self.location.clone() }),
+        }
+    }
+
+    fn note(&self, batch: &Batch, life: Duration) -> Result<(), StoreError> {
+        // Nobody who changes something waits for it.
+        let store = self.lock().as_ref().map(|books| Arc::clone(&books.store));
+        match store {
+            Some(store) => store.note(batch, life),
             None => Err(StoreError::Closed { location: self.location.clone() }),
         }
     }

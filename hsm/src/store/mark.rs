@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::memory::SecretBytes;
-use crate::seal::{Element, SealingKey};
+use crate::seal::{Element, SealError, SealingKey};
 
 /// What the file is sealed as.
 const NAME: &str = "mark";
@@ -17,16 +17,31 @@ const NAME: &str = "mark";
 #[derive(Debug, Clone)]
 pub struct Mark {
     path: PathBuf,
-    node_key: Arc<SealingKey>,
+    /// What seals it; and what did so before, oldest first.
+    key: Arc<SealingKey>,
+    earlier: Vec<Arc<SealingKey>>,
 }
 
 /// The number of a change, and the hash of the ledger that it wrote.
 pub type Seen = (u64, Element);
 
 impl Mark {
-    /// In this file, sealed by the node's key.
-    pub fn new(path: &Path, node_key: Arc<SealingKey>) -> Self {
-        Mark { path: path.to_owned(), node_key }
+    /// In this file, sealed by a key that took the place of these earlier ones.
+    pub fn new(path: &Path, key: Arc<SealingKey>, earlier: &[Arc<SealingKey>]) -> Self {
+        Mark { path: path.to_owned(), key, earlier: earlier.to_vec() }
+    }
+
+    /// The same file, sealed by another key from now on.
+    pub(super) fn under(&self, key: Arc<SealingKey>) -> Self {
+        let earlier = self.earlier.iter().chain([&self.key]).map(Arc::clone).collect();
+        Mark { path: self.path.clone(), key, earlier }
+    }
+
+    /// Opens a record that was sealed by this key, or by one of the earlier ones.
+    pub(super) fn open(&self, name: &str, record: &[u8]) -> Result<(u64, SecretBytes), SealError> {
+        let now = self.key.open(name, record);
+        let earlier = self.earlier.iter().rev().map(|key| key.open(name, record));
+        std::iter::once(now).chain(earlier).reduce(Result::or).unwrap_or(Err(SealError::Forged))
     }
 
     /// The change that was noted last; `None`: none was yet.
@@ -40,7 +55,7 @@ impl Mark {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let opened = self.node_key.open(NAME, &sealed).map_err(|error| {
+        let opened = self.open(NAME, &sealed).map_err(|error| {
             let what = format!("{}: {error}", self.path.display());
             io::Error::new(io::ErrorKind::InvalidData, what)
         })?;
@@ -64,7 +79,7 @@ impl Mark {
     /// The system's: the mark is as it was.
     pub fn prepare(&self, (epoch, element): Seen) -> io::Result<Prepared> {
         let plain = SecretBytes::from(element.to_bytes().as_slice());
-        let sealed = self.node_key.seal(NAME, epoch, plain).map_err(io::Error::other)?;
+        let sealed = self.key.seal(NAME, epoch, plain).map_err(io::Error::other)?;
         let new = self.path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&sealed)?;

@@ -9,12 +9,13 @@ mod mark;
 mod redb;
 
 pub use self::etcd::EtcdStore;
-pub use self::ledger::{AdoptError, CHAIN, Ledger, LedgerError, is_listed};
+pub use self::ledger::{AdoptError, CHAIN, HAND_OVER, LOG_OUTS, Ledger, LedgerError, is_listed};
 pub use self::mark::Mark;
 pub use self::redb::RedbStore;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,9 @@ pub enum StoreError {
         /// The members.
         location: String,
     },
+    /// The crypto library.
+    #[error("{0}: nothing was changed")]
+    Seal(#[from] crate::seal::SealError),
     /// What was being read is gone: a change failed meanwhile, and the file was opened again.
     #[error(
         "reading the store {location} was interrupted, because a change failed meanwhile: begin the backup again; the log says \
@@ -193,6 +197,16 @@ pub trait Store: Send + Sync {
     /// [`StoreError::NoMajority`], [`StoreError::Busy`].
     fn turn(&self) -> Result<Turn, StoreError> {
         Ok(Turn::default())
+    }
+
+    /// Makes all changes of the batch, to records that count each by itself: no turn is needed, and no ledger names them. What is
+    /// written may go by itself when so much time is over. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::commit`].
+    fn note(&self, batch: &Batch, _life: Duration) -> Result<(), StoreError> {
+        self.commit(batch)
     }
 
     /// Whether other nodes change the records, too.

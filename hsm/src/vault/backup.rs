@@ -15,8 +15,8 @@ use crate::memory::SecretBytes;
 use crate::partition::restored::{self, Gathered};
 use crate::partition::{LoadError, Loading, Partition};
 use crate::quorum;
-use crate::records::{self, DomainRecord, HeaderRecord, Names, PartitionRecord, RootRecord};
-use crate::seal::{SealingKey, SetHash, SetKey};
+use crate::records::{self, DomainRecord, HeaderRecord, Names, PartitionRecord, RestorerRecord, RootRecord};
+use crate::seal::{SealError, SealingKey, SetHash, SetKey};
 use crate::service::now;
 use crate::store::{Batch, Store};
 use crate::users::Users;
@@ -68,7 +68,7 @@ impl Vault {
             Some(record) => edit(&opened, record)?,
             None => return refuse!(NoSuchPartition, "partition \"{}\" was deleted", partition.label()),
         }
-        let sealed = super::seal_root(&opened.node_key, &changed)?;
+        let sealed = super::seal_root(&opened.node_key(), &changed)?;
         partition.change(|change| {
             permitted(&change.before().users)?;
             change.also(records::ROOT.to_owned(), sealed);
@@ -104,7 +104,7 @@ impl Vault {
                 );
             }
             let name = domain_name(record.number);
-            let sealed_key = opened.node_key.seal(&name, 0, SecretBytes::from(key.bytes()))?;
+            let sealed_key = opened.node_key().seal(&name, 0, SecretBytes::from(key.bytes()))?;
             record.domain = Some(DomainRecord { quorum: Some(made), sealed_key });
             Ok(())
         })?;
@@ -152,7 +152,7 @@ impl Vault {
                 return refuse!(UnsealWrong, "the security domain was renewed meanwhile");
             }
             let name = domain_name(record.number);
-            let sealed_key = opened.node_key.seal(&name, 0, SecretBytes::from(key.bytes()))?;
+            let sealed_key = opened.node_key().seal(&name, 0, SecretBytes::from(key.bytes()))?;
             record.domain = Some(DomainRecord { quorum: Some(made), sealed_key });
             Ok(())
         })?;
@@ -171,13 +171,13 @@ impl Vault {
         let domain = match domain {
             Some(domain) => {
                 let name = domain_name(partition.number());
-                let (_, bytes) = opened.node_key.open(&name, &domain.sealed_key)?;
+                let (_, bytes) = opened.node_key().open(&name, &domain.sealed_key)?;
                 SealingKey::new(bytes).map(|key| (domain, key))
             }
             None => None,
         };
         let snapshot = opened.ledger.snapshot()?;
-        Writer::begin(Arc::clone(partition), snapshot, &opened.node_key, domain, only)
+        Writer::begin(Arc::clone(partition), snapshot, &opened.node_key(), domain, only)
     }
 
     /// Notes that a backup of a partition was read to its end. Blocks.
@@ -211,7 +211,7 @@ impl Vault {
     ) -> Result<Restore, Failure> {
         let head = parse_head(bytes)?;
         let opened = self.opened()?;
-        let reader = Reader::begin(bytes, &opened.node_key, shares)?;
+        let reader = Reader::begin(bytes, &opened.backup_keys(), shares)?;
         let target = match (only_verify, head.key.is_empty(), into) {
             (true, ..) => Target::None,
             (_, false, Some(partition)) => {
@@ -307,6 +307,8 @@ fn begin_partition(
     if label.is_empty() || label.len() > MAX_LABEL || label.chars().any(char::is_control) {
         return refuse!(AttributeWrong, "a partition's label has 1 to {MAX_LABEL} bytes of printable text");
     }
+    let itself = opened.name()?;
+    let _turn = opened.store().turn()?;
     let mut root = opened.root();
     let replaces = root.partitions.iter().find(|p| p.label == label).map(|p| p.number);
     match (replaces, replace) {
@@ -322,6 +324,13 @@ fn begin_partition(
         }
         (Some(_), true) => {}
         (None, false) => check_room(&root, label)?,
+    }
+    if let Some(other) = root.restorers.iter().find(|at_it| is_at_it(at_it, &root, &itself)) {
+        return refuse!(
+            Limit,
+            "another backup is being restored, by the node {}: wait for its end, or for an hour if that node does not run",
+            other.node
+        );
     }
     if opened.restoring.swap(true, Ordering::AcqRel) {
         return refuse!(Limit, "another backup is being restored: wait for its end");
@@ -345,8 +354,27 @@ fn begin_partition(
     let mut changed = root.clone();
     changed.next_number += 1;
     changed.restoring = vec![number];
+    if opened.ledger.is_shared() {
+        changed.restorers = vec![RestorerRecord { number, node: itself, since: now() }];
+    }
     opened.write_root(&mut root, changed, Batch::default())?;
     Ok(new)
+}
+
+/// For so long a node may be at a restore: an hour, and what clocks may differ by. In seconds.
+const LONGEST: u64 = 65 * 60;
+
+/// Whether another node is at what it has begun to restore.
+fn is_at_it(at_it: &RestorerRecord, root: &RootRecord, itself: &str) -> bool {
+    let is_member = root.members.iter().any(|member| member.name == at_it.node);
+    is_member && at_it.node != itself && now().abs_diff(at_it.since) < LONGEST
+}
+
+fn given_up<T>() -> Result<T, Failure> {
+    refuse!(
+        Store,
+        "another node has given this restore up, because it took more than an hour: begin it again"
+    )
 }
 
 /// Deletes what is left of restores that were not finished, and of partitions that were replaced: piece by piece, so
@@ -371,6 +399,7 @@ pub(super) fn sweep_one(
     })?;
     let mut changed = (**root).clone();
     changed.restoring.retain(|other| *other != number);
+    changed.restorers.retain(|at_it| at_it.number != number);
     Ok(opened.write_root(root, changed, Batch::default())?)
 }
 
@@ -421,6 +450,13 @@ impl Restore {
             Target::Objects(_, gathered) => gathered.take(&kept.suffix, kept.plain),
         })?;
         if !batch.changes.is_empty() {
+            // Nothing is written that somebody else has given up: it would be nobody's.
+            let _turn = self.opened.store().turn()?;
+            if let Target::Partition(new) = &self.target
+                && !self.opened.root().restoring.contains(&new.record.number)
+            {
+                return given_up();
+            }
             self.opened.ledger.commit(&batch)?;
         }
         Ok(())
@@ -473,25 +509,32 @@ impl NewPartition {
         created: u64,
     ) -> Result<Restored, Failure> {
         let opened = Arc::clone(&self.opened);
-        let node_key = &opened.node_key;
         header.set_hash = self.set_hash.to_bytes().to_vec();
         let plain = SecretBytes::from(header.encode_to_vec().as_slice());
         let sealed_header = self.key.seal(&self.names.header(), header.revision, plain)?;
-        let sealed_key = node_key.seal(&self.names.key(), 0, SecretBytes::from(self.key.bytes()))?;
         self.record.last_backup = created;
+        let key = self.key.copy().ok_or(SealError::Library)?;
+        let loaded = self.load(&sealed_header)?;
+        let partition = Arc::new(loaded);
+        let _turn = opened.store().turn()?;
+        // Not before it is this node's turn: the cluster's key may be another one until then.
+        let node_key = &opened.node_key();
+        let sealed_key = node_key.seal(&self.names.key(), 0, SecretBytes::from(key.bytes()))?;
         if let Some((quorum, key)) = domain {
             let name = domain_name(self.record.number);
             let sealed_key = node_key.seal(&name, 0, SecretBytes::from(key.bytes()))?;
             self.record.domain = Some(DomainRecord { quorum: Some(quorum.clone()), sealed_key });
         }
-        let loaded = self.load(&sealed_header)?;
-        let partition = Arc::new(loaded);
         let mut batch = Batch::default();
         batch.put(self.names.header(), sealed_header);
         batch.put(self.names.key(), sealed_key);
         let mut root = opened.root();
         let mut changed = root.clone();
+        if !changed.restoring.contains(&self.record.number) {
+            return given_up();
+        }
         changed.restoring.retain(|number| *number != self.record.number);
+        changed.restorers.retain(|at_it| at_it.number != self.record.number);
         let mut left_out = Vec::new();
         let old = self.take_the_place(&opened, &mut changed, &mut left_out)?;
         changed.partitions.push(self.record.clone());
@@ -557,8 +600,8 @@ impl NewPartition {
         {
             // Who is no holder any more does not become one again by an old backup.
             let name = domain_name(number);
-            let (_, bytes) = opened.node_key.open(&name, &present.sealed_key)?;
-            let sealed_key = opened.node_key.seal(&domain_name(self.record.number), 0, bytes)?;
+            let (_, bytes) = opened.node_key().open(&name, &present.sealed_key)?;
+            let sealed_key = opened.node_key().seal(&domain_name(self.record.number), 0, bytes)?;
             self.record.domain = Some(DomainRecord { quorum: present.quorum.clone(), sealed_key });
             left_out
                 .push("the security domain is the present one, not the one of the backup's time".to_owned());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::backup::domain_name;
 use super::load::{Decision, Opened, owner_of};
 use super::waiting::{Loaded, Waiting};
-use super::{Slot, Source, State, Vault, VaultError, join, seal_root};
+use super::{Slot, Source, State, Vault, VaultError, hand_over, join, leave, seal_root};
 use crate::crypto::aws_lc;
 use crate::failure::{Failure, refuse};
 use crate::memory::SecretBytes;
@@ -44,11 +44,73 @@ pub(super) struct Membership {
     is_moving: bool,
 }
 
-impl Membership {
+/// How a node stands to clusters.
+#[derive(Default)]
+pub(super) enum Standing {
+    /// It is of none.
+    #[default]
+    Alone,
+    /// It is of one, or its partitions are on their way there.
+    Member(Arc<Membership>),
+    /// It was of one.
+    Expelled(Expelled),
+}
+
+impl Standing {
     pub(super) fn from_record(bytes: &[u8]) -> Option<Self> {
         let (record, key) = records::split::<ClusterRecord>(bytes)?;
+        if record.id.len() != 16 {
+            return None;
+        }
+        if !record.expelled_by.is_empty() {
+            let cluster = records::hex(&record.id);
+            return Some(Standing::Expelled(Expelled {
+                cluster,
+                by: record.expelled_by,
+                found: record.found,
+            }));
+        }
         let key = SealingKey::new(SecretBytes::from(key))?;
-        (record.id.len() == 16).then_some(Membership { id: record.id, key, is_moving: record.moving })
+        Some(Standing::Member(Arc::new(Membership { id: record.id, key, is_moving: record.moving })))
+    }
+}
+
+/// A node that was expelled from its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expelled {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The name of the node that has done it.
+    pub by: String,
+    /// When this node found out, seconds since 1970, UTC.
+    pub found: u64,
+}
+
+impl std::fmt::Display for Expelled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "this node was expelled from the cluster {} by its node {}, and has none of its keys any more: use another node of the \
+             cluster, or let this one join again ('strongroom cluster admit' on a node of it)",
+            self.cluster, self.by
+        )
+    }
+}
+
+impl Expelled {
+    /// What the node's own store keeps of it.
+    pub(super) fn to_record(&self) -> Vec<u8> {
+        let id = (0..self.cluster.len()).step_by(2);
+        let id = id.filter_map(|at| u8::from_str_radix(self.cluster.get(at..at + 2)?, 16).ok()).collect();
+        let record = ClusterRecord { id, moving: false, expelled_by: self.by.clone(), found: self.found };
+        records::join(&record, &[]).to_vec()
+    }
+}
+
+impl Membership {
+    /// Of a node that is of a cluster.
+    pub(super) fn new(id: Vec<u8>, key: SealingKey) -> Self {
+        Membership { id, key, is_moving: false }
     }
 
     /// The change of a node's own store that says so.
@@ -111,13 +173,17 @@ impl Vault {
         store: Arc<dyn Store>,
         decision: &Decision,
     ) -> Result<Loaded, VaultError> {
-        let own = Opened::load(node_key, self.metered(store), decision, None)?;
+        let own = Opened::load(node_key, self.metered(store), decision, None, &[])?;
         if own.of_cluster().is_none() || !own.findings.is_empty() {
             return Ok(Loaded::Whole(Box::new(own)));
         }
         let own = Arc::new(own);
         match self.load_shared(&own, decision) {
-            Ok(opened) => Ok(Loaded::Whole(Box::new(opened))),
+            Ok(Some(opened)) => Ok(Loaded::Whole(Box::new(opened))),
+            Ok(None) => {
+                let own = Arc::into_inner(own).ok_or(SealError::Library)?;
+                Ok(Loaded::Whole(Box::new(own)))
+            }
             Err(VaultError::Store(error @ StoreError::NoMajority { .. })) => {
                 Ok(Loaded::Waits(Waiting { own, why: error.to_string() }))
             }
@@ -125,17 +191,45 @@ impl Vault {
         }
     }
 
-    /// Loads the cluster's partitions, for a node that has opened its own store.
-    pub(super) fn load_shared(&self, own: &Arc<Opened>, decision: &Decision) -> Result<Opened, VaultError> {
+    /// Loads the cluster's partitions, for a node that has opened its own store. `None`: it is not of the cluster any more, and its own
+    /// store has forgotten it.
+    pub(super) fn load_shared(
+        &self,
+        own: &Arc<Opened>,
+        decision: &Decision,
+    ) -> Result<Option<Opened>, VaultError> {
         let membership = own.membership().ok_or(SealError::Library)?;
         let Some(cluster) = &self.joins else { return Err(VaultError::NoEtcd(membership.name())) };
-        let store = Arc::new(membership.store(cluster)?);
-        let shared = self.metered(Arc::clone(&store) as Arc<dyn Store>);
-        let key = membership.key.copy().ok_or(SealError::Library)?;
-        let mut opened = Opened::load(key, shared, decision, self.mark_file().as_deref())?;
-        opened.own = Some(Arc::clone(own));
-        opened.etcd = Some(store);
-        Ok(opened)
+        loop {
+            let store = Arc::new(membership.store(cluster)?);
+            let Some(keys) = self.keys_until_now(own, &membership, &store)? else { return Ok(None) };
+            let loaded = self.load_with(&store, &keys, decision);
+            let Some(key) = keys.last() else { return loaded.map(Some) };
+            if loaded.is_err() && store.record(&hand_over::name(key)?)?.is_some() {
+                // The key was replaced in this moment.
+                continue;
+            }
+            let mut opened = loaded?;
+            if keys.len() > 1 {
+                self.note_key(own, key);
+            }
+            opened.own = Some(Arc::clone(own));
+            opened.etcd = Some(store);
+            return Ok(Some(opened));
+        }
+    }
+
+    /// Loads what a cluster has in etcd, with the last of these keys; the others were before.
+    pub(super) fn load_with(
+        &self,
+        store: &Arc<EtcdStore>,
+        keys: &[Arc<SealingKey>],
+        decision: &Decision,
+    ) -> Result<Opened, VaultError> {
+        let (key, earlier) = keys.split_last().ok_or(SealError::Library)?;
+        let shared = self.metered(Arc::clone(store) as Arc<dyn Store>);
+        let key = key.copy().ok_or(SealError::Library)?;
+        Opened::load(key, shared, decision, self.mark_file().as_deref(), earlier)
     }
 
     /// Where the node notes what it has seen of its cluster.
@@ -165,7 +259,12 @@ impl Vault {
             _ => None,
         };
         match (store, self.me.get().and_then(std::sync::Weak::upgrade), &self.joins) {
-            (Some(store), Some(vault), Some(cluster)) => vault.follow(&store, cluster.lease),
+            (Some(store), Some(vault), Some(cluster)) => {
+                vault.follow(&store, cluster.lease)?;
+                // What was interrupted when a node went.
+                leave::renew_soon(&vault);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -193,8 +292,8 @@ impl Vault {
         let mut root = opened.root();
         let id = aws_lc::random_array::<16>();
         let made = Arc::new(Membership { id: id.to_vec(), key: SealingKey::generate(), is_moving: true });
-        let mut record = ClusterRecord { id: id.to_vec(), moving: true };
-        opened.ledger.commit(&Membership::note(&opened.node_key, &record, &made.key)?)?;
+        let mut record = ClusterRecord { id: id.to_vec(), moving: true, ..ClusterRecord::default() };
+        opened.ledger.commit(&Membership::note(&opened.node_key(), &record, &made.key)?)?;
         opened.set_membership(Arc::clone(&made));
         if let Some(mark) = self.mark_file() {
             drop(std::fs::remove_file(mark));
@@ -207,14 +306,14 @@ impl Vault {
         };
         opened.ledger.hand_over(|from| {
             let moved =
-                copy_into(Arc::new(made.store(cluster)?), from, &opened.node_key, &moving, &made.key)?;
+                copy_into(Arc::new(made.store(cluster)?), from, &opened.node_key(), &moving, &made.key)?;
             // Nothing is given up here before it was seen that it is there.
             check(&made, cluster, &root)?;
             record.moving = false;
-            let mut last = Membership::note(&opened.node_key, &record, &made.key)?;
+            let mut last = Membership::note(&opened.node_key(), &record, &made.key)?;
             moved.into_iter().for_each(|name| last.delete(name));
             let left = RootRecord { partitions: Vec::new(), restoring: Vec::new(), ..root.clone() };
-            last.put(ROOT.to_owned(), seal_root(&opened.node_key, &left)?);
+            last.put(ROOT.to_owned(), seal_root(&opened.node_key(), &left)?);
             Ok::<_, VaultError>(last)
         })?;
         root.partitions.clear();
@@ -250,7 +349,7 @@ impl Vault {
 
     /// Lets go of all that was loaded, and loads it from where the node's own store leads to now.
     pub(super) fn reopen(&self, opened: Arc<Opened>, files: &Files) -> Result<(), Failure> {
-        let node_key = opened.node_key.copy().ok_or(SealError::Library)?;
+        let node_key = opened.own().node_key().copy().ok_or(SealError::Library)?;
         drop(opened);
         self.set(State::Sealed);
         let own = Arc::new(RedbStore::open(&files.store())?);
@@ -322,7 +421,7 @@ fn check(made: &Membership, cluster: &Cluster, root: &RootRecord) -> Result<(), 
     let store = Arc::new(made.store(cluster)?);
     let location = store.location();
     let key = made.key.copy().ok_or(SealError::Library)?;
-    let opened = Opened::load(key, store, &Decision::default(), None)?;
+    let opened = Opened::load(key, store, &Decision::default(), None, &[])?;
     let sound = opened.slots().values().filter(|slot| matches!(slot, Slot::Sound(_))).count();
     let is_whole = opened.findings.is_empty() && sound == root.partitions.len();
     opened.close();

@@ -9,13 +9,17 @@ use std::time::Duration;
 
 use prost::Message;
 
+use super::hand_over::{self, HandedOver};
+use super::leave;
 use super::load::{Decision, Opened, load_slot, owner_of};
 use super::{Slot, Source, State, Vault, VaultError};
 use crate::changes;
+use crate::failure::{Failure, refuse};
+use crate::partition::Partition;
 use crate::records::{LEDGER, Names, ROOT, RootRecord};
 use crate::seal::SealingKey;
 use crate::store::etcd::Happening;
-use crate::store::{EtcdStore, Store, StoreError, is_listed};
+use crate::store::{EtcdStore, LOG_OUTS, Store, StoreError, is_listed};
 
 /// Between two looks whether the lease is over.
 const LOOK: Duration = Duration::from_millis(100);
@@ -121,6 +125,13 @@ impl Vault {
             Happening::Missed => self.read_anew(&opened),
             Happening::PutBack => Err(Untaken::Wrong("it was put back to an earlier time".to_owned())),
         };
+        let taken = match taken {
+            Ok(StillMember(false)) => {
+                self.stand_alone(opened);
+                return None;
+            }
+            other => other.map(drop),
+        };
         // Who holds the contents for long would hold up the lease's end.
         drop(opened);
         match taken {
@@ -144,7 +155,7 @@ impl Vault {
         store: &EtcdStore,
         revision: i64,
         records: Records,
-    ) -> Result<(), Untaken> {
+    ) -> Result<StillMember, Untaken> {
         let mut root = opened.root();
         if !records.contains_key(LEDGER) {
             // Partitions that are being restored are not named yet.
@@ -152,17 +163,36 @@ impl Vault {
                 root.partitions.iter().map(|p| Names::of(p.number).prefix().to_owned()).collect();
             let foreign =
                 |name: &&String| is_listed(name) || prefixes.iter().any(|prefix| name.starts_with(prefix));
+            for (number, some) in log_outs(&records) {
+                if let Some(Slot::Sound(partition)) = opened.slots().get(&number) {
+                    partition.take_log_outs(some.into_iter());
+                }
+            }
             return match records.keys().find(foreign) {
                 Some(name) => Err(format!("the record {name} was changed, and not by a node").into()),
-                None => Ok(()),
+                None => Ok(StillMember(true)),
             };
         }
-        opened.ledger.adopt(&records).map_err(|error| error.to_string())?;
+        let renewed = match self.renewed(opened, &records)? {
+            Renewed::No => None,
+            Renewed::Gone => return Ok(StillMember(false)),
+            Renewed::By(key) => Some(key),
+        };
+        match &renewed {
+            None => opened.ledger.adopt(&records).map_err(|error| error.to_string())?,
+            Some(key) => {
+                let kept = kept(opened, store, revision, &records)?;
+                let adopted = opened.ledger.adopt_under(Arc::clone(key), &kept, &records);
+                adopted.map_err(|error| error.to_string())?;
+                opened.set_node_key(Arc::clone(key));
+                self.note_key(opened.own(), key);
+            }
+        }
         let before: Vec<u32> = root.partitions.iter().map(|p| p.number).collect();
         if let Some(change) = records.get(ROOT) {
             let sealed = change.as_deref().ok_or_else(|| "its root record was deleted".to_owned())?;
             let (_, plain) =
-                opened.node_key.open(ROOT, sealed).map_err(|error| format!("its root record: {error}"))?;
+                opened.node_key().open(ROOT, sealed).map_err(|error| format!("its root record: {error}"))?;
             *root = RootRecord::decode(&*plain).map_err(|error| format!("its root record: {error}"))?;
             opened.note(&root);
         }
@@ -186,45 +216,98 @@ impl Vault {
                 {
                     return Err(format!("the record {name} is from an earlier time").into());
                 }
-                let (slot, _) = load_slot(&opened.node_key, record, sealed, None, &opened.store());
+                let (slot, _) = load_slot(&opened.node_key(), record, sealed, None, &opened.store());
                 self.pass_clocks_on(std::slice::from_ref(&slot));
                 opened.insert(*number, slot);
             } else if let Some(changed) = by_partition.remove(names.prefix())
                 && let Some(Slot::Sound(partition)) = opened.slots().get(number).cloned()
             {
+                let has_another_key = changed.contains_key(&names.key());
+                if has_another_key && renewed.is_some() {
+                    // Sealed anew it is the same.
+                    continue;
+                }
+                if has_another_key {
+                    let records = store.read_at(names.prefix(), revision)?;
+                    adopt_key(opened, records, &partition).map_err(|failure| failure.message)?;
+                    continue;
+                }
                 partition.adopt(changed).map_err(|error| format!("partition {number}: {error}"))?;
             }
         }
         drop(root);
         changes::announce();
-        Ok(())
+        if renewed.is_some()
+            && let Some(vault) = self.me.get().and_then(Weak::upgrade)
+        {
+            leave::renew_soon(&vault);
+        }
+        Ok(StillMember(true))
+    }
+
+    /// Whether a change gives the cluster another key, and this node too.
+    fn renewed(&self, opened: &Opened, records: &Records) -> Result<Renewed, String> {
+        let key = opened.node_key();
+        let name = hand_over::name(&key).map_err(|error| error.to_string())?;
+        let (Some(Some(record)), Some(membership)) = (records.get(&name), opened.own().membership()) else {
+            return Ok(Renewed::No);
+        };
+        match self.handed_over(opened.own(), &membership, record, &key).map_err(|error| error.to_string())? {
+            HandedOver::Key(key) => Ok(Renewed::By(Arc::new(key))),
+            HandedOver::Gone { .. } => Ok(Renewed::Gone),
+        }
+    }
+
+    /// Wipes what the node has of a cluster that it is not of any more.
+    fn stand_alone(&self, opened: Arc<Opened>) {
+        let _turn = self.turn();
+        // It is leaving, and does it itself.
+        let is_current = matches!(&*self.state(), State::Open(current) if Arc::ptr_eq(current, &opened));
+        let Source::Files(files) = &self.source else { return };
+        if is_current && let Err(failure) = self.reopen(opened, files) {
+            tracing::error!("what this node keeps for itself was not opened again: {failure}");
+        }
     }
 
     /// Loads everything again: too much was changed to be told. Connections are logged out; their tickets are good still, but for those of
     /// log-ins that had ended.
-    fn read_anew(&self, opened: &Arc<Opened>) -> Result<(), Untaken> {
+    fn read_anew(&self, opened: &Arc<Opened>) -> Result<StillMember, Untaken> {
         let store = match (&opened.etcd, &self.source) {
             (Some(store), _) => Arc::clone(store) as Arc<dyn Store>,
             (None, Source::Given(_, store)) => Arc::clone(store),
-            (None, Source::Files(_)) => return Ok(()),
+            (None, Source::Files(_)) => return Ok(StillMember(true)),
         };
-        let key =
-            super::state::copy(&opened.node_key).map_err(|failure| Untaken::Unread(failure.to_string()))?;
-        let mark = self.mark_file();
+        let decision = Decision::default();
         // Nothing is changed meanwhile, nor afterwards, by who has planned it on what is in memory now.
-        let mut read = opened.ledger.give_way(|known| {
-            let read = Opened::load(key, self.metered(store), &Decision::default(), mark.as_deref())?;
+        let read = opened.ledger.give_way(|known| {
+            let read = match (&opened.etcd, opened.own().membership()) {
+                (Some(etcd), Some(membership)) => {
+                    let keys = self.keys_until_now(opened.own(), &membership, etcd)?;
+                    let Some(keys) = keys else { return Ok(None) };
+                    let read = self.load_with(etcd, &keys, &decision)?;
+                    if let Some(key) = keys.last().filter(|_| keys.len() > 1) {
+                        self.note_key(opened.own(), key);
+                    }
+                    read
+                }
+                _ => {
+                    let key = super::state::copy(&opened.node_key());
+                    let key = key.map_err(|failure| Untaken::Unread(failure.to_string()))?;
+                    Opened::load(key, self.metered(store), &decision, self.mark_file().as_deref(), &[])?
+                }
+            };
             match read.ledger.epoch() < known {
                 true => Err(Untaken::Wrong("it was put back to an earlier time".to_owned())),
-                false => Ok(read),
+                false => Ok(Some(read)),
             }
         })?;
+        let Some(mut read) = read else { return Ok(StillMember(false)) };
         (read.own, read.etcd) = (opened.own.clone(), opened.etcd.clone());
         // Who sealed the node meanwhile, or found it tampered with, has the last word.
         let _turn = self.turn();
         if !matches!(&*self.state(), State::Open(current) if Arc::ptr_eq(current, opened)) {
             read.close();
-            return Ok(());
+            return Ok(StillMember(true));
         }
         for (number, slot) in &*read.slots() {
             if let Slot::Sound(next) = slot
@@ -234,8 +317,57 @@ impl Vault {
             }
         }
         self.enter(read);
-        Ok(())
+        Ok(StillMember(true))
     }
+}
+
+/// The log-outs among the records of a change, by partition.
+fn log_outs(records: &Records) -> BTreeMap<u32, Vec<(&str, &[u8])>> {
+    let mut all = BTreeMap::<u32, Vec<_>>::new();
+    for (name, record) in records {
+        let rest = name.strip_prefix(LOG_OUTS).and_then(|rest| rest.split('/').next());
+        if let (Some(number), Some(record)) = (rest.and_then(|number| number.parse().ok()), record) {
+            all.entry(number).or_default().push((name.as_str(), record.as_slice()));
+        }
+    }
+    all
+}
+
+/// Whether this node is of the cluster still.
+struct StillMember(bool);
+
+/// What a change does to the cluster's key.
+enum Renewed {
+    No,
+    By(Arc<SealingKey>),
+    Gone,
+}
+
+/// Takes in another key of a partition.
+fn adopt_key(opened: &Opened, records: Vec<(String, Vec<u8>)>, partition: &Partition) -> Result<(), Failure> {
+    let names = Names::of(partition.number());
+    let name = names.key();
+    let key = records.iter().find(|(found, record)| *found == name && opened.ledger.is_last(found, record));
+    let key = key.and_then(|(_, record)| opened.node_key().open(&name, record).ok());
+    match key.and_then(|(_, bytes)| SealingKey::with_earlier(&bytes)) {
+        Some(key) => partition.adopt_key(key, records),
+        None => refuse!(Store, "the record {name} does not open"),
+    }
+}
+
+/// The listed records that a change has left as they were.
+fn kept(
+    opened: &Opened,
+    store: &EtcdStore,
+    revision: i64,
+    changed: &Records,
+) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+    let mut kept = BTreeMap::new();
+    for name in opened.ledger.listed().into_iter().filter(|name| !changed.contains_key(name)) {
+        let found = store.read_at(&name, revision)?;
+        kept.extend(found.into_iter().filter(|(found, _)| *found == name));
+    }
+    Ok(kept)
 }
 
 /// Ends or begins again the use of keys. Whether there is anything left to look at.

@@ -71,7 +71,7 @@ impl Invitation {
     }
 }
 
-fn point(spki: &[u8]) -> Option<&[u8]> {
+pub(super) fn point(spki: &[u8]) -> Option<&[u8]> {
     spki.strip_prefix(&P256)
 }
 
@@ -254,15 +254,15 @@ impl Vault {
         let (invitation, key, (epoch, element)) = open_invitation(&bytes, owners, &identity, &public_key)?;
         if let Source::Files(files) = &self.source {
             let key = Arc::new(key.copy().ok_or(SealError::Library)?);
-            let noted = Mark::new(&files.mark(), key).write((epoch, element));
+            let noted = Mark::new(&files.mark(), key, &[]).write((epoch, element));
             noted.map_err(|error| {
                 Failure::new(ErrorCode::Store, format!("{}: {error}", files.mark().display()))
             })?;
         }
         let Invitation { cluster: id, admitted, .. } = invitation;
-        let record = ClusterRecord { id, moving: false };
+        let record = ClusterRecord { id, ..ClusterRecord::default() };
         opened.ledger.hand_over(|_| {
-            Membership::note(&opened.node_key, &record, &key).map_err(super::VaultError::from)
+            Membership::note(&opened.node_key(), &record, &key).map_err(super::VaultError::from)
         })?;
         drop(root);
         self.reopen(opened, files)?;
@@ -297,6 +297,19 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+/// The cluster's key in an invitation, if a node of one of these owners has written it for the node with this identity.
+///
+/// # Errors
+///
+/// CERTIFICATE_WRONG, and what does not open.
+pub fn invited_key(
+    bytes: &[u8],
+    owners: &[OwnerCertificate],
+    identity: &Identity,
+) -> Result<SealingKey, Failure> {
+    open_invitation(bytes, owners, identity, &identity.public_key()?).map(|(_, key, _)| key)
 }
 
 /// What an invitation says, if a node of one of these owners has written it for this node.

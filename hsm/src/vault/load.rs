@@ -9,20 +9,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use prost::Message;
 use strongroom_protocol::v1::Finding;
 
-use super::cluster::Membership;
+use super::cluster::{Expelled, Membership, Standing};
 use super::{Slot, VaultError, seal_root};
 use crate::audit;
 use crate::failure::Failure;
 use crate::identity::Identity;
-use crate::partition::Partition;
+use crate::partition::{Partition, log_outs};
 use crate::records::{CLUSTER, LEDGER, MemberRecord, NODE, Names, PartitionRecord, ROOT, RootRecord};
 use crate::seal::SealingKey;
-use crate::store::{AdoptError, Batch, CHAIN, EtcdStore, Ledger, Mark, Store, StoreError, is_listed};
+use crate::store::{
+    AdoptError, Batch, CHAIN, EtcdStore, HAND_OVER, LOG_OUTS, Ledger, Mark, Store, StoreError, is_listed,
+};
 use crate::users::Users;
 
 /// What is loaded while the node is open.
 pub struct Opened {
-    pub(super) node_key: Arc<SealingKey>,
+    /// What seals the root: the node's key, or the cluster's, which changes when a node goes.
+    node_key: RwLock<Arc<SealingKey>>,
     pub(super) ledger: Arc<Ledger>,
     /// Held while partitions are made and deleted.
     root: Mutex<RootRecord>,
@@ -38,9 +41,9 @@ pub struct Opened {
     /// What was wrong, and is not known to the owner.
     pub(super) findings: Vec<Finding>,
     /// The audit log's records.
-    pub(super) audit: audit::Records,
+    pub(super) audit: Mutex<audit::Records>,
     /// What the node's own store says of its cluster.
-    membership: Mutex<Option<Arc<Membership>>>,
+    standing: Mutex<Standing>,
     /// Of a node of a cluster: what the node keeps for itself.
     pub(super) own: Option<Arc<Opened>>,
     /// The cluster's store.
@@ -68,12 +71,14 @@ impl std::fmt::Debug for Opened {
 type Groups = HashMap<String, Vec<(String, Vec<u8>)>>;
 
 impl Opened {
-    /// Loads all partitions of a store.
+    /// Loads all partitions of a store. `mark`: the file in which the node notes what it has seen of a store that others keep, and
+    /// `earlier`: the keys in whose place this one has come, oldest first.
     pub(super) fn load(
         node_key: SealingKey,
         store: Arc<dyn Store>,
         decision: &Decision,
         mark: Option<&Path>,
+        earlier: &[Arc<SealingKey>],
     ) -> Result<Self, VaultError> {
         let location = store.location();
         let damaged = |what: String| VaultError::Damaged { location: location.clone(), what };
@@ -83,6 +88,7 @@ impl Opened {
         })?;
         let mut top: BTreeMap<String, Vec<u8>> = groups.remove("").unwrap_or_default().into_iter().collect();
         let links: BTreeMap<_, _> = top.extract_if(.., |name, _| name.starts_with(CHAIN)).collect();
+        top.retain(|name, _| !name.starts_with(HAND_OVER));
         let ledger = top.remove(LEDGER);
         let sealed_node = top.remove(NODE);
         let sealed_cluster = top.remove(CLUSTER);
@@ -112,7 +118,7 @@ impl Opened {
             }
         };
         if let Some(path) = mark {
-            let mark = Mark::new(path, Arc::clone(&node_key));
+            let mark = Mark::new(path, Arc::clone(&node_key), earlier);
             ledger.follow_on(mark, &links, decision.clear).map_err(|error| match error {
                 AdoptError::Mark(error) if error.kind() != ErrorKind::InvalidData => VaultError::Mark(error),
                 error => damaged(error.to_string()),
@@ -132,10 +138,10 @@ impl Opened {
         let identity = Mutex::new(identity.transpose()?);
         let membership = sealed_cluster.as_ref().map(|sealed| {
             let opened =
-                node_key.open(CLUSTER, sealed).ok().and_then(|(_, plain)| Membership::from_record(&plain));
+                node_key.open(CLUSTER, sealed).ok().and_then(|(_, plain)| Standing::from_record(&plain));
             opened.ok_or_else(|| damaged("its cluster record does not open".to_owned()))
         });
-        let membership = Mutex::new(membership.transpose()?.map(Arc::new));
+        let standing = Mutex::new(membership.transpose()?.unwrap_or_default());
         let mut findings = Vec::new();
         if let Some(name) = not_the_last.iter().find(|name| name.starts_with(audit::RECORDS))
             && !decision.clear
@@ -147,7 +153,7 @@ impl Opened {
         let (root_of_none, slots, notes) = (Mutex::default(), RwLock::default(), RwLock::default());
         let restoring = AtomicBool::new(false);
         let mut opened = Self {
-            node_key,
+            node_key: RwLock::new(node_key),
             ledger,
             root: root_of_none,
             slots,
@@ -156,12 +162,13 @@ impl Opened {
             restoring,
             identity,
             findings,
-            audit,
-            membership,
+            audit: Mutex::new(audit),
+            standing,
             own: None,
             etcd: None,
         };
         opened.take_in(&mut root, &mut groups, &not_the_last, decision)?;
+        opened.drop_log_outs(&mut groups);
         if let Some(stray) = groups.into_keys().next() {
             return Err(damaged(format!("it has records of {stray}, which its root record does not name")));
         }
@@ -171,6 +178,20 @@ impl Opened {
         opened.note(&root);
         opened.root = Mutex::new(root);
         Ok(opened)
+    }
+
+    /// Deletes the log-outs of partitions that are gone.
+    fn drop_log_outs(&self, groups: &mut Groups) {
+        let gone: Vec<_> = groups.extract_if(|folder, _| folder.starts_with(LOG_OUTS)).collect();
+        let mut batch = Batch::default();
+        gone.into_iter().flat_map(|(_, records)| records).for_each(|(name, _)| batch.delete(name));
+        // In a cluster's store they go by themselves.
+        if !batch.changes.is_empty()
+            && !self.ledger.is_shared()
+            && let Err(error) = self.ledger.commit(&batch)
+        {
+            tracing::warn!("log-outs of partitions that are gone are deleted later: {error}");
+        }
     }
 
     /// Loads the partitions that the root names, and carries out what the owner has decided.
@@ -207,13 +228,18 @@ impl Opened {
             }
             let as_is = decision.use_as_is.contains(&record.label);
             let old = not_the_last.iter().find(|name| name.starts_with(names.prefix())).filter(|_| !as_is);
-            let (slot, finding) = load_slot(&self.node_key, record, sealed, old, &self.store());
+            let (slot, finding) = load_slot(&self.node_key(), record, sealed, old, &self.store());
             let known = root.set_aside.contains(&record.number);
             match finding {
                 Some(_) if known => {}
                 Some(_) if decision.clear => root.set_aside.push(record.number),
                 Some(finding) => self.findings.push(finding),
                 None => {}
+            }
+            let ended = groups.remove(&log_outs::folder(record.number)).unwrap_or_default();
+            if let Slot::Sound(partition) = &slot {
+                partition
+                    .take_log_outs(ended.iter().map(|(name, record)| (name.as_str(), record.as_slice())));
             }
             // The ledger has been written since, with the partition as it was then: that it fits says nothing.
             let slot = if known { stays_aside(record, slot, &self.ledger.location()) } else { slot };
@@ -225,7 +251,7 @@ impl Opened {
         // Not before the owner has decided about what was found: the commit writes a ledger of what is there now, which
         // would then be what has to be there.
         if decision.clear || *root != before && self.findings.is_empty() {
-            batch.put(ROOT.to_owned(), seal_root(&self.node_key, root)?);
+            batch.put(ROOT.to_owned(), seal_root(&self.node_key(), root)?);
             self.ledger.commit(&batch)?;
         }
         self.slots = RwLock::new(slots);
@@ -252,12 +278,39 @@ impl Opened {
         self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 
+    /// What seals the root.
+    pub(super) fn node_key(&self) -> Arc<SealingKey> {
+        Arc::clone(&self.node_key.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_node_key(&self, key: Arc<SealingKey>) {
+        *self.node_key.write().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn membership(&self) -> Option<Arc<Membership>> {
-        self.membership.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match &*self.standing() {
+            Standing::Member(membership) => Some(Arc::clone(membership)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn expelled(&self) -> Option<Expelled> {
+        match &*self.standing() {
+            Standing::Expelled(expelled) => Some(expelled.clone()),
+            _ => None,
+        }
     }
 
     pub(super) fn set_membership(&self, membership: Arc<Membership>) {
-        *self.membership.lock().unwrap_or_else(PoisonError::into_inner) = Some(membership);
+        *self.standing() = Standing::Member(membership);
+    }
+
+    pub(super) fn forget_membership(&self, expelled: Option<Expelled>) {
+        *self.standing() = expelled.map_or(Standing::Alone, Standing::Expelled);
     }
 
     pub(super) fn identity(&self) -> Result<Arc<Identity>, Failure> {
@@ -305,7 +358,7 @@ impl Opened {
     }
 
     fn sealed(&self, identity: &Identity) -> Result<Vec<u8>, Failure> {
-        Ok(self.node_key.seal(NODE, 0, identity.to_record()?)?)
+        Ok(self.node_key().seal(NODE, 0, identity.to_record()?)?)
     }
 
     fn lock_identity(&self) -> MutexGuard<'_, Option<Arc<Identity>>> {
@@ -319,7 +372,7 @@ impl Opened {
         changed: RootRecord,
         mut batch: Batch,
     ) -> Result<(), StoreError> {
-        let sealed = seal_root(&self.node_key, &changed).map_err(|error| StoreError::Failed {
+        let sealed = seal_root(&self.node_key(), &changed).map_err(|error| StoreError::Failed {
             location: self.ledger.location(),
             reason: error.to_string(),
         })?;
@@ -380,7 +433,7 @@ pub(super) fn load_slot(
     let key = key_at
         .map(|at| sealed.swap_remove(at))
         .and_then(|(_, sealed_key)| node_key.open(&name, &sealed_key).ok())
-        .and_then(|(_, bytes)| SealingKey::new(bytes));
+        .and_then(|(_, bytes)| SealingKey::with_earlier(&bytes));
     let loaded = match key {
         None => Err(format!("the record {name} is missing or does not open with this node key")),
         Some(key) => {

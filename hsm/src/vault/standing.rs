@@ -33,6 +33,9 @@ impl Vault {
             etcd: self.joins.iter().flat_map(|cluster| cluster.etcd.endpoints.clone()).collect(),
             ..ClusterInfo::default()
         };
+        if let Some(expelled) = opened.own().expelled() {
+            (info.expelled_from, info.expelled_by) = (expelled.cluster, expelled.by);
+        }
         let Some((membership, cluster)) = opened.own().of_cluster().zip(self.joins.as_ref()) else {
             return info;
         };

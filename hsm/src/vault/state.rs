@@ -235,7 +235,7 @@ impl Vault {
         self.look_for_means();
         let loaded = match &self.source {
             Source::Files(_) => self.load_all(key, store, decision),
-            Source::Given(..) => Opened::load(key, self.metered(store), decision, self.mark.as_deref())
+            Source::Given(..) => Opened::load(key, self.metered(store), decision, self.mark.as_deref(), &[])
                 .map(|opened| Loaded::Whole(Box::new(opened))),
         };
         match loaded {
@@ -280,7 +280,7 @@ impl Vault {
         let Source::Files(files) = &self.source else {
             return refuse!(Unsupported, "this node's key was given to it");
         };
-        let key = &opened.own().node_key;
+        let key = &opened.own().node_key();
         let (record, quorum) = match (passphrase.is_empty(), holders.is_empty()) {
             (false, false) => return refuse!(Malformed, "either a passphrase or holders"),
             (true, true) => (None, None),

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::load::{Decision, Opened};
-use super::{State, Vault, VaultError};
+use super::{Source, State, Vault, VaultError};
 use crate::store::StoreError;
 
 /// Between two attempts. Each takes as long as a member of etcd is looked for.
@@ -71,7 +71,15 @@ fn try_again(vault: &Weak<Vault>, waiting: &Arc<Waiting>) -> bool {
         return false;
     }
     match loaded {
-        Ok(opened) => {
+        Ok(None) => {
+            if let Source::Files(files) = &vault.source
+                && let Err(failure) = vault.reopen(Arc::clone(&waiting.own), files)
+            {
+                tracing::error!("what this node keeps for itself was not opened again: {failure}");
+            }
+            false
+        }
+        Ok(Some(opened)) => {
             vault.enter(opened);
             tracing::warn!("etcd answers: the node has its partitions");
             if let Err(error) = vault.follow_etcd() {

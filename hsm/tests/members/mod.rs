@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod contents;
+pub mod nodes;
 mod way;
 
 use std::fs;

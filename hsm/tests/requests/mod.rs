@@ -99,6 +99,8 @@ pub fn every_request(private: &ObjectInfo, public: &ObjectInfo) -> Vec<Op> {
         Op::InitCluster(InitCluster {}),
         Op::AdmitNode(AdmitNode::default()),
         Op::JoinCluster(JoinCluster::default()),
+        Op::LeaveCluster(LeaveCluster {}),
+        Op::ExpelNode(ExpelNode::default()),
         Op::ShowCluster(ShowCluster {}),
         // A short new password stops it before anything happens.
         Op::ChangePassword(ChangePassword { name: USER.into(), ..ChangePassword::default() }),

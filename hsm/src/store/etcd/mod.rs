@@ -10,6 +10,7 @@
 mod follow;
 mod invitation;
 mod link;
+mod note;
 mod turn;
 
 pub use self::follow::Happening;
@@ -92,6 +93,7 @@ struct Shared {
     seen: Mutex<Seen>,
     has_seen: Condvar,
     turns: Turns,
+    notes: Mutex<Option<note::Lease>>,
     agreement: Arc<follow::Agreement>,
 }
 
@@ -137,6 +139,7 @@ impl EtcdStore {
             seen: Mutex::default(),
             has_seen: Condvar::new(),
             turns: Turns::default(),
+            notes: Mutex::default(),
             agreement: Arc::default(),
         })))
     }
@@ -163,6 +166,15 @@ impl EtcdStore {
         };
         let shared = &self.0;
         shared.link.ask(shared.patience, ask).map(drop).map_err(|trouble| shared.unchanged(trouble))
+    }
+
+    /// The record of this name, as a majority has it now. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoMajority`].
+    pub fn record(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.0.newest(name)?.map(|(_, record)| record))
     }
 
     /// The records whose names begin with `prefix`, as they were at a revision of etcd. Blocks.
@@ -213,7 +225,12 @@ impl Shared {
 
     /// The ledger's revision and bytes, as a majority has them now.
     fn head(&self) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
-        let key = self.key(LEDGER);
+        self.newest(LEDGER)
+    }
+
+    /// A record's revision and bytes, as a majority has them now.
+    fn newest(&self, name: &str) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+        let key = self.key(name);
         let ask = move |client: Client| {
             let key = key.clone();
             async move { kv(&client).get(key, None).await }
@@ -381,6 +398,10 @@ impl Store for EtcdStore {
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         self.0.commit(batch)
+    }
+
+    fn note(&self, batch: &Batch, life: Duration) -> Result<(), StoreError> {
+        self.0.note(batch, life)
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
