@@ -300,6 +300,9 @@ pub struct ObjectRecord {
     /// Of keys: whom they name.
     #[prost(message, repeated, tag = "30")]
     pub access: Vec<GrantRecord>,
+    /// `Request.once` of the request that made it, 16 bytes, until it is written anew.
+    #[prost(bytes = "vec", tag = "110")]
+    pub once: Vec<u8>,
 }
 
 /// A session object, apart from the key in it: given to the client sealed, and in no store.

@@ -26,7 +26,7 @@ struct Pipeline {
 
 fn frame_of(id: u64, partition: u32, op: Op) -> Vec<u8> {
     let mut bytes = Vec::new();
-    frame::encode(&Request { id, partition, op: Some(op) }, &mut bytes).unwrap();
+    frame::encode(&Request { id, partition, op: Some(op), ..Request::default() }, &mut bytes).unwrap();
     bytes
 }
 

@@ -186,6 +186,9 @@ pub struct Connection {
     buffer: Vec<u8>,
     instance: Vec<u8>,
     daemon: String,
+    knows_once: bool,
+    /// That of the next request.
+    once: Vec<u8>,
     /// The signature before: memory for the next. It has no secret.
     signing: Request,
 }
@@ -225,6 +228,8 @@ impl Connection {
             buffer: Vec::with_capacity(BUFFER),
             instance: Vec::new(),
             daemon: String::new(),
+            knows_once: false,
+            once: Vec::new(),
             signing: Request::default(),
         }
     }
@@ -235,6 +240,7 @@ impl Connection {
             response::Result::Hello(reply) if reply.version == VERSION => {
                 self.instance = reply.instance;
                 self.daemon = reply.daemon;
+                self.knows_once = reply.knows_once;
             }
             _ => return Err(self.protocol("an unexpected answer to Hello")),
         }
@@ -325,6 +331,27 @@ impl Connection {
         outcome
     }
 
+    /// Whether the daemon carries a request that is sent twice with the same `once` out once.
+    pub fn knows_once(&self) -> bool {
+        self.knows_once
+    }
+
+    /// As [`Connection::call`], for a request that makes objects ([`crate::once::makes_objects`]). Sent again with the same
+    /// `once`, over whichever connection, it makes nothing more: 16 random bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::call`].
+    pub fn call_once(
+        &mut self,
+        partition: u32,
+        op: request::Op,
+        once: &[u8; 16],
+    ) -> Result<response::Result, ClientError> {
+        self.once = once.to_vec();
+        self.call(partition, op)
+    }
+
     fn exchange(
         &mut self,
         partition: u32,
@@ -345,7 +372,8 @@ impl Connection {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         let (secret, secret_reply) = (secret::is_secret(&op), secret::has_secret_reply(&op));
-        let mut request = Request { id, partition, op: Some(op) };
+        let once = std::mem::take(&mut self.once);
+        let mut request = Request { id, partition, op: Some(op), once };
         self.buffer.clear();
         let encoded = frame::encode(&request, &mut self.buffer);
         let sent = match &encoded {

@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn golden_frame() {
         let request =
-            Request { id: 7, partition: 1, op: Some(Op::GenerateRandom(GenerateRandom { length: 16 })) };
+            Request { id: 7, partition: 1, op: Some(Op::GenerateRandom(GenerateRandom { length: 16 })), ..Request::default() };
         let mut buffer = Vec::new();
         encode(&request, &mut buffer).unwrap();
         assert_eq!(buffer, [9, 0, 0, 0, 0x08, 7, 0x10, 1, 0xd2, 0x02, 2, 0x08, 16]);

@@ -11,6 +11,7 @@ pub mod client;
 pub mod frame;
 pub mod names;
 pub mod node;
+pub mod once;
 pub mod pkcs11;
 pub mod secret;
 pub mod settings;

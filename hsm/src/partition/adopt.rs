@@ -60,7 +60,10 @@ impl Partition {
         for edit in edits {
             match edit {
                 Edit::Put(Record::User(user)) => contents.users.put(user),
-                Edit::Put(Record::Object { object, stale }) => {
+                Edit::Put(Record::Object { object, stale, once }) => {
+                    if let Some(once) = once {
+                        contents.once.note(once, object.id);
+                    }
                     contents.stale.remove(&object.id);
                     if stale {
                         contents.stale.insert(object.id);

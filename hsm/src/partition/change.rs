@@ -5,6 +5,7 @@ use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 use prost::Message;
 use strongroom_protocol::v1::ObjectInfo;
 
+use super::once;
 use super::room::Room;
 use super::{Contents, Header, Keys, MAX_USERS, Partition, Settings};
 use crate::access::Access;
@@ -32,6 +33,10 @@ pub struct Change<'a> {
     /// Of [`Contents::stale`]: those that are written anew.
     mended: Vec<ObjectId>,
     room: Room,
+    /// The request that asks for it, if it may come again.
+    once: Option<once::Once>,
+    /// Objects that were not there before.
+    made: Vec<ObjectId>,
 }
 
 enum Edit {
@@ -68,9 +73,14 @@ impl Partition {
             inconsistent: None,
             mended: Vec::new(),
             room: Room::taken_by(&contents),
+            once: once::current(),
+            made: Vec::new(),
         };
+        if change.once.is_some_and(|once| contents.once.has(&once)) {
+            return refuse!(Exists, "what this request makes was made when it was sent before");
+        }
         let value = plan(&mut change)?;
-        let Change { header: after, mut batch, edits, inconsistent, mended, .. } = change;
+        let Change { header: after, mut batch, edits, inconsistent, mended, once, made, .. } = change;
         if let Some(name) = inconsistent {
             tracing::error!(
                 partition = self.label,
@@ -97,6 +107,9 @@ impl Partition {
         }
         for id in mended {
             contents.stale.remove(&id);
+        }
+        if let Some(once) = once {
+            made.into_iter().for_each(|id| contents.once.note(once, id));
         }
         for edit in edits {
             match edit {
@@ -374,7 +387,12 @@ impl Change<'_> {
         };
         let name = self.partition.names.object(&id);
         let record_is_alive = info.deleted_at == 0;
-        let record = ObjectRecord { sequence, info: Some(info), access: access.to_records() };
+        let once = self.once.filter(|_| self.before.known(&id).is_none());
+        if once.is_some() {
+            self.made.push(id);
+        }
+        let once = once.map(Vec::from).unwrap_or_default();
+        let record = ObjectRecord { sequence, info: Some(info), access: access.to_records(), once };
         let bytes = key.map(Key::to_bytes).transpose()?;
         let plain = records::join_object(&record, bytes.as_deref().unwrap_or_default());
         let sealed = self.partition.keys().sealing.seal(&name, self.header.revision, plain)?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use prost::Message;
 
-use super::{Contents, Header, Keys, Partition, Settings};
+use super::{Contents, Header, Keys, Partition, Settings, once};
 use crate::access::{Access, Roles};
 use crate::crypto::KeyKind;
 use crate::life::age::{Age, Written};
@@ -152,7 +152,10 @@ impl Loading {
         self.count += 1;
         match record {
             Record::User(user) => contents.users.put(user),
-            Record::Object { object, stale } => {
+            Record::Object { object, stale, once } => {
+                if let Some(once) = once {
+                    contents.once.note(once, object.id);
+                }
                 if stale {
                     contents.stale.insert(object.id);
                 }
@@ -191,6 +194,8 @@ pub(super) enum Record {
         object: Arc<Object>,
         /// It names somebody in a role that is gone, and is to be written anew.
         stale: bool,
+        /// The request that has made it, if it may come again.
+        once: Option<once::Once>,
     },
 }
 
@@ -231,6 +236,7 @@ pub(super) fn open_record(
     if holds_key == key.is_empty() {
         return Err(form());
     }
+    let once = once::may_come_again(&record.once, info.created);
     let access = Access::from_records(&record.access, roles).ok_or_else(form)?;
     let stale = access.grants().len() < record.access.len();
     if stale {
@@ -247,7 +253,7 @@ pub(super) fn open_record(
         key: OnceLock::new(),
         element,
     });
-    Ok(Record::Object { object, stale })
+    Ok(Record::Object { object, stale, once })
 }
 
 pub(super) fn open_header(

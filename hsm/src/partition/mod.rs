@@ -8,6 +8,7 @@ mod change;
 mod limits;
 mod load;
 pub(crate) mod log_outs;
+pub mod once;
 mod renewal;
 pub mod restored;
 mod room;
@@ -130,6 +131,8 @@ pub struct Contents {
     pub settings: Arc<Settings>,
     /// Objects whose records name somebody in a role that is gone, until they are written without.
     pub stale: BTreeSet<ObjectId>,
+    /// What requests that may come again have made.
+    pub once: once::Made,
 }
 
 impl Contents {
@@ -332,6 +335,7 @@ mod tests {
                 sequence: 1,
                 info: Some(info.clone()),
                 access: Access::default().to_records(),
+                once: Vec::new(),
             };
             let sealed =
                 partition.keys().sealing.seal(&name, 1, records::join_object(&record, bytes)).unwrap();

@@ -12,6 +12,7 @@ pub mod encrypt;
 mod mac;
 mod node;
 mod node_certificate;
+mod once;
 pub mod objects;
 mod partitions;
 mod private_keys;
@@ -38,6 +39,7 @@ use crate::audit::Trail;
 use crate::failure::{Failure, refuse};
 use crate::metrics::{Meter, Operation};
 use crate::partition::Partition;
+use crate::partition::once::{Once, during};
 use crate::policy::{self, Needs};
 use crate::rounds::Origin;
 use crate::service::{Service, blocking, detached};
@@ -54,6 +56,8 @@ struct Context {
     needs: Needs,
     /// Of the partition that it works in; 0: none.
     number: u32,
+    /// What it is known by, if it may come again.
+    once: Option<Once>,
     /// The key type and the mechanism, as soon as they are known, for whoever counts.
     used: OnceLock<(KeyType, Mechanism)>,
     /// Of the partition that it works in.
@@ -102,7 +106,8 @@ async fn changing<T: Send + 'static>(
     context: &Context,
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    context.service.change(context.origin(), work).await
+    let once = context.once;
+    context.service.change(context.origin(), move || during(once, work)).await
 }
 
 /// Keeps what was made: in the store, or for a session, which waits for no disk.
@@ -135,12 +140,18 @@ impl Asker {
 /// [`secret::has_secret_reply`] holds for the request.
 pub async fn answer(service: Arc<Service>, session: Arc<Session>, request: Request) -> Response {
     service.counters.requests.fetch_add(1, Ordering::Relaxed);
-    let Request { id, partition, op } = request;
+    let Request { id, partition, op, once } = request;
     let result = match op {
         None => {
             refuse!(Unsupported, "this strongroomd does not know the request; it speaks version {VERSION}")
         }
-        Some(op) => audited(&service, session, partition, id, op).await,
+        Some(op) => match once::of(&op, &once) {
+            Ok(once) => audited(&service, session, (partition, once), id, op).await,
+            Err(failure) => {
+                secret::wipe(&mut { op });
+                Err(failure)
+            }
+        },
     };
     let result = result.unwrap_or_else(|failure| {
         service.counters.errors.fetch_add(1, Ordering::Relaxed);
@@ -153,7 +164,7 @@ pub async fn answer(service: Arc<Service>, session: Arc<Session>, request: Reque
 async fn audited(
     service: &Arc<Service>,
     session: Arc<Session>,
-    partition: u32,
+    (partition, once): (u32, Option<Once>),
     id: u64,
     mut op: Op,
 ) -> Result<response::Result, Failure> {
@@ -163,7 +174,7 @@ async fn audited(
         return Err(failure);
     }
     let is_followed = trail.is_followed();
-    let work = dispatch(Arc::clone(service), session, partition, op);
+    let work = dispatch(Arc::clone(service), session, partition, once, op);
     if !is_followed {
         let result = work.await;
         trail.end(&result).await;
@@ -181,6 +192,7 @@ async fn dispatch(
     service: Arc<Service>,
     session: Arc<Session>,
     number: u32,
+    once: Option<Once>,
     mut op: Op,
 ) -> Result<response::Result, Failure> {
     if !policy::answered_when_closed(&op) {
@@ -201,6 +213,7 @@ async fn dispatch(
         acting,
         needs: policy::needs(&op),
         number: 0,
+        once,
         used: OnceLock::new(),
         limited: None,
     };
@@ -243,7 +256,14 @@ async fn in_partition(whole: Context, number: u32, op: &mut Op) -> Result<respon
     let (started, operation) = (Instant::now(), Operation::of(op));
     let approved = || partition.meter().limits.approve(op);
     let result = match policy::authorize(op, &context.acting).and_then(|()| approved()) {
-        Ok(()) => carry_out(&context, &partition, op).await,
+        Ok(()) => match once::made_before(&context, &partition) {
+            Some(reply) => Ok(reply),
+            None => {
+                let result = carry_out(&context, &partition, op).await;
+                // It may have come over another connection, or to another node, meanwhile.
+                result.or_else(|failure| once::made_before(&context, &partition).ok_or(failure))
+            }
+        },
         Err(failure) => Err(failure),
     };
     let (key_type, mechanism) = context.used.get().copied().unwrap_or_default();

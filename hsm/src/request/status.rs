@@ -33,6 +33,7 @@ pub(super) fn hello(context: &Context, hello: &Hello) -> Result<response::Result
         version: VERSION,
         daemon: env!("CARGO_PKG_VERSION").to_owned(),
         instance: context.service.instance.to_vec(),
+        knows_once: true,
     }))
 }
 
