@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use cryptoki_sys::*;
 use strongroom_protocol::client::{ClientError, Connection, Deadlines};
-use strongroom_protocol::secret;
 use strongroom_protocol::v1::{ErrorCode, GenerateRandom, request::Op, response};
+use strongroom_protocol::{once, secret};
 
 use crate::error::{self, AWAY, Failure, Outcome};
 use crate::nodes::{Tried, Turn};
@@ -32,6 +32,44 @@ pub enum Repeat {
     Safe,
     /// Done twice is a mistake (a second key pair).
     Never,
+    /// The daemon does it once, however often it is sent under this name.
+    Once([u8; 16]),
+}
+
+impl Repeat {
+    /// Of a request that must not be done twice.
+    pub fn of(op: &Op) -> Self {
+        match once::makes_objects(op).then(once::name).flatten() {
+            Some(name) => Repeat::Once(name),
+            None => Repeat::Never,
+        }
+    }
+
+    /// Sends the request once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::call`].
+    pub fn send(
+        self,
+        connection: &mut Connection,
+        partition: u32,
+        op: Op,
+    ) -> Result<response::Result, ClientError> {
+        match self {
+            Repeat::Once(name) if connection.knows_once() => connection.call_once(partition, op, &name),
+            _ => connection.call(partition, op),
+        }
+    }
+
+    /// Whether a request that was sent over this connection may be sent again, over another one that is like it.
+    fn is_sound(self, connection: &Connection) -> bool {
+        match self {
+            Repeat::Safe => true,
+            Repeat::Never => false,
+            Repeat::Once(_) => connection.knows_once(),
+        }
+    }
 }
 
 /// For which partition a request is, and as whom it is made.
@@ -102,10 +140,21 @@ impl Process {
             secret::wipe(&mut op);
             sealed
         };
+        let repeat = match repeat {
+            Repeat::Never => {
+                let mut op = make();
+                let repeat = Repeat::of(&op);
+                secret::wipe(&mut op);
+                repeat
+            }
+            repeat => repeat,
+        };
         self.on_connection(access, repeat, |pooled| {
             let node = pooled.node;
-            ask(pooled, access.partition, sealed, |connection| connection.call(access.partition, make()))
-                .map(|result| (result, node))
+            ask(pooled, access.partition, sealed, |connection| {
+                repeat.send(connection, access.partition, make())
+            })
+            .map(|result| (result, node))
         })
     }
 
@@ -125,6 +174,8 @@ impl Process {
         let mut tried = Tried::default();
         let mut rounds = Rounds::default();
         let mut logged_in_again = false;
+        // The request may have been carried out: only who would know it is asked again.
+        let mut lost = None;
         // Until when to wait for another call's connection, because no further one can be opened.
         let mut scarce = None;
         // A connection is not kept if somebody logged out meanwhile.
@@ -167,6 +218,11 @@ impl Process {
                     return Err(error::of_client(&error));
                 }
             };
+            let is_sound = repeat.is_sound(&pooled.connection);
+            if let Some(code) = lost.filter(|_| !is_sound) {
+                lease.keep(|_| true);
+                return Err(code);
+            }
             let error = match action(pooled) {
                 Ok(value) => {
                     turn.succeed();
@@ -211,10 +267,11 @@ impl Process {
                     drop(lease);
                     // The others of this start of the daemon are most likely broken too.
                     pool.close_idle(|_| true);
-                    if repeat == Repeat::Never {
+                    if !is_sound {
                         turn.fail();
                         return Err(error::of_client(&error));
                     }
+                    lost = Some(error::of_client(&error));
                     if has_next(&turn, &mut tried) {
                         continue;
                     }

@@ -61,8 +61,12 @@ mod tests {
     /// The bytes on the wire, so that an accidental change of the format shows.
     #[test]
     fn golden_frame() {
-        let request =
-            Request { id: 7, partition: 1, op: Some(Op::GenerateRandom(GenerateRandom { length: 16 })), ..Request::default() };
+        let request = Request {
+            id: 7,
+            partition: 1,
+            op: Some(Op::GenerateRandom(GenerateRandom { length: 16 })),
+            ..Request::default()
+        };
         let mut buffer = Vec::new();
         encode(&request, &mut buffer).unwrap();
         assert_eq!(buffer, [9, 0, 0, 0, 0x08, 7, 0x10, 1, 0xd2, 0x02, 2, 0x08, 16]);

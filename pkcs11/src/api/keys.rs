@@ -144,9 +144,10 @@ pub unsafe fn generate_key_pair(
         })
     };
     let token = &session.token;
-    let reply = process.on_connection(Access::of(token), Repeat::Never, |pooled| {
+    let repeat = Repeat::of(&generate());
+    let reply = process.on_connection(Access::of(token), repeat, |pooled| {
         pooled.connection.set_reply_deadline(DEADLINE)?;
-        let reply = pooled.connection.call(token.partition, generate());
+        let reply = repeat.send(&mut pooled.connection, token.partition, generate());
         if pooled.connection.set_reply_deadline(Deadlines::DEFAULT.reply).is_err() {
             pooled.epoch = RETIRED;
         }

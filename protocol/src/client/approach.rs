@@ -44,7 +44,8 @@ impl Approach {
         let stream = Stream::begin(node, turn)?;
         let mut question = Vec::new();
         if matches!(stream, Stream::Unix(_)) {
-            let request = Request { id: FIRST_ID, partition: 0, op: Some(hello(named(client))), ..Request::default() };
+            let request =
+                Request { id: FIRST_ID, partition: 0, op: Some(hello(named(client))), ..Request::default() };
             frame::encode(&request, &mut question).map_err(io::Error::other)?;
         }
         let mut approach = Approach { stream, question };
