@@ -116,8 +116,12 @@ impl Vault {
             State::Open(opened) => Arc::clone(opened),
             _ => return None,
         };
-        // The node was sealed and opened since: what it has was read from there later.
-        if opened.etcd.as_ref().is_some_and(|current| !Arc::ptr_eq(current, store)) {
+        // The node was sealed and opened since: what it has was read from there later. Or it is of no cluster any more.
+        let is_current = match (&opened.etcd, &self.source) {
+            (Some(current), _) => Arc::ptr_eq(current, store),
+            (None, source) => matches!(source, Source::Given(..)),
+        };
+        if !is_current {
             return None;
         }
         let taken = match happening {
