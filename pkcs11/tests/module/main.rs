@@ -24,6 +24,7 @@ mod fork;
 mod hostile;
 mod in_parts;
 mod in_the_middle;
+mod lost;
 mod messages;
 mod ml_dsa;
 mod ml_kem;
@@ -115,6 +116,7 @@ fn scenario() {
         "fork" => fork::fork(&daemon),
         "fork while busy" => fork::fork_while_busy(&daemon),
         "two nodes" => nodes::two_nodes(daemon),
+        "lost answers" => lost::lost_answers(daemon),
         "restart" => outage::restart(daemon),
         "restart in the middle" => in_the_middle::restart(daemon),
         "password changed" => outage::password_changed(daemon),
@@ -193,6 +195,7 @@ scenarios! {
     a_password_is_sent_once_for_each_log_in: "broken log-in";
     a_hung_log_in_holds_up_all_threads_once: "hung log-in";
     a_fork_while_other_threads_sign_blocks_nobody: "fork while busy";
+    what_was_made_and_not_answered_is_made_once: "lost answers";
     a_restart_of_the_daemon_is_not_noticed: "restart";
     a_restart_in_the_middle_of_operations_is_not_noticed: "restart in the middle";
     a_password_that_no_longer_fits_is_tried_once: "password changed";
