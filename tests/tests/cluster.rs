@@ -171,6 +171,30 @@ impl Machines {
         run_openssl(&Environment::plain(), check, &[&public, &signature, &message]).map(drop)
     }
 
+    /// A user with three attempts, of whose password each node is told a wrong one.
+    fn locks_over_nodes(&self) {
+        let [officer, right, wrong] =
+            ["tls-admin.password", "mail.password", "wrong.password"].map(|name| self.file(name));
+        fs::write(&right, "the right one").unwrap();
+        fs::write(&wrong, "a wrong one").unwrap();
+        let by_officer = ["-l", "admin", "--password-file", &officer];
+        let manage = |command: &[&str]| self.nodes[0].manage(&[command, &by_officer].concat()).unwrap();
+        manage(&["partition", "policy", "--max-attempts", "3"]);
+        manage(&["user", "create", "mail", "--new-password-file", &right]);
+        let guess = |node: usize, file: &str| {
+            let list = ["--json", "key", "list", "-l", "mail", "--password-file", file];
+            refusal(&self.fails(node, &list)).0
+        };
+        for node in 0..self.nodes.len() {
+            assert_eq!(guess(node, &wrong), "password_wrong");
+        }
+        for node in 0..self.nodes.len() {
+            assert_eq!(guess(node, &right), "user_locked");
+        }
+        manage(&["user", "unlock", "mail"]);
+        self.nodes[2].manage(&["key", "list", "-l", "mail", "--password-file", &right]).unwrap();
+    }
+
     /// Each node signs with the key, as soon as it has heard of it.
     fn each_signs(&self, key: &str) {
         for node in 0..self.nodes.len() {
@@ -263,6 +287,9 @@ fn three_nodes_are_one_partition() {
     machines.make_key(2, "third").unwrap();
     machines.nodes[0].start_again().unwrap();
     machines.each_signs("third");
+
+    // Who guesses on several nodes has as many attempts as on one.
+    machines.locks_over_nodes();
 
     // One member of etcd dies: all goes on.
     machines.etcd.kill(0);
