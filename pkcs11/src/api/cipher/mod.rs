@@ -5,7 +5,7 @@
 //! gives all of it. So it is for AES-CCM. Of RSA keys a message is one block, whose plaintext's length is known when it is
 //! decrypted. What gives out as it takes in is in [`super::stream`].
 //!
-//! Here is how an operation begins and what it knows. [`whole`] and [`parts`] have the data come in at once or bit by bit; [`outcome`]
+//! Here is how an operation begins and what it knows. [`mod@whole`] and [`mod@parts`] have the data come in at once or bit by bit; [`mod@outcome`]
 //! asks the daemon, and gives the application what comes of it.
 
 mod outcome;
