@@ -158,10 +158,20 @@ pub struct Leave {
     yes: bool,
 }
 
+fn node_name(text: &str) -> Result<String, String> {
+    match text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => {
+            Err("not 16 hexadecimal digits: 'strongroom cluster status' shows the nodes' names".to_owned())
+        }
+    }
+}
+
 /// `strongroom cluster expel`.
 #[derive(Debug, Args)]
 pub struct Expel {
-    /// The node's name: 16 hexadecimal digits
+    /// The node's name: 16 hexadecimal digits, as 'strongroom cluster status' shows it
+    #[arg(value_parser = node_name)]
     node: String,
     /// Do not ask
     #[arg(long, short)]
