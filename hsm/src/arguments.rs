@@ -1,16 +1,19 @@
 //! What the command line says of the audit log, of clients of the network, and of a cluster's etcd.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use strongroom_hsm::audit;
 use strongroom_hsm::audit::sink::{Sink, Target, Trust, facility};
 use strongroom_hsm::network::{Clients, Listener, Options};
 use strongroom_hsm::store::etcd;
 use strongroom_hsm::vault;
+use zeroize::Zeroizing;
 
 /// The audit log: docs/audit.md.
 #[derive(Debug, Args)]
@@ -205,22 +208,56 @@ fn member(text: &str) -> Result<String, String> {
 /// For how long a member of etcd that answers is looked for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+fn pem(
+    option: &str,
+    path: &Path,
+    what: &str,
+    holds: fn(&[u8]) -> bool,
+) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let file = || format!("{option} {}", path.display());
+    let pem = Zeroizing::new(std::fs::read(path).with_context(file)?);
+    anyhow::ensure!(holds(&pem), "{}: there is no {what} in it, in PEM", file());
+    Ok(pem)
+}
+
+fn certificates(option: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
+    let holds = |pem: &[u8]| {
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        all.is_ok_and(|all| !all.is_empty())
+    };
+    Ok(pem(option, path, "certificate", holds)?.to_vec())
+}
+
+fn private_key(option: &str, path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    pem(option, path, "private key", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok())
+}
+
 impl Cluster {
-    /// Reads the files that are named: later the daemon may not.
+    /// Reads the files that are named: later the daemon may not. Whether they fit each other and etcd shows when it is asked.
     ///
     /// # Errors
     ///
-    /// Those of the files.
+    /// Those of the files, if they are no PEM too; and for a file without `--etcd`.
     pub fn options(self) -> anyhow::Result<Option<vault::Cluster>> {
+        if self.etcd.is_empty() {
+            let given = [
+                ("--etcd-ca", &self.etcd_ca),
+                ("--etcd-cert", &self.etcd_cert),
+                ("--etcd-key", &self.etcd_key),
+            ];
+            if let Some((option, _)) = given.into_iter().find(|(_, file)| file.is_some()) {
+                anyhow::bail!(
+                    "{option} is for a cluster's etcd, and no member of it is named: --etcd https://10.0.0.1:2379"
+                );
+            }
+        }
+        // Without one --etcd is refused.
         let files = self.etcd_ca.zip(self.etcd_cert).zip(self.etcd_key);
         let Some(((authority, certificate), key)) = files.filter(|_| !self.etcd.is_empty()) else {
             return Ok(None);
         };
-        let read = |option, path: PathBuf| {
-            std::fs::read(&path).with_context(|| format!("{option} {}", path.display()))
-        };
-        let client = (read("--etcd-cert", certificate)?, read("--etcd-key", key)?.into());
-        let tls = etcd::Tls { authority: read("--etcd-ca", authority)?, client: Some(client) };
+        let client = (certificates("--etcd-cert", &certificate)?, private_key("--etcd-key", &key)?);
+        let tls = etcd::Tls { authority: certificates("--etcd-ca", &authority)?, client: Some(client) };
         let etcd = etcd::Options {
             endpoints: self.etcd,
             cluster: String::new(),

@@ -17,7 +17,7 @@ const HUGE: &str = "9223372036854775808";
 const LONG: &str = "/tmp/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345";
 
 /// Each option with values that are none, and what it needs to be looked at.
-const OPTIONS: [(&str, &[&str], &[&str]); 17] = [
+const OPTIONS: [(&str, &[&str], &[&str]); 22] = [
     ("--tls", &["", "localhost:1", "127.0.0.1", "127.0.0.1:65536"], &["--tls-client-ca=cert.pem"]),
     ("--tls-client-ca", &["", "no-such-file", "a-file"], &["--tls=127.0.0.1:0"]),
     ("--tls-certificates", &["", "sometimes"], &[]),
@@ -57,6 +57,23 @@ const OPTIONS: [(&str, &[&str], &[&str]); 17] = [
         &["--audit-sink=syslog+tls://localhost:6514", "--audit-certificate=cert.pem"],
     ),
     ("--audit-facility", &["", "local8", "-1", HUGE], &[]),
+    ("--etcd", &["", "https://", "http://localhost:2379", "localhost:2379", "https://localhost:65536"], &[]),
+    (
+        "--etcd-ca",
+        &["", "no-such-file", "a-file", "key.pem"],
+        &["--etcd=https://localhost:2379", "--etcd-cert=cert.pem", "--etcd-key=key.pem"],
+    ),
+    (
+        "--etcd-cert",
+        &["", "no-such-file", "a-file", "key.pem"],
+        &["--etcd=https://localhost:2379", "--etcd-ca=cert.pem", "--etcd-key=key.pem"],
+    ),
+    (
+        "--etcd-key",
+        &["", "no-such-file", "a-file", "cert.pem"],
+        &["--etcd=https://localhost:2379", "--etcd-ca=cert.pem", "--etcd-cert=cert.pem"],
+    ),
+    ("--cluster-lease", &["", "-1", "15m", "2592001", HUGE], &[]),
     ("--log-format", &["", "xml"], &[]),
     ("--log", &["", "strongroom=loud", "a=b=c"], &[]),
 ];
@@ -163,6 +180,9 @@ fn an_option_that_would_do_nothing_is_refused() {
     cases.push((vec![tls[1], "cert.pem", tls[2], "key.pem"], "--audit-sink"));
     cases.push((vec![tls[1], "cert.pem"], tls[2]));
     cases.push((vec![tls[2], "key.pem"], tls[1]));
+    cases.extend(
+        ["--etcd-ca", "--etcd-cert", "--etcd-key"].map(|option| (vec![option, "cert.pem"], "--etcd https")),
+    );
     for (given, needs) in &cases {
         let mut command = Process::command(at);
         command.current_dir(at).args(given);
