@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use cryptoki_sys::*;
-use strongroom_protocol::v1::{ListPartitions, PartitionInfo, Role, request::Op, response};
+use strongroom_protocol::client::ClientError;
+use strongroom_protocol::v1::{
+    ErrorCode, ListPartitions, PartitionInfo, PartitionList, Role, request::Op, response,
+};
 
 use crate::call::{Access, Repeat};
 use crate::error::{Outcome, read, write};
@@ -57,9 +60,22 @@ impl Process {
     ///
     /// What [`Process::call`] says.
     pub fn list_tokens(&'static self) -> Outcome<Vec<Arc<Token>>> {
-        let list = || Op::ListPartitions(ListPartitions {});
-        let response::Result::Partitions(list) = self.call(Access::anonymous(), Repeat::Safe, list)? else {
-            return Err(CKR_DEVICE_ERROR);
+        let asked = self.on_connection(Access::anonymous(), Repeat::Safe, |pooled| {
+            let reply = pooled.connection.call(0, Op::ListPartitions(ListPartitions {}))?;
+            match &reply {
+                // One that has left its cluster, or was expelled, has none: another node may.
+                response::Result::Partitions(list) if list.partitions.is_empty() => {
+                    let (code, message) = (ErrorCode::NoSuchPartition, "no partition".to_owned());
+                    Err(ClientError::Refused { code, message })
+                }
+                _ => Ok(reply),
+            }
+        });
+        let list = match asked {
+            Ok(response::Result::Partitions(list)) => list,
+            Err(CKR_TOKEN_NOT_PRESENT) => PartitionList::default(),
+            Ok(_) => return Err(CKR_DEVICE_ERROR),
+            Err(code) => return Err(code),
         };
         let mut tokens = write(&self.tokens);
         let mut listed = BTreeMap::new();
