@@ -31,7 +31,7 @@ fn beginning(single: bool) -> Vec<u8> {
 
 /// Reads a file with these contents of its chunks; the records that came out.
 fn read(beginning: &[u8], chunks: &[&[u8]], piece: usize) -> Vec<(String, Vec<u8>)> {
-    let Ok(mut reader) = Reader::begin(beginning, &key(1), &[]) else { panic!("a sound head") };
+    let Ok(mut reader) = Reader::begin(beginning, &[key(1).into()], &[]) else { panic!("a sound head") };
     let name = hex(&Sha256::digest(beginning));
     let mut file = Vec::new();
     for (number, chunk) in chunks.iter().enumerate() {
@@ -66,7 +66,7 @@ fuzz_target!(|data: &[u8]| {
         // The file as it comes.
         0 => {
             let _ = parse_head(data);
-            assert!(Reader::begin(data, &key(1), &[]).is_err());
+            assert!(Reader::begin(data, &[key(1).into()], &[]).is_err());
         }
         // The manifest as it comes.
         1 => drop(read(&beginning, &[first, second], piece)),
